@@ -1,0 +1,13 @@
+"""CLIP training in JAX with few tokens first (CLIPA), from one laptop to a pod."""
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    # `clipa_jax.load` pulls in TensorFlow for preprocessing, which the model, its losses
+    # and its benchmarks must not need.
+    if name == "load":
+        from clipa_jax.load import load
+
+        return load
+    raise AttributeError(f"module 'clipa_jax' has no attribute {name!r}")

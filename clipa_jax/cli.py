@@ -1,0 +1,102 @@
+"""Command lines: a config with overrides, errors as one sentence, a calm terminal."""
+
+import logging as std_logging
+import sys
+import warnings
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from clipa_jax import durations
+from clipa_jax.errors import ConfigError, UserError, unknown
+
+
+def define_config() -> flags.FlagHolder:
+    """Defines `--config=FILE.py[:ARGUMENTS]`, whose keys are overridden by `--config.KEY=`."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "The config file, for example configs/demo/schedule.py.", lock_config=True
+    )
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Parses the flags and runs `main`; a `UserError` becomes a sentence and status 1."""
+    quiet()
+
+    def guarded(argv: list[str]) -> int | None:
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201, the command line speaks
+            return 1
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return _parse(argv)
+        except (UserError, flags.Error) as error:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            raise SystemExit(1) from None
+
+    app.run(guarded, flags_parser=parse)
+
+
+def quiet() -> None:
+    """Turns the chatter of the libraries down; messages of ours come through, plain."""
+    warnings.filterwarnings("ignore")
+    logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
+    logging.set_verbosity(logging.INFO)
+    for noisy in ("jax", "orbax", "tensorflow", "clu"):
+        std_logging.getLogger(noisy).setLevel(std_logging.ERROR)
+
+
+def start_jax(config: ConfigDict) -> None:
+    """Chooses the devices before JAX first looks at them.
+
+    Raises:
+      ConfigError: `cpu_devices` is not a positive number.
+    """
+    count = config.cpu_devices
+    if count is None:
+        return
+    if count < 1:
+        raise ConfigError(f"config.cpu_devices={count} must be 1 or more")
+    jax.config.update("jax_num_cpu_devices", count)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """`flags.FLAGS(argv)`, with errors that name the nearest legal key of the config."""
+    try:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        raise ConfigError(_unknown_override(argv) or f"{error}") from None
+    except (OSError, ImportError, ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"--config: {error}") from None
+    if "config" in flags.FLAGS:
+        config = flags.FLAGS["config"].value
+        if not isinstance(config, ConfigDict):
+            given = next((a for a in argv if a.startswith("--config=")), None)
+            if given is None:
+                raise ConfigError("--config=FILE.py is needed, e.g. configs/demo/schedule.py")
+            raise ConfigError(f"{given} is not the path of a config file that exists")
+        overridden = list(config_flags.get_override_values(flags.FLAGS["config"]))
+        with config.unlocked():
+            durations.override_siblings(config, overridden)
+    return rest
+
+
+def _unknown_override(argv: list[str]) -> str | None:
+    """The sentence for the first `--config.KEY` whose key the config does not have."""
+    keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if "--config." in arg]
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS([argv[0], *(arg for arg in argv if arg.startswith("--config="))], known_only=True)
+    config = flags.FLAGS["config"].value
+    for key in keys:
+        section, parents = config, "config"
+        for part in key.split("."):
+            if not isinstance(section, ConfigDict) or part not in section:
+                options = section.keys() if isinstance(section, ConfigDict) else ()
+                return unknown(f"key in {parents}", part, options)
+            section, parents = section[part], f"{parents}.{part}"
+    return None

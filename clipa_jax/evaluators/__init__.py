@@ -1,0 +1,51 @@
+"""Evaluators: objects whose `run(state)` yields (metric, value), chosen by name.
+
+The keyword arguments of a class, but `env` and `name`, are the keys of its section in
+`config.evals`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from clipa_jax.errors import ConfigError
+from clipa_jax.evaluators.contrastive import Contrastive
+from clipa_jax.evaluators.environment import Environment, Evaluator, HasParams
+from clipa_jax.evaluators.retrieval import Retrieval
+from clipa_jax.evaluators.zero_shot import ZeroShot
+from clipa_jax.settings import Settings, choice
+
+__all__ = ["EVALUATORS", "Environment", "Evaluator", "HasParams", "build"]
+
+EVALUATORS: dict[str, Callable[..., Any]] = {
+    "contrastive": Contrastive,
+    "retrieval": Retrieval,
+    "zero_shot": ZeroShot,
+}
+
+
+def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
+    """The evaluators of `config.evals`, by their names there, in that order.
+
+    Cheap: checks that the data is there, reads none of it.
+
+    Args:
+      config: sections with `type` and the keyword arguments of that evaluator; None in
+        place of a section switches it off.
+      env: what all of them share.
+
+    Raises:
+      ConfigError: an unknown type or key.
+      DataError: data that is missing; says for which evaluator.
+    """
+    built: dict[str, Evaluator] = {}
+    for name in config:
+        section = config[name]
+        if section is None:
+            continue
+        if not isinstance(section, Settings):
+            raise ConfigError(
+                f"evals.{name} must be a section with `type`, or None; came: {section!r}"
+            )
+        make = EVALUATORS[choice(section, "type", EVALUATORS)]
+        built[name] = section.call(make, skip=("type",), env=env, name=name)
+    return built

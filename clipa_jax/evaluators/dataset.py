@@ -1,0 +1,92 @@
+"""An evaluator's held-out data: checked when the run starts, read when it is evaluated."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from clipa_jax.data import pipeline, sources
+from clipa_jax.errors import DataError, UserError
+from clipa_jax.evaluators import embed
+from clipa_jax.evaluators.environment import Environment
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a source, as one evaluator reads it.
+
+    Attributes:
+      evaluator: the name in the config's `evals`, for messages.
+      source: e.g. "tfds:data/emoji/1.0.0".
+      split: e.g. "heldout_vendor".
+      preprocess: ops that make "image" of a sample.
+      batch_size: global, a multiple of the data-parallel devices.
+      features: what is read beside the picture.
+      opened: the source, which knows its class names.
+    """
+
+    evaluator: str
+    source: str
+    split: str
+    preprocess: str
+    batch_size: int
+    features: tuple[str, ...]
+    opened: Any
+
+    @classmethod
+    def open(
+        cls,
+        env: Environment,
+        evaluator: str,
+        source: str,
+        split: str,
+        *,
+        preprocess: str | None,
+        batch_size: int,
+        features: tuple[str, ...],
+    ) -> "Dataset":
+        """Checks that the data is there without reading it.
+
+        Raises:
+          DataError: missing data or features; says for which evaluator.
+        """
+        if batch_size < 1:
+            raise DataError(f"evaluator {evaluator}: batch_size={batch_size} must be at least 1")
+        batch_size = embed.round_up(batch_size, env.encoders.batch_sharding)
+        preprocess = env.preprocess_image if preprocess is None else preprocess
+        try:
+            opened = sources.open(source, split)
+        except UserError as error:
+            raise DataError(f"evaluator {evaluator}: {error}") from None
+        return cls(evaluator, source, split, preprocess, batch_size, features, opened)
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """This process's share of each global batch, the last one padded."""
+        return pipeline.evaluation(
+            self.source,
+            self.split,
+            self.preprocess,
+            self.batch_size,
+            features=self.features,
+        )
+
+    def class_names(self, label: str) -> tuple[str, ...]:
+        """The names that the source gives to the values of `label`.
+
+        Raises:
+          DataError: it gives none.
+        """
+        names = self.opened.class_names(label)
+        if names is None:
+            raise self.error(f"the data has no class names for {label!r}; set classes=<JSON file>")
+        return tuple(names)
+
+    def num_classes(self, label: str) -> int | None:
+        """How many values `label` has, where the source says so."""
+        names = self.opened.class_names(label)
+        return None if names is None else len(names)
+
+    def error(self, message: str) -> DataError:
+        """A `DataError` that says which evaluator and which data."""
+        return DataError(
+            f"evaluator {self.evaluator} on {self.source}, split {self.split}: {message}"
+        )

@@ -1,0 +1,119 @@
+"""Image-text retrieval: which caption belongs to a picture, which picture to a caption.
+
+N pictures, M captions, E embedding, P right pairs.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from clipa_jax.evaluators import embed, scores
+from clipa_jax.evaluators.dataset import Dataset
+from clipa_jax.evaluators.environment import Environment, HasParams
+
+
+class Retrieval:
+    """R@k both ways: `i2t_r1`, `t2i_r1`, ..., as shares of the queries in [0, 1].
+
+    A query counts as found at k if any of its right answers is among the best k of all
+    candidates, as in CLIP_benchmark. Every caption of every picture is a candidate and a
+    query of its own. Captions that read the same (but for case and spaces) are right for
+    every picture that has one of them: a model cannot tell them apart, so none of them
+    counts as a miss. They stay separate candidates and separate queries.
+
+    Args:
+      env: encoders and defaults.
+      name: the evaluator's name in the config, for messages.
+      source: dataset, e.g. "tfds:data/emoji/1.0.0".
+      split: e.g. "heldout_vendor".
+      captions: positions among a picture's captions that are used; None for all. A picture
+        that has fewer uses those it has.
+      ks: the k of R@k.
+      preprocess: ops for the pictures; None for the run's own.
+      batch_size: global; rounded up to what divides over the devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: Environment,
+        name: str,
+        source: str,
+        split: str,
+        captions: Sequence[int] | None = None,
+        ks: Sequence[int] = (1, 5, 10),
+        preprocess: str | None = None,
+        batch_size: int = 256,
+    ):
+        self._env = env
+        self._captions = None if captions is None else tuple(captions)
+        self._ks = tuple(ks)
+        self._data = Dataset.open(
+            env,
+            name,
+            source,
+            split,
+            preprocess=preprocess,
+            batch_size=batch_size,
+            features=("captions",),
+        )
+        if self._captions is not None and (not self._captions or min(self._captions) < 0):
+            raise self._data.error(f"captions={captions} must be positions from 0, or None for all")
+        if not self._ks or min(self._ks) < 1:
+            raise self._data.error(f"ks={ks} must be numbers from 1")
+
+    def run(self, state: HasParams) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value) for the parameters of `state`."""
+        encoders, params = self._env.encoders, state.params
+        parts, captions = [], []
+        for batch in embed.images(encoders, params, self._data.batches()):
+            parts.append(batch.image_BE)
+            captions += [self._chosen(row) for row in batch.features["captions"]]
+        if not captions:
+            raise self._data.error("no pictures")
+        image_NE = np.concatenate(parts)
+        texts = [text for row in captions for text in row]
+        tokens_ML = self._env.tokenize(texts)
+        text_ME = embed.all_texts(encoders, params, tokens_ML, self._data.batch_size)
+        pairs_P2 = right_pairs(captions)
+        for direction, ranks in (
+            ("i2t", scores.best_ranks(image_NE, text_ME, pairs_P2)),
+            ("t2i", scores.best_ranks(text_ME, image_NE, pairs_P2[:, ::-1])),
+        ):
+            for k in self._ks:
+                yield f"{direction}_r{k}", scores.top_k(ranks, k)
+
+    def _chosen(self, row: Sequence[str]) -> list[str]:
+        captions = present(row)
+        if self._captions is not None:
+            captions = [captions[i] for i in self._captions if i < len(captions)]
+        if not captions:
+            raise self._data.error(
+                f"a picture with {len(present(row))} captions has none at captions={self._captions}"
+            )
+        return captions
+
+
+def present(row: Sequence[str]) -> list[str]:
+    """A picture's captions without the empty ones, which may pad a batch."""
+    return [text for text in row if text.strip()]
+
+
+def right_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    """All right pairs (picture, caption), int64 (P, 2).
+
+    Args:
+      captions: of each picture. Caption m is the m-th of the flat list. Captions that are
+        equal but for case and spaces belong to the same pictures.
+    """
+    pictures_of: dict[str, set[int]] = {}
+    for picture, row in enumerate(captions):
+        for text in row:
+            pictures_of.setdefault(_key(text), set()).add(picture)
+    flat = [text for row in captions for text in row]
+    pairs = [(p, m) for m, text in enumerate(flat) for p in sorted(pictures_of[_key(text)])]
+    return np.asarray(pairs, np.int64).reshape(-1, 2)
+
+
+def _key(text: str) -> str:
+    return " ".join(text.casefold().split())

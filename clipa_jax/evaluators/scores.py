@@ -1,0 +1,140 @@
+"""Metric arithmetic as pure numpy functions: ranks first, then what follows from ranks.
+
+The rank of an answer is the number of candidates ahead of it: 0 is the best. Of equal
+scores the lower index is ahead, as in `jax.lax.top_k`; so a model that gives everything
+one score stands at chance, neither at 0 nor at 1. A score that is not a number is below
+every number, and a right answer with such a score ranks last: a diverged model is never
+counted as right.
+
+N queries, M candidates, C classes, E embedding, B rows of a batch.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+# Scores held at once by the chunked functions: 64 MiB of float32.
+MAX_SCORES = 1 << 24
+
+
+def ranks(scores_NC: np.ndarray, right_N: np.ndarray) -> np.ndarray:
+    """Rank of each row's right candidate, int64 (N,).
+
+    Args:
+      scores_NC: higher is better.
+      right_N: index of the right candidate of each row.
+    """
+    num_rows, num_candidates = scores_NC.shape
+    if right_N.shape != (num_rows,) or np.any((right_N < 0) | (right_N >= num_candidates)):
+        raise ValueError(
+            f"right answers {right_N.shape} must be {num_rows} indices below {num_candidates}"
+        )
+    right_N1 = right_N[:, None]
+    own_N1 = np.take_along_axis(scores_NC, right_N1, axis=1)
+    # Comparisons with NaN are false, so a candidate that is NaN is ahead of nothing.
+    ahead_NC = scores_NC > own_N1
+    ahead_NC |= (scores_NC == own_N1) & (np.arange(num_candidates) < right_N1)
+    return np.where(np.isnan(own_N1[:, 0]), num_candidates, ahead_NC.sum(axis=1))
+
+
+def top_k(ranks_N: np.ndarray, k: int) -> float:
+    """Share of the queries whose right answer is among the best k, in [0, 1]."""
+    _check_some(ranks_N)
+    return float(np.mean(ranks_N < k))
+
+
+def mean_per_class_recall(ranks_N: np.ndarray, label_N: np.ndarray, k: int = 1) -> float:
+    """Mean over classes of the share of the class that is among the best k.
+
+    Classes without a sample are left out of the mean, as in scikit-learn's
+    `balanced_accuracy_score`.
+    """
+    _check_some(ranks_N)
+    classes, index_N = np.unique(label_N, return_inverse=True)
+    hits = np.bincount(index_N, weights=ranks_N < k, minlength=len(classes))
+    return float(np.mean(hits / np.bincount(index_N)))
+
+
+def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndarray) -> np.ndarray:
+    """Rank of each query's best-placed right candidate among all candidates, int64 (N,).
+
+    Memory beyond the arguments is constant: scores exist for one chunk of queries.
+
+    Args:
+      query_NE, candidate_ME: embeddings; the score is their dot product.
+      pairs_P2: int (P, 2), rows (query, right candidate) in any order; a query may have
+        several right candidates, and a candidate several queries.
+
+    Raises:
+      ValueError: a query without a right candidate.
+    """
+    num_queries, num_candidates = len(query_NE), len(candidate_ME)
+    pairs_P2 = pairs_P2[np.argsort(pairs_P2[:, 0], kind="stable")]
+    counts_N = np.bincount(pairs_P2[:, 0], minlength=num_queries)
+    if np.any(counts_N == 0):
+        raise ValueError(f"query {int(np.argmin(counts_N))} has no right candidate")
+    ranks_N = np.empty(num_queries, np.int64)
+    for rows in _chunks(num_queries, num_candidates):
+        scores_BM = query_NE[rows] @ candidate_ME.T
+        first, last = np.searchsorted(pairs_P2[:, 0], [rows.start, rows.stop])
+        query_P, right_P = pairs_P2[first:last].T
+        right_scores_BM = np.full_like(scores_BM, -np.inf)
+        own_P = scores_BM[query_P - rows.start, right_P]
+        right_scores_BM[query_P - rows.start, right_P] = np.where(np.isnan(own_P), -np.inf, own_P)
+        # argmax takes the first of equal scores, which is the one that ranks better.
+        best_B = np.argmax(right_scores_BM, axis=1)
+        ranks_B = ranks(scores_BM, best_B)
+        failed_B = np.isneginf(np.max(right_scores_BM, axis=1))
+        ranks_N[rows] = np.where(failed_B, num_candidates, ranks_B)
+    return ranks_N
+
+
+def softmax(logits_NC: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis, float32."""
+    exp_NC = np.exp(logits_NC - logits_NC.max(axis=-1, keepdims=True))
+    return exp_NC / exp_NC.sum(axis=-1, keepdims=True)
+
+
+def contrastive_loss(
+    image_NE: np.ndarray, text_NE: np.ndarray, scale: float, batch_size: int
+) -> float:
+    """CLIP's loss in batches of `batch_size` pairs, mean over pairs and directions, in nats.
+
+    The loss depends on the number of candidates, so a short last batch would weigh down
+    the mean. Instead the last batch reaches back into pairs that were counted before:
+    they serve as candidates again, and each pair is a query exactly once. With fewer pairs
+    than `batch_size` all of them form the one batch.
+
+    Args:
+      image_NE, text_NE: unit-length embeddings; row i of one belongs to row i of the other.
+      scale: inverse temperature.
+      batch_size: pairs that compete with each other.
+    """
+    num_pairs = len(image_NE)
+    _check_some(image_NE)
+    total = 0.0
+    for start in range(0, num_pairs, batch_size):
+        stop = min(start + batch_size, num_pairs)
+        first = max(stop - batch_size, 0)
+        logits_BB = scale * (image_NE[first:stop] @ text_NE[first:stop].T).astype(np.float64)
+        both_B = _log_sum_exp(logits_BB, axis=1) + _log_sum_exp(logits_BB, axis=0)
+        loss_B = both_B / 2 - np.diagonal(logits_BB)
+        total += float(loss_B[start - first :].sum())
+    return total / num_pairs
+
+
+def _chunks(num_queries: int, num_candidates: int) -> Iterator[slice]:
+    """Slices of the queries whose scores fit into `MAX_SCORES`."""
+    size = max(MAX_SCORES // max(num_candidates, 1), 1)
+    for start in range(0, num_queries, size):
+        yield slice(start, min(start + size, num_queries))
+
+
+def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:
+    peak = x.max(axis=axis, keepdims=True)
+    return np.log(np.exp(x - peak).sum(axis=axis)) + peak.squeeze(axis)
+
+
+def _check_some(rows: np.ndarray) -> None:
+    if len(rows) == 0:
+        raise ValueError("no samples: the mean over nothing is undefined")

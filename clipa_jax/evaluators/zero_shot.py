@@ -1,0 +1,190 @@
+"""Zero-shot classification: each picture against the text of every class.
+
+A class's embedding is the mean of its prompts' unit embeddings, scaled to unit length
+(CLIP, arXiv 2103.00020, section 3.1.4). B batch, C classes, T templates, E embedding.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipa_jax.errors import nearest
+from clipa_jax.evaluators import embed, scores, wording
+from clipa_jax.evaluators.dataset import Dataset
+from clipa_jax.evaluators.environment import Environment, HasParams
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some held-out pictures with what the model says of them.
+
+    Attributes:
+      image_NRRC: uint8 pictures, as the model sees them.
+      names: names of the C classes.
+      probability_NC: softmax over the classes at the model's temperature.
+      right_N: the right class of each picture.
+    """
+
+    image_NRRC: np.ndarray
+    names: tuple[str, ...]
+    probability_NC: np.ndarray
+    right_N: np.ndarray
+
+
+class ZeroShot:
+    """Top-1, top-5 and mean per-class recall over all classes, as shares in [0, 1].
+
+    `top5` is reported for more than five classes. `mean_recall` leaves out classes that the
+    split has no picture of.
+
+    Args:
+      env: encoders and defaults.
+      name: the evaluator's name in the config, for messages.
+      source: dataset, e.g. "tfds:data/emoji/1.0.0".
+      split: e.g. "heldout_vendor".
+      label: the feature that holds the class, an integer.
+      classes: names of the classes by label: a tuple, or the path of a JSON file; None for
+        the names that the dataset gives.
+      templates: a name in `evaluators/prompts/`, the path of a JSON file, or a tuple of
+        sentences with `{}` for the class name.
+      canonicalize: lower-case prompts and strip their punctuation, as in the released
+        evaluator. Off by default: a tokenizer may tell "flag: Peru" from "flag Peru".
+      by: another integer feature that sorts the pictures into groups; adds `top1/<group>`
+        for every group of the split. The candidates are all classes throughout.
+      without: groups of `by` whose complement is reported too, as `top1/not_<group>`, so that
+        an easy group cannot flatter the whole.
+      preprocess: ops for the pictures; None for the run's own.
+      batch_size: global; rounded up to what divides over the devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: Environment,
+        name: str,
+        source: str,
+        split: str,
+        label: str,
+        classes: str | Sequence[str] | None = None,
+        templates: str | Sequence[str] = "plain",
+        canonicalize: bool = False,
+        by: str | None = None,
+        without: Sequence[str] = (),
+        preprocess: str | None = None,
+        batch_size: int = 256,
+    ):
+        self._env = env
+        self._label, self._by = label, by
+        self._data = Dataset.open(
+            env,
+            name,
+            source,
+            split,
+            preprocess=preprocess,
+            batch_size=batch_size,
+            features=(label, by) if by else (label,),
+        )
+        self.names = _class_names(self._data, label, classes)
+        self._groups = self._data.class_names(by) if by else ()
+        for group in without:
+            if group not in self._groups:
+                options = self._groups or ("by=<feature> must be set",)
+                raise self._data.error(
+                    f"without={group!r}: no such group; {nearest(group, options)}"
+                )
+        self._without = tuple(without)
+        self._sentences = wording.templates(templates)
+        self._canonicalize = canonicalize
+        self._tokens_NL: np.ndarray | None = None
+
+    def run(self, state: HasParams) -> Iterator[tuple[str, float]]:
+        """Yields (metric, value) for the parameters of `state`."""
+        class_CE = self.classifier(state)
+        rank_parts, labels, groups = [], [], []
+        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
+            right_B = self._labels(batch)
+            rank_parts.append(scores.ranks(batch.image_BE @ class_CE.T, right_B))
+            labels.append(right_B)
+            groups += batch.features[self._by] if self._by else []
+        if not rank_parts or not sum(map(len, rank_parts)):
+            raise self._data.error("no pictures")
+        ranks_N, label_N = np.concatenate(rank_parts), np.concatenate(labels)
+        yield "top1", scores.top_k(ranks_N, 1)
+        if len(self.names) > 5:
+            yield "top5", scores.top_k(ranks_N, 5)
+        yield "mean_recall", scores.mean_per_class_recall(ranks_N, label_N)
+        yield from self._by_group(ranks_N, np.asarray(groups))
+
+    def classifier(self, state: HasParams) -> np.ndarray:
+        """Unit-length embeddings of the classes, float32 (C, E)."""
+        if self._tokens_NL is None:
+            prompts = wording.prompts(self.names, self._sentences, canonicalize=self._canonicalize)
+            self._tokens_NL = self._env.tokenize(prompts)
+        encoders, size = self._env.encoders, self._data.batch_size
+        sum_CE: np.ndarray | None = None
+        for rows, text_BE in embed.texts(encoders, state.params, self._tokens_NL, size):
+            if sum_CE is None:
+                sum_CE = np.zeros((len(self.names), text_BE.shape[1]), np.float32)
+            class_B = np.arange(rows.start, rows.stop) // len(self._sentences)
+            np.add.at(sum_CE, class_B, text_BE)
+        assert sum_CE is not None  # there is at least one class
+        return sum_CE / np.linalg.norm(sum_CE, axis=1, keepdims=True)
+
+    def examples(self, state: HasParams, count: int, seed: int = 0) -> Examples:
+        """Pictures drawn at random from the split, with the probabilities of all classes.
+
+        Args:
+          state: holds the parameters.
+          count: how many pictures, at most as many as there are.
+          seed: which ones; the same seed draws the same pictures for every model.
+
+        Only for a single process: a picture's pixels stay on the process that read it.
+        """
+        class_CE = self.classifier(state)
+        keys: list[float] = []
+        kept: list[tuple[np.ndarray, np.ndarray, int]] = []
+        rng = np.random.default_rng(seed)
+        for local in self._data.batches():
+            [batch] = embed.images(self._env.encoders, state.params, [local])
+            pictures = local[embed.IMAGE][np.asarray(local[embed.MASK], bool)]
+            kept += zip(pictures, batch.image_BE, self._labels(batch), strict=True)
+            keys += rng.random(len(pictures)).tolist()
+            # The `count` smallest of uniform keys are a uniform draw at constant memory.
+            order = np.argsort(keys)[:count]
+            keys, kept = [keys[i] for i in order], [kept[i] for i in order]
+        image_NE = np.stack([row[1] for row in kept])
+        logits_NC = self._env.scale(state.params) * (image_NE @ class_CE.T)
+        return Examples(
+            image_NRRC=np.stack([row[0] for row in kept]),
+            names=self.names,
+            probability_NC=scores.softmax(logits_NC),
+            right_N=np.asarray([row[2] for row in kept]),
+        )
+
+    def _labels(self, batch: embed.Batch) -> np.ndarray:
+        label_B = np.asarray(batch.features[self._label], np.int64)
+        wrong = label_B[(label_B < 0) | (label_B >= len(self.names))]
+        if len(wrong):
+            raise self._data.error(
+                f"{self._label}={wrong[0]} has no class name; there are {len(self.names)} names"
+            )
+        return label_B
+
+    def _by_group(self, ranks_N: np.ndarray, group_N: np.ndarray) -> Iterator[tuple[str, float]]:
+        for index, group in enumerate(self._groups):
+            if np.any(group_N == index):
+                yield f"top1/{wording.slug(group)}", scores.top_k(ranks_N[group_N == index], 1)
+            if group in self._without and np.any(group_N != index):
+                yield f"top1/not_{wording.slug(group)}", scores.top_k(ranks_N[group_N != index], 1)
+
+
+def _class_names(data: Dataset, label: str, source: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The given names, checked against the dataset's own number, or the dataset's names."""
+    if source is None:
+        return data.class_names(label)
+    names = wording.class_names(source)
+    own = data.num_classes(label)
+    if own is not None and own != len(names):
+        raise data.error(f"{len(names)} class names for {own} classes of {label!r}")
+    return names

@@ -1,0 +1,56 @@
+"""The model, built from the `model` section of a config."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from clipa_jax.errors import ConfigError
+from clipa_jax.models import layers, text, vit
+from clipa_jax.models.clip import CLIP
+from clipa_jax.models.sizes import Tower, parse
+from clipa_jax.settings import Settings, choice
+
+__all__ = ["CLIP", "build"]
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+SIZE_KEYS = tuple(field.name for field in dataclasses.fields(Tower))
+
+
+def build(config: Settings) -> CLIP:
+    """The two-tower model of the `model` section that `configs/common.py` declares.
+
+    Raises:
+      ConfigError: an unknown key or value, naming the nearest legal one.
+    """
+    size, patch_size = parse(config.size)
+    shared = {
+        "embed_dim": config.embed_dim or size.embed_dim,
+        "attention": choice(config, "attention", layers.ATTENTION),
+        "layers": choice(config, "layers", layers.LAYERS),
+        "dtype": DTYPES[choice(config, "dtype", DTYPES)],
+    }
+    choice(config.image, "posemb", vit.POSEMB)
+    image = _sizes(config.image, size.image, vit.POOL)
+    words = _sizes(config.text, size.text, text.POOL)
+    if config.temperature_init <= 0:
+        raise ConfigError(f"model.temperature_init={config.temperature_init} must be above 0")
+    return CLIP(
+        img=config.image.call(vit.ViT, skip=SIZE_KEYS, patch_size=patch_size, **image, **shared),
+        txt=config.text.call(text.TextTransformer, skip=SIZE_KEYS, **words, **shared),
+        temperature_init=config.temperature_init,
+        temperature_max=config.temperature_max,
+    )
+
+
+def _sizes(config: Settings, default: Tower, pools: tuple[str, ...]) -> dict[str, Any]:
+    """The tower's sizes: the table's, where the config does not say otherwise."""
+    choice(config, "pool", pools)
+    choice(config, "gelu", layers.GELU)
+    choice(config, "remat", layers.REMAT)
+    sizes = {key: config[key] or getattr(default, key) for key in SIZE_KEYS}
+    if sizes["width"] % sizes["num_heads"]:
+        raise ConfigError(
+            f"a width of {sizes['width']} does not divide into {sizes['num_heads']} heads"
+        )
+    return sizes

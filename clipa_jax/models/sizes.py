@@ -1,0 +1,52 @@
+"""Sizes of both towers, in one table.
+
+Sources: CLIPA-v2 (arXiv 2306.15658) table 1 and the released configs; `mini` is the
+size of the bundled demo.
+"""
+
+from dataclasses import dataclass
+
+from clipa_jax.errors import ConfigError, unknown
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Width, layers, hidden width of the MLP and attention heads of one transformer."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """The two towers that go together and the width of their shared embedding."""
+
+    image: Tower
+    text: Tower
+    embed_dim: int
+
+
+SIZES = {
+    "mini": Size(Tower(96, 4, 384, 3), Tower(96, 1, 384, 3), 128),
+    "S": Size(Tower(384, 12, 1536, 6), Tower(384, 12, 1536, 6), 384),
+    "B": Size(Tower(768, 12, 3072, 12), Tower(512, 12, 2048, 8), 512),
+    "L": Size(Tower(1024, 24, 4096, 16), Tower(768, 12, 3072, 12), 768),
+    "H": Size(Tower(1280, 32, 5120, 16), Tower(1024, 24, 4096, 16), 1024),
+    "G": Size(Tower(1664, 48, 8192, 16), Tower(1280, 32, 5120, 20), 1280),
+}
+
+
+def parse(name: str) -> tuple[Size, int]:
+    """`H/14` -> (sizes of the H towers, patch 14).
+
+    Raises:
+      ConfigError: the name is not of the form SIZE/PATCH or the size is not in the table.
+    """
+    size, slash, patch = name.partition("/")
+    if size not in SIZES:
+        raise ConfigError(unknown("model size", size, SIZES))
+    if not slash or not patch.isdigit() or int(patch) < 1:
+        raise ConfigError(f"model size {name!r} lacks its patch; write for example {size}/14")
+    return SIZES[size], int(patch)

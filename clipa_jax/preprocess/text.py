@@ -1,0 +1,158 @@
+"""Captions to token ids: the tokenizer and the preprocessing ops that use it.
+
+A row of length L is the vocabulary's first piece (`[CLS]`), at most L-1 pieces of the
+caption, and padding on the right; there is no `[SEP]` and no mask, as in the released
+code (UCSC-VLAA/CLIPA, clipa_jax/transforms/bert_ops.py).
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from clipa_jax.errors import ConfigError
+from clipa_jax.preprocess import reduce
+from clipa_jax.preprocess.registry import Function, Sample, op
+from clipa_jax.preprocess.vocab import Vocabulary, read_vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """A vocabulary and the layout of a row.
+
+    # differs from CLIPA: U+2028 and U+2029 separate words, as in the original BERT code;
+    # tensorflow_text.BertTokenizer, which CLIPA used, made them `[UNK]`.
+    """
+
+    vocabulary: Vocabulary
+
+    @property
+    def size(self) -> int:
+        """Number of pieces."""
+        return self.vocabulary.size
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills rows up."""
+        return self.vocabulary.pad_id
+
+    @property
+    def cls_id(self) -> int:
+        """The id that rows begin with."""
+        return self.vocabulary.cls_id
+
+    def check_fits(self, rows: int) -> None:
+        """Raises `DataError` if a table of `rows` rows cannot hold every piece."""
+        self.vocabulary.check_fits(rows)
+
+    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Splits (n,) strings into [n, (pieces)] int32, without special pieces; any length."""
+        return self.vocabulary.split(texts)
+
+    def row(self, length: int, reduction: str = "truncate"):
+        """A function for tf.data: a string () and a seed (2,) int64 to ids (length,) int32.
+
+        Raises:
+          ConfigError: a length below 1, or an unknown reduction.
+        """
+        if length < 1:
+            raise ConfigError(f"text length {length}: a row needs at least its first token")
+        shorten = reduce.build(reduction, self.vocabulary, length - 1)
+        cls_1 = tf.constant([self.cls_id], tf.int32)
+
+        def encode(text: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            ids_P = self.pieces(text[None]).values
+            ids_K = tf.concat([cls_1, shorten(ids_P, seed)], 0)
+            padding = [[0, length - tf.size(ids_K)]]
+            ids_L = tf.pad(ids_K, padding, constant_values=self.pad_id)
+            return tf.ensure_shape(ids_L, (length,))
+
+        return encode
+
+    def encode(
+        self,
+        texts: Sequence[str] | np.ndarray,
+        length: int,
+        reduction: str = "truncate",
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Token ids of texts, for callers outside tf.data.
+
+        Args:
+          texts: N strings.
+          length: of a row.
+          reduction: what happens to texts of more than length-1 pieces.
+          seed: text i draws from (seed, i); unused unless the reduction is random.
+
+        Returns:
+          (N, length) int32.
+        """
+        encode = self.row(length, reduction)
+        texts = np.asarray(texts, dtype=object).reshape(-1)
+        if not len(texts):
+            return np.zeros((0, length), np.int32)
+        rows = tf.data.Dataset.from_tensor_slices(tf.constant(texts, tf.string)).enumerate()
+        rows = rows.map(
+            lambda index, text: encode(text, tf.stack([tf.cast(seed, tf.int64), index]))
+        )
+        return np.concatenate(list(rows.batch(4096).as_numpy_iterator()))
+
+
+@functools.cache
+def load_tokenizer(vocab: str) -> Tokenizer:
+    """The tokenizer of a vocabulary, made once per process.
+
+    Args:
+      vocab: path of a WordPiece vocabulary or SentencePiece `.model` (`gs://` works), or
+        `bert-base-uncased`.
+
+    Raises:
+      DataError: the vocabulary cannot be had or is not one.
+    """
+    # Built eagerly even when the first caller is tracing: the tables outlive the graph.
+    with tf.init_scope():
+        return Tokenizer(read_vocabulary(vocab))
+
+
+@op("choose_caption")
+def choose_caption(index: int | None = None) -> Function:
+    """sample["captions"] (n,) -> sample["caption"] ().
+
+    Args:
+      index: which caption; None draws one by the sample's seed, and gives the empty
+        string when there is none.
+    """
+    if index is not None:
+        return lambda sample: {**sample, "caption": sample["captions"][index]}
+
+    def draw(sample: Sample, *, seed: tf.Tensor) -> Sample:
+        captions_n = tf.concat([sample["captions"], [""]], 0)
+        count = tf.maximum(tf.size(captions_n) - 1, 1)
+        return {
+            **sample,
+            "caption": captions_n[tf.random.stateless_uniform([], seed, 0, count, tf.int32)],
+        }
+
+    return draw
+
+
+@op("tokenize")
+def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
+    """sample["caption"] () -> sample["tokens"] (length,) int32.
+
+    Args:
+      length: of the row, its first token included.
+      vocab: see `load_tokenizer`.
+      reduction: a name from `reduce.REDUCTIONS`.
+    """
+    encode = load_tokenizer(vocab).row(length, reduction)
+
+    def with_seed(sample: Sample, *, seed: tf.Tensor) -> Sample:
+        return {**sample, "tokens": encode(sample["caption"], seed)}
+
+    def without_seed(sample: Sample) -> Sample:
+        return {**sample, "tokens": encode(sample["caption"], tf.zeros([2], tf.int64))}
+
+    return with_seed if reduce.is_random(reduction) else without_seed

@@ -1,0 +1,115 @@
+"""What happens to the metrics of each step.
+
+Metrics of step n-1 are fetched while step n runs, so that looking at them costs no time.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from clipa_jax import metrics
+from clipa_jax.durations import Plan
+from clipa_jax.errors import UserError
+
+
+class Recorder:
+    """Writes, shows and checks the metrics of a stage, and holds its clock.
+
+    Args:
+      plan: the stage's durations.
+      writer, progress: where metrics go.
+      seconds: of training before the stage was resumed.
+
+    Attributes:
+      scores: the last evaluation, by `<evaluator>/<metric>`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: metrics.Writer,
+        progress: metrics.Progress,
+        seconds: float = 0.0,
+    ):
+        self._plan, self._writer, self._progress = plan, writer, progress
+        self._began = time.monotonic() - seconds
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
+        self.scores: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, compilation included, evaluation not."""
+        return time.monotonic() - self._began
+
+    def step(self, step: int, values: dict[str, jax.Array], waited: float) -> None:
+        """Takes the metrics of a step that has been started, and looks at those before it.
+
+        Args:
+          step: updates done once it is finished.
+          values: scalars on the device.
+          waited: seconds the run has waited for input so far.
+        """
+        self._look(waited)
+        self._pending = (step, values)
+
+    def flush(self) -> None:
+        """Waits for the metrics of the last step and looks at them.
+
+        Raises:
+          UserError: they are not finite.
+        """
+        self._look(self._last[1])
+
+    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> None:
+        """Runs the evaluators after `step` and writes what they say; the clock stands still."""
+        self.flush()
+        before = time.monotonic()
+        with self._progress.paused("evaluating"):
+            self.scores = evaluate()
+        spent = time.monotonic() - before
+        self._began += spent
+        self._last = (self._last[0] + spent, *self._last[1:])
+        self._writer.write(step, {**self.scores, "train_seconds": self.seconds})
+        best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
+        shown = "  ".join(f"{name} {value:.1%}" for name, value in best.items())
+        self._progress.message(f"{step * self._plan.batch_size:,} samples: {shown}")
+
+    def _look(self, waited: float) -> None:
+        if self._pending is None:
+            return
+        step, on_device = self._pending
+        self._pending = None
+        values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
+        self._progress.update(step, values["loss"])
+        bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
+        every = self._plan.log_steps
+        if bad or step == self._plan.total_steps or (every and step % every == 0):
+            self._write(step, values, waited)
+        if bad:
+            raise UserError(
+                f"{bad[0]} is {values[bad[0]]} at step {step} (samples "
+                f"{(step - 1) * self._plan.batch_size:,} to {step * self._plan.batch_size:,} of "
+                "the stage); the last checkpoint is kept. A lower learning rate "
+                "(--config.optim.lr_per_256) or --config.optim.grad_clip=1.0 may help"
+            )
+
+    def _write(self, step: int, values: Mapping[str, Any], waited: float) -> None:
+        now = time.monotonic()
+        then, waited_then, step_then = self._last
+        seconds, steps = now - then, step - step_then
+        self._last = (now, waited, step)
+        speed = {"samples_per_second": steps * self._plan.batch_size / seconds} if step_then else {}
+        self._writer.write(
+            step,
+            {
+                **values,
+                **speed,
+                "input_wait_share": min((waited - waited_then) / seconds, 1.0),
+                "samples": step * self._plan.batch_size,
+                "train_seconds": self.seconds,
+            },
+        )

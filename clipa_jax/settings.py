@@ -1,0 +1,131 @@
+"""Reading a config so that nothing in it can be misspelt or ignored.
+
+`Settings` is a read-only view on a `ConfigDict` that remembers which leaves were
+read. The trainer builds everything from one `Settings`, then calls
+`check_all_read`: a key that nothing read stops the run before any work.
+`Settings.call` hands a section to a function as keyword arguments, so that the
+function's signature is the schema of that section.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipa_jax.errors import ConfigError, nearest, unknown
+
+
+class Settings:
+    """A section of a config: attribute access, and a memory of what was read.
+
+    Args:
+      config: a (nested) `ConfigDict` or mapping.
+      path: where the section stands, for error messages.
+    """
+
+    path: str
+
+    def __init__(self, config: ConfigDict | Mapping[str, Any], path: str = "config"):
+        self._values: dict[str, Any] = {}
+        self.path = path
+        self._read: set[str] = set()
+        for key in config:
+            value = config[key]
+            if isinstance(value, ConfigDict | Mapping):
+                value = Settings(value, f"{path}.{key}")
+            self._values[key] = value
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_"):
+            raise AttributeError(key)
+        return self[key]
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise ConfigError(
+                f"{self.path}.{key} is needed but not in the config; {nearest(key, self._values)}"
+            )
+        self._read.add(key)
+        return self._values[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __repr__(self) -> str:
+        return f"Settings({self.path}: {', '.join(self._values)})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All values below this section as plain dicts; marks them as read."""
+        self._read.update(self._values)
+        return {
+            key: value.as_dict() if isinstance(value, Settings) else value
+            for key, value in self._values.items()
+        }
+
+    def call(self, function: Callable[..., Any], /, *, skip: tuple[str, ...] = (), **extra: Any):
+        """Calls `function` with this section as keyword arguments.
+
+        Args:
+          function: its signature is the schema of the section.
+          skip: keys that somebody else reads.
+          **extra: further arguments, which the config may not name.
+
+        Raises:
+          ConfigError: a key that `function` does not take, or one that it needs is missing.
+        """
+        given = {key: value for key, value in self.as_dict().items() if key not in skip}
+        legal = inspect.signature(function).parameters
+        for key in given:
+            if key not in legal or key in extra:
+                options = [name for name in legal if name not in extra]
+                raise ConfigError(f"unknown key {self.path}.{key}; {nearest(key, options)}")
+        for name, parameter in legal.items():
+            required = parameter.default is parameter.empty
+            named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if required and named and name not in given and name not in extra:
+                raise ConfigError(
+                    f"{self.path}.{name} is needed but not in the config; {nearest(name, given)}"
+                )
+        return function(**given, **extra)
+
+    def unread(self) -> list[str]:
+        """Full names of the leaves that nothing has read."""
+        names = []
+        for key, value in self._values.items():
+            if isinstance(value, Settings):
+                names += value.unread()
+            elif key not in self._read:
+                names.append(f"{self.path}.{key}")
+        return names
+
+    def read(self) -> list[str]:
+        """Full names of the leaves that were read."""
+        names = []
+        for key, value in self._values.items():
+            if isinstance(value, Settings):
+                names += value.read()
+            elif key in self._read:
+                names.append(f"{self.path}.{key}")
+        return names
+
+    def check_all_read(self) -> None:
+        """Raises `ConfigError` if a key of the config was read by nothing."""
+        unread = self.unread()
+        if unread:
+            raise ConfigError(f"nothing reads {unread[0]}; {nearest(unread[0], self.read())}")
+
+
+def choice(config: Settings, key: str, options: Iterable[str]) -> str:
+    """The value of a key that names one of several options.
+
+    Raises:
+      ConfigError: the value is not among them, with the nearest one.
+    """
+    value, options = config[key], list(options)
+    if value not in options:
+        raise ConfigError(unknown(f"{config.path}.{key}", str(value), options))
+    return value

@@ -1,0 +1,154 @@
+"""The device mesh, and how parameters are laid out over it.
+
+Axes: `replica` copies the parameters, `fsdp` may split them, `tensor` splits single
+layers. The batch is split over `replica` and `fsdp` together. A preset gives every
+parameter a layout; regex rules override it leaf by leaf, first match counts.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from clipa_jax import trees
+from clipa_jax.errors import ConfigError
+from clipa_jax.settings import Settings, choice
+
+AXES = ("replica", "fsdp", "tensor")
+BATCH = P(("replica", "fsdp"))
+Rules = Sequence[tuple[str, tuple[Any, ...]]]
+
+# Layout of the large matrices when layers are split over `tensor`: attention by head and
+# MLP by hidden unit, so that each layer needs one sum over the axis on its way out.
+TENSOR_RULES: Rules = (
+    (r".*/(query|key|value)/kernel", ("fsdp", "tensor", None)),
+    (r".*/(query|key|value)/bias", ("tensor", None)),
+    (r".*/out/kernel", ("tensor", None, "fsdp")),
+    (r".*/Dense_0/kernel", ("fsdp", "tensor")),
+    (r".*/Dense_0/bias", ("tensor",)),
+    (r".*/Dense_1/kernel", ("tensor", "fsdp")),
+    (r".*/Embed_0/embedding", ("tensor", "fsdp")),
+)
+
+
+def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Any = None) -> Mesh:
+    """A mesh over all devices; one axis may be -1, for what the others leave.
+
+    Args:
+      replica, fsdp, tensor: devices along each axis.
+      devices: the devices to use, all by default (also the descriptions of an absent pod).
+
+    Raises:
+      ConfigError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    shape = {"replica": replica, "fsdp": fsdp, "tensor": tensor}
+    free = [axis for axis, size in shape.items() if size == -1]
+    fixed = int(np.prod([size for size in shape.values() if size != -1]))
+    if len(free) > 1 or fixed < 1 or len(devices) % fixed or (not free and fixed != len(devices)):
+        raise ConfigError(
+            f"mesh {shape} does not fit {len(devices)} devices; the axes must multiply to "
+            f"{len(devices)}, and one of them may be -1"
+        )
+    if free:
+        shape[free[0]] = len(devices) // fixed
+    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(shape[axis] for axis in AXES), AXES, auto, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The layout of a global batch: its first axis over all data-parallel devices."""
+    return NamedSharding(mesh, BATCH)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, P())
+
+
+def check_batch(batch_size: int, mesh: Mesh, processes: int = 1) -> None:
+    """Raises `ConfigError` if the global batch does not divide over the mesh and the hosts."""
+    parts = int(np.lcm(mesh.shape["replica"] * mesh.shape["fsdp"], processes))
+    if batch_size < 1 or batch_size % parts:
+        nearest = max(round(batch_size / parts), 1) * parts
+        raise ConfigError(
+            f"batch {batch_size} is not divisible by {parts} data-parallel devices; "
+            f"nearest: {nearest}"
+        )
+
+
+def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
+    """The sharding of every parameter.
+
+    Args:
+      shapes: tree of arrays or shapes.
+      mesh: from `make_mesh`.
+      config: the `sharding` section: `preset` and `rules`, pairs (regex, spec) whose spec
+        names a mesh axis or None for each array axis.
+
+    Raises:
+      ConfigError: an unknown preset, a rule that matches nothing, or one that does not fit.
+    """
+    preset = PRESETS[choice(config, "preset", PRESETS)]
+    flat = trees.flatten(shapes)
+    rules = [(pattern, tuple(spec)) for pattern, spec in config.rules]
+    overrides = trees.match(rules, flat, None, what="sharding rule")
+
+    def one(name: str, leaf: Any) -> NamedSharding:
+        spec = overrides[name]
+        if spec is None:
+            return NamedSharding(mesh, _that_fits(preset(name, leaf.shape, mesh), leaf.shape, mesh))
+        if _that_fits(P(*spec), leaf.shape, mesh) != P(*spec):
+            raise ConfigError(
+                f"sharding rule {spec} does not divide {name} of shape {tuple(leaf.shape)} "
+                f"over mesh {dict(mesh.shape)}"
+            )
+        return NamedSharding(mesh, P(*spec))
+
+    return trees.map_with_names(one, shapes)
+
+
+def _dp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Every device holds all parameters."""
+    del name, shape, mesh
+    return P()
+
+
+def _fsdp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Splits the longest axis that divides; vectors stay whole, they weigh nothing."""
+    del name
+    parts = mesh.shape["fsdp"]
+    axes = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    if len(shape) < 2 or parts == 1 or not axes:
+        return P()
+    longest = max(axes, key=lambda axis: shape[axis])
+    return P(*["fsdp" if axis == longest else None for axis in range(len(shape))])
+
+
+def _fsdp_tp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Splits layers over `tensor` and what remains of them over `fsdp`."""
+    spec = trees.first(TENSOR_RULES, name, None)
+    if spec is None:
+        return _fsdp(name, shape, mesh)
+    # Stacked layers have one axis more, in front.
+    return P(*([None] * (len(shape) - len(spec))), *spec)
+
+
+PRESETS: dict[str, Callable[[str, tuple[int, ...], Mesh], P]] = {
+    "dp": _dp,
+    "fsdp": _fsdp,
+    "fsdp_tp": _fsdp_tp,
+}
+
+
+def _that_fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """`spec` without the axes that do not divide the array."""
+    fits = []
+    for size, axis in zip(shape, tuple(spec) + (None,) * (len(shape) - len(spec)), strict=False):
+        names = axis if isinstance(axis, tuple) else (axis,) if axis else ()
+        parts = int(np.prod([mesh.shape[name] for name in names]))
+        fits.append(axis if size % parts == 0 else None)
+    return P(*fits[: len(spec)])

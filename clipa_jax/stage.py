@@ -1,0 +1,233 @@
+"""A stage made ready: everything that its config asks for, built and checked, not yet run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clipa_jax import (
+    durations,
+    evaluators,
+    load,
+    metrics,
+    models,
+    optim,
+    sharding,
+    steps,
+    trees,
+    workdir,
+)
+from clipa_jax import state as states
+from clipa_jax.data import pipeline
+from clipa_jax.errors import ConfigError
+from clipa_jax.losses import LOSSES
+from clipa_jax.models import masks, surgery
+from clipa_jax.settings import Settings, choice
+
+# Scores that every summary names, and where they come from.
+SUMMARY = {
+    "zero_shot_top1": "zero_shot/top1",
+    "zero_shot_top5": "zero_shot/top5",
+    "retrieval_i2t_r1": "retrieval/i2t_r1",
+    "retrieval_t2i_r1": "retrieval/t2i_r1",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What training one stage needs.
+
+    Attributes:
+      name: of the stage; its files are in `folder`.
+      config: as given, for the record.
+      init: where the first weights come from, "" for nowhere.
+      edits: surgery those weights may need.
+      image_tokens, text_tokens: what each tower sees of a training sample, the class token
+        included.
+    """
+
+    name: str
+    config: ConfigDict
+    settings: Settings
+    folder: Path
+    init: str
+    edits: tuple[str, ...]
+    mesh: Mesh
+    data: pipeline.TrainData
+    plan: durations.Plan
+    spec: states.StatePlan
+    update: steps.Update
+    encoders: steps.Encoders
+    evaluators: dict[str, evaluators.Evaluator]
+    image_tokens: int
+    text_tokens: int
+    peak_lr: float
+
+    @property
+    def num_params(self) -> int:
+        return trees.count(self.spec.shapes.params)
+
+    def describe(self) -> str:
+        """A few lines for the log: what is trained, on what, for how long."""
+        plan, size = self.plan, self.settings.input
+        return (
+            f"{metrics.parameter_overview(self.spec.shapes.params)}\n"
+            f"stage {self.name}: {plan.total_examples:,} samples in {plan.total_steps:,} steps of "
+            f"{plan.batch_size:,}; {size.res} px ({self.image_tokens} image tokens), "
+            f"{self.text_tokens} text tokens; peak learning rate {self.peak_lr:.3g}; "
+            f"{self.mesh.size} {self.mesh.devices.flat[0].platform} devices"
+        )
+
+    def result(self, seconds: float, scores: Mapping[str, float]) -> dict[str, Any]:
+        """What the summary holds of the finished stage.
+
+        Args:
+          seconds: of training, compilation included, evaluation not.
+          scores: of the last evaluation, by `<evaluator>/<metric>`.
+        """
+        return {
+            "name": self.name,
+            "seconds": round(seconds, 1),
+            "samples_seen": self.plan.total_examples,
+            "image_tokens": self.image_tokens,
+            "text_tokens": self.text_tokens,
+            "num_params": self.num_params,
+            **{key: scores.get(name) for key, name in SUMMARY.items()},
+            "scores": dict(scores),
+        }
+
+
+def split(config: ConfigDict) -> list[ConfigDict]:
+    """The stages of a config, in order: itself, or those of a schedule.
+
+    What `config.all` sets holds for each stage of a schedule.
+    """
+    if "stages" not in config:
+        return [config]
+    stages = []
+    for name in config.stages:
+        if name not in config:
+            raise ConfigError(f"config.stages names {name!r}, which the config does not have")
+        stage = config[name].copy_and_resolve_references()
+        overrides = _given(config["all"])
+        durations.override_siblings(stage, overrides)
+        for key in overrides:
+            stage.update_from_flattened_dict({key: _at(config["all"], key)})
+        stages.append(stage)
+    return stages
+
+
+def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> Stage:
+    """Builds and checks all that a stage needs; takes no device memory, compiles nothing.
+
+    Args:
+      config: of the stage.
+      root: the workdir; the stage's folder is below it.
+      before: stages of the same run that come earlier, by name.
+
+    Raises:
+      UserError: anything about the config, the data or the workdir that would stop the run.
+    """
+    c = Settings(config)
+    mesh = c.mesh.call(sharding.make_mesh)
+    sharding.check_batch(c.input.batch_size, mesh, jax.process_count())
+    data = pipeline.train(
+        c.input,
+        seed=c.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
+    model, optimiser = models.build(c.model), optim.build(c.optim, plan)
+    spec = states.plan(model, optimiser.tx, data.spec, mesh, c.sharding)
+    mask = steps.Mask.build(c.mask)
+    encoders = steps.make_encoders(model, mesh)
+    update = steps.make_update(
+        spec, mesh, loss=choice(c, "loss", LOSSES), mask=mask, schedule=optimiser.schedule
+    )
+    environment = evaluators.Environment(
+        encoders=encoders,
+        tokenize=load.make_tokenize(c.input),
+        preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
+        temperature_max=model.temperature_max,
+        cache_dir=str(root / "cache"),
+    )
+    patches = (c.input.res // model.img.patch_size) ** 2
+    stage = Stage(
+        name=c.name,
+        config=config,
+        settings=c,
+        folder=root / c.name,
+        init=_init(c, root, before),
+        edits=tuple(c.surgery),
+        mesh=mesh,
+        data=data,
+        plan=plan,
+        spec=spec,
+        update=update,
+        encoders=encoders,
+        evaluators=evaluators.build(c.evals, environment) if plan.eval_steps else {},
+        image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
+        text_tokens=c.input.text_len,
+        peak_lr=optimiser.peak_lr,
+    )
+    if not plan.eval_steps:
+        c.evals.as_dict()
+    for section in (c.checkpoint, c.logs):
+        section.as_dict()
+    surgery.check(stage.edits)
+    c.check_all_read()
+    workdir.check_same(stage.folder, config)
+    if c.after in before:
+        _check_connects(before[c.after], stage)
+    return stage
+
+
+def _init(c: Settings, root: Path, before: Mapping[str, Stage]) -> str:
+    """Where the first weights come from; "" for nowhere."""
+    init, after = c.init, c.after
+    if init == "scratch" or (not init and not after):
+        return ""
+    if init:
+        load.check_exists(init)
+        return init
+    if after in before or workdir.result(root / after) is not None:
+        return str(root / after)
+    raise ConfigError(
+        f"stage {c.name} starts from the weights of stage {after}, but {root / after} is not "
+        f"finished; train it first, or set --config.init= to its weights, or to scratch"
+    )
+
+
+def _check_connects(previous: Stage, stage: Stage) -> None:
+    """Raises `CheckpointError` if the weights of one stage will not fit the next."""
+    target = trees.flatten(stage.spec.shapes.params)
+    edits = [edit for edit in stage.edits if not edit.startswith("fresh:")]
+    if len(edits) < len(stage.edits):
+        return  # what starts anew is only known when it is made
+    jax.eval_shape(
+        lambda leaves: surgery.apply(edits, leaves, target, dict)[0],
+        dict(trees.flatten(previous.spec.shapes.params)),
+    )
+
+
+def _given(section: ConfigDict, prefix: str = "") -> list[str]:
+    """Names of the leaves of `section` that are not None."""
+    names = []
+    for key in section:
+        value = section[key]
+        if isinstance(value, ConfigDict):
+            names += _given(value, f"{prefix}{key}.")
+        elif value is not None:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _at(config: ConfigDict, name: str) -> Any:
+    for key in name.split("."):
+        config = config[key]
+    return config

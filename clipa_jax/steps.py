@@ -1,0 +1,128 @@
+"""Pure step functions over a mesh: the update, and the encoders that evaluation uses.
+
+B global batch, R pixels a side, L text tokens, K kept patches, E embedding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from clipa_jax import optim, sharding
+from clipa_jax.errors import ConfigError
+from clipa_jax.losses import LOSSES
+from clipa_jax.models import CLIP
+from clipa_jax.models.masks import MASKS
+from clipa_jax.settings import Settings, choice
+from clipa_jax.state import StatePlan, TrainState
+
+Batch = dict[str, jax.Array]
+Update = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which patches the image tower sees in training: a mask's name and the share it drops."""
+
+    name: str
+    ratio: float
+
+    @classmethod
+    def build(cls, config: Settings) -> "Mask":
+        """From the `mask` section of a config."""
+        name, ratio = choice(config, "name", MASKS), config.ratio
+        if not 0 <= ratio < 1:
+            raise ConfigError(f"mask.ratio={ratio} must be at least 0 and below 1")
+        return cls(name, ratio)
+
+    def __call__(self, rng: jax.Array, batch: int, patches: int) -> jax.Array | None:
+        """int32 (B, K) patches to keep, or None for all."""
+        return MASKS[self.name](rng, batch, patches, self.ratio) if self.ratio else None
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The two towers as compiled functions of (params, global batch).
+
+    Attributes:
+      image: uint8 (B, R, R, 3) -> float32 (B, E), unit length.
+      text: int32 (B, L) -> float32 (B, E), unit length.
+      batch_sharding: of the first axis of both; B must divide by its number of shards.
+    """
+
+    image: Callable[[Any, jax.Array], jax.Array]
+    text: Callable[[Any, jax.Array], jax.Array]
+    batch_sharding: NamedSharding
+
+
+def make_encoders(model: CLIP, mesh: Mesh) -> Encoders:
+    """The encoders of a model on a mesh; parameters may be laid out in any way."""
+    split = sharding.batch_sharding(mesh)
+
+    def image(params: Any, image_BRRC: jax.Array) -> Any:
+        return model.apply({"params": params}, image_BRRC, method=model.encode_image)
+
+    def text(params: Any, tokens_BL: jax.Array) -> Any:
+        return model.apply({"params": params}, tokens_BL, method=model.encode_text)
+
+    return Encoders(jax.jit(image, out_shardings=split), jax.jit(text, out_shardings=split), split)
+
+
+def make_update(
+    plan: StatePlan,
+    mesh: Mesh,
+    *,
+    loss: str,
+    mask: Mask,
+    schedule: optax.Schedule,
+) -> Update:
+    """The compiled training step: (state, batch) -> (state, metrics).
+
+    The state's buffers are reused. Metrics are scalars of this step: `loss`, `accuracy`,
+    `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
+
+    Args:
+      plan: from `state.plan`.
+      mesh: the mesh of the plan.
+      loss: a name in `losses.LOSSES`.
+      mask: patches that the image tower sees.
+      schedule: learning rate by step, for the log.
+    """
+    model, split = plan.model, sharding.batch_sharding(mesh)
+    loss_function = LOSSES[loss]
+
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        rng = jax.random.fold_in(state.rng, state.step)
+        patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
+        keep_BK = mask(rng, batch["image"].shape[0], patches)
+
+        def total(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            outputs: Any = model.apply({"params": params}, batch["image"], batch["tokens"], keep_BK)
+            zimg_BE, ztxt_BE, scale = outputs
+            value, extra = loss_function(zimg_BE, ztxt_BE, scale)
+            return value, {**extra, "temperature": scale}
+
+        (value, extra), grads = jax.value_and_grad(total, has_aux=True)(state.params)
+        updates, opt_state = plan.tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss": value,
+            **extra,
+            "lr": schedule(state.step),
+            "l2_grads": optim.global_norm(grads),
+            "l2_params": optim.global_norm(params),
+            "l2_updates": optim.global_norm(updates),
+        }
+        state = TrainState(state.step + 1, params, opt_state, state.rng)
+        return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+
+    return jax.jit(
+        update,
+        in_shardings=(plan.shardings, {"image": split, "tokens": split}),
+        out_shardings=(plan.shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )

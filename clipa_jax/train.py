@@ -1,0 +1,115 @@
+"""Trains CLIP in stages.
+
+python -m clipa_jax.train --config=configs/demo/schedule.py --workdir=runs/demo
+python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --config.seed=1
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from clipa_jax import checkpoint, cli, load, metrics, pictures, recorder, stage, workdir
+from clipa_jax.data import to_device
+from clipa_jax.interrupt import Interrupt
+from clipa_jax.state import TrainState
+
+CONFIG = cli.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+
+
+def main(argv: list[str]) -> int | None:
+    """Trains every stage of the config that is not finished yet."""
+    del argv
+    root = Path(WORKDIR.value)
+    configs = stage.split(CONFIG.value)
+    cli.start_jax(configs[0])
+    stages: dict[str, stage.Stage] = {}
+    for config in configs:
+        stages[config.name] = stage.prepare(config, root, stages)
+    with Interrupt() as interrupt:
+        for run in stages.values():
+            if workdir.result(run.folder) is not None:
+                logging.info("stage %s is finished, nothing to do", run.name)
+            elif not train(run, interrupt):
+                logging.warning("stopped; run the same command again to go on")
+                return 128 + (interrupt.signal or 0)
+    summary = workdir.write_summary(root, list(stages))
+    logging.info("\n%s", pictures.stage_table(summary))
+    return None
+
+
+def train(run: stage.Stage, interrupt: Interrupt) -> bool:
+    """Trains a stage to its end, from where it stands; False if it was interrupted."""
+    workdir.claim(run.folder, run.config)
+    checkpoints = checkpoint.Checkpoints(str(run.folder), **run.settings.checkpoint.as_dict())
+    start = checkpoint.first_state(
+        checkpoints,
+        run.spec,
+        seed=run.settings.seed,
+        init=run.init,
+        edits=run.edits,
+        read_weights=load.read_weights,
+    )
+    first = int(start.state.step)
+    logging.info("\n%s", run.describe())
+    for line in start.lines:
+        logging.info("%s: %s", run.name, line)
+    with (
+        metrics.Writer(str(run.folder), start_step=first, **run.settings.logs.as_dict()) as writer,
+        metrics.Progress(
+            run.name, run.plan.total_steps, start_step=first, batch_size=run.plan.batch_size
+        ) as progress,
+    ):
+        record = recorder.Recorder(run.plan, writer, progress, start.position.get("seconds", 0.0))
+        state = loop(run, start, checkpoints, record, interrupt)
+    checkpoints.close()
+    if int(state.step) < run.plan.total_steps:
+        return False
+    workdir.finish(run.folder, run.result(record.seconds, record.scores or evaluate(run, state)))
+    return True
+
+
+def loop(
+    run: stage.Stage,
+    start: checkpoint.Start,
+    checkpoints: checkpoint.Checkpoints,
+    record: recorder.Recorder,
+    interrupt: Interrupt,
+) -> TrainState:
+    """Steps from `start` to the end of the stage or to an interrupt; returns the last state."""
+    state, plan = start.state, run.plan
+    batches = run.data.start(start.position.get("data"))
+    with to_device.prefetch(batches, run.encoders.batch_sharding) as feed:
+        for step in range(int(state.step) + 1, plan.total_steps + 1):
+            batch, position = next(feed)
+            state, values = run.update(state, batch)
+            record.step(step, values, waited=feed.wait_seconds)
+            last, stop = step == plan.total_steps, interrupt.signal is not None
+            if run.evaluators and (last or _due(step, plan.eval_steps)) and not stop:
+                record.evaluation(step, functools.partial(evaluate, run, state))
+            if last or stop or _due(step, plan.checkpoint_steps):
+                record.flush()  # a state whose metrics are not finite is never saved
+                checkpoints.save(state, {"data": position, "seconds": record.seconds})
+            if stop:
+                break
+    record.flush()
+    return state
+
+
+def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
+    """What all evaluators of the stage say of a state, by `<evaluator>/<metric>`."""
+    return {
+        f"{name}/{metric}": value
+        for name, evaluator in run.evaluators.items()
+        for metric, value in evaluator.run(state)
+    }
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

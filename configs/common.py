@@ -1,0 +1,153 @@
+"""Every legal key of a stage's config, declared once, with its default.
+
+A stage is one training run: `configs/recipes.py` fills this in from the published
+tables. Keys that end in _examples, _steps, _epochs or _percent are forms of one
+duration; set one of them (on the command line it replaces the others). Every key can be
+overridden from the shell: `--config.optim.b2=0.98`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def default() -> ConfigDict:
+    """A stage's config with every key; the values that matter come from the recipe."""
+    c = ConfigDict()
+    c.name = "train"  # the stage; its files go to WORKDIR/<name>
+    c.after = ""  # the stage in the same workdir whose weights this one starts from
+    c.init = ""  # weights to start from instead: a stage's folder or a weights file; "scratch"
+    c.surgery = ()  # load-time edits that those weights may need, see clipa_jax/models/surgery.py
+    c.seed = 0  # of the initial weights, the data order, augmentation and masks
+
+    c.total_examples = placeholder(int)  # length of the stage
+    c.total_steps = placeholder(int)
+    c.total_epochs = placeholder(float)
+    c.warmup_examples = placeholder(int)  # linear warm-up of the learning rate
+    c.warmup_steps = placeholder(int)
+    c.warmup_epochs = placeholder(float)
+    c.warmup_percent = placeholder(float)
+    c.log_examples = placeholder(int)  # how often metrics are written
+    c.log_steps = 50
+    c.log_percent = placeholder(float)
+    c.eval_examples = placeholder(int)  # how often evaluators run, and at the end; 0 for never
+    c.eval_steps = placeholder(int)
+    c.eval_percent = 10.0
+    c.checkpoint_examples = placeholder(int)  # how often a checkpoint is saved, and at the end
+    c.checkpoint_steps = placeholder(int)
+    c.checkpoint_percent = 5.0
+
+    c.model = model()
+    c.mask = ConfigDict()  # image patches that training leaves out
+    c.mask.name = "random"  # random, grid or block
+    c.mask.ratio = 0.0  # share of the patches that is dropped
+    c.loss = "softmax"  # see clipa_jax/losses.py
+    c.input = inputs()
+    c.optim = optim()
+
+    c.mesh = ConfigDict()  # devices along each axis; one may be -1 for all the others leave
+    c.mesh.replica = 1  # copies of the parameters
+    c.mesh.fsdp = -1  # parameters may be split along it; so is the batch
+    c.mesh.tensor = 1  # single layers are split along it
+    c.sharding = ConfigDict()
+    c.sharding.preset = "dp"  # dp, fsdp or fsdp_tp
+    c.sharding.rules = ()  # overrides: pairs (regex of parameter names, axis of each dimension)
+    c.cpu_devices = placeholder(int)  # on a machine without accelerator: split it into so many
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.keep_last = 2  # how many of the newest to keep
+    c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
+
+    c.logs = ConfigDict()
+    c.logs.tensorboard = True
+    c.logs.wandb_project = ""  # Weights & Biases project; "" for none
+    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    return c
+
+
+def model() -> ConfigDict:
+    """The architecture; sizes come from the table in clipa_jax/models/sizes.py."""
+    c = ConfigDict()
+    c.size = "H/14"  # row of the table / patch
+    c.embed_dim = placeholder(int)  # None: the table's
+    c.temperature_init = 1 / 0.07  # inverse temperature at the start
+    c.temperature_max = 100.0  # its cap; None for none
+    c.dtype = "float32"  # of the arithmetic: float32 or bfloat16; parameters are float32
+    c.attention = "auto"  # implementation of jax.nn.dot_product_attention: auto, xla, cudnn
+    c.layers = "unrolled"  # or scanned: compiles one layer, whatever the depth
+    c.image = tower()
+    c.image.posemb = "sincos2d"  # or learned
+    c.image.pool = "gap"  # gap, tok or map
+    c.text = tower()
+    c.text.vocab_size = 32_000  # rows of the table, at least the vocabulary's size
+    c.text.pool = "last"  # last, first, gap, map or argmax
+    c.text.causal = False  # whether a token attends only to those before it
+    return c
+
+
+def tower() -> ConfigDict:
+    """What both towers have."""
+    c = ConfigDict()
+    c.width = placeholder(int)  # None: the table's, as for the next three
+    c.depth = placeholder(int)
+    c.mlp_dim = placeholder(int)
+    c.num_heads = placeholder(int)
+    c.gelu = "tanh"  # tanh (CLIPA), exact (open_clip) or quick (OpenAI)
+    c.norm_eps = 1e-6
+    c.remat = "none"  # what the backward pass recomputes: none, dots, dots_no_batch or full
+    return c
+
+
+def inputs() -> ConfigDict:
+    """Training data, and how samples become arrays."""
+    c = ConfigDict()
+    c.source = ""  # tfds:NAME or tfds:FOLDER, tfrecord:GLOB
+    c.split = "train"
+    c.batch_size = 0  # global
+    c.res = 0  # pixels a side
+    c.text_len = 0  # text tokens
+    c.vocab = "bert-base-uncased"  # or a path: WordPiece vocabulary or SentencePiece model
+    c.reduction = "truncate"  # of longer captions, see clipa_jax/preprocess/reduce.py
+    c.preprocess = ""  # ops on a training sample; {res} and the other keys here are filled in
+    c.preprocess_eval = ""  # ops on an image in evaluation
+    return c
+
+
+def optim() -> ConfigDict:
+    """AdamW as in the released recipes."""
+    c = ConfigDict()
+    c.lr_per_256 = 0.0  # the peak learning rate is this times batch_size / 256
+    c.schedule = "cosine"  # after warm-up: cosine, linear or constant
+    c.b1 = 0.9
+    c.b2 = 0.95
+    c.eps = 1e-8
+    c.mu_dtype = "bfloat16"  # of Adam's first moment
+    c.weight_decay = 0.2
+    c.decay = "kernels"  # which parameters decay: kernels, all_but_small or none
+    c.grad_clip = placeholder(float)  # largest global norm of the gradient
+    c.lr_rules = ()  # pairs (regex, factor of the learning rate); 0 freezes; first match counts
+    return c
+
+
+def schedule(stages: dict[str, ConfigDict]) -> ConfigDict:
+    """All stages of a model as one config.
+
+    `--config.pretrain.optim.b2=0.98` overrides a key of one stage, `--config.all.seed=1`
+    of all of them.
+
+    Args:
+      stages: configs by stage name, in order.
+    """
+    c = ConfigDict()
+    c.stages = tuple(stages)  # which to train, in order
+    c.all = _unset(next(iter(stages.values())))  # whatever is set here holds for every stage
+    for name, stage in stages.items():
+        c[name] = stage
+    return c
+
+
+def _unset(config: ConfigDict) -> ConfigDict:
+    """The same keys, all None, of any type."""
+    c = ConfigDict()
+    for key, value in config.items():
+        c[key] = _unset(value) if isinstance(value, ConfigDict) else placeholder(object)
+    return c

@@ -1,0 +1,7 @@
+"""H/14, stage 1 of 3: 12.8B samples at 84 px (`:res=70` for the cheaper variant), 8 text tokens."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.v2("H/14", "pretrain", arg)

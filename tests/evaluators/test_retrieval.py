@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from clipa_jax.errors import DataError
+from clipa_jax.evaluators.retrieval import Retrieval, right_pairs
+
+HELD_OUT = {"name": "ret", "source": "fake", "split": "heldout"}
+
+
+def test_right_pairs_join_captions_that_read_the_same():
+    pairs = right_pairs([["a dog", "shared"], ["Shared ", "a cat"]])
+    assert pairs.tolist() == [[0, 0], [0, 1], [1, 1], [0, 2], [1, 2], [1, 3]]
+
+
+def test_recall_by_hand_with_several_captions_and_duplicates(world):
+    data, model = world
+    values = dict(Retrieval(env=model.environment(), batch_size=4, **HELD_OUT).run(model.state))
+    flat = [(i, text) for i in range(11) for text in (f"caption {i}", "shared")[: 1 + (i % 3 > 0)]]
+    text_ME = np.stack([model.text_ME[model.texts[text]] for _, text in flat])
+    scores_NM = model.image_NE @ text_ME.T
+
+    def right(image, m):
+        shares = flat[m][1] == "shared" and image % 3 > 0
+        return flat[m][0] == image or shares
+
+    for k in (1, 5, 10):
+        i2t = [any(right(i, m) for m in np.argsort(-scores_NM[i])[:k]) for i in range(11)]
+        t2i = [any(right(i, m) for i in np.argsort(-scores_NM[:, m])[:k]) for m in range(len(flat))]
+        assert values[f"i2t_r{k}"] == pytest.approx(np.mean(i2t))
+        assert values[f"t2i_r{k}"] == pytest.approx(np.mean(t2i))
+
+
+def test_perfect_towers_find_everything_even_with_one_caption_for_all(world):
+    data, model = world
+    for i in range(11):
+        model.text_ME[model.texts[f"caption {i}"]] = model.image_NE[i]
+    evaluator = Retrieval(env=model.environment(), captions=(0,), ks=(1,), **HELD_OUT)
+    assert dict(evaluator.run(model.state)) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
+    for row in data.rows:
+        row["captions"] = np.asarray([b"shared"], object)
+    assert dict(evaluator.run(model.state)) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
+
+
+def test_picture_without_the_chosen_caption_is_an_error(world):
+    _, model = world
+    evaluator = Retrieval(env=model.environment(), captions=(1,), **HELD_OUT)
+    with pytest.raises(DataError, match="a picture with 1 captions has none at captions="):
+        dict(evaluator.run(model.state))
+
+
+def test_bad_options_stop_before_the_run(world):
+    _, model = world
+    with pytest.raises(DataError, match="positions from 0"):
+        Retrieval(env=model.environment(), captions=(-1,), **HELD_OUT)
+    with pytest.raises(DataError, match="numbers from 1"):
+        Retrieval(env=model.environment(), ks=(0,), **HELD_OUT)

@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.evaluators import wording
+
+
+def test_canonical_wording_is_that_of_the_released_evaluator():
+    names = ["Flag: Peru", "black_and-white, small"]
+    sentences = ["A photo of the {}.", "{}!"]
+    assert wording.prompts(names, sentences, canonicalize=True) == [
+        "a photo of the flag peru",
+        "flag peru",
+        "a photo of the black andwhite, small",
+        "black andwhite, small",
+    ]
+    assert wording.prompts(names[:1], sentences, canonicalize=False) == [
+        "A photo of the Flag: Peru.",
+        "Flag: Peru!",
+    ]
+
+
+def test_every_prompt_file_says_where_it_is_from():
+    names = [file.stem for file in wording.PROMPTS.glob("*.json")]
+    assert {"plain", "photo"} <= set(names)
+    for name in names:
+        assert wording.templates(name)
+    assert wording.templates("plain") == ("{}",)
+
+
+def test_prompt_file_without_provenance_is_refused(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"templates": ["{}"]}))
+    with pytest.raises(DataError, match="lacks licence, provenance"):
+        wording.templates(str(file))
+
+
+@pytest.mark.parametrize("template", ["a photo", "{} and {}"])
+def test_template_takes_the_name_once(template):
+    with pytest.raises(ConfigError, match="exactly once"):
+        wording.templates((template,))
+
+
+def test_names_that_cannot_be_used_are_refused(tmp_path):
+    assert wording.class_names(("a", "b")) == ("a", "b")
+    with pytest.raises(DataError, match="no file .*gone.json with class names"):
+        wording.class_names(str(tmp_path / "gone.json"))
+    (tmp_path / "bad.json").write_text("[1, 2]")
+    with pytest.raises(DataError, match="list of strings"):
+        wording.class_names(str(tmp_path / "bad.json"))
+    (tmp_path / "torn.json").write_text("[")
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        wording.class_names(str(tmp_path / "torn.json"))
+
+
+def test_slug():
+    assert wording.slug("Smileys & Emotion") == "smileys_and_emotion"

@@ -1,0 +1,397 @@
+"""Builds the bundled demo data: emoji pictures with their Unicode names, as a TFDS folder.
+
+    python tools/build_emoji_data.py --out=data/emoji --cache=/tmp/emoji_packages
+
+Needs `npm` on the PATH (only `npm pack` is used; nothing is installed or run) and, beside the
+requirements of the repository, `pip install resvg-py==0.5.0`, which renders SVG from a wheel.
+Package versions, the seed and the renderer are fixed, so that the same command writes the same
+bytes. Takes about two minutes once the packages (160 MB) are in the cache.
+
+The result, `<out>/1.0.0`, opens with `tfds.builder_from_directory`; `data/emoji/README.md` is its
+data card. The pictures of Twemoji never enter `train`: they are the test of a model that has read
+the names but has not seen the hand.
+"""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import unicodedata
+
+import tqdm
+from PIL import Image
+
+SIZE = 64  # pixels a side: what the two PNG vendors ship, so only SVG is resampled
+QUALITY = 82  # with full chroma; closer to the drawing than 90 with halved chroma, at the same size
+OVERSAMPLE = 4  # SVG is drawn this much larger: the inner shadows of Fluent have jagged edges at 1
+VERSION = "1.0.0"
+TRAIN_SHARDS = 3
+KEYWORD_CAPTIONS = 3
+VARIATION_SELECTOR = "fe0f"  # vendors disagree on where it belongs; it never changes the picture
+COMPONENT = 2  # emojibase's group of skin tones and hair styles: parts of emoji, not emoji
+
+NAMES_PACKAGE = "emojibase-data@17.0.0"
+PACKAGES = {  # style -> npm package; the first four are the training vendors
+    "noto": "emoji-datasource-google@16.0.0",
+    "openmoji": "openmoji@17.0.0",
+    "fluent": "@iconify-json/fluent-emoji@1.2.7",
+    "fluent_flat": "@iconify-json/fluent-emoji-flat@1.2.6",
+    "twemoji": "emoji-datasource-twitter@16.0.0",
+}
+HELDOUT_STYLE = "twemoji"
+WRONG = {("noto", "1f1e8-1f1f6")}  # the package has the flag of Saudi Arabia in Sark's place
+
+# Fluent names its icons by words, not code points, and where CLDR has since renamed or simply
+# differs, its word has to be looked up.
+FLUENT_NAMES = dict(
+    re.findall(
+        r"(\S+)=(\S+)",
+        """
+    smiling-face-with-open-hands=hugging-face face-with-crossed-out-eyes=knocked-out-face
+    enraged-face=pouting-face person-blond-hair=person-blonde-hair
+    woman-blond-hair=woman-blonde-hair man-blond-hair=man-blonde-hair deaf-person=person-deaf
+    deaf-man=man-deaf deaf-woman=woman-deaf merperson=person-merpeople merman=man-merpeople
+    mermaid=woman-merpeople people-with-bunny-ears=person-with-bunny-ears
+    men-with-bunny-ears=man-with-bunny-ears women-with-bunny-ears=woman-with-bunny-ears
+    people-wrestling=person-wrestling men-wrestling=man-wrestling women-wrestling=woman-wrestling
+    black-bird=blackbird phoenix=phoenix-bird pinata=piata keycap-#=keycap-hashtag
+    keycap-*=keycap-asterisk red-triangle-pointed-up=red-triangle
+    """,
+    )
+)
+
+
+class BuildError(RuntimeError):
+    """Something outside this script is missing; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Concept:
+    """One emoji of the Unicode standard, whoever draws it."""
+
+    key: str  # lower-case code points without FE0F, "1f468-200d-1f680"
+    name: str  # CLDR short name, lower case
+    keywords: tuple[str, ...]  # CLDR keywords that are not already words of the name
+    group: str
+    subgroup: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    style: str
+    concept: Concept
+    jpeg: bytes
+
+    @property
+    def id(self) -> str:
+        return f"{self.style}/{self.concept.key}"
+
+
+def fetch(package: str, cache: pathlib.Path) -> pathlib.Path:
+    """Returns the package's archive in `cache`, asking npm for it if it is not there yet."""
+    archive = cache / (package.removeprefix("@").replace("/", "-").replace("@", "-") + ".tgz")
+    if archive.exists():
+        return archive
+    if shutil.which("npm") is None:
+        raise BuildError(
+            f"{archive} is missing and npm, which would fetch it, is not on the PATH; "
+            "install npm or put the archive there yourself"
+        )
+    cache.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["npm", "pack", "--silent", package], cwd=cache, capture_output=True, text=True
+    )
+    if done.returncode or not archive.exists():
+        raise BuildError(f"npm pack {package} gave no {archive}:\n{done.stdout}{done.stderr}")
+    return archive
+
+
+def members(archive: pathlib.Path, pattern: str) -> dict[str, bytes]:
+    """Reads the files whose path in the package matches; keys are the pattern's first group."""
+    found = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            match = re.fullmatch(pattern, member.name)
+            if match and (file := tar.extractfile(member)):
+                found[match[1]] = file.read()
+    if not found:
+        raise BuildError(f"{archive} has no file like {pattern!r}; is it the expected version?")
+    return found
+
+
+def key_of(code_points: str) -> str:
+    """'1F468-200D-2708-FE0F' -> '1f468-200d-2708', the one spelling that all vendors share."""
+    parts = code_points.lower().split("-")
+    return "-".join(part for part in parts if part != VARIATION_SELECTOR)
+
+
+def read_concepts(archive: pathlib.Path) -> dict[str, Concept]:
+    """Key -> concept in CLDR order. Skin-tone variants hang below their emoji and are left out."""
+    files = members(archive, r"package/((?:en/data|meta/groups)\.json)")
+    meta = json.loads(files["meta/groups.json"])
+    concepts = {}
+    for entry in sorted(json.loads(files["en/data.json"]), key=lambda e: e.get("order", 0)):
+        if entry.get("group", COMPONENT) == COMPONENT:  # regional indicators have no group at all
+            continue
+        name = entry["label"].lower()
+        in_name = {name, *re.findall(r"\w+", name)}
+        tags = [tag.lower() for tag in entry.get("tags", ())]
+        concept = Concept(
+            key=key_of(entry["hexcode"]),
+            name=name,
+            keywords=tuple(tag for tag in tags if tag not in in_name),
+            group=meta["groups"][str(entry["group"])].replace("-", " & "),
+            subgroup=meta["subgroups"][str(entry["subgroup"])].replace("-", " "),
+        )
+        concepts[concept.key] = concept
+    return concepts
+
+
+def captions(concept: Concept, rng: random.Random) -> list[str]:
+    """The name first, always; then the name in the company of keywords and categories.
+
+    A trainer draws one at random. The name leads all but the last, so a text tower that reads ten
+    tokens sees it; keyword subsets differ between vendors, so the same words are not learnt as one
+    phrase. A concept without keywords simply has fewer captions.
+    """
+    found = [concept.name]
+    for _ in range(KEYWORD_CAPTIONS):
+        count = min(rng.randint(2, 4), len(concept.keywords))
+        found.append(", ".join([concept.name, *rng.sample(concept.keywords, count)]))
+    found.append(f"{concept.name}, {concept.subgroup}")
+    found.append(f"{concept.subgroup}, {concept.group}: {concept.name}")
+    return list(dict.fromkeys(found))
+
+
+def to_jpeg(image: bytes) -> bytes:
+    """PNG with alpha -> JPEG on white. Full chroma: at 64 pixels, halved chroma smears outlines."""
+    rgba = Image.open(io.BytesIO(image)).convert("RGBA")
+    flat = Image.new("RGBA", rgba.size, "white")
+    flat.alpha_composite(rgba)
+    flat = flat.reduce(rgba.width // SIZE)
+    if flat.size != (SIZE, SIZE):
+        raise BuildError(f"a picture is {rgba.size}, not {SIZE} pixels a side or a multiple")
+    out = io.BytesIO()
+    flat.convert("RGB").save(out, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    return out.getvalue()
+
+
+def render(svg: str) -> bytes:
+    try:
+        import resvg_py  # only here: rebuilding is rare, and reading the data must not need it
+    except ImportError as error:
+        raise BuildError("SVG needs a renderer: pip install resvg-py==0.5.0") from error
+    side = SIZE * OVERSAMPLE
+    return resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
+
+
+def fluent_svg(icons: dict, name: str) -> str | None:
+    """An Iconify body in the frame that Iconify would give it, or None if there is no such icon."""
+    alias = icons.get("aliases", {}).get(name, {})
+    icon = icons["icons"].get(alias.get("parent", name))
+    if icon is None:
+        return None
+    width = icon.get("width", icons["width"])  # a few drawings are 33 wide or high, not 32
+    height = icon.get("height", icons["height"])
+    body = icon["body"]
+    if alias.get("hFlip"):
+        body = f'<g transform="translate({width} 0) scale(-1 1)">{body}</g>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{SIZE}" height="{SIZE}" viewBox="0 0 {width} {height}">{body}</svg>'
+    )
+
+
+def read_fluent(archive: pathlib.Path, concepts: dict[str, Concept]) -> dict[str, str]:
+    icons = json.loads(members(archive, r"package/(icons\.json)")["icons.json"])
+    found = {}
+    for concept in concepts.values():
+        plain = unicodedata.normalize("NFKD", concept.name).encode("ascii", "ignore").decode()
+        slug = re.sub(r"[^a-z0-9#*]+", "-", plain.replace(".", "")).strip("-")
+        # CLDR's "mage" is Fluent's "person-mage", and so are seven more
+        for name in (FLUENT_NAMES.get(slug, slug), f"person-{slug}"):
+            if svg := fluent_svg(icons, name):
+                found[concept.key] = svg
+                break
+    return found
+
+
+def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) -> list[Picture]:
+    """All pictures of one vendor whose key is a concept, in the order of the concepts."""
+    drawings: dict[str, str] | dict[str, bytes]
+    if style in ("noto", "twemoji"):  # the folders, unlike the sheets, hold no other vendor's
+        pngs = members(archive, r"package/img/\w+/64/([0-9a-f-]+)\.png")
+        drawings = {key_of(name): png for name, png in pngs.items()}
+    elif style == "openmoji":
+        svgs = members(archive, r"package/color/svg/([0-9A-F-]+)\.svg")
+        drawings = {key_of(name): svg.decode() for name, svg in svgs.items()}
+    else:
+        drawings = read_fluent(archive, concepts)
+    pictures = []
+    todo = [c for key, c in concepts.items() if key in drawings and (style, key) not in WRONG]
+    for concept in tqdm.tqdm(todo, desc=f"{style:12}", unit="picture", mininterval=1):
+        drawing = drawings[concept.key]
+        png = render(drawing) if isinstance(drawing, str) else drawing
+        pictures.append(Picture(style, concept, to_jpeg(png)))
+    return pictures
+
+
+def split(pictures: list[Picture], fraction: float, seed: int) -> dict[str, list[Picture]]:
+    """Splits by vendor, then holds random pictures out.
+
+    Never a concept's last picture in train, and never one that is drawn twice: OpenMoji's cook and
+    man cook are one drawing, Fluent's tongue is in both of its styles.
+    """
+    ours = [p for p in pictures if p.style != HELDOUT_STYLE]
+    random.Random(seed).shuffle(ours)  # shards are then mixed, whatever a reader shuffles
+    left = collections.Counter(p.concept.key for p in ours)
+    drawn = collections.Counter(p.jpeg for p in ours)
+    wanted = round(fraction * len(ours))
+    heldout: list[Picture] = []
+    train: list[Picture] = []
+    for picture in ours:
+        eligible = left[picture.concept.key] > 1 and drawn[picture.jpeg] == 1
+        if len(heldout) < wanted and eligible:
+            left[picture.concept.key] -= 1
+            heldout.append(picture)
+        else:
+            train.append(picture)
+    vendor = [p for p in pictures if p.style == HELDOUT_STYLE]
+    random.Random(seed).shuffle(vendor)  # so that the first n are a fair sample
+    return {"train": train, "heldout_pictures": heldout, "heldout_vendor": vendor}
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Hides what TensorFlow's C++ writes while it loads; no log-level variable stops all of it."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def describe(concepts: list[Concept], out: pathlib.Path, tfds):
+    """What TFDS has to know of the samples: features, class names, where they lie."""
+    groups = list(dict.fromkeys(c.group for c in concepts))
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format="jpeg"),
+            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "id": tfds.features.Text(),
+            "style": tfds.features.Text(),
+            "concept": tfds.features.ClassLabel(names=[c.name for c in concepts]),
+            "group": tfds.features.ClassLabel(names=groups),
+        }
+    )
+    identity = tfds.core.DatasetIdentity(
+        name="emoji", version=tfds.core.Version(VERSION), data_dir=str(out), module_name="emoji"
+    )
+    return tfds.core.DatasetInfo(
+        builder=identity,
+        features=features,
+        description="Emoji by several vendors with their CLDR names; see README.md beside it.",
+        license="pictures: Apache-2.0, CC-BY-4.0, CC-BY-SA-4.0, MIT, by `style`; names: MIT",
+        disable_shuffling=True,  # the order on disk is the shuffled one
+    )
+
+
+def write(splits: dict[str, list[Picture]], concepts: list[Concept], out: pathlib.Path, seed: int):
+    """Writes TFRecord shards and TFDS metadata into `out`, replacing what was there."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with quiet_stderr():
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+
+        tf.config.set_visible_devices([], "GPU")
+    shutil.rmtree(out, ignore_errors=True)  # or shards of an older, longer split would stay
+    out.mkdir(parents=True)
+    info = describe(concepts, out, tfds)
+    per_shard = -(-len(splits["train"]) // TRAIN_SHARDS)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=per_shard)
+    writer.initialize_splits(list(splits))
+    for name, pictures in splits.items():
+        examples = [
+            {
+                "image": p.jpeg,
+                "captions": captions(p.concept, random.Random(f"{seed}/{p.id}")),
+                "id": p.id,
+                "style": p.style,
+                "concept": p.concept.name,
+                "group": p.concept.group,
+            }
+            for p in pictures
+        ]
+        writer.add_examples({name: examples})  # at once: each call rewrites the metadata
+    writer.close_all()
+    for shard in out.glob("*.tfrecord-*"):
+        rewrite(shard, tf)
+
+
+def rewrite(shard: pathlib.Path, tf):
+    """Sorts the fields of each record; protobuf orders them anew in each process."""
+    records = [
+        tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+        for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()
+    ]
+    with tf.io.TFRecordWriter(str(shard)) as file:
+        for record in records:
+            file.write(record)
+
+
+def report(splits: dict[str, list[Picture]], out: pathlib.Path):
+    """Prints the table of the data card."""
+    print("\n| style | " + " | ".join(splits) + " | total |\n|---|" + "---|" * (len(splits) + 1))
+    everything = [p for pictures in splits.values() for p in pictures]
+    for style in PACKAGES:
+        counts = [sum(p.style == style for p in pictures) for pictures in splits.values()]
+        print(f"| {style} | " + " | ".join(map(str, counts)) + f" | {sum(counts)} |")
+    counts = [len(pictures) for pictures in splits.values()]
+    concepts = len({p.concept.key for p in everything})
+    print("| all | " + " | ".join(map(str, counts)) + f" | {concepts} |")
+    print(f"\n{sum(f.stat().st_size for f in out.iterdir()) / 1e6:.1f} MB in {out}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data/emoji"))
+    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("/tmp/emoji_packages"))
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the order and captions")
+    parser.add_argument("--heldout", type=float, default=0.04, help="part of the training vendors")
+    args = parser.parse_args()
+    try:
+        archives = {
+            package: fetch(package, args.cache)
+            for package in tqdm.tqdm([NAMES_PACKAGE, *PACKAGES.values()], desc="packages")
+        }
+        concepts = read_concepts(archives[NAMES_PACKAGE])
+        pictures = [
+            picture
+            for style, package in PACKAGES.items()
+            for picture in read_style(style, archives[package], concepts)
+        ]
+    except BuildError as error:
+        sys.exit(f"build_emoji_data: {error}")
+    drawn = {p.concept.key for p in pictures}
+    classes = [c for c in concepts.values() if c.key in drawn]
+    splits = split(pictures, args.heldout, args.seed)
+    write(splits, classes, args.out / VERSION, args.seed)
+    report(splits, args.out / VERSION)
+
+
+if __name__ == "__main__":
+    main()
