@@ -130,7 +130,7 @@ def first_state(
     seed: int,
     init: str,
     edits: Sequence[str],
-    read_weights: Callable[[str], Mapping[str, Any]],
+    read_weights: Callable[[str, Mapping[str, Any]], Mapping[str, Any]],
 ) -> Start:
     """Where the stage begins: its own last checkpoint, else given weights, else from scratch.
 
@@ -140,7 +140,8 @@ def first_state(
       seed: of the run.
       init: where weights come from, or "" for none: a stage's folder, or a file of another form.
       edits: surgery that the weights may need, see `models.surgery`.
-      read_weights: reads `init` as weights by name, layers unrolled.
+      read_weights: reads `init` as weights by name, layers unrolled; is given the model's
+        parameters by name.
 
     Raises:
       CheckpointError: a checkpoint cannot be read, or its weights do not fit.
@@ -155,7 +156,7 @@ def first_state(
     def fresh() -> Mapping[str, Any]:
         return trees.flatten(layout.unroll(plan.init(seed).params))
 
-    leaves, lines = surgery.apply(edits, dict(read_weights(init)), target, fresh)
+    leaves, lines = surgery.apply(edits, dict(read_weights(init, target)), target, fresh)
     leaves = {name: _cast(leaf, target[name]) for name, leaf in leaves.items()}
     stack = jax.jit(
         lambda unrolled: layout.like(plan.shapes.params, unrolled),
@@ -178,7 +179,8 @@ def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
     """
     folder = epath.Path(workdir).resolve() / FOLDER
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(folder, options=options, item_names=ITEMS) as manager:
+    handlers = {"params": ocp.StandardCheckpointHandler()}
+    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
         step = manager.latest_step() if step is None else step
         if step is None:
             raise CheckpointError(f"{folder} holds no checkpoint")

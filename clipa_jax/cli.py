@@ -4,6 +4,7 @@ import logging as std_logging
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 from absl import app, flags, logging
@@ -45,10 +46,16 @@ def quiet() -> None:
     """Turns the chatter of the libraries down; messages of ours come through, plain."""
     warnings.filterwarnings("ignore")
     logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
     logging.set_verbosity(logging.INFO)
-    for noisy in ("jax", "orbax", "tensorflow", "clu"):
-        std_logging.getLogger(noisy).setLevel(std_logging.ERROR)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(std_logging.Formatter("%(message)s"))
+    handler.addFilter(_is_for_users)
+
+
+def _is_for_users(record: std_logging.LogRecord) -> bool:
+    """Whether a line of the log is ours, or an error of a library."""
+    ours = str(Path(__file__).parent)
+    return record.pathname.startswith(ours) or record.levelno >= std_logging.ERROR
 
 
 def start_jax(config: ConfigDict) -> None:

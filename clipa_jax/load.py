@@ -15,10 +15,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipa_jax import checkpoint, models, sharding, state, steps, trees, workdir
+from clipa_jax.convert import weights
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.evaluators import embed
-from clipa_jax.models import clip
+from clipa_jax.models import CLIP, clip
 from clipa_jax.preprocess import registry
 from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.settings import Settings
@@ -113,58 +114,88 @@ def load(path: str, config: ConfigDict | None = None) -> Model:
     """The model in a workdir or weights file.
 
     Args:
-      path: a workdir (its last finished stage is taken), a stage's folder, or a weights file
-        that `read_weights` reads.
+      path: what `read` takes.
       config: a stage's config; needed for files that do not carry one.
 
     Raises:
       CheckpointError: there are no weights, or they do not fit the config.
     """
-    folder = Path(path)
-    if config is None:
-        folder = _stage_folder(folder)
-        if not (folder / workdir.CONFIG).exists():
-            raise CheckpointError(f"{path} carries no config.json; pass config=, a stage's config")
-        config = ConfigDict(workdir.read_json(folder / workdir.CONFIG))
+    config, model, leaves = fitted(path, config)
+    mesh = sharding.make_mesh()
+    params = jax.device_put(trees.unflatten(leaves), sharding.replicated(mesh))
+    return Model(config, params, steps.make_encoders(model, mesh), make_tokenize(config.input))
+
+
+def fitted(path: str, config: ConfigDict | None) -> tuple[ConfigDict, CLIP, dict[str, Any]]:
+    """(config, model, weights that fit it by name on the host), layers unrolled; as in `load`."""
+    carried, leaves = read(path)
+    if config is None and carried is None:
+        raise CheckpointError(f"{path} carries no config; pass config=, a stage's config")
+    config = ConfigDict(config or carried)
+    config.model.layers = "unrolled"  # as files hold them
     settings = Settings(config)
     model = models.build(settings.model)
-    mesh = sharding.make_mesh()
     shapes = trees.flatten(state.param_shapes(model, settings.input.res, settings.input.text_len))
-    leaves = read_weights(str(folder))
-    wrong = trees.same_layout(leaves, shapes)
-    if wrong:
-        raise CheckpointError(f"the weights in {path} do not fit the config: {'; '.join(wrong)}")
-    params = jax.device_put(trees.unflatten(leaves), sharding.replicated(mesh))
-    return Model(config, params, steps.make_encoders(model, mesh), make_tokenize(settings.input))
+    leaves = weights.fit(leaves, shapes)
+    weights.check_layout(leaves, shapes, path)
+    return config, model, leaves
 
 
-def read_weights(path: str) -> Mapping[str, Any]:
-    """Weights by name on the host, layers unrolled.
+def read_weights(path: str, target: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights by name on the host, layers unrolled, ready for surgery.
 
     Args:
-      path: a workdir, or the folder of a stage.
+      path: what `read` takes.
+      target: the model's parameters by name, for the form of what several forms can hold.
 
     Raises:
       CheckpointError: there are none, or they are of no known form.
     """
+    return weights.fit(read(path)[1], target)
+
+
+def read(path: str) -> tuple[ConfigDict | None, dict[str, Any]]:
+    """The config that weights carry, None if they carry none, and the weights by name.
+
+    Args:
+      path: a workdir, the folder of a stage, a CLIPA .npz or an open_clip folder.
+
+    Raises:
+      CheckpointError: there are no weights, or they are of no known form.
+    """
     check_exists(path)
-    return checkpoint.read_params(str(_stage_folder(Path(path))))
+    if weights.is_file(Path(path)):
+        return weights.read(Path(path))
+    folder = _stage_folder(Path(path))
+    there = (folder / workdir.CONFIG).exists()
+    config = ConfigDict(workdir.read_json(folder / workdir.CONFIG)) if there else None
+    return config, checkpoint.read_params(str(folder))
 
 
 def check_exists(path: str) -> None:
     """Raises `CheckpointError` unless there are weights at `path`."""
-    folder = _stage_folder(Path(path))
-    if not (folder / checkpoint.FOLDER).is_dir():
+    if weights.is_file(Path(path)):
+        weights.check_exists(Path(path))
+    elif not (_stage_folder(Path(path)) / checkpoint.FOLDER).is_dir():
         raise CheckpointError(
-            f"no weights at {path}: expected a workdir with a finished stage, or a stage's folder "
-            f"with {checkpoint.FOLDER}/ in it"
+            f"no weights at {path}: expected a workdir with a finished stage, a stage's folder with "
+            f"{checkpoint.FOLDER}/ in it, a .npz file or a folder of open_clip"
         )
 
 
 def make_tokenize(config: Any) -> Tokenize:
     """Texts -> int32 (B, L) by the vocabulary and length of an `input` section."""
+    if not config.vocab:
+        return _no_tokenizer
     tokenizer, length = load_tokenizer(config.vocab), config.text_len
     return lambda texts: tokenizer.encode(list(texts), length)
+
+
+def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:
+    raise DataError(
+        f"came {len(texts)} strings, but this open_clip model has a tokenizer that is not among "
+        "ours; pass token ids, int32 (B, L), from open_clip.get_tokenizer"
+    )
 
 
 def _stage_folder(folder: Path) -> Path:

@@ -178,7 +178,8 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     if not plan.eval_steps:
         c.evals.as_dict()
     for section in (c.checkpoint, c.logs):
-        section.as_dict()
+        section.as_dict()  # read when the stage is trained
+    _ = c.cpu_devices  # read when JAX was started
     surgery.check(stage.edits)
     c.check_all_read()
     workdir.check_same(stage.folder, config)

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import checkpoint, cli, load, metrics, pictures, recorder, stage, workdir
+from clipa_jax import checkpoint, cli, load, metrics, recorder, showcase, stage, workdir
 from clipa_jax.data import to_device
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
@@ -35,8 +35,7 @@ def main(argv: list[str]) -> int | None:
             elif not train(run, interrupt):
                 logging.warning("stopped; run the same command again to go on")
                 return 128 + (interrupt.signal or 0)
-    summary = workdir.write_summary(root, list(stages))
-    logging.info("\n%s", pictures.stage_table(summary))
+    showcase.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
     return None
 
 
@@ -57,7 +56,13 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     for line in start.lines:
         logging.info("%s: %s", run.name, line)
     with (
-        metrics.Writer(str(run.folder), start_step=first, **run.settings.logs.as_dict()) as writer,
+        run.settings.logs.call(
+            metrics.Writer,
+            skip=("compare",),
+            workdir=run.folder,
+            start_step=first,
+            run_config=workdir.to_json(run.config),
+        ) as writer,
         metrics.Progress(
             run.name, run.plan.total_steps, start_step=first, batch_size=run.plan.batch_size
         ) as progress,
@@ -68,6 +73,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     if int(state.step) < run.plan.total_steps:
         return False
     workdir.finish(run.folder, run.result(record.seconds, record.scores or evaluate(run, state)))
+    showcase.held_out(run, state)
     return True
 
 

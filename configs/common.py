@@ -60,6 +60,10 @@ def default() -> ConfigDict:
     c.logs = ConfigDict()
     c.logs.tensorboard = True
     c.logs.wandb_project = ""  # Weights & Biases project; "" for none
+    c.logs.wandb_entity = ""  # whose; the key comes from the environment or `wandb login`
+    c.logs.wandb_name = ""  # of the run; "" for the folder's
+    c.logs.wandb_mode = "online"  # or offline
+    c.logs.compare = ()  # drawn beside this run's accuracy: workdirs, or a recorded curve (.json)
     c.evals = ConfigDict()  # evaluators by name: their type and arguments
     return c
 
@@ -71,11 +75,14 @@ def model() -> ConfigDict:
     c.embed_dim = placeholder(int)  # None: the table's
     c.temperature_init = 1 / 0.07  # inverse temperature at the start
     c.temperature_max = 100.0  # its cap; None for none
+    c.mean = (0.485, 0.456, 0.406)  # of the pixels, which are between 0 and 1; red, green, blue
+    c.std = (0.229, 0.224, 0.225)  # the tower sees (pixels - mean) / std
     c.dtype = "float32"  # of the arithmetic: float32 or bfloat16; parameters are float32
     c.attention = "auto"  # implementation of jax.nn.dot_product_attention: auto, xla, cudnn
     c.layers = "unrolled"  # or scanned: compiles one layer, whatever the depth
     c.image = tower()
     c.image.posemb = "sincos2d"  # or learned
+    c.image.pre_norm = False  # a norm before the first layer, as in OpenAI's CLIP
     c.image.pool = "gap"  # gap, tok or map
     c.text = tower()
     c.text.vocab_size = 32_000  # rows of the table, at least the vocabulary's size

@@ -1,14 +1,15 @@
 """Builds the files in clipa_jax/preprocess/assets, and measures how good they are.
 
     python tools/build_lexicon.py silver --sources DIR --out silver.tsv
-    python tools/build_lexicon.py build  --sources DIR --silver silver.tsv
-    python tools/build_lexicon.py agree  --sources DIR --captions captions.txt --vocab vocab.txt
+    python tools/build_lexicon.py build  --sources DIR --silver silver.tsv --vocab vocab.txt
+    python tools/build_lexicon.py agree  --sources DIR --vocab vocab.txt --captions captions.txt
 
 `silver` has two public taggers tag WordNet's glosses and examples and OANC sentences.
 `build` turns their votes into the lexicon (see clipa_jax/preprocess/lexicon.py), cuts the
 word counts, and ranks the entries of BERT's vocabulary as the released code did.
 `agree` compares the lexicon with each tagger on captions that it has not seen.
-tools/taggers.py says what DIR holds. Takes about ten minutes on two cores.
+tools/taggers.py says what DIR holds, vocab.txt is bert-base-uncased's. Takes about three
+minutes on two cores; the same input gives the same files.
 """
 
 import argparse
@@ -43,7 +44,9 @@ def silver(sources: Path, out: Path) -> None:
 
 
 def _text(sources: Path) -> list[str]:
-    examples, nouns, others = [], [], []
+    examples: list[str] = []
+    nouns: list[str] = []
+    others: list[str] = []
     for path in sorted(sources.rglob("wordnet/dict/data.*")):
         for line in path.read_text("latin1").splitlines():
             if line.startswith("  ") or " | " not in line:
@@ -136,7 +139,7 @@ def group(word: str, probabilities: np.ndarray) -> str:
 
 
 def build(sources: Path, silver_path: Path) -> None:
-    """Writes lexicon.npz, frequencies.tsv.gz and released_ranks.txt.gz."""
+    """Writes lexicon.npz and frequencies.tsv.gz."""
     tagged = []
     for line in silver_path.read_text().splitlines():
         text, *columns = line.split("\t")
@@ -245,8 +248,8 @@ def _fit(tagged, known, groups: int, kinds: int) -> np.ndarray:
 
     rng = np.random.default_rng(0)
     for _ in range(600):
-        rows = rng.integers(0, len(logs_N4), 65536)
-        table, state = step(table, state, logs_N4[rows], index_N3[rows], votes_N4[rows])
+        batch = rng.integers(0, len(logs_N4), 65536)
+        table, state = step(table, state, logs_N4[batch], index_N3[batch], votes_N4[batch])
     return np.clip(np.round(np.asarray(table) * STEPS_PER_NAT), -127, 127).astype(np.int8)
 
 
@@ -271,7 +274,7 @@ def agree(sources: Path, captions: Path, vocab: str) -> None:
     judges = [taggers.Perceptron(sources), taggers.Wink(sources), taggers.Gruut(sources)]
     vocabulary = read_vocabulary(vocab)
     tagger = Tagger(vocabulary)
-    columns: list[str] = ["", "", "", ""]
+    columns = ["", "", "", ""]
     used = 0
     for line, tagged in zip(lines, taggers.tag(lines, judges), strict=True):
         ids_P = vocabulary.split([line]).values
@@ -285,7 +288,7 @@ def agree(sources: Path, captions: Path, vocab: str) -> None:
             columns[number] += "".join(
                 c for c, word in zip(column, tagged[0], strict=True) if word.isalpha()
             )
-    lexicon, *others = (np.array(list(column)) for column in columns)
+    lexicon, *others = (np.array(list(classes)) for classes in columns)
     majority = np.array(
         [Counter(votes).most_common(1)[0][0] for votes in zip(*others, strict=True)]
     )

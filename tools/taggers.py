@@ -144,6 +144,7 @@ class Gruut:
     def __init__(self, sources: Path):
         path = next(sources.rglob("gruut/pos.py"))
         spec = importlib.util.spec_from_file_location("gruut_pos", path)
+        assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         self._tag = module.PartOfSpeechTagger(next(sources.rglob("gruut_lang_en/pos/model.crf")))

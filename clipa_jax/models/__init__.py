@@ -40,7 +40,18 @@ def build(config: Settings) -> CLIP:
         txt=config.text.call(text.TextTransformer, skip=SIZE_KEYS, **words, **shared),
         temperature_init=config.temperature_init,
         temperature_max=config.temperature_max,
+        mean=_colour(config, "mean"),
+        std=_colour(config, "std"),
     )
+
+
+def _colour(config: Settings, key: str) -> tuple[float, float, float]:
+    values = tuple(config[key])
+    if len(values) != 3 or (key == "std" and min(values) <= 0):
+        raise ConfigError(
+            f"model.{key}={values}: expected red, green and blue on a scale of 0 to 1"
+        )
+    return values
 
 
 def _sizes(config: Settings, default: Tower, pools: tuple[str, ...]) -> dict[str, Any]:

@@ -7,10 +7,6 @@ import jax.numpy as jnp
 from clipa_jax.models.text import TextTransformer
 from clipa_jax.models.vit import ViT
 
-# ImageNet statistics on the 0..255 scale, as the released code applies on the device.
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
-
 
 class CLIP(nn.Module):
     """Images and captions in one space. B batch, R pixels a side, L tokens, E embedding.
@@ -22,8 +18,8 @@ class CLIP(nn.Module):
     txt: TextTransformer
     temperature_init: float  # the inverse temperature at the start, 1 / 0.07 in CLIP
     temperature_max: float | None  # cap of the inverse temperature; None for no cap
-    mean: tuple[float, float, float] = IMAGE_MEAN
-    std: tuple[float, float, float] = IMAGE_STD
+    mean: tuple[float, float, float]  # of pixels between 0 and 1
+    std: tuple[float, float, float]
 
     def setup(self):
         self.t = self.param("t", nn.initializers.constant(jnp.log(self.temperature_init)), (1,))
@@ -50,7 +46,7 @@ class CLIP(nn.Module):
         return unit_length(self.txt(tokens_BL))
 
     def normalise(self, image_BRRC: jax.Array) -> jax.Array:
-        """uint8 pixels to zero mean and unit variance over ImageNet, float32."""
+        """uint8 pixels to zero mean and unit variance by `mean` and `std`, float32."""
         mean = jnp.asarray(self.mean, jnp.float32) * 255
         std = jnp.asarray(self.std, jnp.float32) * 255
         return (image_BRRC.astype(jnp.float32) - mean) / std

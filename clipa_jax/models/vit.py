@@ -23,6 +23,7 @@ class ViT(nn.Module):
 
     A class token is always part of the sequence. With `pool="gap"` it attends but is left
     out of the mean, which is taken before the final norm, as the released weights expect.
+    `pre_norm` adds a norm before the first layer, as OpenAI's CLIP has.
     """
 
     patch_size: int
@@ -32,6 +33,7 @@ class ViT(nn.Module):
     num_heads: int
     embed_dim: int
     posemb: str
+    pre_norm: bool
     pool: str
     gelu: str
     norm_eps: float
@@ -65,6 +67,8 @@ class ViT(nn.Module):
         if keep_BK is not None:
             x_BPD = jnp.take_along_axis(x_BPD, keep_BK[:, :, None], axis=1)
         x_BPD = jnp.concatenate([jnp.tile(class_11D, (batch, 1, 1)), x_BPD], axis=1)
+        if self.pre_norm:
+            x_BPD = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="pre_norm")(x_BPD)
         x_BPD = layers.Transformer(
             depth=self.depth,
             num_heads=self.num_heads,

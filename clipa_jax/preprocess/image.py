@@ -10,8 +10,10 @@ stands for nothing or for a batch.
 # (transforms/ops_image.py:85, 122).
 """
 
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from clipa_jax.errors import ConfigError
@@ -136,13 +138,11 @@ def decode_and_inception_crop(
         box_4 = draw_box(draws, shape_3[0], shape_3[1])
         larger = tf.constant([size * ratio for ratio in _JPEG_RATIOS[1:]])
         level = tf.reduce_sum(tf.cast(tf.reduce_min(box_4[2:]) >= larger, tf.int32))
-        return tf.switch_case(
-            level,
-            [
-                lambda r=ratio: _crop_jpeg(encoded, shape_3, box_4, r, size)
-                for ratio in _JPEG_RATIOS
-            ],
-        )
+        branches = [
+            functools.partial(_crop_jpeg, encoded, shape_3, box_4, ratio, size)
+            for ratio in _JPEG_RATIOS
+        ]
+        return tf.switch_case(level, branches)
 
     def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         image = _decode_any(encoded)
@@ -197,8 +197,7 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
         image = sample["image"]
         active = tf.cast(draws[..., 0] < p, tf.float32)
         bright, contrast, saturate, hue = (
-            active * spread * (2 * draws[..., 2 + index] - 1)
-            for index, spread in enumerate(spreads)
+            active * spread * (2 * draws[..., 2 + i] - 1) for i, spread in enumerate(spreads)
         )
         colourful = tf.nn.relu(1 + saturate) * tf.cast(draws[..., 1] >= gray, tf.float32)
         cos, sin = tf.cos(2 * math.pi * hue), tf.sin(2 * math.pi * hue)
@@ -343,7 +342,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
         sizes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], 1))
         sizes_A2 = tf.concat([tf.maximum(sizes_A2, 1), whole_2[None]], 0)
         fits_A = tf.reduce_all(sizes_A2 <= whole_2, 1)
-        size_2 = sizes_A2[tf.argmax(fits_A)]
+        size_2 = sizes_A2[tf.argmax(tf.cast(fits_A, tf.int32))]
         corner_2 = tf.floor(draws[-2:] * (whole_2 - size_2 + 1))
         return tf.cast(tf.concat([corner_2, size_2], 0), tf.int32)
 
@@ -355,10 +354,10 @@ def _square(values: tf.Tensor) -> tf.Tensor:
     return values[..., None, None]
 
 
-def _colour_matrices() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _colour_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Matrices (C, C) for colours as rows: to luma, to the rest, and to the rest turned by 90."""
-    to_yiq = tf.transpose(tf.constant(_YIQ, tf.float64))
-    quarter = tf.constant([[0, 0, 0], [0, 0, 1], [0, -1, 0]], tf.float64)
-    turned = to_yiq @ quarter @ tf.linalg.inv(to_yiq)
-    luma = tf.constant(_LUMA, tf.float64)[:, None] * tf.ones([1, 3], tf.float64)
-    return tuple(tf.cast(m, tf.float32) for m in (luma, tf.eye(3, dtype=tf.float64) - luma, turned))
+    to_yiq = np.transpose(_YIQ)
+    quarter = np.array([[0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    luma = np.outer(_LUMA, np.ones(3))
+    turned = to_yiq @ quarter @ np.linalg.inv(to_yiq)
+    return luma.astype(np.float32), (np.eye(3) - luma).astype(np.float32), turned.astype(np.float32)

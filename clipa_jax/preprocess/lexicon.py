@@ -35,13 +35,13 @@ class WordTable:
     """
 
     def __init__(self, vocabulary: Vocabulary, words: list[str]):
-        # A word's key is the sum of random numbers for its pieces. Words of the same pieces
-        # in another order share a key; the first listed one wins.
+        # A word's key is the sum of random numbers, one for each piece at its position.
         rng = np.random.default_rng(0)
         self._mix_V = rng.integers(-(2**63), 2**63, vocabulary.size, np.int64)
         ragged = vocabulary.split(tf.constant(words))
         ids, starts = ragged.values.numpy(), ragged.row_splits.numpy()[:-1]
-        keys_W = np.add.reduceat(self._mix_V[ids], starts)
+        position = np.arange(len(ids)) - np.repeat(starts, ragged.row_lengths().numpy())
+        keys_W = np.add.reduceat(self._mix_V[ids] * (2 * position + 1), starts)
         spelt_W = ~np.logical_or.reduceat(ids == vocabulary.unk_id, starts)
         (rows,) = np.nonzero(spelt_W)
         self._keys, first = np.unique(keys_W[rows], return_index=True)
@@ -57,7 +57,10 @@ class WordTable:
         Returns:
           (W,) int32 positions among the listed words, and (W,) bool: it is listed.
         """
-        keys_W = tf.math.segment_sum(tf.gather(self._mix_V, ids_P), words_P)
+        place_P = tf.range(tf.size(ids_P))
+        position_P = place_P - tf.gather(tf.math.segment_min(place_P, words_P), words_P)
+        mixed_P = tf.gather(self._mix_V, ids_P) * tf.cast(2 * position_P + 1, tf.int64)
+        keys_W = tf.math.segment_sum(mixed_P, words_P)
         place_W = tf.searchsorted(self._keys, keys_W)
         place_W = tf.minimum(place_W, len(self._keys) - 1)
         return tf.gather(self._rows, place_W), tf.gather(self._keys, place_W) == keys_W

@@ -195,8 +195,8 @@ def rarest(vocabulary: Vocabulary, budget: int, table: str = "") -> Reduction:
 class _PerWord:
     """A number for each word of a caption, from the word's frequency.
 
-    Words that are not in the table are rarer than all (0); signs, which no table of words
-    lists, are commoner than all (1).
+    Words that are not in the table are rarer than all (0); signs that are not in it are
+    commoner than all (2, which no lot brings back).
     """
 
     def __init__(self, vocabulary: Vocabulary, table: str, number: Callable):
@@ -206,7 +206,7 @@ class _PerWord:
         self._table = WordTable(vocabulary, list(counts))
         self._vocabulary = vocabulary
         signs = [not any(map(str.isalnum, surface)) for surface in vocabulary.surfaces]
-        self._unlisted_V = np.array(signs, np.float32)
+        self._unlisted_V = 2 * np.array(signs, np.float32)
 
     def __call__(self, ids_P: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Pieces (P,) -> the word of each piece (P,), the number of each word (W,)."""

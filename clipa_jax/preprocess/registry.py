@@ -26,6 +26,7 @@ from clipa_jax.errors import ConfigError, unknown
 
 Sample = dict[str, Any]
 Function = Callable[..., Sample]
+Factory = Callable[..., Function]
 
 SEED = "seed"  # the sample's entry that holds its int64 pair
 _DRAWS = "_draws_{}"  # numbers that wait for a batched op, by its position
@@ -44,7 +45,7 @@ class Op:
         arguments of the last one, and the others must have none.
     """
 
-    factory: Callable[..., Function]
+    factory: Factory
     draws: int = 0
     entry: str = ""
     batched: bool = False
@@ -59,7 +60,7 @@ def op(
 ) -> Callable[[Callable[..., Function]], Callable[..., Function]]:
     """Registers a factory under `name`, with the properties of an `Op`."""
 
-    def register(factory: Callable[..., Function]) -> Callable[..., Function]:
+    def register(factory: Factory) -> Factory:
         if name in OPS:
             raise ValueError(f"op {name!r} is registered twice")
         OPS[name] = Op(factory, **properties)
@@ -126,7 +127,8 @@ def split(spec: str) -> tuple[Function, Function]:
     The second part has the ops at the end of the string that take batches. Other ops
     that stand behind them in the string go first, if they work on other entries.
     """
-    first, last = [], []
+    first: list[_Step] = []
+    last: list[_Step] = []
     later: set[str] = set()  # entries of ops that have to go first and stand further right
     for step in reversed(_steps(spec, fuse=True)):
         if step.op.batched and step.op.entry not in later:

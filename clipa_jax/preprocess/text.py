@@ -89,15 +89,25 @@ class Tokenizer:
         Returns:
           (N, length) int32.
         """
-        encode = self.row(length, reduction)
-        texts = np.asarray(texts, dtype=object).reshape(-1)
-        if not len(texts):
-            return np.zeros((0, length), np.int32)
-        rows = tf.data.Dataset.from_tensor_slices(tf.constant(texts, tf.string)).enumerate()
-        rows = rows.map(
-            lambda index, text: encode(text, tf.stack([tf.cast(seed, tf.int64), index]))
+        texts = tf.constant(np.asarray(texts, dtype=object).reshape(-1), tf.string)
+        return _rows(self, length, reduction)(texts, seed).numpy()
+
+
+@functools.cache
+def _rows(tokenizer: Tokenizer, length: int, reduction: str):
+    """Traced once for every way of calling `Tokenizer.encode`: tracing takes a while."""
+    encode = tokenizer.row(length, reduction)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)])
+    def rows(texts, seed):
+        indices = tf.range(tf.size(texts, tf.int64))
+        return tf.map_fn(
+            lambda text_index: encode(text_index[0], tf.stack([seed, text_index[1]])),
+            (texts, indices),
+            fn_output_signature=tf.TensorSpec((length,), tf.int32),
         )
-        return np.concatenate(list(rows.batch(4096).as_numpy_iterator()))
+
+    return rows
 
 
 @functools.cache

@@ -41,6 +41,7 @@ class Vocabulary:
 
     Attributes:
       name: as the user gave it.
+      wordpieces: the lines of a WordPiece vocabulary; empty for SentencePiece models.
       surfaces: V strings: what each piece stands for in a word, marks removed,
         lower-cased; empty for special pieces.
       starts_word: (V,) bool: the piece begins a word (it does not continue one).
@@ -52,6 +53,7 @@ class Vocabulary:
     """
 
     name: str
+    wordpieces: tuple[str, ...]
     surfaces: tuple[str, ...]
     starts_word: np.ndarray
     pad_id: int
@@ -137,6 +139,7 @@ def _wordpiece(name: str, content: bytes) -> Vocabulary:
     )
     return Vocabulary(
         name=name,
+        wordpieces=tuple(pieces),
         surfaces=tuple("" if p in SPECIAL else p.removeprefix(_CONTINUES) for p in pieces),
         starts_word=np.array([not p.startswith(_CONTINUES) for p in pieces]),
         pad_id=pieces.index("[PAD]"),
@@ -173,6 +176,7 @@ def _sentencepiece(name: str, content: bytes) -> Vocabulary:
     tokenizer = tf_text.SentencepieceTokenizer(content, out_type=tf.int32)
     return Vocabulary(
         name=name,
+        wordpieces=(),
         surfaces=tuple(
             "" if is_special else piece.removeprefix(_SPACE).lower()
             for piece, is_special in zip(pieces, special, strict=True)

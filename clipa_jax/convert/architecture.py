@@ -1,0 +1,334 @@
+"""Architectures and preprocessing: a config of ours <-> open_clip_config.json.
+
+What one side has and the other cannot compute is refused by its name, on the way out as on
+the way in. open_clip's keys are those of version 3.3.0 (its `CLIPVisionCfg`, `CLIPTextCfg`
+and `PreprocessCfg`).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipa_jax.data import pipeline
+from clipa_jax.errors import CheckpointError, nearest
+from clipa_jax.models import CLIP
+from clipa_jax.models.text import TextTransformer
+from clipa_jax.models.vit import ViT
+from clipa_jax.preprocess import registry
+
+Json = dict[str, Any]
+
+# open_clip's normalisation where a file does not give one (OpenAI's), and its other defaults.
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+MODEL_DEFAULTS: Json = {"quick_gelu": False, "init_logit_scale": math.log(1 / 0.07)}
+IMAGE_DEFAULTS: Json = {
+    "layers": 12,
+    "width": 768,
+    "head_width": 64,
+    "mlp_ratio": 4.0,
+    "patch_size": 16,
+    "image_size": 224,
+    "no_ln_pre": False,
+    "pos_embed_type": "learnable",  # either is a stored table
+    "final_ln_after_pool": False,
+    "pool_type": "tok",
+    "act_kwargs": None,
+    "norm_kwargs": None,
+}
+TEXT_DEFAULTS: Json = {
+    "context_length": 77,
+    "vocab_size": 49408,
+    "hf_tokenizer_name": None,
+    "tokenizer_mode": None,
+    "tokenizer_kwargs": None,
+    "width": 512,
+    "heads": 8,
+    "layers": 12,
+    "mlp_ratio": 4.0,
+    "no_causal_mask": False,
+    "pool_type": "argmax",
+    "act_kwargs": None,
+    "norm_kwargs": None,
+}
+PREPROCESS_DEFAULTS: Json = {
+    "size": None,
+    "mean": OPENAI_MEAN,
+    "std": OPENAI_STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+# Keys that our model can only have at these values.
+ONLY: dict[str, tuple[Any, ...]] = {
+    "multimodal_cfg": (None,),
+    "init_logit_bias": (None,),
+    "ls_init_value": (None,),
+    "attentional_pool": (False,),
+    "output_tokens": (False,),
+    "block_type": (None, "default"),
+    "qk_norm": (False,),
+    "scaled_cosine_attn": (False,),
+    "scale_heads": (False,),
+    "scale_attn_inner": (False,),
+    "scale_attn": (False,),
+    "scale_fc": (False,),
+    "timm_model_name": (None, ""),
+    "hf_model_name": (None, ""),
+    "embed_cls": (False,),
+    "proj_bias": (False,),
+    "proj_type": ("linear",),
+    "mode": ("RGB",),
+}
+# Keys without influence on the embeddings of the models that are left.
+IGNORED = {
+    "model": ("custom_text", "nonscalar_logit_scale"),
+    "vision": ("patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "timm_"),
+    "text": ("pad_id", "eos_id", "hf_model_", "hf_proj_", "hf_pooler_", "final_ln_after_pool"),
+    "preprocess": ("fill_color",),
+}
+IMAGE_POOLS = {"tok": {"pool_type": "tok"}, "gap": {"pool_type": "avg", "final_ln_after_pool": True}}
+TEXT_POOLS = ("last", "first", "argmax")
+GELUS: dict[str, Json] = {"exact": {}, "tanh": {"act_kwargs": {"approximate": "tanh"}}, "quick": {}}
+RESIZE_OPS = {"squash": ("decode", "resize"), "shortest": ("decode", "resize_small", "central_crop")}
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
+    """The content of open_clip_config.json for a model of ours.
+
+    Args:
+      model: its towers.
+      inputs: the `input` section of its config.
+      tokenizer: name of the tokenizer.
+
+    Raises:
+      CheckpointError: open_clip has no such tower or preprocessing; says which.
+    """
+    img, txt = model.img, model.txt
+    for name, pool, legal in (("image", img.pool, IMAGE_POOLS), ("text", txt.pool, TEXT_POOLS)):
+        if pool not in legal:
+            raise CheckpointError(
+                f"open_clip has no {name} pooling like model.{name}.pool={pool!r}, only "
+                f"{', '.join(legal)}; these weights cannot be exported"
+            )
+    if (img.gelu == "quick") != (txt.gelu == "quick"):
+        raise CheckpointError(
+            f"open_clip has the quick GELU in both towers or in none; this model has {img.gelu} in "
+            f"the image tower and {txt.gelu} in the text tower"
+        )
+    return {
+        "model_cfg": {
+            "embed_dim": img.embed_dim,
+            **({"quick_gelu": True} if img.gelu == "quick" else {}),
+            "vision_cfg": {
+                "image_size": inputs.res,
+                "patch_size": img.patch_size,
+                "head_width": img.width // img.num_heads,
+                "no_ln_pre": not img.pre_norm,
+                **IMAGE_POOLS[img.pool],
+                **_tower(img),
+            },
+            "text_cfg": {
+                "context_length": inputs.text_len,
+                "vocab_size": txt.vocab_size,
+                "hf_tokenizer_name": tokenizer,
+                "tokenizer_kwargs": {"strip_sep_token": True},
+                "heads": txt.num_heads,
+                "no_causal_mask": not txt.causal,
+                "pool_type": txt.pool,
+                **_tower(txt),
+            },
+        },
+        "preprocess_cfg": {
+            "size": inputs.res,
+            "mean": list(model.mean),
+            "std": list(model.std),
+            **_resizing(inputs),
+        },
+    }
+
+
+def _tower(tower: ViT | TextTransformer) -> Json:
+    return {
+        "layers": tower.depth,
+        "width": tower.width,
+        "mlp_ratio": _ratio(tower.width, tower.mlp_dim),
+        "norm_kwargs": {"eps": tower.norm_eps},
+        **GELUS[tower.gelu],
+    }
+
+
+def _ratio(width: int, mlp_dim: int) -> float:
+    """The ratio that open_clip's int(width * ratio) turns into `mlp_dim`."""
+    ratio = mlp_dim / width
+    return ratio if int(width * ratio) == mlp_dim else math.nextafter(ratio, math.inf)
+
+
+def _resizing(inputs: Any) -> Json:
+    spec = pipeline.fill(inputs.preprocess_eval, inputs)
+    calls = registry.parse(spec)
+    modes = {ops: mode for mode, ops in RESIZE_OPS.items()}
+    mode = modes.get(tuple(call.name for call in calls))
+    sizes = {call.args[:1] or (call.kwargs.get("size"),) for call in calls[1:]}
+    if mode is None or sizes != {(inputs.res,)}:
+        legal = " or ".join("|".join(ops) for ops in RESIZE_OPS.values())
+        raise CheckpointError(
+            f"input.preprocess_eval={spec!r} has no counterpart in open_clip; it must be {legal} to "
+            f"{inputs.res} pixels"
+        )
+    options = {**dict(enumerate(calls[1].args)), **calls[1].kwargs}
+    return {
+        "interpolation": options.get("method", options.get(1, "bilinear")),
+        "resize_mode": mode,
+    }
+
+
+def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
+    """A config of ours for an open_clip model: the sections `model` and `input`.
+
+    Args:
+      content: of open_clip_config.json.
+      vocabulary: path of its WordPiece vocabulary, where its files have one; else "".
+
+    Raises:
+      CheckpointError: our model does not support it; names the key and the value.
+    """
+    if not isinstance(content, Mapping) or not isinstance(content.get("model_cfg"), Mapping):
+        raise CheckpointError("not an open_clip_config.json: it has no model_cfg")
+    model = dict(content["model_cfg"])
+    image = _read("vision", model.pop("vision_cfg", {}), IMAGE_DEFAULTS)
+    text = _read("text", model.pop("text_cfg", {}), TEXT_DEFAULTS)
+    model = _read("model", model, {**MODEL_DEFAULTS, "embed_dim": None})
+    preprocess = _read("preprocess", content.get("preprocess_cfg") or {}, PREPROCESS_DEFAULTS)
+    res, patch = _side(image, "image_size"), _side(image, "patch_size")
+    if res % patch:
+        raise CheckpointError(f"image_size {res} does not divide into patches of {patch}")
+    if not isinstance(image["layers"], int):
+        raise CheckpointError("vision_cfg.layers is a list: ResNet towers are not supported")
+    return ConfigDict(
+        {
+            "name": "open_clip",
+            "model": {
+                "size": f"B/{patch}",  # every size of the row is given below
+                "embed_dim": model["embed_dim"],
+                "temperature_init": math.exp(model["init_logit_scale"]),
+                "temperature_max": None,
+                "mean": _colour(preprocess["mean"]),
+                "std": _colour(preprocess["std"]),
+                "dtype": "float32",
+                "attention": "auto",
+                "layers": "unrolled",
+                "image": {
+                    **_from_tower("vision", image, model["quick_gelu"]),
+                    "num_heads": image["width"] // image["head_width"],
+                    "posemb": "learned",
+                    "pre_norm": not image["no_ln_pre"],
+                    "pool": _image_pool(image),
+                },
+                "text": {
+                    **_from_tower("text", text, model["quick_gelu"]),
+                    "num_heads": text["heads"],
+                    "vocab_size": text["vocab_size"],
+                    "pool": _text_pool(text),
+                    "causal": not text["no_causal_mask"],
+                },
+            },
+            "input": {
+                "res": res,
+                "text_len": text["context_length"],
+                "vocab": _vocab(text, vocabulary),
+                "preprocess_eval": _preprocess(preprocess),
+            },
+        }
+    )
+
+
+def _read(section: str, given: Mapping[str, Any], defaults: Json) -> Json:
+    """The values of a section, checked: what is neither known nor harmless is refused."""
+    values = dict(defaults)
+    for key, value in given.items():
+        if key in defaults:
+            values[key] = defaults[key] if value is None else value
+        elif key in ONLY:
+            if value not in ONLY[key]:
+                raise CheckpointError(f"{section}_cfg.{key}={value!r} of open_clip is not supported")
+        elif not key.startswith(IGNORED[section]):
+            hint = nearest(key, defaults)
+            raise CheckpointError(f"{section}_cfg.{key} of open_clip is not supported ({hint})")
+    return values
+
+
+def _colour(value: Any) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+
+
+def _side(image: Json, key: str) -> int:
+    value = image[key]
+    sides = {*value} if isinstance(value, list | tuple) else {value}
+    if len(sides) != 1:
+        raise CheckpointError(f"vision_cfg.{key}={value}: only squares are supported")
+    return int(sides.pop())
+
+
+def _from_tower(section: str, tower: Json, quick: bool) -> Json:
+    norm = dict(tower["norm_kwargs"] or {})
+    eps = norm.pop("eps", 1e-5)  # torch's LayerNorm
+    if norm:
+        raise CheckpointError(f"{section}_cfg.norm_kwargs={tower['norm_kwargs']}: only eps is known")
+    return {
+        "width": tower["width"],
+        "depth": tower["layers"],
+        "mlp_dim": int(tower["width"] * tower["mlp_ratio"]),
+        "gelu": _gelu(section, tower["act_kwargs"] or {}, quick),
+        "norm_eps": eps,
+        "remat": "none",
+    }
+
+
+def _gelu(section: str, kwargs: Json, quick: bool) -> str:
+    if quick and not kwargs:
+        return "quick"
+    kinds = {"none": "exact", "tanh": "tanh"}
+    kind = kinds.get(kwargs.get("approximate", "none"))
+    if quick or kind is None or set(kwargs) - {"approximate"}:
+        raise CheckpointError(f"{section}_cfg.act_kwargs={kwargs} is not supported")
+    return kind
+
+
+def _image_pool(image: Json) -> str:
+    pool, late = image["pool_type"], image["final_ln_after_pool"]
+    if pool == "tok":  # one position: the norm may come before or after
+        return "tok"
+    if pool == "avg" and late:
+        return "gap"
+    raise CheckpointError(
+        f"vision_cfg.pool_type={pool!r} with final_ln_after_pool={late} is not supported"
+    )
+
+
+def _text_pool(text: Json) -> str:
+    if text["pool_type"] not in TEXT_POOLS:
+        raise CheckpointError(f"text_cfg.pool_type={text['pool_type']!r} is not supported")
+    return text["pool_type"]
+
+
+def _vocab(text: Json, vocabulary: str) -> str:
+    """Our vocabulary for a tokenizer of theirs, or "" where we do not have that tokenizer."""
+    kwargs = text["tokenizer_kwargs"] or {}
+    if text["tokenizer_mode"] or kwargs != {"strip_sep_token": True}:
+        return ""
+    name = (text["hf_tokenizer_name"] or "").removeprefix("google-bert/")
+    return vocabulary or (name if name == "bert-base-uncased" else "")
+
+
+def _preprocess(preprocess: Json) -> str:
+    mode, method = preprocess["resize_mode"], preprocess["interpolation"]
+    if mode not in RESIZE_OPS:
+        raise CheckpointError(f"preprocess_cfg.resize_mode={mode!r} is not supported")
+    if method not in INTERPOLATIONS:
+        raise CheckpointError(f"preprocess_cfg.interpolation={method!r} is not supported")
+    option = "" if method == "bilinear" else f", method={method!r}"
+    decode, resize, *crop = RESIZE_OPS[mode]
+    return "|".join([decode, f"{resize}({{res}}{option})", *(f"{op}({{res}})" for op in crop)])

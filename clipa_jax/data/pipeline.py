@@ -1,0 +1,309 @@
+"""From a source and a preprocessing string to batches on the host.
+
+Everything runs in tf.data, which chooses its own number of threads; only the order of
+samples is computed in numpy, once per batch or window. TensorFlow is kept off accelerators.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tensorflow as tf
+
+from clipa_jax.data import guard, reading, skips, sources
+from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
+from clipa_jax.data.sources.base import CAPTION_NAMES
+from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.settings import Settings, choice
+
+IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
+CHUNK = 32  # samples preprocessed together: enough to share the overhead, few enough for caches
+Batch = dict[str, np.ndarray]
+Position = dict[str, Any]
+
+
+def quiet_tensorflow() -> None:
+    """Keeps TensorFlow from taking accelerators and from chatting. Idempotent."""
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "TPU")
+    tf.get_logger().setLevel("ERROR")
+
+
+class _Keys(dict):
+    """Values of a config section for `str.format`, read only when they are used."""
+
+    def __init__(self, section: Any):
+        super().__init__()
+        self._section = section
+
+    def __missing__(self, key: str) -> Any:
+        return self._section[key]
+
+
+def fill(spec: str, section: Any) -> str:
+    """A preprocessing string with the keys in braces filled in from a config section.
+
+    Raises:
+      ConfigError: braces that do not match, or a key that is not there.
+    """
+    try:
+        return spec.format_map(_Keys(section))
+    except (KeyError, IndexError) as error:
+        raise ConfigError(f"no key {error} for the braces of {spec!r}") from None
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{spec!r}: {error}; write a literal brace twice") from None
+
+
+def train(
+    config: Settings, *, seed: int, process_index: int = 0, process_count: int = 1
+) -> "TrainData":
+    """Training data of this host.
+
+    Args:
+      config: the `input` section.
+      seed: of the order and of the augmentation.
+      process_index: which host this is.
+      process_count: how many there are.
+
+    Raises:
+      UserError: anything wrong with the data or the config.
+    """
+    quiet_tensorflow()
+    if not config.source:
+        raise DataError(f"{config.path}.source is empty; e.g. tfds:data/emoji/1.0.0")
+    source = sources.open(config.source, config.split)
+    preprocess = fill(config.preprocess, config)
+    cached = choice(config, "cache", ("none", "encoded")) == "encoded"
+    return TrainData(
+        source,
+        preprocess,
+        batch_size=config.batch_size,
+        seed=seed,
+        cached=cached,
+        lanes=config.lanes,
+        window=config.shuffle_window,
+        max_skip_percent=config.max_skip_percent,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+class TrainData:
+    """Endless batches of a source, in an order that any run can continue.
+
+    Attributes:
+      spec: shape and type of each entry of the global batch.
+      num_examples: samples of an epoch.
+    """
+
+    def __init__(
+        self,
+        source: sources.Source,
+        preprocess: str,
+        *,
+        batch_size: int,
+        seed: int,
+        cached: bool,
+        lanes: int,
+        window: int,
+        max_skip_percent: float,
+        process_index: int,
+        process_count: int,
+    ):
+        if batch_size < 1 or batch_size % process_count:
+            raise DataError(
+                f"batch {batch_size} is not divisible by {process_count} hosts; nearest: "
+                f"{max(round(batch_size / process_count), 1) * process_count}"
+            )
+        self._source, self._batch_size = source, batch_size
+        self.num_examples = source.num_examples
+        shards = Shards.of(source)
+        self._order: GlobalOrder | LaneOrder
+        if cached:
+            self._order = GlobalOrder(shards, seed)
+        else:
+            lanes = math.gcd(lanes, batch_size)
+            self._order = LaneOrder(shards, seed, lanes, max(window // lanes, 1))
+        rows = batch_size // process_count
+        begin = process_index * rows
+        chunk = math.gcd(rows, CHUNK)
+        self._share = reading.Share(batch_size, begin, begin + rows, chunk)
+        self._skips = skips.Skips(
+            f"{source.spec}, split {source.split}",
+            _namer(source, self._order),
+            max_skip_percent,
+            self.num_examples,
+        )
+        self._process = guard.chunk_function(
+            source,
+            preprocess,
+            seed=seed,
+            keep=(IMAGE, TOKENS, CAPTION_HASH),
+            captions=source.has_captions,
+        )
+        self._records: tf.Tensor | None = None
+        self.spec = self._spec(preprocess)
+        if TOKENS in self.spec and not source.has_captions:
+            raise DataError(
+                f"{source.spec}: no captions among the features "
+                f"{', '.join(source.features) or '(none)'}; looked for {', '.join(CAPTION_NAMES)}"
+            )
+
+    def skipped(self) -> dict[str, int]:
+        """Samples of this host that could not be used, by reason."""
+        return self._skips.counts
+
+    def start(self, position: Position | None = None) -> Iterator[tuple[Batch, Position]]:
+        """This host's rows of each global batch, and the position after it.
+
+        Args:
+          position: where to continue, as it came with an earlier batch (on any number of
+            hosts); None for the beginning.
+
+        Raises:
+          DataError: the position belongs to other data or another order; too many samples
+            cannot be used.
+        """
+        count = self._check(position)
+        rows = self._order.rows(self._batch_size)[self._share.begin : self._share.end]
+        for batch in self._dataset(count).as_numpy_iterator():
+            self._skips.add(batch.pop(guard.REASON), count + rows)
+            count += self._batch_size
+            yield batch, {"samples": count, "order": self._order.fingerprint}
+
+    def _check(self, position: Position | None) -> int:
+        if position is None:
+            return 0
+        count, order = position["samples"], position["order"]
+        if order != self._order.fingerprint or count % self._order.lanes:
+            raise DataError(
+                f"{self._source.spec}, split {self._source.split}: the saved position after "
+                f"{count} samples belongs to another order of samples; keep the data, seed, "
+                f"cache, lanes and shuffle_window of the run, and a batch size that its lanes "
+                f"divide"
+            )
+        return count
+
+    def _dataset(self, count: int) -> tf.data.Dataset:
+        share = self._share
+        if isinstance(self._order, GlobalOrder):
+            if self._records is None:
+                self._records = reading.load(self._source)
+            chunks = reading.from_memory(self._records, self._order, count, share)
+        else:
+            chunks = reading.from_files(self._source, self._order, count, share)
+        number = (share.end - share.begin) // share.chunk
+        batches = _processed(chunks, self._process).batch(number, drop_remainder=True)
+        batches = batches.map(
+            lambda batch: {k: tf.reshape(v, [-1, *v.shape[2:]]) for k, v in batch.items()}
+        )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _spec(self, preprocess: str) -> dict[str, jax.ShapeDtypeStruct]:
+        spec = {
+            "record": tf.TensorSpec([self._share.chunk], tf.string),
+            "count": tf.TensorSpec([self._share.chunk], tf.int64),
+        }
+        out = tf.function(self._process).get_concrete_function(spec).structured_outputs
+        out.pop(guard.REASON)
+        for key, value in out.items():
+            if not value.shape.is_fully_defined():
+                raise ConfigError(
+                    f"{preprocess!r} gives {key} of no fixed shape {tuple(value.shape[1:])}; end "
+                    f"it with an op that fixes the size, such as inception_crop or resize"
+                )
+        return {
+            key: jax.ShapeDtypeStruct(
+                (self._batch_size, *value.shape[1:]), value.dtype.as_numpy_dtype
+            )
+            for key, value in out.items()
+        }
+
+
+def evaluation(
+    source: str,
+    split: str,
+    preprocess: str,
+    batch_size: int,
+    *,
+    features: Sequence[str] = (),
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """One pass over a split in the order of its files, the same batches on any hosts.
+
+    Args:
+      source: see `sources.open`.
+      split: likewise.
+      preprocess: ops that make the image.
+      batch_size: global.
+      features: entries that are passed on: labels, "id", "captions" (lists of bytes).
+      process_index: which host this is; None asks JAX.
+      process_count: likewise.
+
+    Yields:
+      This host's rows of each batch: "image", the features, and "_mask" bool, false for rows
+      that only fill the last batch and for samples that could not be used.
+
+    Raises:
+      UserError: anything wrong with the data or the arguments.
+    """
+    quiet_tensorflow()
+    index = jax.process_index() if process_index is None else process_index
+    hosts = jax.process_count() if process_count is None else process_count
+    if batch_size < 1 or batch_size % hosts:
+        raise DataError(f"evaluation batch {batch_size} is not divisible by {hosts} hosts")
+    opened = sources.open(source, split)
+    opened.check_features(features)
+    rows = batch_size // hosts
+    share = reading.Share(batch_size, index * rows, (index + 1) * rows, math.gcd(rows, CHUNK))
+    process = guard.chunk_function(
+        opened, preprocess, seed=0, keep=(IMAGE,), features=features, captions=False
+    )
+    return _evaluate(opened, process, share)
+
+
+def _evaluate(
+    source: sources.Source, process: guard.Process, share: reading.Share
+) -> Iterator[dict[str, Any]]:
+    total = source.num_examples
+    name = _namer(source, FileOrder(Shards.of(source)))
+    seen = skips.Skips(f"{source.spec}, split {source.split}", name, 100.0, total)
+    number = (share.end - share.begin) // share.chunk
+    chunks = iter(_processed(reading.once(source, share), process).as_numpy_iterator())
+    for count in range(share.begin, share.begin + total, share.batch_size):
+        parts = [next(chunks) for _ in range(number)]
+        batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
+        count_B = np.arange(count, count + len(batch[IMAGE]))
+        reason_B = np.where(count_B < total, batch.pop(guard.REASON), 0)
+        seen.add(reason_B, count_B)
+        yield {**batch, MASK: (count_B < total) & (reason_B == 0)}
+
+
+def _processed(chunks: tf.data.Dataset, process: guard.Process) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    done = chunks.map(process, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return done.with_options(options)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Chunks of one entry in one: an array, or a list where rows differ in length."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part.to_list()]
+
+
+def _namer(source: sources.Source, order: Order) -> Callable[[int], str]:
+    """From the count of a sample to its file and place."""
+
+    def name(count: int) -> str:
+        shard, index = order.locate(np.array([count], np.int64))
+        found = source.shards[int(shard[0])]
+        return f"{found.path} sample {found.start + int(index[0])}"
+
+    return name

@@ -1,0 +1,116 @@
+"""What a source of samples is, whatever its format."""
+
+import abc
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from clipa_jax.errors import DataError, nearest
+
+IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "img")
+CAPTION_NAMES = ("captions", "caption", "txt", "text")
+ID_NAMES = ("id", "key", "__key__", "image/filename", "file_name", "url")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of samples in one file.
+
+    Attributes:
+      path: of the file.
+      length: number of samples.
+      start: how many samples of the file come before.
+    """
+
+    path: str
+    length: int
+    start: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file's name, and where the shard starts inside it."""
+        return self.path.rsplit("/", 1)[-1] + (f"[{self.start}:]" if self.start else "")
+
+
+class Source(abc.ABC):
+    """A split of a dataset: shards of known lengths, and how to read them.
+
+    Attributes:
+      spec: as the user gave it.
+      split: likewise.
+      shards: in a fixed order.
+      features: names that samples can carry beside image, captions and id.
+      has_captions: whether there is a feature with captions.
+    """
+
+    spec: str
+    split: str
+    shards: tuple[Shard, ...]
+    features: tuple[str, ...]
+    has_captions: bool
+
+    @property
+    def num_examples(self) -> int:
+        """Samples of an epoch."""
+        return sum(shard.length for shard in self.shards)
+
+    @abc.abstractmethod
+    def read(self, path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+        """Records [start, start + length) of a file as strings (), without decoding any.
+
+        The arguments are tensors; used inside tf.data.
+        """
+
+    @abc.abstractmethod
+    def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
+        """A record () -> the canonical sample, inside tf.data.
+
+        Returns:
+          image: string (), encoded; empty if missing.
+          captions: string (n,).
+          id: string (); empty if the data has none.
+          and `features` under their own names.
+        """
+
+    def class_names(self, label: str) -> list[str] | None:
+        """The names of the values of a label, where the source knows them."""
+        del label
+        return None
+
+    def check_features(self, names: Iterable[str]) -> None:
+        """Raises `DataError` if samples cannot carry one of these features."""
+        for name in names:
+            if name not in (*self.features, "captions", "id"):
+                raise DataError(
+                    f"{self.spec}, split {self.split}: no feature {name!r}; "
+                    + nearest(name, self.features)
+                )
+
+
+def empty(spec: str, split: str) -> DataError:
+    """The error for a source without samples."""
+    return DataError(f"source {spec!r}, split {split!r} is empty: no samples in its files")
+
+
+def find_optional(names: Sequence[str], there: Iterable[str]) -> str | None:
+    """Which of the usual `names` a dataset uses, if any."""
+    there = list(there)
+    return next((name for name in names if name in there), None)
+
+
+def find(role: str, names: Sequence[str], there: Iterable[str], where: str) -> str:
+    """Which of the usual `names` a dataset uses.
+
+    Raises:
+      DataError: none of them; says what there is.
+    """
+    there = list(there)
+    found = find_optional(names, there)
+    if found is not None:
+        return found
+    raise DataError(
+        f"{where}: no {role} among the features {', '.join(sorted(there)) or '(none)'}; "
+        f"looked for {', '.join(names)}"
+    )

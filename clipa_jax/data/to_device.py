@@ -1,0 +1,107 @@
+"""The way of batches from the host to the devices, ahead of the step that needs them."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+T = TypeVar("T")
+_END = object()
+
+
+class Prefetch(Generic[T]):
+    """Global batches, put on the devices by a thread; see `prefetch`.
+
+    Attributes:
+      wait_seconds: how long the consumer has waited for batches, in all.
+    """
+
+    def __init__(
+        self,
+        batches: Iterator[tuple[dict[str, np.ndarray], T]],
+        sharding: NamedSharding,
+        depth: int,
+    ):
+        self.wait_seconds = 0.0
+        self._sharding = sharding
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(batches,), daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> "Prefetch[T]":
+        return self
+
+    def __next__(self) -> tuple[dict[str, jax.Array], T]:
+        if self._stopped.is_set():
+            raise StopIteration
+        start = time.monotonic()
+        item = self._queue.get()
+        self.wait_seconds += time.monotonic() - start
+        if isinstance(item, BaseException):
+            self.close()
+            raise item
+        if item is _END:
+            self.close()
+            raise StopIteration
+        return item
+
+    def __enter__(self) -> "Prefetch[T]":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the thread and lets its batches go."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _run(self, batches: Iterator[tuple[dict[str, np.ndarray], T]]) -> None:
+        try:
+            for batch, rest in batches:
+                placed = {
+                    name: jax.make_array_from_process_local_data(self._sharding, rows)
+                    for name, rows in batch.items()
+                }
+                self._queue.put((placed, rest))
+                if self._stopped.is_set():
+                    return
+            self._queue.put(_END)
+        except BaseException as error:  # noqa: BLE001 (raised again where it can be handled)
+            self._queue.put(error)
+
+
+def prefetch(
+    batches: Iterator[tuple[dict[str, np.ndarray], T]], sharding: NamedSharding, depth: int = 2
+) -> Prefetch[T]:
+    """Turns host batches into global arrays, `depth` batches ahead.
+
+    An error of the host pipeline is raised at the batch that it spoilt. Use it as a context
+    manager, or `close` it.
+
+    Args:
+      batches: pairs of this host's rows of a global batch, and anything that goes with it,
+        such as the position after it.
+      sharding: of the batch axis.
+      depth: batches that wait on the devices.
+
+    Returns:
+      An iterator of the same pairs with global arrays.
+    """
+    return Prefetch(batches, sharding, depth)

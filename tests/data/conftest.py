@@ -1,0 +1,138 @@
+"""Tiny datasets whose pictures tell which sample they are."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image
+
+from clipa_jax.settings import Settings
+
+LENGTHS = (13, 9, 17, 11)  # samples of each shard
+TOTAL = sum(LENGTHS)
+SIDE = 8
+
+
+def picture(number: int) -> bytes:
+    """A PNG of one colour that encodes `number`."""
+    colour = np.array([number % 16 * 10, number // 16 * 10, 200], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.broadcast_to(colour, (SIDE, SIDE, 3))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def numbers(image_BHWC: np.ndarray) -> list[int]:
+    """Which samples a batch holds."""
+    assert (image_BHWC == image_BHWC[:, :1, :1]).all()
+    colour = image_BHWC[:, 0, 0].astype(int)
+    return (colour[:, 1] // 10 * 16 + colour[:, 0] // 10).tolist()
+
+
+def sample(number: int) -> dict:
+    """The fields of a sample."""
+    return {
+        "image": picture(number),
+        "captions": [f"picture {number}", f"number {number}"],
+        "id": f"id{number}",
+        "label": number % 3,
+    }
+
+
+def write_tfrecords(folder: Path, samples: list[dict], lengths=LENGTHS) -> str:
+    """Files as img2dataset writes them; a None among the fields leaves one out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rest = iter(samples)
+    for shard, length in enumerate(lengths):
+        with tf.io.TFRecordWriter(str(folder / f"{shard:05d}.tfrecord")) as writer:
+            for _ in range(length):
+                writer.write(example(next(rest)).SerializeToString())
+    return f"tfrecord:{folder}/*.tfrecord"
+
+
+def example(fields: dict) -> tf.train.Example:
+    """A tf.train.Example with img2dataset's names."""
+    names = {"image": "png", "captions": "txt", "id": "key"}
+    feature = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        if isinstance(values[0], int):
+            one = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        else:
+            data = [v.encode() if isinstance(v, str) else v for v in values]
+            one = tf.train.Feature(bytes_list=tf.train.BytesList(value=data))
+        feature[names.get(name, name)] = one
+    return tf.train.Example(features=tf.train.Features(feature=feature))
+
+
+def write_tfds(folder: Path, splits: dict[str, list[dict]], lengths=LENGTHS) -> str:
+    """A TFDS folder; the first split has shards of `lengths`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="png"),
+            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "id": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+        }
+    )
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=str(folder),
+        dataset_name="tiny",
+        split="train",
+        filetype_suffix="tfrecord",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    infos = []
+    for split, samples in splits.items():
+        name = template.replace(split=split)
+        sizes = lengths if not infos else (len(samples),)
+        rest = iter(samples)
+        for shard, size in enumerate(sizes):
+            path = name.sharded_filepath(shard_index=shard, num_shards=len(sizes))
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for _ in range(size):
+                    writer.write(features.serialize_example(features.encode_example(next(rest))))
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split, shard_lengths=list(sizes), num_bytes=0, filename_template=name
+            )
+        )
+    tfds.folder_dataset.write_metadata(data_dir=str(folder), features=features, split_infos=infos)
+    return f"tfds:{folder}"
+
+
+@pytest.fixture(scope="session")
+def tfds_spec(tmp_path_factory) -> str:
+    """A TFDS folder of TOTAL samples in shards of LENGTHS, and an empty split."""
+    samples = [sample(number) for number in range(TOTAL)]
+    folder = tmp_path_factory.mktemp("tfds") / "tiny" / "1.0.0"
+    return write_tfds(folder, {"train": samples, "test": samples[:7], "none": []})
+
+
+@pytest.fixture(scope="session")
+def tfrecord_spec(tmp_path_factory) -> str:
+    """The same samples as TFRecord files."""
+    samples = [sample(number) for number in range(TOTAL)]
+    return write_tfrecords(tmp_path_factory.mktemp("tfrecord"), samples)
+
+
+def settings(source: str, **changes) -> Settings:
+    """An `input` section."""
+    values = {
+        "source": source,
+        "split": "train",
+        "batch_size": 8,
+        "res": SIDE,
+        "preprocess": "decode|resize({res})",
+        "cache": "none",
+        "lanes": 4,
+        "shuffle_window": 16,
+        "max_skip_percent": 1.0,
+    }
+    return Settings(ConfigDict({**values, **changes}), "config.input")
