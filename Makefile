@@ -28,6 +28,7 @@ $(VENV)/.installed: requirements.txt
 	  sys.exit(0 if v in ((3, 11), (3, 12)) else "error: Python 3.11 or 3.12 is needed, came %d.%d; use make PYTHON=/path/to/python3.11" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt requirements.txt $(VENV)/.installed
@@ -42,7 +43,6 @@ demo: setup
 	@echo "== demo: three stages on the bundled emoji artwork, into $(WORKDIR)"
 	@$(CPU_MALLOC) $(RUN) -m clipa_jax.train --workdir=$(WORKDIR) \
 	  --config=configs/demo/schedule.py$(if $(filter quick,$(DEMO)),:quick,)
-	@$(RUN) tools/demo_pictures.py --workdir=$(WORKDIR)
 
 demo-compare: setup
 	@echo "== demo-compare: the same model and seconds as $(WORKDIR), at full length from the start"

@@ -7,7 +7,7 @@ def __getattr__(name: str):
     # `clipa_jax.load` pulls in TensorFlow for preprocessing, which the model, its losses
     # and its benchmarks must not need.
     if name == "load":
-        from clipa_jax.load import load
+        from clipa_jax.loading import load
 
         return load
     raise AttributeError(f"module 'clipa_jax' has no attribute {name!r}")

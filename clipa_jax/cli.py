@@ -21,8 +21,13 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Parses the flags and runs `main`; a `UserError` becomes a sentence and status 1."""
+def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -> None:
+    """Parses the flags and runs `main`; a `UserError` becomes a sentence and status 1.
+
+    Args:
+      main: the program.
+      needs_config: whether `--config`, where it is defined, has to be given.
+    """
     quiet()
 
     def guarded(argv: list[str]) -> int | None:
@@ -34,7 +39,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            return _parse(argv)
+            return _parse(argv, needs_config)
         except (UserError, flags.Error) as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             raise SystemExit(1) from None
@@ -72,7 +77,7 @@ def start_jax(config: ConfigDict) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], needs_config: bool) -> list[str]:
     """`flags.FLAGS(argv)`, with errors that name the nearest legal key of the config."""
     try:
         rest = flags.FLAGS(argv)
@@ -84,6 +89,8 @@ def _parse(argv: list[str]) -> list[str]:
         config = flags.FLAGS["config"].value
         if not isinstance(config, ConfigDict):
             given = next((a for a in argv if a.startswith("--config=")), None)
+            if given is None and not needs_config:
+                return rest
             if given is None:
                 raise ConfigError("--config=FILE.py is needed, e.g. configs/demo/schedule.py")
             raise ConfigError(f"{given} is not the path of a config file that exists")
@@ -96,8 +103,12 @@ def _parse(argv: list[str]) -> list[str]:
 def _unknown_override(argv: list[str]) -> str | None:
     """The sentence for the first `--config.KEY` whose key the config does not have."""
     keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if "--config." in arg]
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS([argv[0], *(arg for arg in argv if arg.startswith("--config="))], known_only=True)
+    without = [argv[0], *(arg for arg in argv[1:] if not arg.startswith("--config."))]
+    given, sys.argv = sys.argv, without  # where config_flags looks for overrides
+    try:
+        flags.FLAGS(without, known_only=True)
+    finally:
+        sys.argv = given
     config = flags.FLAGS["config"].value
     for key in keys:
         section, parents = config, "config"

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from clipa_jax import (
     durations,
     evaluators,
-    load,
+    loading,
     metrics,
     models,
     optim,
@@ -26,6 +26,7 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.losses import LOSSES
 from clipa_jax.models import masks, surgery
+from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.settings import Settings, choice
 
 # Scores that every summary names, and where they come from.
@@ -72,11 +73,11 @@ class Stage:
         return trees.count(self.spec.shapes.params)
 
     def describe(self) -> str:
-        """A few lines for the log: what is trained, on what, for how long."""
+        """A line for the log: what is trained, on what, for how long."""
         plan, size = self.plan, self.settings.input
         return (
-            f"{metrics.parameter_overview(self.spec.shapes.params)}\n"
-            f"stage {self.name}: {plan.total_examples:,} samples in {plan.total_steps:,} steps of "
+            f"stage {self.name}: {self.num_params / 1e6:,.1f}M parameters; "
+            f"{plan.total_examples:,} samples in {plan.total_steps:,} steps of "
             f"{plan.batch_size:,}; {size.res} px ({self.image_tokens} image tokens), "
             f"{self.text_tokens} text tokens; peak learning rate {self.peak_lr:.3g}; "
             f"{self.mesh.size} {self.mesh.devices.flat[0].platform} devices"
@@ -143,6 +144,7 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     )
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     model, optimiser = models.build(c.model), optim.build(c.optim, plan)
+    load_tokenizer(c.input.vocab).check_fits(model.txt.vocab_size)
     spec = states.plan(model, optimiser.tx, data.spec, mesh, c.sharding)
     mask = steps.Mask.build(c.mask)
     encoders = steps.make_encoders(model, mesh)
@@ -151,7 +153,7 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     )
     environment = evaluators.Environment(
         encoders=encoders,
-        tokenize=load.make_tokenize(c.input),
+        tokenize=loading.make_tokenize(c.input),
         preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
         temperature_max=model.temperature_max,
         cache_dir=str(root / "cache"),
@@ -194,7 +196,7 @@ def _init(c: Settings, root: Path, before: Mapping[str, Stage]) -> str:
     if init == "scratch" or (not init and not after):
         return ""
     if init:
-        load.check_exists(init)
+        loading.check_exists(init)
         return init
     if after in before or workdir.result(root / after) is not None:
         return str(root / after)

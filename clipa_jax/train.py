@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import checkpoint, cli, load, metrics, recorder, showcase, stage, workdir
+from clipa_jax import checkpoint, cli, loading, metrics, recorder, showcase, stage, workdir
 from clipa_jax.data import to_device
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int | None:
     stages: dict[str, stage.Stage] = {}
     for config in configs:
         stages[config.name] = stage.prepare(config, root, stages)
+    logging.info(metrics.parameter_overview(next(iter(stages.values())).spec.shapes.params))
     with Interrupt() as interrupt:
         for run in stages.values():
             if workdir.result(run.folder) is not None:
@@ -49,7 +50,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         seed=run.settings.seed,
         init=run.init,
         edits=run.edits,
-        read_weights=load.read_weights,
+        read_weights=loading.read_weights,
     )
     first = int(start.state.step)
     logging.info("\n%s", run.describe())

@@ -88,10 +88,16 @@ IGNORED = {
     "text": ("pad_id", "eos_id", "hf_model_", "hf_proj_", "hf_pooler_", "final_ln_after_pool"),
     "preprocess": ("fill_color",),
 }
-IMAGE_POOLS = {"tok": {"pool_type": "tok"}, "gap": {"pool_type": "avg", "final_ln_after_pool": True}}
+IMAGE_POOLS: dict[str, Json] = {
+    "tok": {"pool_type": "tok"},
+    "gap": {"pool_type": "avg", "final_ln_after_pool": True},
+}
 TEXT_POOLS = ("last", "first", "argmax")
 GELUS: dict[str, Json] = {"exact": {}, "tanh": {"act_kwargs": {"approximate": "tanh"}}, "quick": {}}
-RESIZE_OPS = {"squash": ("decode", "resize"), "shortest": ("decode", "resize_small", "central_crop")}
+RESIZE_OPS = {
+    "squash": ("decode", "resize"),
+    "shortest": ("decode", "resize_small", "central_crop"),
+}
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
@@ -175,14 +181,12 @@ def _resizing(inputs: Any) -> Json:
     if mode is None or sizes != {(inputs.res,)}:
         legal = " or ".join("|".join(ops) for ops in RESIZE_OPS.values())
         raise CheckpointError(
-            f"input.preprocess_eval={spec!r} has no counterpart in open_clip; it must be {legal} to "
-            f"{inputs.res} pixels"
+            f"input.preprocess_eval={spec!r} has no counterpart in open_clip; it must be "
+            f"{legal} to {inputs.res} pixels"
         )
-    options = {**dict(enumerate(calls[1].args)), **calls[1].kwargs}
-    return {
-        "interpolation": options.get("method", options.get(1, "bilinear")),
-        "resize_mode": mode,
-    }
+    _, *rest = calls[1].args or (inputs.res,)
+    method = rest[0] if rest else calls[1].kwargs.get("method", "bilinear")
+    return {"interpolation": method, "resize_mode": mode}
 
 
 def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
@@ -253,10 +257,10 @@ def _read(section: str, given: Mapping[str, Any], defaults: Json) -> Json:
             values[key] = defaults[key] if value is None else value
         elif key in ONLY:
             if value not in ONLY[key]:
-                raise CheckpointError(f"{section}_cfg.{key}={value!r} of open_clip is not supported")
+                raise CheckpointError(f"{section}_cfg.{key}={value!r} is not supported")
         elif not key.startswith(IGNORED[section]):
             hint = nearest(key, defaults)
-            raise CheckpointError(f"{section}_cfg.{key} of open_clip is not supported ({hint})")
+            raise CheckpointError(f"{section}_cfg.{key} is not supported ({hint})")
     return values
 
 
@@ -276,7 +280,7 @@ def _from_tower(section: str, tower: Json, quick: bool) -> Json:
     norm = dict(tower["norm_kwargs"] or {})
     eps = norm.pop("eps", 1e-5)  # torch's LayerNorm
     if norm:
-        raise CheckpointError(f"{section}_cfg.norm_kwargs={tower['norm_kwargs']}: only eps is known")
+        raise CheckpointError(f"{section}_cfg.norm_kwargs={norm} is not supported, only eps")
     return {
         "width": tower["width"],
         "depth": tower["layers"],

@@ -36,6 +36,7 @@ def write(vocabulary: Vocabulary, path: Path) -> bool:
 def _tokenizer(pieces: tuple[str, ...]) -> dict[str, Any]:
     row = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     ids = {piece: index for index, piece in enumerate(pieces)}
+    first = {"id": "[CLS]", "ids": [ids["[CLS]"]], "tokens": ["[CLS]"]}
     return {
         "version": "1.0",
         "truncation": None,
@@ -53,7 +54,7 @@ def _tokenizer(pieces: tuple[str, ...]) -> dict[str, Any]:
             "type": "TemplateProcessing",
             "single": row,
             "pair": row,
-            "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [ids["[CLS]"]], "tokens": ["[CLS]"]}},
+            "special_tokens": {"[CLS]": first},
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {

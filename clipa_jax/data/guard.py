@@ -9,7 +9,7 @@ moves the others: hosts stay in step and the position of a run stays exact.
 n samples of a chunk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,23 +20,25 @@ from clipa_jax.preprocess import registry
 
 ROW, REASON = "_row", "_reason"
 Chunk = dict[str, tf.Tensor]
-Process = Callable[[Chunk], Chunk]
+Process = tf.types.experimental.ConcreteFunction  # from chunk to chunk
 
 
 def chunk_function(
     source: Source,
     preprocess: str,
     *,
+    size: int,
     seed: int,
     keep: Sequence[str],
     features: Sequence[str] = (),
     captions: bool,
 ) -> Process:
-    """A function for `Dataset.map` from encoded to ready samples.
+    """A function for `Dataset.map` from encoded to ready samples, traced already.
 
     Args:
       source: parses records.
       preprocess: the ops; the sample's seed is (seed, count).
+      size: n.
       seed: of the run.
       keep: entries of the result, if the ops give them.
       features: further entries of the source that are passed on.
@@ -60,7 +62,6 @@ def chunk_function(
         return {**kept, **passed, ROW: row, REASON: reason}
 
     def process(chunk: Chunk) -> Chunk:
-        size = chunk["count"].shape[0]
         rows = tf.data.Dataset.range(size)
         samples = tf.data.Dataset.from_tensor_slices((chunk["record"], chunk["count"]))
         samples = tf.data.Dataset.zip(rows, samples).map(lambda row, rest: ready(row, *rest))
@@ -73,7 +74,9 @@ def chunk_function(
         filled = {name: _sized(value, size) for name, value in filled.items()}
         return {**batch(filled), REASON: reason_n}
 
-    return process
+    record_n, count_n = tf.TensorSpec([size], tf.string), tf.TensorSpec([size], tf.int64)
+    graph = tf.function(process, autograph=False)
+    return graph.get_concrete_function({"record": record_n, "count": count_n})
 
 
 def _reason(sample: dict[str, Any], captions: bool) -> tf.Tensor:
@@ -100,8 +103,9 @@ def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, unreadable_n: tf.Tensor
     """
     size = unreadable_n.shape[0]
     row_m, reason_m, blank = row_m[:-1], reason_m[:-1], tf.size(row_m) - 1
-    lost_n = tf.where(unreadable_n, skips.UNREADABLE, skips.DECODE)
+    lost_n = tf.fill([size], skips.DECODE)
     reason_n = tf.tensor_scatter_nd_update(lost_n, row_m[:, None], reason_m)
+    reason_n = tf.where(unreadable_n, skips.UNREADABLE, reason_n)
     good = tf.where(reason_m == 0)[:, 0]
     nearest = tf.searchsorted(tf.gather(row_m, good), tf.range(size, dtype=tf.int64))
     nearest = tf.minimum(nearest, tf.size(good) - 1)

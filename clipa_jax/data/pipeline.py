@@ -4,6 +4,7 @@ Everything runs in tf.data, which chooses its own number of threads; only the or
 samples is computed in numpy, once per batch or window. TensorFlow is kept off accelerators.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -141,6 +142,7 @@ class TrainData:
         self._process = guard.chunk_function(
             source,
             preprocess,
+            size=chunk,
             seed=seed,
             keep=(IMAGE, TOKENS, CAPTION_HASH),
             captions=source.has_captions,
@@ -204,11 +206,7 @@ class TrainData:
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _spec(self, preprocess: str) -> dict[str, jax.ShapeDtypeStruct]:
-        spec = {
-            "record": tf.TensorSpec([self._share.chunk], tf.string),
-            "count": tf.TensorSpec([self._share.chunk], tf.int64),
-        }
-        out = tf.function(self._process).get_concrete_function(spec).structured_outputs
+        out = dict(self._process.structured_outputs)
         out.pop(guard.REASON)
         for key, value in out.items():
             if not value.shape.is_fully_defined():
@@ -257,24 +255,38 @@ def evaluation(
     hosts = jax.process_count() if process_count is None else process_count
     if batch_size < 1 or batch_size % hosts:
         raise DataError(f"evaluation batch {batch_size} is not divisible by {hosts} hosts")
-    opened = sources.open(source, split)
-    opened.check_features(features)
     rows = batch_size // hosts
     share = reading.Share(batch_size, index * rows, (index + 1) * rows, math.gcd(rows, CHUNK))
+    opened, chunks = _evaluation_chunks(source, split, preprocess, tuple(features), share)
+    return _evaluate(opened, chunks, share)
+
+
+@functools.lru_cache(maxsize=32)  # evaluators come back for the same split many times
+def _evaluation_chunks(
+    source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
+) -> tuple[sources.Source, tf.data.Dataset]:
+    opened = sources.open(source, split)
+    opened.check_features(features)
     process = guard.chunk_function(
-        opened, preprocess, seed=0, keep=(IMAGE,), features=features, captions=False
+        opened,
+        preprocess,
+        size=share.chunk,
+        seed=0,
+        keep=(IMAGE,),
+        features=features,
+        captions=False,
     )
-    return _evaluate(opened, process, share)
+    return opened, _processed(reading.once(opened, share), process)
 
 
 def _evaluate(
-    source: sources.Source, process: guard.Process, share: reading.Share
+    source: sources.Source, dataset: tf.data.Dataset, share: reading.Share
 ) -> Iterator[dict[str, Any]]:
     total = source.num_examples
     name = _namer(source, FileOrder(Shards.of(source)))
     seen = skips.Skips(f"{source.spec}, split {source.split}", name, 100.0, total)
     number = (share.end - share.begin) // share.chunk
-    chunks = iter(_processed(reading.once(source, share), process).as_numpy_iterator())
+    chunks = iter(dataset)
     for count in range(share.begin, share.begin + total, share.batch_size):
         parts = [next(chunks) for _ in range(number)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
@@ -293,9 +305,9 @@ def _processed(chunks: tf.data.Dataset, process: guard.Process) -> tf.data.Datas
 
 def _joined(parts: list[Any]) -> Any:
     """Chunks of one entry in one: an array, or a list where rows differ in length."""
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    return [row for part in parts for row in part.to_list()]
+    if isinstance(parts[0], tf.RaggedTensor):
+        return [row for part in parts for row in part.to_list()]
+    return np.concatenate([part.numpy() for part in parts])
 
 
 def _namer(source: sources.Source, order: Order) -> Callable[[int], str]:

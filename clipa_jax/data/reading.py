@@ -39,10 +39,9 @@ def load(source: Source) -> tf.Tensor:
 
 def once(source: Source, share: Share) -> tf.data.Dataset:
     """Chunks of one pass over the files in their order; the last batch is filled up with
-    empty records."""
-    filler = tf.data.Dataset.from_tensors(tf.constant("")).repeat()
+    the first samples."""
     batches = -(-source.num_examples // share.batch_size)
-    read = _all(source).concatenate(filler).batch(share.batch_size, drop_remainder=True)
+    read = _all(source).repeat().batch(share.batch_size, drop_remainder=True)
 
     def cut(number: tf.Tensor, record_B: tf.Tensor) -> dict[str, tf.Tensor]:
         counts = number * share.batch_size + tf.range(share.begin, share.end, dtype=tf.int64)

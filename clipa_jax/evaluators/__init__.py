@@ -21,6 +21,7 @@ EVALUATORS: dict[str, Callable[..., Any]] = {
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }
+OFF = "off"
 
 
 def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
@@ -29,8 +30,8 @@ def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
     Cheap: checks that the data is there, reads none of it.
 
     Args:
-      config: sections with `type` and the keyword arguments of that evaluator; None in
-        place of a section switches it off.
+      config: sections with `type` and the keyword arguments of that evaluator; the
+        type "off" switches it off.
       env: what all of them share.
 
     Raises:
@@ -40,12 +41,12 @@ def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
     built: dict[str, Evaluator] = {}
     for name in config:
         section = config[name]
-        if section is None:
-            continue
         if not isinstance(section, Settings):
-            raise ConfigError(
-                f"evals.{name} must be a section with `type`, or None; came: {section!r}"
-            )
-        make = EVALUATORS[choice(section, "type", EVALUATORS)]
+            raise ConfigError(f"evals.{name} must be a section with `type`; came: {section!r}")
+        kind = choice(section, "type", [*EVALUATORS, OFF])
+        if kind == OFF:
+            section.as_dict()  # switched off on purpose, not forgotten
+            continue
+        make = EVALUATORS[kind]
         built[name] = section.call(make, skip=("type",), env=env, name=name)
     return built

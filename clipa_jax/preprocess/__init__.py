@@ -1,8 +1,9 @@
 """Preprocessing ops, written in TensorFlow; importing the package registers all of them."""
 
-import os
+from clipa_jax import quiet
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is first imported
+with quiet.stderr():
+    import tensorflow  # noqa: F401 (here first, since only its first import makes noise)
 
 from clipa_jax.preprocess import image, text
 

@@ -1,7 +1,7 @@
 """Ops on pictures: decoding, cropping, resizing and augmentation, all uint8 in and out.
 
-Every op maps sample["image"] to sample["image"]. Resizing is bilinear with antialiasing
-(a triangle filter as wide as the reduction), and results are rounded.
+Every op maps sample["image"] to sample["image"]. Resizing is bilinear, where no other method
+is given, with antialiasing (a filter as wide as the reduction), and results are rounded.
 
 H, W height and width, R pixels a side, C = 3 channels (red, green, blue). A leading `...`
 stands for nothing or for a batch.
@@ -16,13 +16,14 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.preprocess.registry import Function, Sample, op
 
 WHITE = 255
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
 _JPEG_RATIOS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
+_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
@@ -50,22 +51,34 @@ def decode() -> Function:
 
 
 @op("resize", entry="image")
-def resize(size: int) -> Function:
-    """uint8 (H, W, C) -> (R, R, C) with R = size, whatever the aspect ratio."""
+def resize(size: int, method: str = "bilinear") -> Function:
+    """uint8 (H, W, C) -> (R, R, C) with R = size, whatever the aspect ratio.
+
+    Args:
+      size: pixels a side.
+      method: bilinear or bicubic.
+    """
     _check_size("resize", size)
-    return lambda sample: {**sample, "image": _resize(sample["image"], (size, size))}
+    kernel = _kernel("resize", method)
+    return lambda sample: {**sample, "image": _resize(sample["image"], (size, size), kernel=kernel)}
 
 
 @op("resize_small", entry="image")
-def resize_small(size: int) -> Function:
-    """uint8 (H, W, C) -> the same aspect ratio with the short side of `size` pixels."""
+def resize_small(size: int, method: str = "bilinear") -> Function:
+    """uint8 (H, W, C) -> the same aspect ratio with the short side of `size` pixels.
+
+    Args:
+      size: pixels.
+      method: bilinear or bicubic.
+    """
     _check_size("resize_small", size)
+    kernel = _kernel("resize_small", method)
 
     def apply(sample: Sample) -> Sample:
         shape_2 = tf.shape(sample["image"])[:2]
         scale = size / tf.reduce_min(shape_2)
         target_2 = tf.cast(tf.round(tf.cast(shape_2, tf.float64) * scale), tf.int32)
-        return {**sample, "image": _resize(sample["image"], target_2)}
+        return {**sample, "image": _resize(sample["image"], target_2, kernel=kernel)}
 
     return apply
 
@@ -249,6 +262,12 @@ def _check_size(name: str, size: int) -> None:
         raise ConfigError(f"{name}({size!r}): expected a whole number of pixels, at least 1")
 
 
+def _kernel(name: str, method: str) -> str:
+    if method not in _KERNELS:
+        raise ConfigError(f"{name}: " + unknown("method", str(method), _KERNELS))
+    return _KERNELS[method]
+
+
 def _decode_any(encoded: tf.Tensor) -> tf.Tensor:
     """Bytes () of any format -> uint8 (H, W, C)."""
     image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
@@ -271,7 +290,9 @@ def _to_uint8(values: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(values + 0.5, 0.0, 255.0), tf.uint8)
 
 
-def _resize(image: tf.Tensor, size_2, scale_2=None, shift_2=(0.0, 0.0)) -> tf.Tensor:
+def _resize(
+    image: tf.Tensor, size_2, scale_2=None, shift_2=(0.0, 0.0), kernel: str = "triangle"
+) -> tf.Tensor:
     """uint8 (H, W, C) -> uint8 (size_2[0], size_2[1], C).
 
     Args:
@@ -279,6 +300,7 @@ def _resize(image: tf.Tensor, size_2, scale_2=None, shift_2=(0.0, 0.0)) -> tf.Te
       size_2: rows and columns of the result.
       scale_2: result pixels for one of the picture; None fills the result.
       shift_2: where the picture's corner comes to lie, in pixels of the result.
+      kernel: of TensorFlow's ScaleAndTranslate.
     """
     if scale_2 is None:
         scale_2 = tf.cast(size_2, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
@@ -287,7 +309,7 @@ def _resize(image: tf.Tensor, size_2, scale_2=None, shift_2=(0.0, 0.0)) -> tf.Te
         size=size_2,
         scale=scale_2,
         translation=shift_2,
-        kernel_type="triangle",
+        kernel_type=kernel,
         antialias=True,
     )
     return _to_uint8(resized[0])

@@ -60,6 +60,7 @@ def stage(row: recipes.Stage) -> ConfigDict:
     c.optim.weight_decay = 0.1
     c.optim.grad_clip = 1.0
     c.input.source = f"tfds:{DATA}"
+    c.input.cache = "encoded"
     c.input.vocab = "data/emoji/vocab.txt"
     c.cpu_devices = 2
     c.eval_percent = 25.0

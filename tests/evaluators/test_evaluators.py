@@ -17,7 +17,7 @@ def build(model, **sections):
 
 def test_build_makes_each_section_by_its_type_and_reads_all_of_it(world):
     _, model = world
-    built, settings = build(model, zs=ZERO_SHOT, off=None, con=CONTRASTIVE)
+    built, settings = build(model, zs=ZERO_SHOT, off={**ZERO_SHOT, "type": "off"}, con=CONTRASTIVE)
     assert list(built) == ["zs", "con"]
     assert isinstance(built["zs"], ZeroShot) and isinstance(built["con"], Contrastive)
     settings.check_all_read()

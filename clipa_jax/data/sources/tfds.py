@@ -72,7 +72,7 @@ class TfdsSource(base.Source):
         }
 
     def class_names(self, label: str) -> list[str] | None:
-        feature = self._info.features.get(label)
+        feature = dict(self._info.features.items()).get(label)
         return list(feature.names) if isinstance(feature, tfds.features.ClassLabel) else None
 
 

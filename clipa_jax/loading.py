@@ -129,9 +129,10 @@ def load(path: str, config: ConfigDict | None = None) -> Model:
 def fitted(path: str, config: ConfigDict | None) -> tuple[ConfigDict, CLIP, dict[str, Any]]:
     """(config, model, weights that fit it by name on the host), layers unrolled; as in `load`."""
     carried, leaves = read(path)
-    if config is None and carried is None:
+    config = carried if config is None else config
+    if config is None:
         raise CheckpointError(f"{path} carries no config; pass config=, a stage's config")
-    config = ConfigDict(config or carried)
+    config = config.copy_and_resolve_references()
     config.model.layers = "unrolled"  # as files hold them
     settings = Settings(config)
     model = models.build(settings.model)
@@ -178,8 +179,8 @@ def check_exists(path: str) -> None:
         weights.check_exists(Path(path))
     elif not (_stage_folder(Path(path)) / checkpoint.FOLDER).is_dir():
         raise CheckpointError(
-            f"no weights at {path}: expected a workdir with a finished stage, a stage's folder with "
-            f"{checkpoint.FOLDER}/ in it, a .npz file or a folder of open_clip"
+            f"no weights at {path}: expected a workdir with a finished stage, a stage's folder "
+            f"with {checkpoint.FOLDER}/ in it, a .npz file or a folder of open_clip"
         )
 
 

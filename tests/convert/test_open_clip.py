@@ -1,0 +1,132 @@
+"""Our models beside those of the real open_clip: the same numbers, both ways."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import safetensors.torch
+import torch
+
+import clipa_jax
+from clipa_jax.convert import architecture, folder
+from clipa_jax.errors import CheckpointError
+from clipa_jax.models.sizes import SIZES
+
+
+@pytest.mark.parametrize("size", ["S/16", "B/16", "L/14", "H/14", "G/14"])
+def test_published_shapes_agree_and_come_back_exactly(export, make_config, make_weights, size):
+    config = make_config(size)
+    leaves = make_weights(config)
+    out = export(config, leaves)
+    report = json.loads((out / "parity.json").read_text())
+    for tower in ("image", "text"):
+        assert report[tower]["max_abs"] < 1e-4
+        assert report[tower]["min_cosine"] > 0.99999
+    vision = json.loads((out / folder.CONFIG).read_text())["model_cfg"]["vision_cfg"]
+    assert vision["width"] == vision["head_width"] * SIZES[size[0]].image.num_heads
+    back_config, back = folder.read(out)
+    table = back.pop("img/pos_embedding")
+    np.testing.assert_array_equal(table, folder.sincos_table(9, table.shape[2]))
+    assert back_config.model.image.posemb == "sincos2d"
+    assert back.keys() == leaves.keys()
+    for name, leaf in leaves.items():
+        np.testing.assert_array_equal(back[name], leaf, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "image,text",
+    [
+        (
+            {"gelu": "tanh", "pool": "tok", "pre_norm": True, "posemb": "learned"},
+            {"gelu": "exact", "pool": "argmax", "causal": True, "norm_eps": 1e-2},
+        ),
+        (
+            {"gelu": "quick", "pool": "gap", "pre_norm": False, "norm_eps": 1e-2},
+            {"gelu": "quick", "pool": "first", "causal": False},
+        ),
+    ],
+)
+def test_every_variant_that_open_clip_has_agrees(export, make_config, make_weights, image, text):
+    wanted = {"image": image, "text": text}
+    config = make_config("mini/8", input__res=32)
+    config.model.update(wanted)
+    out = export(config, make_weights(config))
+    report = json.loads((out / "parity.json").read_text())
+    assert max(report["image"]["max_abs"], report["text"]["max_abs"]) < 1e-5
+    back = folder.read(out)[0].model
+    for tower, values in wanted.items():
+        assert {key: back[tower][key] for key in values} == values
+
+
+def test_a_gelu_of_another_kind_would_be_noticed(
+    tmp_path, export, make_config, make_weights, monkeypatch
+):
+    config = make_config("mini/8", input__res=32)
+    leaves = make_weights(config)
+    for name in leaves:  # to where the kinds differ
+        if name.endswith("Dense_0/bias"):
+            leaves[name][:] = -2.2
+        elif name.endswith("Dense_1/kernel"):
+            leaves[name] *= 30
+    monkeypatch.setitem(architecture.GELUS, "tanh", {})  # as open_clip's own CLIPA configs
+    with pytest.raises(CheckpointError, match=r"embeddings of the two sides differ by .*nothing"):
+        export(config, leaves)
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
+
+
+def test_an_epsilon_of_another_size_would_be_noticed(
+    tmp_path, export, make_config, make_weights, monkeypatch
+):
+    config = make_config("mini/8", input__res=32, model__text__norm_eps=1e-2)
+    tower = architecture._tower
+    monkeypatch.setattr(architecture, "_tower", lambda x: tower(x) | {"norm_kwargs": None})
+    with pytest.raises(CheckpointError, match="text embeddings of the two sides differ"):
+        export(config, make_weights(config))
+
+
+def _save(path: Path, model_cfg: dict) -> torch.nn.Module:
+    """A randomly initialised open_clip model in a folder, made by open_clip."""
+    (path / folder.CONFIG).write_text(json.dumps({"model_cfg": model_cfg}))
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{path}").eval()
+    safetensors.torch.save_file(model.state_dict(), path / folder.WEIGHTS)
+    return model
+
+
+OPENAI = {
+    "embed_dim": 64,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 48, "layers": 2, "width": 128, "patch_size": 16},
+    "text_cfg": {"context_length": 10, "vocab_size": 600, "width": 64, "heads": 2, "layers": 2},
+}
+
+
+def test_a_model_like_openais_loads_and_agrees(tmp_path):
+    theirs = _save(tmp_path, OPENAI)
+    ours = clipa_jax.load(str(tmp_path))
+    assert ours.config.model.image.pre_norm and ours.config.model.text.causal
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    tokens = rng.integers(0, 600, (5, 10), dtype=np.int32)
+    pixels = (images / 255 - open_clip.OPENAI_DATASET_MEAN) / open_clip.OPENAI_DATASET_STD
+    with torch.inference_mode():
+        pixels = torch.from_numpy(pixels.astype(np.float32).transpose(0, 3, 1, 2))
+        zimg = theirs.encode_image(pixels, normalize=True).numpy()
+        ztxt = theirs.encode_text(torch.from_numpy(tokens).long(), normalize=True).numpy()
+    np.testing.assert_allclose(ours.encode_image(images), zimg, atol=1e-5)
+    np.testing.assert_allclose(ours.encode_text(tokens), ztxt, atol=1e-5)
+    assert ours.logit_scale == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+def test_the_class_with_a_text_module_has_the_same_weights(tmp_path):
+    _save(tmp_path, OPENAI)
+    config, leaves = folder.read(tmp_path)
+    theirs = _save(tmp_path, {**OPENAI, "custom_text": True})
+    assert "text.positional_embedding" in theirs.state_dict()
+    custom_config, custom = folder.read(tmp_path)
+    assert custom_config == config
+    assert {k: x.shape for k, x in custom.items()} == {k: x.shape for k, x in leaves.items()}
+    width = theirs.text.text_projection.detach().numpy()
+    np.testing.assert_array_equal(custom["txt/head/kernel"], width)

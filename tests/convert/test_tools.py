@@ -1,0 +1,126 @@
+"""The command lines, as users call them; and the border that PyTorch does not cross."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import clipa_jax
+from clipa_jax.convert import folder, npz, rules, state_file, travel
+from clipa_jax.errors import CheckpointError, DataError
+
+RUN_TOOL = Path(__file__).parent / "run_tool.py"
+CONFIG = """
+from configs.demo import recipe
+
+
+def get_config():
+    c = recipe.config("pretrain")
+    c.model.text.pool = "last"
+    c.model.image.depth = 1
+    return c
+"""
+
+
+def _run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(RUN_TOOL), f"tools/{tool}.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_there_and_back_by_the_command_lines(tmp_path, make_config, make_weights):
+    config = make_config("mini/8", input__res=32, input__text_len=8)
+    config.model.text.update(vocab_size=2_048, pool="last")
+    leaves = make_weights(config)
+    npz.write(tmp_path / "x.npz", leaves)
+    (tmp_path / "stage.py").write_text(CONFIG)
+    out = tmp_path / "torch"
+    done = _run(
+        "convert_to_torch",
+        f"--checkpoint={tmp_path}/x.npz",
+        f"--config={tmp_path}/stage.py",
+        "--config.model.text.vocab_size=2048",
+        f"--out={out}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image embeddings: largest difference" in done.stderr
+    assert json.loads((out / "parity.json").read_text())["text"]["max_abs"] < 1e-4
+    done = _run("convert_from_torch", f"--checkpoint={out}", f"--out={tmp_path}/back.npz")
+    assert done.returncode == 0, done.stderr
+    back = npz.read(tmp_path / "back.npz")
+    assert back.keys() == leaves.keys()
+    for name, leaf in leaves.items():
+        np.testing.assert_array_equal(back[name], leaf, err_msg=name)
+    assert json.loads((tmp_path / "back.parity.json").read_text())["image"]["max_abs"] < 1e-4
+    model = clipa_jax.load(str(tmp_path / "back.npz"))  # its config lies beside it
+    assert model.encode_text("red heart").shape == (1, 128)
+
+
+def test_a_state_dict_of_torch_save_comes_back_exactly(tmp_path, exported):
+    _, leaves, out = exported
+    state = {key: torch.from_numpy(x.copy()) for key, x in rules.to_open_clip(leaves).items()}
+    state["visual.positional_embedding"] = torch.from_numpy(folder.sincos_table(16, 96)[0])
+    (tmp_path / folder.CONFIG).write_text((out / folder.CONFIG).read_text())
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
+    travel.from_torch(tmp_path / "epoch_3.pt", tmp_path / "back.npz")
+    back = npz.read(tmp_path / "back.npz")
+    assert back.keys() == leaves.keys()
+    assert all(np.array_equal(back[name], leaf) for name, leaf in leaves.items())
+
+
+def test_a_state_dict_alone_needs_the_name_of_its_model(tmp_path):
+    torch.save({"logit_scale": torch.zeros(())}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"no open_clip_config\.json beside .*--model="):
+        travel.from_torch(tmp_path / "x.pt", tmp_path / "x.npz")
+    with pytest.raises(CheckpointError, match="open_clip knows no model 'ViT-L-14-CLIPPA'"):
+        travel.from_torch(tmp_path / "x.pt", tmp_path / "x.npz", "ViT-L-14-CLIPPA")
+    with pytest.raises(CheckpointError, match=r"LayerNorm_0/bias: missing, expected \(1024,\)"):
+        travel.from_torch(tmp_path / "x.pt", tmp_path / "x.npz", "ViT-L-14-CLIPA")
+    with pytest.raises(CheckpointError, match=r"must end in \.npz"):
+        travel.from_torch(tmp_path / "x.pt", tmp_path / "x")
+
+
+class Unsafe:
+    def __reduce__(self):
+        return (Path.touch, (Path("/tmp/clipa_jax_was_here"),))
+
+
+@pytest.mark.parametrize(
+    "content,words",
+    [
+        ({"a": Unsafe()}, "cannot be read as tensors alone"),
+        ({"a": 3}, "holds no state_dict"),
+        ([torch.zeros(1)], "holds no state_dict"),
+    ],
+)
+def test_files_with_other_things_than_tensors_are_refused(tmp_path, content, words):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=words):
+        state_file.read(tmp_path / "x.pt")
+    assert not Path("/tmp/clipa_jax_was_here").exists()
+
+
+def test_results_are_never_overwritten(tmp_path, exported):
+    config, _, out = exported
+    with pytest.raises(DataError, match="exists already; move it away or choose another --out"):
+        travel.to_torch(str(out), tmp_path, config)
+    (tmp_path / "x.npz").touch()
+    with pytest.raises(DataError, match="exists already; move it away or choose another --out"):
+        travel.from_torch(out, tmp_path / "x.npz")
+
+
+def test_only_three_modules_import_pytorch():
+    """The rest reads and writes weights without it."""
+    importers = set()
+    for file in Path("clipa_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            roots = {name.split(".")[0] for name in names}
+            if roots & {"torch", "torchvision", "open_clip", "timm", "transformers"}:
+                importers.add(str(file.relative_to("clipa_jax")))
+    assert importers == {f"convert/{name}.py" for name in ("parity", "state_file", "travel")}

@@ -1,0 +1,35 @@
+"""Turns weights into a folder that an unmodified open_clip loads as "local-dir:DIR".
+
+    python tools/convert_to_torch.py --checkpoint=runs/large --out=DIR
+    python tools/convert_to_torch.py --checkpoint=x.npz --out=DIR \\
+        --config=configs/model_h/finetune_336.py
+
+The checkpoint is a workdir, a stage's folder, a CLIPA .npz (with --config=, the stage's config)
+or an open_clip folder. DIR gets open_clip_config.json, open_clip_model.safetensors, the
+tokenizer, and parity.json: how far the embeddings of the two sides are apart. Needs
+requirements-torch.txt.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without being installed
+
+from clipa_jax import cli
+from clipa_jax.convert import travel
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Weights of ours.", required=True)
+OUT = flags.DEFINE_string("out", None, "Folder to make.", required=True)
+CONFIG = cli.define_config()
+
+
+def main(argv: list[str]) -> None:
+    """Converts; the log says how far the two sides are apart."""
+    del argv
+    travel.to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
+
+
+if __name__ == "__main__":
+    cli.run(main, needs_config=False)
