@@ -13,7 +13,6 @@ from clipa_jax import (
     durations,
     evaluators,
     loading,
-    metrics,
     models,
     optim,
     sharding,

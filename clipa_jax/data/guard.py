@@ -9,7 +9,7 @@ moves the others: hosts stay in step and the position of a run stays exact.
 n samples of a chunk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,7 +20,7 @@ from clipa_jax.preprocess import registry
 
 ROW, REASON = "_row", "_reason"
 Chunk = dict[str, tf.Tensor]
-Process = tf.types.experimental.ConcreteFunction  # from chunk to chunk
+Process = Callable[[Chunk], Chunk]
 
 
 def chunk_function(
@@ -32,8 +32,9 @@ def chunk_function(
     keep: Sequence[str],
     features: Sequence[str] = (),
     captions: bool,
-) -> Process:
-    """A function for `Dataset.map` from encoded to ready samples, traced already.
+) -> tuple[Process, dict[str, tf.TensorSpec]]:
+    """A function for `Dataset.map` from encoded to ready samples, traced, with its results'
+    specification.
 
     Args:
       source: parses records.
@@ -76,7 +77,8 @@ def chunk_function(
 
     record_n, count_n = tf.TensorSpec([size], tf.string), tf.TensorSpec([size], tf.int64)
     graph = tf.function(process, autograph=False)
-    return graph.get_concrete_function({"record": record_n, "count": count_n})
+    traced = graph.get_concrete_function({"record": record_n, "count": count_n})
+    return traced, traced.structured_outputs
 
 
 def _reason(sample: dict[str, Any], captions: bool) -> tf.Tensor:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import tensorflow as tf
 
+from clipa_jax import quiet
 from clipa_jax.data import guard, reading, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
@@ -27,8 +28,9 @@ Position = dict[str, Any]
 
 def quiet_tensorflow() -> None:
     """Keeps TensorFlow from taking accelerators and from chatting. Idempotent."""
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
+    with quiet.stderr():  # looking for GPUs, it complains where there is no driver
+        tf.config.set_visible_devices([], "GPU")
+        tf.config.set_visible_devices([], "TPU")
     tf.get_logger().setLevel("ERROR")
 
 
@@ -139,7 +141,7 @@ class TrainData:
             max_skip_percent,
             self.num_examples,
         )
-        self._process = guard.chunk_function(
+        self._process, out = guard.chunk_function(
             source,
             preprocess,
             size=chunk,
@@ -148,7 +150,7 @@ class TrainData:
             captions=source.has_captions,
         )
         self._records: tf.Tensor | None = None
-        self.spec = self._spec(preprocess)
+        self.spec = self._spec(preprocess, out)
         if TOKENS in self.spec and not source.has_captions:
             raise DataError(
                 f"{source.spec}: no captions among the features "
@@ -205,9 +207,10 @@ class TrainData:
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _spec(self, preprocess: str) -> dict[str, jax.ShapeDtypeStruct]:
-        out = dict(self._process.structured_outputs)
-        out.pop(guard.REASON)
+    def _spec(
+        self, preprocess: str, out: dict[str, tf.TensorSpec]
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        out = {key: value for key, value in out.items() if key != guard.REASON}
         for key, value in out.items():
             if not value.shape.is_fully_defined():
                 raise ConfigError(
@@ -267,7 +270,7 @@ def _evaluation_chunks(
 ) -> tuple[sources.Source, tf.data.Dataset]:
     opened = sources.open(source, split)
     opened.check_features(features)
-    process = guard.chunk_function(
+    process, _ = guard.chunk_function(
         opened,
         preprocess,
         size=share.chunk,
