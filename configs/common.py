@@ -112,7 +112,7 @@ def inputs() -> ConfigDict:
     c.batch_size = 0  # global
     c.cache = "none"  # or encoded: the samples stay in memory, and the shuffle is global
     c.lanes = 16  # files read side by side, without a cache
-    c.shuffle_window = 65_536  # samples that are shuffled together, without a cache
+    c.shuffle_window = 16_384  # samples that are shuffled together, without a cache
     c.max_skip_percent = 1.0  # share of unusable samples above which the run stops
     c.res = 0  # pixels a side
     c.text_len = 0  # text tokens

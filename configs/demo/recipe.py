@@ -15,10 +15,10 @@ TEMPLATES = ("{}", "a picture of {}", "an emoji of {}")
 
 PRETRAIN = recipes.Stage(
     name="pretrain",
-    res=32,
+    res=16,
     text_len=8,
     batch_size=128,
-    samples=128 * 4_500,
+    samples=128 * 3_200,
     lr_per_256=4e-3,
     warmup={"percent": 5.0},
 )
@@ -26,12 +26,12 @@ FINETUNE_1 = replace(
     PRETRAIN,
     name="finetune_1",
     after="pretrain",
-    res=48,
+    res=40,
     text_len=12,
-    mask=0.25,
-    samples=128 * 600,
-    lr_per_256=1.5e-3,
-    warmup={"percent": 10.0},
+    mask=0.3,
+    samples=128 * 2_000,
+    lr_per_256=3e-3,
+    warmup={"percent": 5.0},
 )
 FINETUNE_2 = replace(
     FINETUNE_1,
@@ -39,13 +39,14 @@ FINETUNE_2 = replace(
     after="finetune_1",
     res=64,
     text_len=16,
-    mask=0.3,
-    samples=128 * 600,
-    lr_per_256=1e-3,
+    mask=0.5,
+    samples=128 * 500,
+    lr_per_256=2e-3,
 )
 ROWS = {row.name: row for row in (PRETRAIN, FINETUNE_1, FINETUNE_2)}
 # What `make demo-compare` trains for the same seconds: full length from the start.
 FULL_LENGTH = replace(PRETRAIN, name="full_length", res=64, text_len=16)
+EVALUATIONS = {"pretrain": 4, "finetune_1": 3, "finetune_2": 2, "full_length": 8}  # per stage
 QUICK = 25  # `:quick` shortens every stage by this factor
 
 
@@ -63,7 +64,7 @@ def stage(row: recipes.Stage) -> ConfigDict:
     c.input.cache = "encoded"
     c.input.vocab = "data/emoji/vocab.txt"
     c.cpu_devices = 2
-    c.eval_percent = 25.0
+    c.eval_percent = 100 / EVALUATIONS[row.name]
     c.logs.compare = ("runs/demo-compare", "configs/demo/compare.json")
     c.evals = evals()
     return c
@@ -100,7 +101,7 @@ def config(name: str, arg: str = "") -> ConfigDict:
         return stage(replace(ROWS[name], **recipes.arguments(arg)))
     if arg not in ("", "quick"):
         raise ValueError(f"the demo schedule takes no argument or :quick, came {arg!r}")
-    rows = ROWS.values()
+    rows = list(ROWS.values())
     if arg == "quick":
         rows = [replace(row, samples=row.samples // QUICK) for row in rows]
     return common.schedule({row.name: stage(row) for row in rows})

@@ -1,6 +1,7 @@
 """Our models beside those of the real open_clip: the same numbers, both ways."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,22 @@ from clipa_jax.models.sizes import SIZES
 @pytest.mark.parametrize("size", ["S/16", "B/16", "L/14", "H/14", "G/14"])
 def test_published_shapes_agree_and_come_back_exactly(export, make_config, make_weights, size):
     config = make_config(size)
-    leaves = make_weights(config)
+    _check_round_trip(export, config, make_weights(config))
+
+
+@pytest.mark.skipif("CLIPA_WHOLE" not in os.environ, reason="minutes; CLIPA_WHOLE=L/14 runs it")
+def test_a_whole_model_agrees_and_comes_back_exactly(export, make_config, make_weights):
+    size = os.environ["CLIPA_WHOLE"]
+    tower = {"depth": None}
+    config = make_config(size, input__res=224, input__text_len=32, model__text__vocab_size=32_000)
+    config.model.update({"image": tower, "text": tower})
+    report = _check_round_trip(export, config, make_weights(config))
+    print(json.dumps(report, indent=2))
+
+
+def _check_round_trip(export, config, leaves) -> dict:
+    """Exports, compares with open_clip, reads back; the parity report."""
+    size = config.model.size
     out = export(config, leaves)
     report = json.loads((out / "parity.json").read_text())
     for tower in ("image", "text"):
@@ -28,11 +44,12 @@ def test_published_shapes_agree_and_come_back_exactly(export, make_config, make_
     assert vision["width"] == vision["head_width"] * SIZES[size[0]].image.num_heads
     back_config, back = folder.read(out)
     table = back.pop("img/pos_embedding")
-    np.testing.assert_array_equal(table, folder.sincos_table(9, table.shape[2]))
+    np.testing.assert_array_equal(table, folder.sincos_table(table.shape[1] - 1, table.shape[2]))
     assert back_config.model.image.posemb == "sincos2d"
     assert back.keys() == leaves.keys()
     for name, leaf in leaves.items():
         np.testing.assert_array_equal(back[name], leaf, err_msg=name)
+    return report
 
 
 @pytest.mark.parametrize(
