@@ -42,7 +42,7 @@ def to_steps(
     num_examples: int | None = None,
     total_steps: int | None = None,
 ) -> int:
-    """Steps of the duration `name`, rounded to the nearest step.
+    """Whole steps of the duration `name`; what does not fill a step is left out.
 
     Args:
       config: holds `<name>_<unit>` for the units it allows.
@@ -73,8 +73,10 @@ def to_steps(
         "epochs": lambda: value * (num_examples or 0) / batch_size,
         "percent": lambda: value / 100 * (total_steps or 0),
     }[unit]()
-    # A duration that was asked for never rounds away to nothing.
-    return max(round(steps), 1) if value else 0
+    # Rounded down as in the released code, whose H/14 has 195,490 steps and not 195,491; the
+    # small term is for quotients such as 28.999999999999996. A duration that was asked for
+    # never rounds away to nothing.
+    return max(math.floor(steps + 1e-6), 1) if value else 0
 
 
 def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Plan:

@@ -60,7 +60,7 @@ class Stage:
     data: pipeline.TrainData
     plan: durations.Plan
     spec: states.StatePlan
-    update: steps.Update
+    update: Any  # the jitted training step, see steps.make_update
     encoders: steps.Encoders
     evaluators: dict[str, evaluators.Evaluator]
     image_tokens: int
@@ -70,6 +70,15 @@ class Stage:
     @property
     def num_params(self) -> int:
         return trees.count(self.spec.shapes.params)
+
+    def compile(self) -> steps.Update:
+        """The training step, compiled ahead of the first batch."""
+        split = self.encoders.batch_sharding
+        batch = {
+            key: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=split)
+            for key, spec in self.data.spec.items()
+        }
+        return self.update.lower(self.spec.shapes, batch).compile()
 
     def describe(self) -> str:
         """A line for the log: what is trained, on what, for how long."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import checkpoint, cli, loading, metrics, recorder, showcase, stage, workdir
+from clipa_jax import checkpoint, cli, loading, metrics, recorder, showcase, stage, steps, workdir
 from clipa_jax.data import to_device
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
@@ -69,7 +69,9 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         ) as progress,
     ):
         record = recorder.Recorder(run.plan, writer, progress, start.position.get("seconds", 0.0))
-        state = loop(run, start, checkpoints, record, interrupt)
+        with progress.paused("compiling"):
+            update = run.compile()
+        state = loop(run, update, start, checkpoints, record, interrupt)
     checkpoints.close()
     if int(state.step) < run.plan.total_steps:
         return False
@@ -80,6 +82,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
 
 def loop(
     run: stage.Stage,
+    update: steps.Update,
     start: checkpoint.Start,
     checkpoints: checkpoint.Checkpoints,
     record: recorder.Recorder,
@@ -91,7 +94,7 @@ def loop(
     with to_device.prefetch(batches, run.encoders.batch_sharding) as feed:
         for step in range(int(state.step) + 1, plan.total_steps + 1):
             batch, position = next(feed)
-            state, values = run.update(state, batch)
+            state, values = update(state, batch)
             record.step(step, values, waited=feed.wait_seconds)
             last, stop = step == plan.total_steps, interrupt.signal is not None
             if run.evaluators and (last or _due(step, plan.eval_steps)) and not stop:

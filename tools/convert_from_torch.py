@@ -14,10 +14,14 @@ from pathlib import Path
 
 from absl import flags
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # runs without being installed
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
 from clipa_jax import cli
-from clipa_jax.convert import travel
+
+try:
+    from clipa_jax.convert import travel
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-torch.txt")
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder or state_dict.", required=True)
 OUT = flags.DEFINE_string("out", None, "The .npz archive to make.", required=True)

@@ -23,7 +23,11 @@ Json = dict[str, Any]
 # open_clip's normalisation where a file does not give one (OpenAI's), and its other defaults.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-MODEL_DEFAULTS: Json = {"quick_gelu": False, "init_logit_scale": math.log(1 / 0.07)}
+MODEL_DEFAULTS: Json = {
+    "embed_dim": 512,
+    "quick_gelu": False,
+    "init_logit_scale": math.log(1 / 0.07),
+}
 IMAGE_DEFAULTS: Json = {
     "layers": 12,
     "width": 768,
@@ -204,7 +208,7 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     model = dict(content["model_cfg"])
     image = _read("vision", model.pop("vision_cfg", {}), IMAGE_DEFAULTS)
     text = _read("text", model.pop("text_cfg", {}), TEXT_DEFAULTS)
-    model = _read("model", model, {**MODEL_DEFAULTS, "embed_dim": None})
+    model = _read("model", model, MODEL_DEFAULTS)
     preprocess = _read("preprocess", content.get("preprocess_cfg") or {}, PREPROCESS_DEFAULTS)
     res, patch = _side(image, "image_size"), _side(image, "patch_size")
     if res % patch:
@@ -254,7 +258,7 @@ def _read(section: str, given: Mapping[str, Any], defaults: Json) -> Json:
     values = dict(defaults)
     for key, value in given.items():
         if key in defaults:
-            values[key] = defaults[key] if value is None else value
+            values[key] = _checked(f"{section}_cfg.{key}", value, defaults[key])
         elif key in ONLY:
             if value not in ONLY[key]:
                 raise CheckpointError(f"{section}_cfg.{key}={value!r} is not supported")
@@ -262,6 +266,16 @@ def _read(section: str, given: Mapping[str, Any], defaults: Json) -> Json:
             hint = nearest(key, defaults)
             raise CheckpointError(f"{section}_cfg.{key} is not supported ({hint})")
     return values
+
+
+def _checked(key: str, value: Any, default: Any) -> Any:
+    """The value, or the default for null; numbers, or lists of them, where numbers belong."""
+    if value is None:
+        return default
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    if number and not isinstance(value, int | float | list | tuple):
+        raise CheckpointError(f"{key}={value!r} is not supported: expected a number")
+    return value
 
 
 def _colour(value: Any) -> tuple[float, ...]:

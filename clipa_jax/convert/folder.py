@@ -117,6 +117,8 @@ def write(path: Path, content: Mapping[str, Any], state: Mapping[str, np.ndarray
     (path / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     # The entry tells PyTorch's users of safetensors that these are its tensors.
     safetensors.numpy.save_file(dict(state), path / WEIGHTS, metadata={"format": "pt"})
+    # safetensors lets nobody else read what it writes.
+    (path / WEIGHTS).chmod((path / CONFIG).stat().st_mode)
 
 
 def sincos_table(patches: int, width: int) -> np.ndarray:

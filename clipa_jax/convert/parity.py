@@ -49,13 +49,13 @@ def measure(
       path: the open_clip folder, loaded as its users load it.
       res: R.
       tokens_BL: token ids.
-      seed: of the images, which are standard normal, as if normalised.
+      seed: of the images.
 
     Returns:
       By "image" and "text": the largest difference and the least cosine; `logit_scale` of
       both; and what was compared.
     """
-    images_BRRC = np.random.default_rng(seed).standard_normal((NUM_IMAGES, res, res, 3), np.float32)
+    images_BRRC = random_images(res, seed)
     ours = _ours(model, leaves, images_BRRC, tokens_BL)
     theirs = _theirs(path, images_BRRC, tokens_BL)
     return {
@@ -63,7 +63,7 @@ def measure(
         "text": _difference(ours[1], theirs[1]),
         "logit_scale": {"ours": ours[2], "theirs": theirs[2]},
         "compared": {
-            "images": f"{NUM_IMAGES} of normal noise, {res} pixels",
+            "images": f"{NUM_IMAGES} random, {res} pixels",
             "texts": f"{len(tokens_BL)} of {tokens_BL.shape[1]} tokens",
             "parameters": int(sum(leaf.size for leaf in leaves.values())),
         },
@@ -100,6 +100,14 @@ def check(report: Report) -> None:
     scales = report["logit_scale"]
     if not np.isclose(scales["ours"], scales["theirs"], rtol=1e-6):
         raise CheckpointError(f"the temperatures differ: {scales}; nothing was converted")
+
+
+def random_images(res: int, seed: int = 0) -> np.ndarray:
+    """(B, R, R, 3) float32, as if normalised: blocks of colour, which differ, and grain."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.standard_normal((NUM_IMAGES, 4, 4, 3), np.float32)
+    blocks = coarse.repeat(-(-res // 4), axis=1).repeat(-(-res // 4), axis=2)[:, :res, :res]
+    return blocks + 0.5 * rng.standard_normal((NUM_IMAGES, res, res, 3), np.float32)
 
 
 def random_tokens(vocab_size: int, length: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import transformers  # noqa: F401, open_clip's tokenizers need it but do not ask for it
 from absl import logging
 from ml_collections import ConfigDict
 

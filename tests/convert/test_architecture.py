@@ -40,6 +40,7 @@ def _with(section: str, key: str, value) -> dict:
         ("vision_cfg", "image_size", 40),
         ("vision_cfg", "norm_kwargs", {"elementwise_affine": False}),
         ("vision_cfg", "no_such_key", 1),
+        ("vision_cfg", "width", "64"),
         ("text_cfg", "hf_model_name", "roberta-base"),
         ("text_cfg", "embed_cls", True),
         ("text_cfg", "proj_type", "none"),

@@ -8,6 +8,7 @@ import open_clip
 import optax
 import pytest
 import safetensors.torch
+import sentencepiece
 import torch
 from PIL import Image
 
@@ -48,6 +49,7 @@ def test_weights_of_half_precision_become_float32(tmp_path):
 
 def test_the_tokenizer_in_the_folder_gives_our_tokens(exported):
     _, _, out = exported
+    assert (out / folder.WEIGHTS).stat().st_mode == (out / folder.CONFIG).stat().st_mode
     assert json.loads((out / "parity.json").read_text())["tokenizer"] == "equal on 5 captions"
     captions = [
         "red heart",
@@ -60,6 +62,22 @@ def test_the_tokenizer_in_the_folder_gives_our_tokens(exported):
     np.testing.assert_array_equal(theirs, ours(captions))
     assert theirs.shape == (4, 12)
     assert len(set(theirs[3][1:])) == 1 and theirs[3][-1] != 0  # no place is lost to [SEP]
+
+
+def test_without_a_wordpiece_vocabulary_no_other_tokenizer_is_used(tmp_path, exported, export):
+    config, leaves, _ = exported
+    lines = (f"{word} and {word}s number {i}" for i, word in enumerate(["dog", "cat", "cow"] * 9))
+    with open(tmp_path / "tiny.model", "wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines, model_writer=model, vocab_size=30, minloglevel=2
+        )
+    config = config.copy_and_resolve_references()
+    config.input.vocab = str(tmp_path / "tiny.model")
+    out = export(config, leaves)
+    assert json.loads((out / "parity.json").read_text())["tokenizer"] == "not written"
+    with pytest.raises((OSError, ValueError)):
+        open_clip.get_tokenizer(f"local-dir:{out}")
+    assert folder.read(out)[0].input.vocab == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,7 @@
+"""B/16 (CLIPA-v1), stage 2 of 2: 4,000 steps at 224 px; `:i50_t16` for eight A100s."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("B/16", "finetune_224", arg)

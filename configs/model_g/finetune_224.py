@@ -1,0 +1,7 @@
+"""G/14, stage 2 of 3: 512M samples at 224 px with 40 % of the patches masked, 32 text tokens."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("G/14", "finetune_224", arg)

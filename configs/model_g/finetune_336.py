@@ -1,0 +1,7 @@
+"""G/14, stage 3 of 3: 128M samples at 336 px with 40 % of the patches masked, 32 text tokens."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("G/14", "finetune_336", arg)

@@ -1,0 +1,7 @@
+"""G/14, all three stages in order."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("G/14", "schedule", arg)

@@ -1,0 +1,7 @@
+"""L/14, stage 1 of 3: 12.8B samples at 84 px (`:res=70` for the cheaper variant), 8 text tokens."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("L/14", "pretrain", arg)

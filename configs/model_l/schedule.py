@@ -1,0 +1,7 @@
+"""L/14, all three stages in order."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("L/14", "schedule", arg)

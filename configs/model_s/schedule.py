@@ -1,0 +1,7 @@
+"""S/16 (CLIPA-v1), both stages in order; `:res=64` or `:res=160` for another pre-training."""
+
+from configs import recipes
+
+
+def get_config(arg=""):
+    return recipes.config("S/16", "schedule", arg)
