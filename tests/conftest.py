@@ -1,0 +1,11 @@
+"""What all tests share: eight CPU devices, whatever the machine has, and no chatter."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax  # noqa: E402
+
+# Before anything looks at the devices; tests of one device take the first.
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)

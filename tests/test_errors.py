@@ -1,0 +1,26 @@
+"""Errors that name the nearest legal thing."""
+
+import pytest
+
+from clipa_jax import errors
+
+
+def test_nearest_names_the_closest():
+    assert errors.nearest("batchsize", ["seed", "batch_size"]) == "nearest: batch_size"
+
+
+def test_nearest_lists_all_when_none_is_close():
+    assert errors.nearest("zzz", ["seed", "batch_size"]) == "legal: batch_size, seed"
+    assert errors.nearest("zzz", []) == "legal: none"
+
+
+def test_unknown_is_a_sentence():
+    said = errors.unknown("mask", "blok", ["random", "grid", "block"])
+    assert said == "unknown mask 'blok'; nearest: block"
+
+
+@pytest.mark.parametrize("kind", [errors.ConfigError, errors.DataError, errors.CheckpointError])
+def test_every_kind_is_a_user_error_and_a_value_error(kind):
+    assert issubclass(kind, errors.UserError)
+    with pytest.raises(ValueError, match="what came"):
+        raise kind("what came")

@@ -1,0 +1,108 @@
+"""Preparing a stage: what bad input is answered with, before any work."""
+
+from pathlib import Path
+
+import pytest
+
+from clipa_jax import stage, workdir
+from clipa_jax.errors import ConfigError, UserError
+from configs.demo import recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def config(name="pretrain", **overrides):
+    """A stage of the demo without evaluation."""
+    made = recipe.config(name)
+    made.eval_percent, made.eval_steps = None, 0
+    made.update_from_flattened_dict(overrides)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"input.batch_size": 129}, "batch 129 is not divisible by 8 .*nearest: 128"),
+        ({"input.source": "tfds:nowhere/1.0.0"}, "tfds:nowhere/1.0.0"),
+        ({"input.source": "tfds:data/none/1.0.0"}, "data/none/1.0.0"),
+        ({"input.source": ""}, "input.source is empty"),
+        ({"input.split": "trian"}, "trian.*train"),
+        ({"input.vocab": "nowhere.txt"}, "nowhere.txt"),
+        ({"input.reduction": "truncat"}, "nearest: truncate"),
+        ({"input.preprocess": "decode|resice(16)"}, "nearest: resize"),
+        ({"model.image.pool": "gapp"}, "nearest: gap"),
+        ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, mini"),
+        ({"model.text.vocab_size": 100}, "100"),
+        ({"loss": "softmaxx"}, "nearest: softmax"),
+        ({"mask.ratio": 1.5}, "mask.ratio=1.5"),
+        ({"mesh.tensor": 3}, "does not fit 8 devices"),
+        ({"optim.decay": "kernel"}, "nearest: kernels"),
+        ({"total_steps": 5}, "exactly one of total_examples, total_steps"),
+        ({"surgery": ("text_position",)}, "nearest: text_positions"),
+    ],
+)
+def test_bad_values_are_refused_by_name(tmp_path, overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        stage.prepare(config(**overrides), tmp_path / "W", {})
+    assert not (tmp_path / "W").exists()
+
+
+def test_a_key_that_nothing_reads_stops_the_run(tmp_path):
+    made = config()
+    with made.unlocked():
+        made.input.cach_raw = True
+    with pytest.raises(ConfigError, match="nothing reads config.input.cach_raw; nearest: "):
+        stage.prepare(made, tmp_path, {})
+
+
+def test_every_key_that_is_declared_is_read(tmp_path):
+    stage.prepare(recipe.config("pretrain"), tmp_path, {}).settings.check_all_read()
+
+
+def test_a_stage_needs_the_one_before_it_or_weights(tmp_path):
+    with pytest.raises(ConfigError, match="finetune_1 starts from the weights of stage pretrain"):
+        stage.prepare(config("finetune_1"), tmp_path, {})
+    assert stage.prepare(config("finetune_1", init="scratch"), tmp_path, {}).init == ""
+    with pytest.raises(UserError, match="no weights at"):
+        stage.prepare(config("finetune_1", init=str(tmp_path / "none")), tmp_path, {})
+
+
+def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
+    before = {"pretrain": stage.prepare(config(), tmp_path, {})}
+    second = stage.prepare(config("finetune_1"), tmp_path, before)
+    assert second.init == str(tmp_path / "pretrain")
+    with pytest.raises(UserError, match="txt/pos_embedding: shape .1, 8, 96., expected .1, 12"):
+        stage.prepare(config("finetune_1", surgery=()), tmp_path, before)
+    with pytest.raises(UserError, match="img/head/kernel"):
+        stage.prepare(config("finetune_1", **{"model.embed_dim": 64}), tmp_path, before)
+
+
+def test_tokens_count_the_class_token_and_the_mask(tmp_path):
+    assert stage.prepare(config(), tmp_path, {}).image_tokens == 5
+    masked = config("finetune_2", init="scratch")
+    assert stage.prepare(masked, tmp_path, {}).image_tokens == 33  # half of 8 x 8, and one
+
+
+def test_overrides_for_all_stages_reach_each_of_them():
+    schedule = recipe.config("schedule")
+    schedule["all"].total_steps = 7
+    schedule["all"].input.batch_size = 64
+    schedule.finetune_1.optim.b2 = 0.5
+    stages = stage.split(schedule)
+    assert [one.name for one in stages] == ["pretrain", "finetune_1", "finetune_2"]
+    assert [(one.total_steps, one.total_examples) for one in stages] == [(7, None)] * 3
+    assert [one.input.batch_size for one in stages] == [64] * 3
+    assert [one.optim.b2 for one in stages] == [0.98, 0.5, 0.98]
+
+
+def test_another_experiment_in_the_workdir_is_refused(tmp_path):
+    first = stage.prepare(config(), tmp_path, {})
+    workdir.claim(first.folder, first.config)
+    stage.prepare(config(log_steps=3), tmp_path, {})  # changes nothing that is computed
+    with pytest.raises(UserError, match="another experiment: seed is 0 there and 1 here"):
+        stage.prepare(config(seed=1), tmp_path, {})

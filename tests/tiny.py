@@ -1,0 +1,74 @@
+"""A model that compiles in a second, and what training it needs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from clipa_jax import durations, models, optim, sharding, state
+from clipa_jax.settings import Settings
+from configs import common
+
+
+def config(**overrides: Any) -> ConfigDict:
+    """A stage's config; `model__layers="scanned"` overrides `model.layers`."""
+    c = common.default()
+    c.model.size = "S/4"
+    c.model.embed_dim = 8
+    for tower in (c.model.image, c.model.text):
+        tower.update(width=16, depth=3, mlp_dim=32, num_heads=2)
+    c.model.text.vocab_size = 32
+    c.input.batch_size = 16
+    c.input.res = 16
+    c.input.text_len = 4
+    c.total_steps = 20
+    c.warmup_steps = 2
+    c.optim.lr_per_256 = 0.16
+    c.update_from_flattened_dict({key.replace("__", "."): x for key, x in overrides.items()})
+    return c
+
+
+def batch(c: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch of random pictures and tokens."""
+    rng = np.random.default_rng(seed)
+    rows, res = c.input.batch_size, c.input.res
+    return {
+        "image": rng.integers(0, 256, (rows, res, res, 3), np.uint8),
+        "tokens": rng.integers(
+            0, c.model.text.vocab_size, (rows, c.input.text_len), dtype=np.int32
+        ),
+    }
+
+
+def plan(
+    c: ConfigDict, mesh: jax.sharding.Mesh, tx: optax.GradientTransformation | None = None
+) -> state.StatePlan:
+    """The state's plan, with the config's optimiser unless `tx` is given."""
+    settings = Settings(c)
+    shapes = {
+        name: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for name, rows in batch(c).items()
+    }
+    tx = optimiser(c).tx if tx is None else tx
+    return state.plan(models.build(settings.model), tx, shapes, mesh, settings.sharding)
+
+
+def optimiser(c: ConfigDict) -> optim.Optimiser:
+    settings = Settings(c)
+    steps = durations.resolve(settings, batch_size=c.input.batch_size, num_examples=None)
+    return optim.build(settings.optim, steps)
+
+
+def mesh(devices: int = 1, **axes: int) -> jax.sharding.Mesh:
+    """A mesh over the first few devices."""
+    return sharding.make_mesh(**axes, devices=jax.devices()[:devices])
+
+
+def init(c: ConfigDict, seed: int = 0) -> tuple[models.CLIP, Any]:
+    """(the model, its initial parameters), on one device."""
+    model = models.build(Settings(c.model))
+    image = jnp.zeros((1, c.input.res, c.input.res, 3))
+    tokens = jnp.zeros((1, c.input.text_len), jnp.int32)
+    return model, model.init(jax.random.key(seed), image, tokens)["params"]
