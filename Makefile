@@ -36,6 +36,11 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements.txt $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.installed-torch: requirements-torch.txt $(VENV)/.installed-dev
+	@echo "== set-up: installing requirements-torch.txt (conversion)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+	@touch $@
+
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
 
@@ -48,9 +53,9 @@ demo-compare: setup
 	@echo "== demo-compare: the same model and seconds as $(WORKDIR), at full length from the start"
 	@$(CPU_MALLOC) $(RUN) tools/demo_compare.py --workdir=$(WORKDIR)
 
-test: setup-dev lint
+test: $(VENV)/.installed-torch lint
 	@echo "== test"
-	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n 2
 
 lint: setup-dev
 	@echo "== lint"

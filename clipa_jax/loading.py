@@ -135,12 +135,17 @@ def fitted(path: str, config: ConfigDict | None) -> tuple[ConfigDict, CLIP, dict
         raise CheckpointError(f"{path} carries no config; pass config=, a stage's config")
     config = config.copy_and_resolve_references()
     config.model.layers = "unrolled"  # as files hold them
+    return config, *fit(config, leaves, path)
+
+
+def fit(config: ConfigDict, leaves: Mapping[str, Any], what: str) -> tuple[CLIP, dict[str, Any]]:
+    """(model, weights in the form that it has); `CheckpointError` if they are of another model."""
     settings = Settings(config)
     model = models.build(settings.model)
     shapes = trees.flatten(state.param_shapes(model, settings.input.res, settings.input.text_len))
-    leaves = weights.fit(leaves, shapes)
-    weights.check_layout(leaves, shapes, path)
-    return config, model, leaves
+    fitted = weights.fit(leaves, shapes)
+    weights.check_layout(fitted, shapes, what)
+    return model, fitted
 
 
 def read_weights(path: str, target: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import trees
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.settings import Settings, choice
 
 AXES = ("replica", "fsdp", "tensor")
@@ -95,6 +95,8 @@ def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
     preset = PRESETS[choice(config, "preset", PRESETS)]
     flat = trees.flatten(shapes)
     rules = [(pattern, tuple(spec)) for pattern, spec in config.rules]
+    for pattern, spec in rules:
+        _check_axes(pattern, spec)
     overrides = trees.match(rules, flat, None, what="sharding rule")
 
     def one(name: str, leaf: Any) -> NamedSharding:
@@ -142,6 +144,18 @@ PRESETS: dict[str, Callable[[str, tuple[int, ...], Mesh], P]] = {
     "fsdp": _fsdp,
     "fsdp_tp": _fsdp_tp,
 }
+
+
+def _check_axes(pattern: str, spec: tuple[Any, ...]) -> None:
+    """Raises `ConfigError` unless the spec of a rule names axes of the mesh, each once."""
+    names: list[str] = []
+    for axis in spec:
+        names += axis if isinstance(axis, tuple | list) else [axis] if axis is not None else []
+    for name in names:
+        if name not in AXES:
+            raise ConfigError(unknown(f"axis in sharding rule {pattern!r}:", str(name), AXES))
+        if names.count(name) > 1:
+            raise ConfigError(f"sharding rule {pattern!r} names the axis {name} twice: {spec}")
 
 
 def _that_fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:

@@ -1,8 +1,7 @@
 """Architectures and preprocessing: a config of ours <-> open_clip_config.json.
 
 What one side has and the other cannot compute is refused by its name, on the way out as on
-the way in. open_clip's keys are those of version 3.3.0 (its `CLIPVisionCfg`, `CLIPTextCfg`
-and `PreprocessCfg`).
+the way in.
 """
 
 import math
@@ -11,87 +10,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from clipa_jax.convert import keys
+from clipa_jax.convert.keys import Json
 from clipa_jax.data import pipeline
-from clipa_jax.errors import CheckpointError, nearest
+from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
 from clipa_jax.models.text import TextTransformer
 from clipa_jax.models.vit import ViT
 from clipa_jax.preprocess import registry
 
-Json = dict[str, Any]
-
-# open_clip's normalisation where a file does not give one (OpenAI's), and its other defaults.
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-MODEL_DEFAULTS: Json = {
-    "embed_dim": 512,
-    "quick_gelu": False,
-    "init_logit_scale": math.log(1 / 0.07),
-}
-IMAGE_DEFAULTS: Json = {
-    "layers": 12,
-    "width": 768,
-    "head_width": 64,
-    "mlp_ratio": 4.0,
-    "patch_size": 16,
-    "image_size": 224,
-    "no_ln_pre": False,
-    "pos_embed_type": "learnable",  # either is a stored table
-    "final_ln_after_pool": False,
-    "pool_type": "tok",
-    "act_kwargs": None,
-    "norm_kwargs": None,
-}
-TEXT_DEFAULTS: Json = {
-    "context_length": 77,
-    "vocab_size": 49408,
-    "hf_tokenizer_name": None,
-    "tokenizer_mode": None,
-    "tokenizer_kwargs": None,
-    "width": 512,
-    "heads": 8,
-    "layers": 12,
-    "mlp_ratio": 4.0,
-    "no_causal_mask": False,
-    "pool_type": "argmax",
-    "act_kwargs": None,
-    "norm_kwargs": None,
-}
-PREPROCESS_DEFAULTS: Json = {
-    "size": None,
-    "mean": OPENAI_MEAN,
-    "std": OPENAI_STD,
-    "interpolation": "bicubic",
-    "resize_mode": "shortest",
-}
-# Keys that our model can only have at these values.
-ONLY: dict[str, tuple[Any, ...]] = {
-    "multimodal_cfg": (None,),
-    "init_logit_bias": (None,),
-    "ls_init_value": (None,),
-    "attentional_pool": (False,),
-    "output_tokens": (False,),
-    "block_type": (None, "default"),
-    "qk_norm": (False,),
-    "scaled_cosine_attn": (False,),
-    "scale_heads": (False,),
-    "scale_attn_inner": (False,),
-    "scale_attn": (False,),
-    "scale_fc": (False,),
-    "timm_model_name": (None, ""),
-    "hf_model_name": (None, ""),
-    "embed_cls": (False,),
-    "proj_bias": (False,),
-    "proj_type": ("linear",),
-    "mode": ("RGB",),
-}
-# Keys without influence on the embeddings of the models that are left.
-IGNORED = {
-    "model": ("custom_text", "nonscalar_logit_scale"),
-    "vision": ("patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "timm_"),
-    "text": ("pad_id", "eos_id", "hf_model_", "hf_proj_", "hf_pooler_", "final_ln_after_pool"),
-    "preprocess": ("fill_color",),
-}
 IMAGE_POOLS: dict[str, Json] = {
     "tok": {"pool_type": "tok"},
     "gap": {"pool_type": "avg", "final_ln_after_pool": True},
@@ -206,10 +133,10 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     if not isinstance(content, Mapping) or not isinstance(content.get("model_cfg"), Mapping):
         raise CheckpointError("not an open_clip_config.json: it has no model_cfg")
     model = dict(content["model_cfg"])
-    image = _read("vision", model.pop("vision_cfg", {}), IMAGE_DEFAULTS)
-    text = _read("text", model.pop("text_cfg", {}), TEXT_DEFAULTS)
-    model = _read("model", model, MODEL_DEFAULTS)
-    preprocess = _read("preprocess", content.get("preprocess_cfg") or {}, PREPROCESS_DEFAULTS)
+    image = keys.read("vision", model.pop("vision_cfg", {}))
+    text = keys.read("text", model.pop("text_cfg", {}))
+    model = keys.read("model", model)
+    preprocess = keys.read("preprocess", content.get("preprocess_cfg") or {})
     res, patch = _side(image, "image_size"), _side(image, "patch_size")
     if res % patch:
         raise CheckpointError(f"image_size {res} does not divide into patches of {patch}")
@@ -251,31 +178,6 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
             },
         }
     )
-
-
-def _read(section: str, given: Mapping[str, Any], defaults: Json) -> Json:
-    """The values of a section, checked: what is neither known nor harmless is refused."""
-    values = dict(defaults)
-    for key, value in given.items():
-        if key in defaults:
-            values[key] = _checked(f"{section}_cfg.{key}", value, defaults[key])
-        elif key in ONLY:
-            if value not in ONLY[key]:
-                raise CheckpointError(f"{section}_cfg.{key}={value!r} is not supported")
-        elif not key.startswith(IGNORED[section]):
-            hint = nearest(key, defaults)
-            raise CheckpointError(f"{section}_cfg.{key} is not supported ({hint})")
-    return values
-
-
-def _checked(key: str, value: Any, default: Any) -> Any:
-    """The value, or the default for null; numbers, or lists of them, where numbers belong."""
-    if value is None:
-        return default
-    number = isinstance(default, int | float) and not isinstance(default, bool)
-    if number and not isinstance(value, int | float | list | tuple):
-        raise CheckpointError(f"{key}={value!r} is not supported: expected a number")
-    return value
 
 
 def _colour(value: Any) -> tuple[float, ...]:

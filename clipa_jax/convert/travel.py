@@ -17,14 +17,13 @@ import transformers  # noqa: F401, open_clip's tokenizers need it but do not ask
 from absl import logging
 from ml_collections import ConfigDict
 
-from clipa_jax import loading, models, state, trees, workdir
-from clipa_jax.convert import architecture, folder, npz, parity, rules, state_file, weights
+from clipa_jax import loading, workdir
+from clipa_jax.convert import architecture, folder, keys, npz, parity, rules, state_file, weights
 from clipa_jax.convert import tokenizer as tokenizers
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
-from clipa_jax.settings import Settings
 
 REPORT = "parity.json"
 
@@ -85,20 +84,13 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
         raise CheckpointError(f"--out={out}: the name of the result must end in .npz")
     _check_free(out)
     pipeline.quiet_tensorflow()
-    file = state_file.find(checkpoint) if checkpoint.is_dir() else checkpoint
-    if not file.is_file():
-        raise CheckpointError(f"there is no weights file {file}")
-    content = _named(model_name) if model_name else _beside(file)
-    vocabulary = file.parent / folder.VOCABULARY
+    file, content = _find(checkpoint, model_name)
+    vocabulary = file.resolve().parent / folder.VOCABULARY
     config, leaves = folder.model(
         content, state_file.read(file), str(vocabulary) if vocabulary.is_file() else ""
     )
-    model = models.build(Settings(config.model, "config.model"))
-    shapes = trees.flatten(state.param_shapes(model, config.input.res, config.input.text_len))
-    leaves = weights.fit(leaves, shapes)
-    weights.check_layout(leaves, shapes, str(checkpoint))
+    model, leaves = loading.fit(config, leaves, str(checkpoint))
     tokenizer = load_tokenizer(config.input.vocab) if config.input.vocab else None
-
     sidecars = (weights.config_beside(out), out.with_suffix(f".{REPORT}"))
 
     def build(part: Path) -> parity.Report:
@@ -179,13 +171,19 @@ def _with_positions(leaves: rules.Arrays, model: CLIP, res: int) -> rules.Arrays
     return {**leaves, "img/pos_embedding": folder.sincos_table(patches, model.img.width)}
 
 
-def _beside(file: Path) -> dict[str, Any]:
+def _find(checkpoint: Path, model_name: str) -> tuple[Path, dict[str, Any]]:
+    """The weights file, and what open_clip_config.json says or would say of it."""
+    file = state_file.find(checkpoint) if checkpoint.is_dir() else checkpoint
+    if not file.is_file():
+        raise CheckpointError(f"there is no weights file {file}")
+    if model_name:
+        return file, _named(model_name)
     if not folder.is_folder(file.parent):
         raise CheckpointError(
             f"there is no {folder.CONFIG} beside {file}, and a state_dict does not say how many "
             "heads it has; give the model's name, for example --model=ViT-L-14-CLIPA"
         )
-    return folder.read_config(file.parent)
+    return file, folder.read_config(file.parent)
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -195,8 +193,7 @@ def _named(name: str) -> dict[str, Any]:
         raise CheckpointError(f"open_clip knows no model {name!r}; see open_clip.list_models()")
     tags = open_clip.list_pretrained_tags_by_model(name)
     known = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
-    keys = architecture.PREPROCESS_DEFAULTS
-    ways = [{key: way[key] for key in keys if key in way} for way in known]
+    ways = [{key: way[key] for key in keys.PREPROCESS if key in way} for way in known]
     if any(way != ways[0] for way in ways):
         raise CheckpointError(
             f"open_clip has weights of {name} with more than one preprocessing; put an "

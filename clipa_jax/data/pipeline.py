@@ -1,7 +1,7 @@
 """From a source and a preprocessing string to batches on the host.
 
 Everything runs in tf.data, which chooses its own number of threads; only the order of
-samples is computed in numpy, once per batch or window. TensorFlow is kept off accelerators.
+samples is computed in numpy, once per batch or window.
 """
 
 import functools
@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax import quiet
 from clipa_jax.data import guard, reading, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
@@ -24,14 +23,6 @@ IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
 CHUNK = 32  # samples preprocessed together: enough to share the overhead, few enough for caches
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
-
-
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow from taking accelerators and from chatting. Idempotent."""
-    with quiet.stderr():  # looking for GPUs, it complains where there is no driver
-        tf.config.set_visible_devices([], "GPU")
-        tf.config.set_visible_devices([], "TPU")
-    tf.get_logger().setLevel("ERROR")
 
 
 class _Keys(dict):
@@ -75,7 +66,6 @@ def train(
     Raises:
       UserError: anything wrong with the data or the config.
     """
-    quiet_tensorflow()
     if not config.source:
         raise DataError(f"{config.path}.source is empty; e.g. tfds:data/emoji/1.0.0")
     source = sources.open(config.source, config.split)
@@ -253,7 +243,6 @@ def evaluation(
     Raises:
       UserError: anything wrong with the data or the arguments.
     """
-    quiet_tensorflow()
     index = jax.process_index() if process_index is None else process_index
     hosts = jax.process_count() if process_count is None else process_count
     if batch_size < 1 or batch_size % hosts:

@@ -2,8 +2,13 @@
 
 from clipa_jax import quiet
 
-with quiet.stderr():
-    import tensorflow  # noqa: F401 (here first, since only its first import makes noise)
+with quiet.stderr():  # its first import makes noise, and so does its first look for GPUs
+    import tensorflow as tf
+
+    # TensorFlow only prepares data. This cannot wait: a hook of tensorflow_datasets looks for
+    # devices before any main function runs.
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "TPU")
 
 from clipa_jax.preprocess import image, text
 

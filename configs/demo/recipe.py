@@ -20,7 +20,7 @@ PRETRAIN = recipes.Stage(
     res=16,
     text_len=8,
     batch_size=128,
-    samples=128 * 2_600,
+    samples=128 * 4_200,
     lr_per_256=2e-3,
     warmup={"percent": 5.0},
 )
@@ -28,11 +28,11 @@ FINETUNE_1 = replace(
     PRETRAIN,
     name="finetune_1",
     after="pretrain",
-    res=40,
+    res=32,
     text_len=12,
-    mask=0.3,
-    samples=128 * 1_200,
-    lr_per_256=1.5e-3,
+    mask=0.25,
+    samples=128 * 700,
+    lr_per_256=1e-3,
     warmup={"percent": 5.0},
 )
 FINETUNE_2 = replace(

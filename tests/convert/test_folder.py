@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import clipa_jax
-from clipa_jax import checkpoint, loading, models, sharding, state
-from clipa_jax.convert import architecture, folder
+from clipa_jax import checkpoint, loading, models, sharding, state, workdir
+from clipa_jax.convert import architecture, folder, travel
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError
 from clipa_jax.preprocess import registry
@@ -113,7 +113,7 @@ def _picture() -> np.ndarray:
     return np.stack([waves, steps, noise], axis=2).astype(np.uint8)
 
 
-def test_a_stage_starts_from_an_open_clip_folder(tmp_path, exported, make_config):
+def test_a_stage_starts_from_an_open_clip_folder_and_becomes_one(tmp_path, exported, make_config):
     _, leaves, out = exported
     config = make_config("mini/8", input__res=48, input__text_len=16)
     settings = Settings(config)
@@ -134,8 +134,14 @@ def test_a_stage_starts_from_an_open_clip_folder(tmp_path, exported, make_config
         edits=("image_positions", "text_positions"),
         read_weights=loading.read_weights,
     )
+    checkpoints.save(start.state, {})
     checkpoints.close()
     assert int(start.state.step) == 0
     assert start.lines[1:] == ["txt/pos_embedding: (1, 12, 96) -> (1, 16, 96)"]
     head = start.state.params["img"]["head"]["kernel"]
     np.testing.assert_array_equal(head, leaves["img/head/kernel"])
+
+    workdir.claim(tmp_path / "stage", config)
+    travel.to_torch(str(tmp_path / "stage"), tmp_path / "next")
+    again = folder.read(tmp_path / "next")[1]
+    np.testing.assert_array_equal(again["txt/head/kernel"], leaves["txt/head/kernel"])

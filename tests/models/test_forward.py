@@ -78,5 +78,6 @@ def test_open_clips_numerics_are_another_model(recorded, key):
     config = released.config()
     other = {"gelu": "exact", "norm_eps": 1e-5}[key]
     config.model.image[key] = config.model.text[key] = other
-    got = encode(config, released.weights(), recorded["image"], recorded["tokens"])
-    assert furthest(got[0], recorded["zimg"]) > TOLERANCE
+    zimg, ztxt, *_ = encode(config, released.weights(), recorded["image"], recorded["tokens"])
+    differences = furthest(zimg, recorded["zimg"]), furthest(ztxt, recorded["ztxt"])
+    assert max(differences) > 5 * TOLERANCE
