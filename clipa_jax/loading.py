@@ -120,7 +120,6 @@ def load(path: str, config: ConfigDict | None = None) -> Model:
     Raises:
       CheckpointError: there are no weights, or they do not fit the config.
     """
-    pipeline.quiet_tensorflow()
     config, model, leaves = fitted(path, config)
     mesh = sharding.make_mesh()
     params = jax.device_put(trees.unflatten(leaves), sharding.replicated(mesh))

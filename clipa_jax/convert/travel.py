@@ -20,7 +20,6 @@ from ml_collections import ConfigDict
 from clipa_jax import loading, workdir
 from clipa_jax.convert import architecture, folder, keys, npz, parity, rules, state_file, weights
 from clipa_jax.convert import tokenizer as tokenizers
-from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
@@ -44,7 +43,6 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
         architecture, or the embeddings of the two sides differ.
     """
     _check_free(out)
-    pipeline.quiet_tensorflow()
     config, model, leaves = loading.fitted(checkpoint, config)
     inputs = config.input
     tokenizer = load_tokenizer(inputs.vocab) if inputs.vocab else None
@@ -83,7 +81,6 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
     if out.suffix != ".npz":
         raise CheckpointError(f"--out={out}: the name of the result must end in .npz")
     _check_free(out)
-    pipeline.quiet_tensorflow()
     file, content = _find(checkpoint, model_name)
     vocabulary = file.resolve().parent / folder.VOCABULARY
     config, leaves = folder.model(

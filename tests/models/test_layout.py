@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 from clipa_jax import trees
 from clipa_jax.models import layout
 
-
 DEPTH = {"model__image__depth": 3, "model__text__depth": 2}
 
 
@@ -76,7 +75,7 @@ def test_both_layouts_compute_the_same(stacked, unrolled):
             zimg, ztxt, _ = model.apply({"params": params}, batch["image"], batch["tokens"])
             return jnp.sum(zimg * ztxt), (zimg, ztxt)
 
-        grads, outputs = jax.jit(jax.grad(loss, has_aux=True))(params)
+        grads, outputs = tiny.jit(jax.grad(loss, has_aux=True))(params)
         return outputs, grads
 
     model, params = stacked
