@@ -11,7 +11,7 @@ DEMO ?= full
 WORKDIR ?= runs/demo$(if $(filter quick,$(DEMO)),-quick,)
 
 # XLA on a CPU asks for its buffers anew at every step. Keeping freed memory in the process,
-# in huge pages, makes the small steps of the demo faster (docs/performance.md).
+# in huge pages, makes the small steps of the demo faster.
 CPU_MALLOC := MALLOC_TOP_PAD_=268435456 MALLOC_TRIM_THRESHOLD_=17179869184 \
   MALLOC_MMAP_MAX_=0 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python

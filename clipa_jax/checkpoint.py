@@ -55,10 +55,14 @@ class Checkpoints:
         )
         folder = epath.Path(workdir).resolve() / FOLDER
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
+        self._damaged: set[int] = set()  # steps that could not be read
 
     def save(self, state: TrainState, position: Position) -> None:
         """Starts writing the state; returns once it has left the device."""
         step = int(state.step)
+        if step in self._damaged:
+            self._damaged.remove(step)
+            self._manager.delete(step)
         if step in self._manager.all_steps():
             return
         params, train = jax.jit(_items)(state)
@@ -69,12 +73,14 @@ class Checkpoints:
                 train=ocp.args.StandardSave(train),
                 position=ocp.args.JsonSave(position),
             ),
+            force=True,  # else Orbax skips steps before a damaged last one
         )
 
     def restore_last(self, plan: StatePlan) -> Start | None:
         """The newest checkpoint that can be read, laid out as planned; None without any.
 
-        A damaged one is named in the log, and the one before it is used.
+        A damaged one is named in the log, and the one before it is used; it stays until its
+        step is saved again.
 
         Raises:
           CheckpointError: there are checkpoints, but none can be read.
@@ -84,6 +90,7 @@ class Checkpoints:
             try:
                 return self._restore(step, plan)
             except Exception as error:  # noqa: BLE001, a damaged file raises anything
+                self._damaged.add(step)
                 logging.error(
                     "the checkpoint of step %d in %s cannot be read, trying the one before it: %s",
                     *(step, self._manager.directory, f"{type(error).__name__}: {error!s:.300}"),

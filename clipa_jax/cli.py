@@ -83,6 +83,13 @@ def _parse(argv: list[str], needs_config: bool) -> list[str]:
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
         raise ConfigError(_unknown_override(argv) or f"{error}") from None
+    except flags.IllegalFlagValueError as error:
+        # A config file that refuses its argument: its own sentence, not absl's traceback.
+        wrapped = error.__context__
+        refusal = wrapped.__context__ if wrapped else None
+        if not isinstance(refusal, ValueError) or "parsing config file" not in str(wrapped):
+            raise
+        raise ConfigError(f"--config: {refusal}") from None
     except (OSError, ImportError, ValueError, TypeError, IndexError) as error:
         raise ConfigError(f"--config: {error}") from None
     if "config" in flags.FLAGS:

@@ -102,4 +102,4 @@ def _scale_by_rules(rules: trees.Rules[float]) -> optax.GradientTransformation:
 
 def global_norm(tree: Any) -> jax.Array:
     """Euclidean length of all leaves together, float32."""
-    return optax.global_norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree))
+    return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree))

@@ -22,6 +22,7 @@ class Recorder:
       plan: the stage's durations.
       writer, progress: where metrics go.
       seconds: of training before the stage was resumed.
+      skipped: samples that could not be used so far, by reason.
 
     Attributes:
       scores: the last evaluation, by `<evaluator>/<metric>`.
@@ -33,10 +34,13 @@ class Recorder:
         writer: metrics.Writer,
         progress: metrics.Progress,
         seconds: float = 0.0,
+        skipped: Callable[[], Mapping[str, int]] = dict,
     ):
         self._plan, self._writer, self._progress = plan, writer, progress
+        self._skipped = skipped
         self._began = time.monotonic() - seconds
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._waited = 0.0  # seconds that the run has waited for input
         self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
         self.scores: dict[str, float] = {}
 
@@ -53,7 +57,8 @@ class Recorder:
           values: scalars on the device.
           waited: seconds the run has waited for input so far.
         """
-        self._look(waited)
+        self._waited = waited
+        self._look()
         self._pending = (step, values)
 
     def flush(self) -> None:
@@ -62,7 +67,7 @@ class Recorder:
         Raises:
           UserError: they are not finite.
         """
-        self._look(self._last[1])
+        self._look()
 
     def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> None:
         """Runs the evaluators after `step` and writes what they say; the clock stands still."""
@@ -78,7 +83,7 @@ class Recorder:
         shown = "  ".join(f"{name} {value:.1%}" for name, value in best.items())
         self._progress.message(f"{step * self._plan.batch_size:,} samples: {shown}")
 
-    def _look(self, waited: float) -> None:
+    def _look(self) -> None:
         if self._pending is None:
             return
         step, on_device = self._pending
@@ -88,7 +93,7 @@ class Recorder:
         bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
         every = self._plan.log_steps
         if bad or step == self._plan.total_steps or (every and step % every == 0):
-            self._write(step, values, waited)
+            self._write(step, values)
         if bad:
             raise UserError(
                 f"{bad[0]} is {values[bad[0]]} at step {step} (samples "
@@ -97,19 +102,20 @@ class Recorder:
                 "(--config.optim.lr_per_256) or --config.optim.grad_clip=1.0 may help"
             )
 
-    def _write(self, step: int, values: Mapping[str, Any], waited: float) -> None:
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
         now = time.monotonic()
         then, waited_then, step_then = self._last
         seconds, steps = now - then, step - step_then
-        self._last = (now, waited, step)
+        self._last = (now, self._waited, step)
         speed = {"samples_per_second": steps * self._plan.batch_size / seconds} if step_then else {}
         self._writer.write(
             step,
             {
                 **values,
                 **speed,
-                "input_wait_share": min((waited - waited_then) / seconds, 1.0),
+                "input_wait_share": min((self._waited - waited_then) / seconds, 1.0),
                 "samples": step * self._plan.batch_size,
                 "train_seconds": self.seconds,
+                **{f"data/skipped/{reason}": n for reason, n in self._skipped().items()},
             },
         )

@@ -94,7 +94,10 @@ def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
     """
     preset = PRESETS[choice(config, "preset", PRESETS)]
     flat = trees.flatten(shapes)
-    rules = [(pattern, tuple(spec)) for pattern, spec in config.rules]
+    rules = [
+        (pattern, tuple(tuple(axis) if isinstance(axis, list) else axis for axis in spec))
+        for pattern, spec in config.rules
+    ]
     for pattern, spec in rules:
         _check_axes(pattern, spec)
     overrides = trees.match(rules, flat, None, what="sharding rule")
@@ -150,7 +153,7 @@ def _check_axes(pattern: str, spec: tuple[Any, ...]) -> None:
     """Raises `ConfigError` unless the spec of a rule names axes of the mesh, each once."""
     names: list[str] = []
     for axis in spec:
-        names += axis if isinstance(axis, tuple | list) else [axis] if axis is not None else []
+        names += axis if isinstance(axis, tuple) else [axis] if axis is not None else []
     for name in names:
         if name not in AXES:
             raise ConfigError(unknown(f"axis in sharding rule {pattern!r}:", str(name), AXES))

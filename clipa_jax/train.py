@@ -68,7 +68,8 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             run.name, run.plan.total_steps, start_step=first, batch_size=run.plan.batch_size
         ) as progress,
     ):
-        record = recorder.Recorder(run.plan, writer, progress, start.position.get("seconds", 0.0))
+        seconds = start.position.get("seconds", 0.0)
+        record = recorder.Recorder(run.plan, writer, progress, seconds, run.data.skipped)
         with progress.paused("compiling"):
             update = run.compile()
         state = loop(run, update, start, checkpoints, record, interrupt)

@@ -1,17 +1,18 @@
-"""Trains the demo's model at full length from the start, for as long as the demo took.
+"""Trains the demo's model at full length from the start, for as long as the demo takes.
 
 python tools/demo_compare.py --workdir=runs/demo
 
-A short trial measures how long a step at full length takes on this machine; the number of
-steps that fits into the demo's training seconds follows from it. Then both curves are
-drawn into the demo's accuracy.png. `--record` keeps the curve for those who only run the demo.
+Short trials measure how long a step of every stage and a step at full length take, one after
+the other on this machine as it is now; from them follows how many steps at full length take as
+long as all stages of the demo. Then both curves are drawn into the demo's accuracy.png.
+`--record` keeps the curve for those who only run the demo.
 """
 
 import json
-import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -23,9 +24,21 @@ from clipa_jax.errors import UserError
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
 OUT = flags.DEFINE_string("out", "runs/demo-compare", "Workdir of the comparison.")
 RECORD = flags.DEFINE_string("record", None, "Also save the curve to this JSON file.")
+NOTE = flags.DEFINE_string("note", "", "What the recorded curve says of the machine.")
 
-CONFIG, STAGE = "configs/demo/full_length.py", "full_length"
+FULL_LENGTH = "full_length"
 TRIAL_STEPS, SETTLED = 60, 20  # the first steps are slower
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds until the first step, and of each step."""
+
+    start: float
+    step: float
+
+    def seconds(self, steps: int) -> float:
+        return self.start + self.step * steps
 
 
 def main(argv: list[str]) -> int | None:
@@ -40,58 +53,79 @@ def main(argv: list[str]) -> int | None:
 
 def compare(demo: Path, out: Path) -> None:
     """Runs the comparison and draws it beside the demo."""
-    seconds = demo_seconds(demo)
-    if not (out / "steps.json").exists():
-        steps = steps_within(seconds, out)
-        (out / "steps.json").write_text(json.dumps({"steps": steps, "seconds": seconds}))
-    steps = json.loads((out / "steps.json").read_text())["steps"]
-    print(f"the demo trained for {seconds:.0f} s; at full length that is {steps:,} steps")
-    train(out, steps)
+    plan = out / "steps.json"
+    if not plan.exists():
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_text(json.dumps(measure(demo_stages(demo), out)) + "\n")
+    measured = json.loads(plan.read_text())
+    print(
+        f"the demo's stages take {measured['seconds']:.0f} s of training; at full length that is "
+        f"{measured['steps']:,} steps"
+    )
+    train(FULL_LENGTH, out, measured["steps"])
     picture = pictures.accuracy_against_time(demo, demo / "accuracy.png", compare=out)
     print(f"wrote {picture}")
     if RECORD.value:
-        curve = pictures.read_curve(out)
-        note = f"{date.today()}, {platform.machine()}, {steps:,} steps"
-        pictures.save_curve(pictures.Curve(curve.segments, note), RECORD.value)
+        note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
+        curve = pictures.Curve(pictures.read_curve(out).segments, note)
+        pictures.save_curve(curve, RECORD.value)
         print(f"wrote {RECORD.value}")
 
 
-def demo_seconds(demo: Path) -> float:
-    """Training seconds of the demo, all stages.
+def demo_stages(demo: Path) -> dict[str, int]:
+    """Steps of the demo by stage.
 
     Raises:
       UserError: the demo is not finished.
     """
     if not (demo / "summary.json").exists():
         raise UserError(f"{demo}/summary.json is not there; run `make demo` first")
-    return sum(
-        stage["seconds"] for stage in json.loads((demo / "summary.json").read_text())["stages"]
-    )
+    steps = {}
+    for stage in json.loads((demo / "summary.json").read_text())["stages"]:
+        config = json.loads((demo / stage["name"] / "config.json").read_text())
+        steps[stage["name"]] = stage["samples_seen"] // config["input"]["batch_size"]
+    return steps
 
 
-def steps_within(seconds: float, out: Path) -> int:
-    """How many steps at full length fit into `seconds`, compilation included."""
-    print("measuring a step at full length")
-    trial = out / "trial"
+def measure(stages: dict[str, int], out: Path) -> dict[str, float]:
+    """Seconds that the stages take now, and the steps at full length that fit into them."""
+    seconds = 0.0
+    for name, steps in stages.items():
+        seconds += pace(name, out / "trial").seconds(steps)
+    full = pace(FULL_LENGTH, out / "trial")
+    return {"seconds": seconds, "steps": int((seconds - full.start) / full.step)}
+
+
+def pace(stage: str, trial: Path) -> Pace:
+    """How fast a stage runs, from a trial of some steps."""
+    print(f"measuring {stage}")
     shutil.rmtree(trial, ignore_errors=True)
-    train(trial, TRIAL_STEPS, "--config.eval_steps=0", "--config.log_steps=1")
-    records = metrics.read(trial / STAGE / metrics.RECORDS)
+    train(
+        stage,
+        trial,
+        TRIAL_STEPS,
+        "--config.init=scratch",
+        "--config.eval_steps=0",
+        "--config.log_steps=1",
+        quietly=True,
+    )
+    records = metrics.read(trial / stage / metrics.RECORDS)
     took = {record["step"]: record[metrics.TRAIN_SECONDS] for record in records}
-    pace = (took[TRIAL_STEPS] - took[SETTLED]) / (TRIAL_STEPS - SETTLED)
-    start = took[SETTLED] - pace * SETTLED
     shutil.rmtree(trial)
-    return int((seconds - start) / pace)
+    step = (took[TRIAL_STEPS] - took[SETTLED]) / (TRIAL_STEPS - SETTLED)
+    return Pace(took[SETTLED] - step * SETTLED, step)
 
 
-def train(workdir: Path, steps: int, *overrides: str) -> None:
-    """Trains at full length in a process of its own.
+def train(stage: str, workdir: Path, steps: int, *overrides: str, quietly: bool = False) -> None:
+    """Trains one stage of the demo in a process of its own.
 
     Raises:
       UserError: it failed; it has said why.
     """
-    command = [sys.executable, "-m", "clipa_jax.train", f"--config={CONFIG}"]
+    command = [sys.executable, "-m", "clipa_jax.train", f"--config=configs/demo/{stage}.py"]
     command += [f"--workdir={workdir}", f"--config.total_steps={steps}", *overrides]
-    if subprocess.run(command, check=False).returncode:
+    output = subprocess.DEVNULL if quietly else None
+    if subprocess.run(command, check=False, stderr=output).returncode:
         raise UserError(f"the training in {workdir} did not finish; run this again to go on")
 
 
