@@ -20,7 +20,7 @@ PRETRAIN = recipes.Stage(
     res=16,
     text_len=8,
     batch_size=128,
-    samples=128 * 4_200,
+    samples=128 * 2_600,
     lr_per_256=2e-3,
     warmup={"percent": 5.0},
 )
@@ -28,26 +28,25 @@ FINETUNE_1 = replace(
     PRETRAIN,
     name="finetune_1",
     after="pretrain",
-    res=32,
+    res=40,
     text_len=12,
-    mask=0.25,
-    samples=128 * 700,
-    lr_per_256=1e-3,
+    mask=0.3,
+    samples=128 * 1_700,
+    lr_per_256=1.5e-3,
     warmup={"percent": 5.0},
 )
 FINETUNE_2 = replace(
     FINETUNE_1,
     name="finetune_2",
     after="finetune_1",
-    res=64,
+    res=48,
     text_len=16,
-    mask=0.5,
-    samples=128 * 350,
-    lr_per_256=1e-3,
+    samples=128 * 300,
+    lr_per_256=5e-4,
 )
 ROWS = {row.name: row for row in (PRETRAIN, FINETUNE_1, FINETUNE_2)}
 # What `make demo-compare` trains for the same seconds: full length from the start.
-FULL_LENGTH = replace(PRETRAIN, name="full_length", res=64, text_len=16)
+FULL_LENGTH = replace(PRETRAIN, name="full_length", res=48, text_len=16)
 EVALUATIONS = {"pretrain": 4, "finetune_1": 3, "finetune_2": 2, "full_length": 8}  # per stage
 QUICK = 25  # `:quick` shortens every stage by this factor
 
