@@ -1,6 +1,4 @@
-"""The mesh and the layout of parameters over it."""
-
-import types
+"""Meshes, batches and where parameters lie."""
 
 import jax
 import numpy as np
@@ -11,53 +9,68 @@ from clipa_jax import sharding, trees
 from clipa_jax.errors import ConfigError
 from clipa_jax.settings import Settings
 
-BLOCK = "img/Transformer/encoderblock_0"
+BLOCK = "img/Transformer/encoderblock_0/"
 SHAPES = {
-    "img/cls": (1, 1, 16),
-    "img/embedding/kernel": (4, 4, 3, 16),
-    f"{BLOCK}/LayerNorm_0/scale": (16,),
-    f"{BLOCK}/MlpBlock_0/Dense_0/bias": (64,),
-    f"{BLOCK}/MlpBlock_0/Dense_0/kernel": (16, 64),
-    f"{BLOCK}/MlpBlock_0/Dense_1/kernel": (64, 16),
-    f"{BLOCK}/MultiHeadDotProductAttention_0/out/kernel": (4, 4, 16),
-    f"{BLOCK}/MultiHeadDotProductAttention_0/query/bias": (4, 4),
-    f"{BLOCK}/MultiHeadDotProductAttention_0/query/kernel": (16, 4, 4),
+    BLOCK + "MultiHeadDotProductAttention_0/query/kernel": (16, 2, 8),
+    BLOCK + "MultiHeadDotProductAttention_0/query/bias": (2, 8),
+    BLOCK + "MultiHeadDotProductAttention_0/out/kernel": (2, 8, 16),
+    BLOCK + "MlpBlock_0/Dense_0/kernel": (16, 32),
+    BLOCK + "MlpBlock_0/Dense_0/bias": (32,),
+    BLOCK + "MlpBlock_0/Dense_1/kernel": (32, 16),
+    "img/head/kernel": (16, 8),
+    "img/odd/kernel": (5, 7),
+    "txt/Embed_0/embedding": (33, 16),
     "t": (1,),
-    "txt/Embed_0/embedding": (32, 8),
-    "txt/head/kernel": (5, 7),
 }
-
-
-def layout(mesh, preset, rules=(), shapes=SHAPES):
-    tree = trees.unflatten(
-        {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
-    )
-    config = Settings({"preset": preset, "rules": rules}, "config.sharding")
-    found = trees.flatten(sharding.param_shardings(tree, mesh, config))
-    return {name: tuple(one.spec) for name, one in found.items()}
+QUERY, QUERY_BIAS, OUT, UP, UP_BIAS, DOWN, HEAD, ODD, EMBED, T = SHAPES
 
 
 def mesh(**axes):
     return sharding.make_mesh(**axes)
 
 
-def test_a_mesh_takes_what_the_other_axes_leave():
-    assert dict(mesh().shape) == {"replica": 1, "fsdp": 8, "tensor": 1}
-    assert dict(mesh(replica=2, tensor=2).shape) == {"replica": 2, "fsdp": 2, "tensor": 2}
-    assert dict(mesh(replica=-1, fsdp=2).shape) == {"replica": 4, "fsdp": 2, "tensor": 1}
-    one = sharding.make_mesh(devices=jax.devices()[:1])
-    assert dict(one.shape) == {"replica": 1, "fsdp": 1, "tensor": 1}
+def specs(mesh, preset, rules=(), shapes=None):
+    """The specs by name, without the Nones at their ends, which say nothing."""
+    tree = trees.unflatten(
+        {n: jax.ShapeDtypeStruct(s, np.float32) for n, s in (shapes or SHAPES).items()}
+    )
+    config = Settings({"preset": preset, "rules": rules}, "config.sharding")
+    laid = trees.flatten(sharding.param_shardings(tree, mesh, config))
+    assert all(one.mesh == mesh for one in laid.values())
+    return {name: bare(one.spec) for name, one in laid.items()}
+
+
+def bare(spec):
+    axes = list(spec)
+    while axes and axes[-1] is None:
+        axes.pop()
+    return tuple(axes)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ({}, (1, 8, 1)),
+        ({"tensor": 2}, (1, 4, 2)),
+        ({"replica": -1, "fsdp": 2}, (4, 2, 1)),
+        ({"replica": 2, "fsdp": 2, "tensor": 2}, (2, 2, 2)),
+    ],
+)
+def test_a_mesh_takes_all_devices(axes, shape):
+    made = mesh(**axes)
+    assert tuple(made.shape[axis] for axis in ("replica", "fsdp", "tensor")) == shape
+    assert set(made.devices.flat) == set(jax.devices())
 
 
 @pytest.mark.parametrize(
     "axes",
     [
-        {"fsdp": 3},
-        {"replica": 3},
-        {"replica": -1, "fsdp": -1},
-        {"replica": 0},
-        {"fsdp": 16},
-        {"fsdp": 2, "tensor": 2},
+        {"tensor": 3},
+        {"replica": 2, "fsdp": 2},
+        {"replica": -1},  # fsdp is -1 too
+        {"fsdp": 0},
+        {"replica": 16},
+        {"replica": -2, "fsdp": -1},
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(axes):
@@ -65,108 +78,111 @@ def test_a_mesh_that_does_not_fit_is_refused(axes):
         mesh(**axes)
 
 
-def test_the_batch_is_split_over_all_data_parallel_devices():
-    split = sharding.batch_sharding(mesh(replica=2, fsdp=2, tensor=2))
-    assert split.shard_shape((16, 3)) == (4, 3)
-
-
 @pytest.mark.parametrize(
-    ("batch", "parts", "nearest"),
-    [(65_336, 512, 65_536), (3, 4, 4), (1, 4, 4), (0, 4, 4), (-8, 4, 4), (1_001, 4, 1_000)],
+    ("batch", "axes", "processes", "said"),
+    [
+        (65_336, {}, 512, "batch 65336 is not divisible by 512 .*nearest: 65536"),
+        (12, {}, 1, "batch 12 is not divisible by 8 .*nearest: (8|16)$"),
+        (1, {}, 1, "nearest: 8$"),
+        (0, {}, 1, "nearest: 8$"),
+        (-8, {}, 1, "nearest: 8$"),
+        (8, {}, 3, "not divisible by 24 .*nearest: 24$"),
+        (6, {"replica": 2, "tensor": 2}, 1, "not divisible by 4 "),
+    ],
 )
-def test_a_batch_that_does_not_divide_names_the_nearest(batch, parts, nearest):
-    pod = types.SimpleNamespace(shape={"replica": 2, "fsdp": parts // 2, "tensor": 7})
-    said = f"batch {batch} is not divisible by {parts} .*; nearest: {nearest}$"
+def test_a_batch_that_does_not_divide_is_told_the_nearest(batch, axes, processes, said):
     with pytest.raises(ConfigError, match=said):
-        sharding.check_batch(batch, pod)
-    sharding.check_batch(nearest, pod)
+        sharding.check_batch(batch, mesh(**axes), processes)
 
 
-def test_a_batch_divides_over_devices_and_hosts():
-    sharding.check_batch(24, mesh(replica=2, fsdp=2, tensor=2))
-    with pytest.raises(ConfigError, match="nearest: 24"):
-        sharding.check_batch(20, mesh(replica=2, fsdp=2, tensor=2), processes=3)
+def test_only_data_parallel_devices_divide_the_batch():
+    sharding.check_batch(4, mesh(tensor=2))
+    sharding.check_batch(1, mesh(fsdp=1, tensor=8))
+
+
+def test_a_batch_is_split_over_replica_and_fsdp():
+    x = np.arange(16).reshape(8, 2)
+    made = mesh(replica=2, fsdp=2, tensor=2)
+    on_device = jax.device_put(x, sharding.batch_sharding(made))
+    assert {shard.data.shape for shard in on_device.addressable_shards} == {(2, 2)}
+    whole = jax.device_put(x, sharding.replicated(made))
+    assert {shard.data.shape for shard in whole.addressable_shards} == {(8, 2)}
 
 
 def test_dp_copies_everything():
-    assert set(layout(mesh(), "dp").values()) == {()}
+    assert set(specs(mesh(), "dp").values()) == {()}
 
 
 def test_fsdp_splits_the_longest_axis_that_divides():
-    got = layout(mesh(), "fsdp")
-    assert got["img/embedding/kernel"] == (None, None, None, "fsdp")
-    assert got[f"{BLOCK}/MlpBlock_0/Dense_0/kernel"] == (None, "fsdp")
-    assert got[f"{BLOCK}/MlpBlock_0/Dense_1/kernel"] == ("fsdp", None)
-    assert got["txt/Embed_0/embedding"] == ("fsdp", None)
-    assert got["txt/head/kernel"] == ()  # neither 5 nor 7 divides by 8
-    assert got[f"{BLOCK}/LayerNorm_0/scale"] == ()  # vectors stay whole
-    assert got["t"] == ()
-    assert got["img/cls"] == (None, None, "fsdp")
+    got = specs(mesh(fsdp=4, tensor=2), "fsdp")
+    assert got[UP] == (None, "fsdp")  # (16, 32)
+    assert got[DOWN] == ("fsdp",)  # (32, 16)
+    assert got[OUT] == (None, None, "fsdp")  # (2, 8, 16)
+    assert got[EMBED] == (None, "fsdp")  # 33 rows do not divide
+    assert got[ODD] == got[UP_BIAS] == got[T] == ()
 
 
-def test_fsdp_on_one_device_splits_nothing():
-    one = sharding.make_mesh(devices=jax.devices()[:1])
-    assert set(layout(one, "fsdp").values()) == {()}
+def test_fsdp_over_one_device_copies():
+    assert set(specs(mesh(replica=8, fsdp=1), "fsdp").values()) == {()}
 
 
-def test_fsdp_tp_splits_layers_by_head_and_hidden_unit():
-    got = layout(mesh(fsdp=4, tensor=2), "fsdp_tp")
-    attention = f"{BLOCK}/MultiHeadDotProductAttention_0"
-    assert got[f"{attention}/query/kernel"] == ("fsdp", "tensor", None)
-    assert got[f"{attention}/query/bias"] == ("tensor", None)
-    assert got[f"{attention}/out/kernel"] == ("tensor", None, "fsdp")
-    assert got[f"{BLOCK}/MlpBlock_0/Dense_0/kernel"] == ("fsdp", "tensor")
-    assert got[f"{BLOCK}/MlpBlock_0/Dense_0/bias"] == ("tensor",)
-    assert got[f"{BLOCK}/MlpBlock_0/Dense_1/kernel"] == ("tensor", "fsdp")
-    assert got["txt/Embed_0/embedding"] == ("tensor", "fsdp")
-    assert got["img/embedding/kernel"] == (None, None, None, "fsdp")  # the rest as with fsdp
+def test_fsdp_tp_splits_heads_and_hidden_units():
+    got = specs(mesh(fsdp=4, tensor=2), "fsdp_tp")
+    assert got[QUERY] == ("fsdp", "tensor")
+    assert got[QUERY_BIAS] == ("tensor",)
+    assert got[OUT] == ("tensor", None, "fsdp")
+    assert got[UP] == ("fsdp", "tensor")
+    assert got[UP_BIAS] == ("tensor",)
+    assert got[DOWN] == ("tensor", "fsdp")
+    assert got[EMBED] == (None, "fsdp")  # 33 rows do not divide over tensor
+    assert got[HEAD] == ("fsdp",)
 
 
-def test_stacked_layers_have_their_layers_whole():
-    name = "img/Transformer/encoderblock/MlpBlock_0/Dense_0/kernel"
-    got = layout(mesh(fsdp=4, tensor=2), "fsdp_tp", shapes={name: (6, 16, 64)})
-    assert got[name] == (None, "fsdp", "tensor")
-
-
-def test_an_axis_that_does_not_divide_is_left_whole_by_a_preset():
-    name = f"{BLOCK}/MultiHeadDotProductAttention_0/query/kernel"
-    got = layout(mesh(fsdp=2, tensor=4), "fsdp_tp", shapes={name: (16, 3, 4)})
-    assert got[name] == ("fsdp", None, None)
+def test_stacked_layers_keep_their_first_axis_whole():
+    stacked = {n.replace("_0/", "/", 1): (4, *s) for n, s in SHAPES.items() if n.startswith(BLOCK)}
+    got = specs(mesh(fsdp=4, tensor=2), "fsdp_tp", shapes=stacked)
+    assert got[QUERY.replace("_0/", "/", 1)] == (None, "fsdp", "tensor")
+    assert got[UP_BIAS.replace("_0/", "/", 1)] == (None, "tensor")
 
 
 def test_rules_override_the_preset_and_the_first_counts():
-    rules = ((r"txt/.*/embedding", (None, "fsdp")), (r"txt/.*", (None, None)))
-    got = layout(mesh(), "fsdp", rules)
-    assert got["txt/Embed_0/embedding"] == (None, "fsdp")
-    assert got["txt/head/kernel"] == (None, None)
-    assert got["img/embedding/kernel"] == (None, None, None, "fsdp")
+    rules = ((r"img/head/kernel", (None, "tensor")), (r".*/kernel", ()))
+    got = specs(mesh(fsdp=4, tensor=2), "fsdp", rules)
+    assert got[HEAD] == (None, "tensor")
+    assert got[UP] == got[OUT] == ()
+    assert got[EMBED] == (None, "fsdp")
 
 
-def test_a_rule_may_join_axes():
-    got = layout(mesh(replica=2, fsdp=4), "dp", ((r".*/embedding", (("replica", "fsdp"), None)),))
-    assert got["txt/Embed_0/embedding"] == (("replica", "fsdp"), None)
+def test_a_rule_may_split_an_axis_over_two_axes_of_the_mesh():
+    got = specs(mesh(fsdp=4, tensor=2), "dp", ((r"img/head/kernel", (("fsdp", "tensor"),)),))
+    assert got[HEAD] == (("fsdp", "tensor"),)
 
 
-def test_a_rule_that_does_not_divide_is_refused():
-    with pytest.raises(ConfigError, match=r"does not divide txt/head/kernel of shape \(5, 7\)"):
-        layout(mesh(), "dp", ((r"txt/head/kernel", ("fsdp", None)),))
+@pytest.mark.parametrize(
+    ("preset", "rules", "said"),
+    [
+        ("fsdpp", (), r"unknown config.sharding.preset 'fsdpp'; nearest: fsdp"),
+        ("dp", ((r"img/haed/kernel", ()),), "sharding rule 'img/haed/kernel' .*img/head/kernel"),
+        ("dp", ((r".*", ()), (r"t", ())), "sharding rule 't' matches no parameter"),
+        (
+            "dp",
+            ((r"img/odd/.*", ("fsdp",)),),
+            r"does not divide img/odd/kernel of shape \(5, 7\)",
+        ),
+        ("dp", ((r"t", (None, "fsdp")),), r"'fsdp'.* t of shape \(1,\)"),
+        ("dp", ((r"img/head/kernel", ("fdsp",)),), "head/kernel': 'fdsp'; nearest: fsdp"),
+        ("dp", ((r"img/head/kernel", ("fsdp", "fsdp")),), "names the axis fsdp twice"),
+    ],
+    ids=["preset", "misspelt", "hidden", "size", "too many axes", "axis", "axis twice"],
+)
+def test_layouts_that_cannot_be_are_refused(preset, rules, said):
+    with pytest.raises(ConfigError, match=said):
+        specs(mesh(), preset, rules)
 
 
-def test_a_rule_that_matches_nothing_is_refused():
-    with pytest.raises(ConfigError, match="sharding rule 'txt/hed/.*' matches no parameter"):
-        layout(mesh(), "dp", ((r"txt/hed/.*", ("fsdp",)),))
-
-
-@pytest.mark.parametrize("rule", [("data", None), ("fsdp", None, None)], ids=["axis", "too long"])
-def test_a_rule_of_the_wrong_form_is_a_sentence(rule):
-    with pytest.raises(ConfigError, match="sharding rule"):
-        layout(mesh(), "dp", ((r"txt/head/kernel", rule),))
-
-
-def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(ConfigError, match="nearest: fsdp"):
-        layout(mesh(), "fdsp")
-
-
-def test_replicated_is_a_whole_copy():
-    assert sharding.replicated(mesh()).spec == P()
+def test_shards_hold_their_part_of_a_parameter():
+    spec = specs(mesh(fsdp=4, tensor=2), "fsdp_tp")[UP]
+    x = jax.device_put(
+        np.zeros(SHAPES[UP]), jax.sharding.NamedSharding(mesh(fsdp=4, tensor=2), P(*spec))
+    )
+    assert {shard.data.shape for shard in x.addressable_shards} == {(4, 16)}

@@ -31,7 +31,7 @@ SMALL = [
     "--config.all.evals.zero_shot_pictures.type=off",
 ]
 # One stage without evaluation: what tests of the training itself need.
-ONE_STAGE = ["--config.stages=('pretrain',)", "--config.all.eval_steps=0"]
+ONE_STAGE = ["--config.stages=('pretrain',)", "--config.all.eval_percent=0"]
 
 
 def command(workdir: Path, *overrides: str, config: str = "configs/demo/schedule.py") -> list[str]:
