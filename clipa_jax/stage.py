@@ -159,13 +159,6 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     update = steps.make_update(
         spec, mesh, loss=choice(c, "loss", LOSSES), mask=mask, schedule=optimiser.schedule
     )
-    environment = evaluators.Environment(
-        encoders=encoders,
-        tokenize=loading.make_tokenize(c.input),
-        preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
-        temperature_max=model.temperature_max,
-        cache_dir=str(root / "cache"),
-    )
     patches = (c.input.res // model.img.patch_size) ** 2
     stage = Stage(
         name=c.name,
@@ -180,13 +173,11 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
         spec=spec,
         update=update,
         encoders=encoders,
-        evaluators=evaluators.build(c.evals, environment) if plan.eval_steps else {},
+        evaluators=_evaluators(c, plan, model, encoders, root),
         image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
         text_tokens=c.input.text_len,
         peak_lr=optimiser.peak_lr,
     )
-    if not plan.eval_steps:
-        c.evals.as_dict()
     for section in (c.checkpoint, c.logs):
         section.as_dict()  # read when the stage is trained
     _ = c.cpu_devices  # read when JAX was started
@@ -196,6 +187,23 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     if c.after in before:
         _check_connects(before[c.after], stage)
     return stage
+
+
+def _evaluators(
+    c: Settings, plan: durations.Plan, model: models.CLIP, encoders: steps.Encoders, root: Path
+) -> dict[str, evaluators.Evaluator]:
+    """The evaluators of a stage by name; none where it never evaluates."""
+    environment = evaluators.Environment(
+        encoders=encoders,
+        tokenize=loading.make_tokenize(c.input),
+        preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
+        temperature_max=model.temperature_max,
+        cache_dir=str(root / "cache"),
+    )
+    if not plan.eval_steps:
+        c.evals.as_dict()  # counts as read
+        return {}
+    return evaluators.build(c.evals, environment)
 
 
 def _init(c: Settings, root: Path, before: Mapping[str, Stage]) -> str:

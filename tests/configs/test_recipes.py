@@ -42,7 +42,7 @@ b/pretrain               112  49   32 truncate     0 32768  2851324588  87015   
 b/pretrain:res=160       160 100   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
 b/finetune_224           224 196   32 truncate     0 32768   131072000   4000   8e-7 1.024e-4  800
 """
-HEAD, *ROWS = (line.split() for line in TABLE.strip().splitlines())
+_, *ROWS = (line.split() for line in TABLE.strip().splitlines())
 
 # What whole models share: size, Adam's mu, pooling, decay, colour jitter, and whether evaluation
 # after fine-tuning resizes straight to a square. CLIPA-v1 has its row for eight A100s.
