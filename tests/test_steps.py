@@ -224,6 +224,7 @@ def test_metrics_of_a_step(tiny_run):
     moved = jax.tree.map(lambda a, b: np.subtract(a, b), now.params, later.params)
     np.testing.assert_allclose(metrics["l2_updates"], optim.global_norm(moved), rtol=1e-3)
     assert metrics["l2_updates"] > 0.01
+    np.testing.assert_allclose(metrics["l2_params"], optim.global_norm(later.params), rtol=1e-6)
 
 
 def test_a_fresh_state_does_not_depend_on_its_layout(tiny_run):
