@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipa_jax import (
@@ -14,19 +13,17 @@ from clipa_jax import (
     evaluators,
     loading,
     models,
-    optim,
+    program,
     sharding,
     steps,
     trees,
     workdir,
 )
-from clipa_jax import state as states
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
-from clipa_jax.losses import LOSSES
-from clipa_jax.models import masks, surgery
+from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer
-from clipa_jax.settings import Settings, choice
+from clipa_jax.settings import Settings
 
 # Scores that every summary names, and where they come from.
 SUMMARY = {
@@ -46,8 +43,7 @@ class Stage:
       config: as given, for the record.
       init: where the first weights come from, "" for nowhere.
       edits: surgery those weights may need.
-      image_tokens, text_tokens: what each tower sees of a training sample, the class token
-        included.
+      program: what the devices run.
     """
 
     name: str
@@ -56,39 +52,24 @@ class Stage:
     folder: Path
     init: str
     edits: tuple[str, ...]
-    mesh: Mesh
     data: pipeline.TrainData
-    plan: durations.Plan
-    spec: states.StatePlan
-    update: Any  # the jitted training step, see steps.make_update
+    program: program.Program
     encoders: steps.Encoders
     evaluators: dict[str, evaluators.Evaluator]
-    image_tokens: int
-    text_tokens: int
-    peak_lr: float
 
     @property
-    def num_params(self) -> int:
-        return trees.count(self.spec.shapes.params)
-
-    def compile(self) -> steps.Update:
-        """The training step, compiled ahead of the first batch."""
-        split = self.encoders.batch_sharding
-        batch = {
-            key: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=split)
-            for key, spec in self.data.spec.items()
-        }
-        return self.update.lower(self.spec.shapes, batch).compile()
+    def plan(self) -> durations.Plan:
+        return self.program.plan
 
     def describe(self) -> str:
         """A line for the log: what is trained, on what, for how long."""
-        plan, size = self.plan, self.settings.input
+        plan, made, size = self.plan, self.program, self.settings.input
         return (
-            f"stage {self.name}: {self.num_params / 1e6:,.1f}M parameters; "
+            f"stage {self.name}: {made.num_params / 1e6:,.1f}M parameters; "
             f"{plan.total_examples:,} samples in {plan.total_steps:,} steps of "
-            f"{plan.batch_size:,}; {size.res} px ({self.image_tokens} image tokens), "
-            f"{self.text_tokens} text tokens; peak learning rate {self.peak_lr:.3g}; "
-            f"{self.mesh.size} {self.mesh.devices.flat[0].platform} devices"
+            f"{plan.batch_size:,}; {size.res} px ({made.image_tokens} image tokens), "
+            f"{made.text_tokens} text tokens; peak learning rate {made.peak_lr:.3g}; "
+            f"{made.mesh.size} {made.mesh.devices.flat[0].platform} devices"
         )
 
     def result(self, seconds: float, scores: Mapping[str, float]) -> dict[str, Any]:
@@ -102,9 +83,9 @@ class Stage:
             "name": self.name,
             "seconds": round(seconds, 1),
             "samples_seen": self.plan.total_examples,
-            "image_tokens": self.image_tokens,
-            "text_tokens": self.text_tokens,
-            "num_params": self.num_params,
+            "image_tokens": self.program.image_tokens,
+            "text_tokens": self.program.text_tokens,
+            "num_params": self.program.num_params,
             **{key: scores.get(name) for key, name in SUMMARY.items()},
             "scores": dict(scores),
         }
@@ -151,15 +132,9 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
         process_count=jax.process_count(),
     )
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
-    model, optimiser = models.build(c.model), optim.build(c.optim, plan)
-    load_tokenizer(c.input.vocab).check_fits(model.txt.vocab_size)
-    spec = states.plan(model, optimiser.tx, data.spec, mesh, c.sharding)
-    mask = steps.Mask.build(c.mask)
-    encoders = steps.make_encoders(model, mesh)
-    update = steps.make_update(
-        spec, mesh, loss=choice(c, "loss", LOSSES), mask=mask, schedule=optimiser.schedule
-    )
-    patches = (c.input.res // model.img.patch_size) ** 2
+    made = program.build(c, mesh, plan, data.spec)
+    load_tokenizer(c.input.vocab).check_fits(made.model.txt.vocab_size)
+    encoders = steps.make_encoders(made.model, mesh)
     stage = Stage(
         name=c.name,
         config=config,
@@ -167,16 +142,10 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
         folder=root / c.name,
         init=_init(c, root, before),
         edits=tuple(c.surgery),
-        mesh=mesh,
         data=data,
-        plan=plan,
-        spec=spec,
-        update=update,
+        program=made,
         encoders=encoders,
-        evaluators=_evaluators(c, plan, model, encoders, root),
-        image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
-        text_tokens=c.input.text_len,
-        peak_lr=optimiser.peak_lr,
+        evaluators=_evaluators(c, plan, made.model, encoders, root),
     )
     for section in (c.checkpoint, c.logs):
         section.as_dict()  # read when the stage is trained
@@ -224,13 +193,13 @@ def _init(c: Settings, root: Path, before: Mapping[str, Stage]) -> str:
 
 def _check_connects(previous: Stage, stage: Stage) -> None:
     """Raises `CheckpointError` if the weights of one stage will not fit the next."""
-    target = trees.flatten(stage.spec.shapes.params)
+    target = trees.flatten(stage.program.spec.shapes.params)
     edits = [edit for edit in stage.edits if not edit.startswith("fresh:")]
     if len(edits) < len(stage.edits):
         return  # what starts anew is only known when it is made
     jax.eval_shape(
         lambda leaves: surgery.apply(edits, leaves, target, dict)[0],
-        dict(trees.flatten(previous.spec.shapes.params)),
+        dict(trees.flatten(previous.program.spec.shapes.params)),
     )
 
 

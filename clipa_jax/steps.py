@@ -79,8 +79,8 @@ def make_update(
     loss: str,
     mask: Mask,
     schedule: optax.Schedule,
-) -> Update:
-    """The compiled training step: (state, batch) -> (state, metrics).
+) -> jax.stages.Wrapped:
+    """The jitted training step: (state, batch) -> (state, metrics).
 
     The state's buffers are reused. Metrics are scalars of this step: `loss`, `accuracy`,
     `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int | None:
     stages: dict[str, stage.Stage] = {}
     for config in configs:
         stages[config.name] = stage.prepare(config, root, stages)
-    logging.info(metrics.parameter_overview(next(iter(stages.values())).spec.shapes.params))
+    logging.info(metrics.parameter_overview(next(iter(stages.values())).program.spec.shapes.params))
     with Interrupt() as interrupt:
         for run in stages.values():
             if workdir.result(run.folder) is not None:
@@ -46,7 +46,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     checkpoints = checkpoint.Checkpoints(str(run.folder), **run.settings.checkpoint.as_dict())
     start = checkpoint.first_state(
         checkpoints,
-        run.spec,
+        run.program.spec,
         seed=run.settings.seed,
         init=run.init,
         edits=run.edits,
@@ -71,7 +71,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         seconds = start.position.get("seconds", 0.0)
         record = recorder.Recorder(run.plan, writer, progress, seconds, run.data.skipped)
         with progress.paused("compiling"):
-            update = run.compile()
+            update = run.program.compile()
         state = loop(run, update, start, checkpoints, record, interrupt)
     checkpoints.close()
     if int(state.step) < run.plan.total_steps:
