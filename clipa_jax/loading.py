@@ -56,6 +56,11 @@ class Model:
         maximum = self.config.model.temperature_max
         return float(clip.inverse_temperature(self.params["t"], maximum))
 
+    @property
+    def logit_bias(self) -> float | None:
+        """What is added to logits, where the sigmoid loss has learned it; else None."""
+        return float(np.ravel(self.params["b"])[0]) if "b" in self.params else None
+
     def encode_image(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Unit-length embeddings, float32 (B, E).
 
