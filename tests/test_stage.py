@@ -83,11 +83,10 @@ def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
 
 
 def test_tokens_count_the_class_token_and_the_mask(tmp_path):
-    assert stage.prepare(config(), tmp_path, {}).image_tokens == 5
+    assert stage.prepare(config(), tmp_path, {}).program.image_tokens == 5
     masked = config("finetune_2", init="scratch")
-    assert (
-        stage.prepare(masked, tmp_path, {}).image_tokens == 26
-    )  # 70 % of 6 x 6, rounded down, and one
+    # 70 % of 6 x 6, rounded down, and one.
+    assert stage.prepare(masked, tmp_path, {}).program.image_tokens == 26
 
 
 def test_overrides_for_all_stages_reach_each_of_them():
