@@ -50,7 +50,9 @@ FINETUNE_2 = replace(
 )
 ROWS = {row.name: row for row in (PRETRAIN, FINETUNE_1, FINETUNE_2)}
 # What `make demo-compare` trains for the same seconds: full length from the start.
-FULL_LENGTH = replace(PRETRAIN, name="full_length", res=FINETUNE_2.res, text_len=FINETUNE_2.text_len)
+FULL_LENGTH = replace(
+    PRETRAIN, name="full_length", res=FINETUNE_2.res, text_len=FINETUNE_2.text_len
+)
 EVALUATIONS = {"pretrain": 4, "finetune_1": 3, "finetune_2": 2, "full_length": 8}  # per stage
 QUICK = 25  # `:quick` shortens every stage by this factor
 
