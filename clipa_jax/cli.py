@@ -57,7 +57,7 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
 
 
 def _say_of_several(error: Exception) -> None:
-    """What one of several processes says before it leaves because of an error that is no input's."""
+    """What one of several processes says before it leaves, where no input is to blame."""
     traceback.print_exception(error)
     if isinstance(error, jax.errors.JaxRuntimeError):
         text = (
@@ -78,9 +78,11 @@ def quiet() -> None:
 
 
 def _is_for_users(record: std_logging.LogRecord) -> bool:
-    """Whether a line of the log is ours, or an error of a library."""
+    """Whether a line of the log is ours, or an error of a library that does not raise it too."""
     ours = str(Path(__file__).parent)
-    return record.pathname.startswith(ours) or record.levelno >= std_logging.ERROR
+    if record.pathname.startswith(ours):
+        return True
+    return record.levelno >= std_logging.ERROR and "orbax" not in Path(record.pathname).parts
 
 
 def start_jax(config: ConfigDict, root: Path | None = None) -> None:

@@ -10,20 +10,24 @@ import jax
 import numpy as np
 import processes
 import pytest
+import test_checkpoint
 import two_processes
-
-from clipa_jax import distributed
-from clipa_jax.errors import ConfigError
 
 SCRIPT = Path(two_processes.__file__)
 # Its exact gradient is zero, see test_steps.py.
 WITHOUT_GRADIENT = r".*/key/bias"
 
 
+def saved():
+    """The states of a run on one device."""
+    return [test_checkpoint.state(test_checkpoint.plan(), step, seed=step) for step in (5, 10)]
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """(folder of what they found, status and last words of process 1, seconds it outlived 0)."""
     folder = tmp_path_factory.mktemp("pair")
+    test_checkpoint.save(folder / "one", *saved())
     first, second = processes.start(
         2, lambda index, port: [str(SCRIPT), str(index), str(port), str(folder)]
     )
@@ -62,6 +66,19 @@ def test_they_agree(pair):
     assert both[0]["flag"] == [0, 0, 0, 15, 15]
     assert both[0]["from_first"] == ["ä", 0]
     assert both[0]["from_all"] == [10, 11]
+
+
+def test_a_checkpoint_goes_from_one_process_to_two_and_back_on_other_meshes(pair):
+    back = test_checkpoint.restore(pair[0] / "two", test_checkpoint.plan("scanned", 4, "fsdp"))
+    test_checkpoint.assert_same(back.state, saved()[-1])
+    assert back.position["step"] == 10
+    (process_0, process_1) = sorted((pair[0] / "two" / "checkpoints" / "10").glob("params/ocdbt*"))
+    assert (process_0.name, process_1.name) == ("ocdbt.process_0", "ocdbt.process_1")
+
+
+def test_damage_that_one_process_sees_counts_for_all(pair):
+    both = [json.loads((pair[0] / f"{index}.json").read_text()) for index in range(2)]
+    assert [said["torn"] for said in both] == [5, 5]
 
 
 def test_who_has_lost_the_others_ends_in_time(pair):

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import test_checkpoint
 import tiny
 from jax.experimental import multihost_utils
 
-from clipa_jax import cli, distributed, sharding, steps, trees
+from clipa_jax import checkpoint, cli, distributed, sharding, steps, trees
 
 MESHES = {"dp": {}, "fsdp": {"replica": 2}, "fsdp_tp": {"tensor": 2}}
 PEER_TIMEOUT = 10  # seconds
@@ -58,6 +59,19 @@ def weights() -> Any:
     return tiny.init(tiny.config())[1]
 
 
+def checkpoints(folder: Path, index: int) -> int:
+    """Moves a checkpoint from `one` to `two`; the step resumed where only process 1 sees damage."""
+    laid = test_checkpoint.plan("unrolled", 8, "fsdp_tp", 2)
+    moved = test_checkpoint.restore(folder / "one", laid)
+    test_checkpoint.save(folder / "two", moved.state)
+    read = checkpoint.Checkpoints._read
+    if index == 1:
+        checkpoint.Checkpoints._read = lambda self, step, plan: (
+            ({}, "torn") if step == 10 else read(self, step, plan)
+        )
+    return int(test_checkpoint.restore(folder / "one", laid).state.step)
+
+
 def main(argv: list[str]) -> None:
     index, port, folder = int(argv[1]), argv[2], Path(argv[3])
     jax.config.update("jax_num_cpu_devices", 4)
@@ -74,6 +88,7 @@ def main(argv: list[str]) -> None:
         "from_first": distributed.from_first(["ä", index]),
         "from_all": distributed.from_all(10 + index),
     }
+    said["torn"] = checkpoints(folder, index)
     (folder / f"{index}.json").write_text(json.dumps(said))
     multihost_utils.sync_global_devices("both have written")
     if index == 0:  # the one that the others ask for their peers
