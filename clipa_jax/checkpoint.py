@@ -233,22 +233,30 @@ def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
       step: which checkpoint; the newest by default.
 
     Raises:
-      CheckpointError: there is no checkpoint.
+      CheckpointError: there is no checkpoint, or it is damaged.
     """
     folder = epath.Path(workdir).resolve() / FOLDER
     options = ocp.CheckpointManagerOptions(read_only=True)
-    handlers = {"params": ocp.StandardCheckpointHandler()}
-    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
+    with ocp.CheckpointManager(folder, options=options, item_names=ITEMS) as manager:
         step = manager.latest_step() if step is None else step
-        if step is None:
-            raise CheckpointError(f"{folder} holds no checkpoint")
-        shapes = manager.item_metadata(step).params
+    if step is None:
+        raise CheckpointError(f"{folder} holds no checkpoint")
+    items: dict[str, Any] = {}
+    try:
+        items["position"] = ocp.JsonCheckpointHandler().restore(folder / str(step) / "position")
+        handler, at = ocp.StandardCheckpointHandler(), folder / str(step) / "params"
         host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
         abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=host), shapes.tree
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=host),
+            handler.metadata(at).tree,
         )
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
-        return trees.flatten(jax.device_get(manager.restore(step, args=args).params))
+        items["params"] = handler.restore(at, args=ocp.args.StandardRestore(abstract))
+        damage = _altered(items)
+    except Exception as error:  # noqa: BLE001, a damaged file raises anything
+        damage = f"{type(error).__name__}: {error!s:.300}"
+    if damage:
+        raise CheckpointError(f"the weights of step {step} in {folder} cannot be read: {damage}")
+    return trees.flatten(jax.device_get(items["params"]))
 
 
 def _items(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -300,7 +308,8 @@ def _differences(stored: Any, expected: Any) -> list[str]:
 def _altered(items: dict[str, Any]) -> str:
     """What of the items is not as it was saved, by their fingerprints; takes those away."""
     marks = items["position"].pop(MARKS, {})
-    wrong = [item for item, mark in marks.items() if fingerprint.of(items[item]) != mark]
+    read = {item: mark for item, mark in marks.items() if item in items}
+    wrong = [item for item, mark in read.items() if fingerprint.of(items[item]) != mark]
     return f"{' and '.join(wrong)} came back with other numbers than were saved" if wrong else ""
 
 

@@ -133,9 +133,6 @@ class Flag:
     """
 
     def __init__(self) -> None:
-        mesh = Mesh(np.array(jax.devices()), ("all",))
-        self._split = NamedSharding(mesh, P("all"))
-        self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))
         self._inputs: dict[int, jax.Array] = {}
         self._pending: jax.Array | None = None
 
@@ -148,10 +145,16 @@ class Flag:
         if not several():
             return mine
         if mine not in self._inputs:
+            mesh = Mesh(np.array(jax.devices()), ("all",))
             local = np.full(jax.local_device_count(), mine, np.int32)
-            self._inputs[mine] = jax.make_array_from_process_local_data(self._split, local)
-        before, self._pending = self._pending, self._largest(self._inputs[mine])
+            self._inputs[mine] = jax.make_array_from_process_local_data(
+                NamedSharding(mesh, P("all")), local
+            )
+        before, self._pending = self._pending, _largest(self._inputs[mine])
         return 0 if before is None else int(before)
+
+
+_largest = jax.jit(jnp.max)
 
 
 def leave(status: int) -> None:

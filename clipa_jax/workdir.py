@@ -47,6 +47,10 @@ def claim(folder: Path, config: ConfigDict) -> None:
       UserError: the folder cannot be written, is not the same for all processes, or it holds
         another experiment; the message names the first keys that differ.
     """
+    if folder.parts and folder.parts[0].endswith(":"):
+        raise UserError(
+            f"workdir {folder} is an address, not a folder; mount the bucket, see TPU_USAGE.md"
+        )
     probe = folder / f".writable-{os.getpid()}-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

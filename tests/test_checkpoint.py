@@ -392,6 +392,14 @@ def test_weights_are_read_by_name_with_layers_unrolled(tmp_path, layers):
             np.testing.assert_array_equal(leaf, np.asarray(unrolled[name]))
 
 
+@pytest.mark.parametrize("harm", [_cut, _turn_a_bit])
+def test_damaged_weights_are_not_handed_on(tmp_path, harm):
+    save(tmp_path, state(plan(width=64), step=5))
+    harm(tmp_path / "checkpoints" / "5" / "params")
+    with pytest.raises(CheckpointError, match="the weights of step 5 in .* cannot be read: "):
+        checkpoint.read_params(str(tmp_path))
+
+
 def test_reading_weights_where_there_are_none(tmp_path):
     save(tmp_path)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):

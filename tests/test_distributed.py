@@ -13,9 +13,27 @@ import pytest
 import test_checkpoint
 import two_processes
 
+from clipa_jax import distributed
+from clipa_jax.errors import ConfigError
+
 SCRIPT = Path(two_processes.__file__)
 # Its exact gradient is zero, see test_steps.py.
 WITHOUT_GRADIENT = r".*/key/bias"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"coordinator": "somewhere"}, "'somewhere' must be auto, none or HOST:PORT"),
+        ({"coordinator": "host:port"}, "'host:port' must be auto, none or HOST:PORT"),
+        ({"coordinator": "host:1"}, "process=None of distributed.processes=None: .* both"),
+        ({"coordinator": "host:1", "processes": 2, "process": 2}, "process=2 of .*=2: .* is 0"),
+        ({"processes": 2}, "need distributed.coordinator=HOST:PORT of process 0 too"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(arguments, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        distributed.join(**arguments)
 
 
 def saved():

@@ -19,7 +19,7 @@ import test_checkpoint
 import tiny
 from jax.experimental import multihost_utils
 
-from clipa_jax import checkpoint, cli, distributed, sharding, steps, trees
+from clipa_jax import checkpoint, cli, distributed, fingerprint, sharding, steps, trees
 
 MESHES = {"dp": {}, "fsdp": {"replica": 2}, "fsdp_tp": {"tensor": 2}}
 PEER_TIMEOUT = 10  # seconds
@@ -62,7 +62,9 @@ def weights() -> Any:
 def checkpoints(folder: Path, index: int) -> int:
     """Moves a checkpoint from `one` to `two`; the step resumed where only process 1 sees damage."""
     laid = test_checkpoint.plan("unrolled", 8, "fsdp_tp", 2)
+    alone = checkpoint.read_params(str(folder / "one"))  # as a stage reads those before it
     moved = test_checkpoint.restore(folder / "one", laid)
+    assert fingerprint.of(trees.unflatten(alone)) == fingerprint.of(moved.state.params)
     test_checkpoint.save(folder / "two", moved.state)
     read = checkpoint.Checkpoints._read
     if index == 1:
