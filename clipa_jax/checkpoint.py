@@ -9,6 +9,7 @@ All layers are stored unrolled, so that it does not matter whether the model sca
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,17 @@ class Checkpoints:
         self._damaged: set[int] = set()  # steps that could not be read
         self._last: int | None = None  # the step that was given to be written last
         self._pending = False  # whether its end is not known yet
+
+    def check_room(self, plan: StatePlan) -> None:
+        """Raises `CheckpointError` if the disk has not the room for one more checkpoint."""
+        leaves = jax.tree.leaves((plan.shapes.params, plan.shapes.opt_state))
+        needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                f"a checkpoint takes {needed / 1e9:,.1f} GB, and {self.folder} has "
+                f"{free / 1e9:,.1f} GB left; make room, or use another --workdir"
+            )
 
     def save(self, state: TrainState, position: Position) -> None:
         """Starts writing the state; returns once it has left the device.
@@ -202,8 +214,9 @@ def first_state(
         parameters by name.
 
     Raises:
-      CheckpointError: a checkpoint cannot be read, or its weights do not fit.
+      CheckpointError: no checkpoint can be read, its weights do not fit, or none can be added.
     """
+    checkpoints.check_room(plan)
     resumed = checkpoints.restore_last(plan)
     if resumed is not None:
         return resumed

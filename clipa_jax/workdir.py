@@ -5,6 +5,9 @@ W/<stage>/checkpoints/     see checkpoint.py
 W/<stage>/metrics.jsonl    see metrics.py
 W/<stage>/result.json      once the stage is finished
 W/summary.json             the results of the finished stages, in order
+W/cache/xla/               compiled programs
+
+On several processes all of them see the same workdir, and process 0 alone writes these files.
 """
 
 import json

@@ -372,6 +372,21 @@ def test_old_checkpoints_go(tmp_path, keep, left):
     assert steps_in(tmp_path) == left
 
 
+def test_a_disk_without_room_for_one_is_refused_before_any_work(tmp_path, monkeypatch):
+    def usage(folder):
+        assert str(folder) == str(tmp_path / "checkpoints")
+        return shutil._ntuple_diskusage(10**9, 10**9 - free, free)
+
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", usage)
+    # Float32 weights and second moments, first moments in bfloat16, and two counts of steps.
+    weights = 2 * 8 * 32 + 8 * 16 + 4 * 8 + 1
+    free = weights * 10 + 4 - 1
+    with pytest.raises(CheckpointError, match=r"takes 0\.0 GB, and .* has 0\.0 GB left; make room"):
+        first_state(tmp_path, plan())
+    free += 1
+    assert first_state(tmp_path, plan()).lines == ["starts from scratch"]
+
+
 def test_a_step_is_saved_once(tmp_path):
     first, second = (state(plan(), step=5, seed=seed) for seed in (0, 1))
     save(tmp_path, first, second)

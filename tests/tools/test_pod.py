@@ -77,6 +77,14 @@ def test_setting_up_brings_what_is_committed():
     assert "-r requirements-tpu.txt" in install
 
 
+def test_a_command_for_every_worker():
+    mount = "sudo mkdir -p /mnt/run && sudo mount 10.0.0.2:/run /mnt/run"
+    assert printed(POD, "each", *SLICE, "--dry-run", "--", mount) == [
+        f"{TPUS} tpu-vm ssh clipa --zone=us-west4-a --worker=all '--command={mount}'"
+    ]
+    assert call(POD, "each", *SLICE, "--dry-run").returncode != 0
+
+
 def test_deleting():
     assert printed(POD, "delete", *SLICE, "--dry-run") == [
         f"{TPUS} queued-resources delete clipa --zone=us-west4-a --force"

@@ -2,6 +2,7 @@
 
 python tools/tpu/pod.py create --name=NAME --zone=ZONE --type=v5litepod-64 --spot
 python tools/tpu/pod.py setup  --name=NAME --zone=ZONE
+python tools/tpu/pod.py each   --name=NAME --zone=ZONE -- 'SHELL COMMAND'
 python tools/tpu/pod.py run    --name=NAME --zone=ZONE --run=RUN -- --config=... --workdir=...
 python tools/tpu/pod.py logs | status | stop --name=NAME --zone=ZONE --run=RUN
 python tools/tpu/pod.py delete --name=NAME --zone=ZONE
@@ -70,6 +71,13 @@ def secrets(args: argparse.Namespace) -> Iterator[Command]:
     yield _everywhere(args, "umask 077 && mkdir -p .config/clipa_jax")
     yield _copy(args, args.file, ".config/clipa_jax/env")
     yield _everywhere(args, "chmod 600 .config/clipa_jax/env")
+
+
+def each(args: argparse.Namespace) -> Iterator[Command]:
+    """Runs a shell command on every worker, such as mounting a disk."""
+    if len(args.arguments) != 1:
+        raise SystemExit("error: one shell command is needed after --, in quotes")
+    yield _everywhere(args, args.arguments[0])
 
 
 def run(args: argparse.Namespace) -> Iterator[Command]:
@@ -162,7 +170,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (create, setup, secrets, run, status, logs, stop, delete):
+    for function in (create, setup, secrets, each, run, status, logs, stop, delete):
         one = commands.add_parser(function.__name__, help=(function.__doc__ or "").splitlines()[0])
         one.set_defaults(function=function)
         one.add_argument("--name", type=_name, required=True, help="of the slice")
@@ -179,6 +187,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options["create"].add_argument("--service-account", help="what the machines act as")
     options["create"].add_argument("--valid-until", help="leave the queue after, e.g. 6h")
     options["secrets"].add_argument("--file", required=True, help="of lines NAME=value")
+    options["each"].add_argument("arguments", nargs="*", help="the command, after --")
     options["run"].add_argument("--restarts", type=int, default=3, help="after a failure")
     options["run"].add_argument("arguments", nargs="*", help="of clipa_jax.train, after --")
     options["logs"].add_argument("--worker", type=_name, default="0")
