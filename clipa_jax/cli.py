@@ -102,10 +102,21 @@ def start_jax(config: ConfigDict, root: Path | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", count)
     Settings(config.distributed, "config.distributed").call(distributed.join)
     cache = str(root / "cache" / "xla") if root else "none"
-    cache = cache if config.compilation_cache == "workdir" else config.compilation_cache
-    if cache != "none":
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _keep_compiled(cache if config.compilation_cache == "workdir" else config.compilation_cache)
+
+
+def _keep_compiled(folder: str) -> None:
+    """Keeps compiled programs in a folder, where that is safe; "none" for nowhere.
+
+    It is not on several CPU devices. XLA orders the collectives of a CPU program when it compiles
+    it, and has forgotten the order when it reads the program back (jax 0.10.2): two devices wait
+    for each other in different ones, and after 40 s the process is aborted. docs/surviving.md
+    says how that was seen.
+    """
+    if folder == "none" or (jax.default_backend() == "cpu" and jax.device_count() > 1):
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _parse(argv: list[str], needs_config: bool) -> list[str]:

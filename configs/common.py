@@ -52,7 +52,7 @@ def default() -> ConfigDict:
     c.sharding.preset = "dp"  # dp, fsdp or fsdp_tp
     c.sharding.rules = ()  # overrides: pairs (regex of parameter names, axis of each dimension)
     c.cpu_devices = placeholder(int)  # on a machine without accelerator: split it into so many
-    c.compilation_cache = "workdir"  # compiled programs: WORKDIR/cache/xla; none, or a folder
+    c.compilation_cache = "workdir"  # of compiled programs: WORKDIR/cache/xla; none, or a folder
     c.distributed = distributed()
 
     c.checkpoint = ConfigDict()

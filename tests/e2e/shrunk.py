@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,16 +30,11 @@ SMALL = [
 ]
 # One stage without evaluation: what tests of the training itself need.
 ONE_STAGE = ["--config.stages=('pretrain',)", "--config.all.eval_percent=0"]
-# What one test has compiled, the next need not; it is deleted with the process.
-_CACHE = tempfile.TemporaryDirectory(prefix="clipa_jax_compiled_")
 
 
 def command(workdir: Path, *overrides: str, config: str = SCHEDULE) -> list[str]:
     """The arguments of Python that train `config` in `workdir`."""
-    section = "config.all" if "schedule" in config else "config"
-    cache = f"--{section}.compilation_cache={_CACHE.name}"
-    start = ["-m", "clipa_jax.train", f"--config={config}", f"--workdir={workdir}"]
-    return [*start, *([] if "compilation_cache" in str(overrides) else [cache]), *overrides]
+    return ["-m", "clipa_jax.train", f"--config={config}", f"--workdir={workdir}", *overrides]
 
 
 def run(workdir: Path, *overrides: str, config: str = SCHEDULE) -> subprocess.CompletedProcess[str]:

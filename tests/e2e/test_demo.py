@@ -48,6 +48,11 @@ def test_a_finished_schedule_is_skipped_and_the_terminal_is_calm(finished):
         assert noise not in again.stderr + again.stdout
 
 
+def test_programs_of_several_cpu_devices_are_not_kept(finished):
+    """Read back, they wait for each other for ever: `cli._keep_compiled`."""
+    assert not (finished / "cache" / "xla").exists()
+
+
 def test_one_seed_gives_the_same_losses_to_the_last_bit(finished, tmp_path):
     done = run(tmp_path, *SMALL, *ONE_STAGE)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,8 @@ import shrunk
 from shrunk import ONE_STAGE, SMALL, losses, records, run, start, wait, weights
 
 LONGER = [*SMALL, *ONE_STAGE, "--config.all.total_steps=24", "--config.all.checkpoint_steps=4"]
-EVALUATED = [*LONGER, "--config.all.eval_percent=33.4"]  # every 8 steps
+# Evaluated every 8 steps; on one device, where compiled programs are kept.
+EVALUATED = [*LONGER, "--config.all.eval_percent=33.4", "--config.all.cpu_devices=1"]
 
 
 def position(workdir, step):
@@ -40,10 +41,9 @@ def whole(tmp_path_factory):
 
 def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tmp_path):
     """SIGTERM in an evaluation, kill -9 in a save, kill -9 in a step, then to the end."""
-    cached = [*EVALUATED, "--config.all.compilation_cache=workdir"]
     compiled = tmp_path / "cache" / "xla"
 
-    first = start(tmp_path, *cached)
+    first = start(tmp_path, *EVALUATED)
     wait(lambda: len(losses(tmp_path)) == 8, first)  # what comes before the evaluation of step 8
     began = time.monotonic()
     first.send_signal(signal.SIGTERM)
@@ -53,7 +53,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     assert "run the same command again to go on" in said
     assert position(tmp_path, 8)["owed"] and not scores(tmp_path)
 
-    second = start(tmp_path, *cached)
+    second = start(tmp_path, *EVALUATED)
     saves = tmp_path / "pretrain" / "checkpoints"
     wait(lambda: any("tmp" in f.name for f in saves.glob("12*")), second)
     second.kill()
@@ -61,7 +61,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     assert not (saves / "12").exists()
     assert list(scores(tmp_path)) == [8]
 
-    third = start(tmp_path, *cached)
+    third = start(tmp_path, *EVALUATED)
     wait(lambda: len(losses(tmp_path)) == 14, third)
     third.kill()
     assert "resumes at step 8" in third.communicate()[1]
@@ -70,7 +70,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     torn = max(before, key=lambda entry: entry.stat().st_size)  # as if killed in writing it
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
 
-    last = run(tmp_path, *cached)
+    last = run(tmp_path, *EVALUATED)
     assert last.returncode == 0, last.stderr
     assert "resumes at step 12" in last.stderr and "rror" not in last.stderr
     assert losses(tmp_path) == losses(whole)
