@@ -4,6 +4,7 @@ python -m clipa_jax.train --config=configs/demo/schedule.py --workdir=runs/demo
 python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --config.seed=1
 """
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from absl import flags, logging
 
 from clipa_jax import checkpoint, cli, loading, metrics, recorder, showcase, stage, steps, workdir
 from clipa_jax.data import to_device
+from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
 
@@ -34,7 +36,7 @@ def main(argv: list[str]) -> int | None:
         for run in stages.values():
             if workdir.is_finished(run.folder):
                 logging.info("stage %s is finished, nothing to do", run.name)
-            elif not train(run, interrupt):
+            elif interrupt.asked() or not train(run, interrupt):
                 logging.warning("stopped; run the same command again to go on")
                 return 128 + (interrupt.agreed or 0)
     showcase.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
@@ -74,7 +76,12 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         record.scores = start.position.get("scores", {})
         with progress.paused("compiling"):
             update = run.program.compile()
-        state = loop(run, update, start, checkpoints, record, interrupt)
+        try:
+            state = loop(run, update, start, checkpoints, record, interrupt)
+        except UserError:
+            with contextlib.suppress(CheckpointError):
+                checkpoints.close()  # what was saved before it comes to its end
+            raise
     checkpoints.close()
     if interrupt.agreed:
         return False

@@ -117,7 +117,8 @@ def write_summary(root: Path, stages: list[str]) -> dict[str, Any]:
     known = stages_in(root)
     order = [name for name in known if name not in stages] + [n for n in stages if n in known]
     summary = {"stages": [read_json(root / name / RESULT) for name in order]}
-    write_json(root / SUMMARY, summary)
+    if distributed.first():
+        write_json(root / SUMMARY, summary)
     return summary
 
 

@@ -62,17 +62,18 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     assert list(scores(tmp_path)) == [8]
 
     third = start(tmp_path, *EVALUATED)
-    wait(lambda: len(losses(tmp_path)) == 14, third)
+    wait(lambda: len(losses(tmp_path)) == 8, third)  # later records are dropped, to be made again
+    wait(lambda: len(losses(tmp_path)) >= 10, third)
     third.kill()
     assert "resumes at step 8" in third.communicate()[1]
-    assert not any("tmp" in f.name for f in saves.iterdir())
     before = set(compiled.iterdir())
     torn = max(before, key=lambda entry: entry.stat().st_size)  # as if killed in writing it
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
 
     last = run(tmp_path, *EVALUATED)
     assert last.returncode == 0, last.stderr
-    assert "resumes at step 12" in last.stderr and "rror" not in last.stderr
+    assert "resumes at step" in last.stderr and "rror" not in last.stderr
+    assert sorted(f.name for f in saves.iterdir()) == ["20", "24"]
     assert losses(tmp_path) == losses(whole)
     assert weights(tmp_path) == weights(whole)
     assert scores(tmp_path) == scores(whole) and list(scores(whole)) == [8, 16, 24]
@@ -82,23 +83,19 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
 
 def test_two_processes_stop_go_on_and_end_together(whole, tmp_path):
     """Two with SIGTERM to one of them; one on another mesh; two of which one is killed."""
+    four = [*LONGER, "--config.all.cpu_devices=4", "--config.all.distributed.peer_timeout=10"]
 
-    def pair(*overrides):
-        return processes.start(
-            2,
-            lambda index, port: shrunk.command(
-                tmp_path,
-                *LONGER,
-                f"--config.all.distributed.coordinator=localhost:{port}",
-                f"--config.all.distributed.process={index}",
-                "--config.all.distributed.processes=2",
-                "--config.all.distributed.peer_timeout=10",
-                "--config.all.cpu_devices=4",
-                *overrides,
-            ),
-        )
-
-    two = pair("--config.all.sharding.preset=fsdp")
+    two = processes.start(
+        2,
+        lambda index, port: shrunk.command(
+            tmp_path,
+            *four,
+            "--config.all.sharding.preset=fsdp",
+            f"--config.all.distributed.coordinator=localhost:{port}",
+            f"--config.all.distributed.process={index}",
+            "--config.all.distributed.processes=2",
+        ),
+    )
     wait(lambda: len(losses(tmp_path)) >= 2, *two)
     began = time.monotonic()
     two[1].send_signal(signal.SIGTERM)
@@ -114,7 +111,8 @@ def test_two_processes_stop_go_on_and_end_together(whole, tmp_path):
     assert f"resumes at step {stopped}" in one.communicate(timeout=120)[1]
     stopped = len(losses(tmp_path))
 
-    two = pair("--config.all.sharding.preset=fsdp_tp", "--config.all.mesh.tensor=2")
+    split = ["--config.all.sharding.preset=fsdp_tp", "--config.all.mesh.tensor=2"]
+    two = processes.start_in_slurm(2, shrunk.command(tmp_path, *four, *split))
     wait(lambda: len(losses(tmp_path)) >= stopped + 2, *two)
     two[1].kill()
     began = time.monotonic()
