@@ -2,6 +2,7 @@
 
 import logging as std_logging
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from clipa_jax import durations
+from clipa_jax import distributed, durations
 from clipa_jax.errors import ConfigError, UserError, unknown
+from clipa_jax.settings import Settings
 
 
 def define_config() -> flags.FlagHolder:
@@ -35,6 +37,13 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
             return main(argv)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201, the command line speaks
+            distributed.leave(1)
+            return 1
+        except Exception as error:
+            if not jax.distributed.is_initialized():
+                raise
+            _say_of_several(error)
+            distributed.leave(1)
             return 1
 
     def parse(argv: list[str]) -> list[str]:
@@ -45,6 +54,17 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
             raise SystemExit(1) from None
 
     app.run(guarded, flags_parser=parse)
+
+
+def _say_of_several(error: Exception) -> None:
+    """What one of several processes says before it leaves, where no input is to blame."""
+    traceback.print_exception(error)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        text = (
+            "error: this process stops, because another one is gone or because of what stands "
+            "above. Run the same command again on all to go on from the last checkpoint"
+        )
+        print(text, file=sys.stderr)  # noqa: T201
 
 
 def quiet() -> None:
@@ -58,23 +78,45 @@ def quiet() -> None:
 
 
 def _is_for_users(record: std_logging.LogRecord) -> bool:
-    """Whether a line of the log is ours, or an error of a library."""
+    """Whether a line of the log is ours, or an error of a library that does not raise it too."""
     ours = str(Path(__file__).parent)
-    return record.pathname.startswith(ours) or record.levelno >= std_logging.ERROR
+    if record.pathname.startswith(ours):
+        return True
+    return record.levelno >= std_logging.ERROR and "orbax" not in Path(record.pathname).parts
 
 
-def start_jax(config: ConfigDict) -> None:
-    """Chooses the devices before JAX first looks at them.
+def start_jax(config: ConfigDict, root: Path | None = None) -> None:
+    """Chooses the devices, and meets other processes, before JAX first looks at the devices.
+
+    Args:
+      config: of a stage; `cpu_devices`, `distributed` and `compilation_cache` are read.
+      root: the workdir, where compiled programs are kept; None for nowhere.
 
     Raises:
-      ConfigError: `cpu_devices` is not a positive number.
+      ConfigError: `cpu_devices` is not a positive number, or `distributed` contradicts itself.
     """
     count = config.cpu_devices
-    if count is None:
-        return
-    if count < 1:
+    if count is not None and count < 1:
         raise ConfigError(f"config.cpu_devices={count} must be 1 or more")
-    jax.config.update("jax_num_cpu_devices", count)
+    if count is not None:
+        jax.config.update("jax_num_cpu_devices", count)
+    Settings(config.distributed, "config.distributed").call(distributed.join)
+    cache = str(root / "cache" / "xla") if root else "none"
+    _keep_compiled(cache if config.compilation_cache == "workdir" else config.compilation_cache)
+
+
+def _keep_compiled(folder: str) -> None:
+    """Keeps compiled programs in a folder, where that is safe; "none" for nowhere.
+
+    It is not on several CPU devices. XLA orders the collectives of a CPU program when it compiles
+    it, and has forgotten the order when it reads the program back (jax 0.10.2): two devices wait
+    for each other in different ones, and after 40 s the process is aborted. docs/surviving.md
+    says how that was seen.
+    """
+    if folder == "none" or (jax.default_backend() == "cpu" and jax.device_count() > 1):
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _parse(argv: list[str], needs_config: bool) -> list[str]:

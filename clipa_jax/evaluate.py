@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import cli, evaluators, loading, stage, workdir
+from clipa_jax import cli, distributed, evaluators, loading, stage, workdir
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.settings import Settings
@@ -41,10 +41,11 @@ def main(argv: list[str]) -> int | None:
         raise ConfigError("the config has no evaluators; name some in config.evals")
     scores = {name: _run(name, evaluator, model) for name, evaluator in built.items()}
     report = {"checkpoint": CHECKPOINT.value, "scores": scores}
-    if OUT.value:
-        workdir.write_json(Path(OUT.value), report)
-    json.dump(report, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    if distributed.first():
+        if OUT.value:
+            workdir.write_json(Path(OUT.value), report)
+        json.dump(report, sys.stdout, indent=1)
+        sys.stdout.write("\n")
     return None
 
 

@@ -14,6 +14,7 @@ from absl import logging
 from clipa_jax import metrics
 from clipa_jax.durations import Plan
 from clipa_jax.errors import UserError
+from clipa_jax.interrupt import Stopped
 
 
 class Recorder:
@@ -74,19 +75,28 @@ class Recorder:
         """
         self._look()
 
-    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> None:
-        """Runs the evaluators after `step` and writes what they say; the clock stands still."""
+    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
+        """Runs the evaluators after `step` and writes what they say; the clock stands still.
+
+        Returns:
+          False if they were left because the run was asked to stop.
+        """
         self.flush()
         before = time.monotonic()
-        with self._progress.paused("evaluating"):
-            self.scores = evaluate()
-        spent = time.monotonic() - before
-        self._began += spent
-        self._last = (self._last[0] + spent, *self._last[1:])
+        try:
+            with self._progress.paused("evaluating"):
+                self.scores = evaluate()
+        except Stopped:
+            return False
+        finally:
+            spent = time.monotonic() - before
+            self._began += spent
+            self._last = (self._last[0] + spent, *self._last[1:])
         self._writer.write(step, {**self.scores, "train_seconds": self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
         shown = "  ".join(f"{name} {value:.1%}" for name, value in best.items())
         self._progress.message(f"{step * self._plan.batch_size:,} samples: {shown}")
+        return True
 
     def _look(self) -> None:
         if self._pending is None:

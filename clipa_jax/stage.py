@@ -1,7 +1,7 @@
 """A stage made ready: everything that its config asks for, built and checked, not yet run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from clipa_jax import (
+    distributed,
     durations,
     evaluators,
     loading,
@@ -65,7 +66,8 @@ class Stage:
     def claim(self) -> None:
         """Makes the stage's folder, or checks that it is this experiment's; see `workdir.claim`."""
         workdir.claim(self.folder, self.config)
-        keep_copy(self.settings.input.vocab, self.folder)
+        if distributed.first():
+            keep_copy(self.settings.input.vocab, self.folder)
 
     def describe(self) -> str:
         """A line for the log: what is trained, on what, for how long."""
@@ -117,13 +119,19 @@ def split(config: ConfigDict) -> list[ConfigDict]:
     return stages
 
 
-def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> Stage:
+def prepare(
+    config: ConfigDict,
+    root: Path,
+    before: Mapping[str, "Stage"],
+    between: Callable[[], None] = lambda: None,
+) -> Stage:
     """Builds and checks all that a stage needs; takes no device memory, compiles nothing.
 
     Args:
       config: of the stage.
       root: the workdir; the stage's folder is below it.
       before: stages of the same run that come earlier, by name.
+      between: called before each batch of an evaluation; what it raises ends the evaluation.
 
     Raises:
       UserError: anything about the config, the data or the workdir that would stop the run.
@@ -140,7 +148,7 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     made = program.build(c, mesh, plan, data.spec)
     load_tokenizer(c.input.vocab).check_fits(made.model.txt.vocab_size)
-    encoders = steps.make_encoders(made.model, mesh)
+    encoders = _watched(steps.make_encoders(made.model, mesh), between)
     stage = Stage(
         name=c.name,
         config=config,
@@ -155,7 +163,8 @@ def prepare(config: ConfigDict, root: Path, before: Mapping[str, "Stage"]) -> St
     )
     for section in (c.checkpoint, c.logs):
         section.as_dict()  # read when the stage is trained
-    _ = c.cpu_devices  # read when JAX was started
+    # read when JAX was started
+    _ = c.cpu_devices, c.distributed.as_dict(), c.compilation_cache
     surgery.check(stage.edits)
     c.check_all_read()
     workdir.check_same(stage.folder, config)
@@ -179,6 +188,19 @@ def _evaluators(
         c.evals.as_dict()  # counts as read
         return {}
     return evaluators.build(c.evals, environment)
+
+
+def _watched(encoders: steps.Encoders, between: Callable[[], None]) -> steps.Encoders:
+    """The same encoders, with `between` called before each batch."""
+
+    def watched(tower: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+        def call(params: Any, batch: jax.Array) -> jax.Array:
+            between()
+            return tower(params, batch)
+
+        return call
+
+    return replace(encoders, image=watched(encoders.image), text=watched(encoders.text))
 
 
 def _init(c: Settings, root: Path, before: Mapping[str, Stage]) -> str:

@@ -4,6 +4,7 @@ python -m clipa_jax.train --config=configs/demo/schedule.py --workdir=runs/demo
 python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --config.seed=1
 """
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from absl import flags, logging
 
 from clipa_jax import checkpoint, cli, loading, metrics, recorder, showcase, stage, steps, workdir
 from clipa_jax.data import to_device
+from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
 
@@ -24,18 +26,19 @@ def main(argv: list[str]) -> int | None:
     del argv
     root = Path(WORKDIR.value)
     configs = stage.split(CONFIG.value)
-    cli.start_jax(configs[0])
+    cli.start_jax(configs[0], root)
+    interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:
-        stages[config.name] = stage.prepare(config, root, stages)
+        stages[config.name] = stage.prepare(config, root, stages, between=interrupt.check)
     logging.info(metrics.parameter_overview(next(iter(stages.values())).program.spec.shapes.params))
-    with Interrupt() as interrupt:
+    with interrupt:
         for run in stages.values():
-            if workdir.result(run.folder) is not None:
+            if workdir.is_finished(run.folder):
                 logging.info("stage %s is finished, nothing to do", run.name)
-            elif not train(run, interrupt):
+            elif interrupt.asked() or not train(run, interrupt):
                 logging.warning("stopped; run the same command again to go on")
-                return 128 + (interrupt.signal or 0)
+                return 128 + (interrupt.agreed or 0)
     showcase.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
     return None
 
@@ -72,13 +75,19 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         record = recorder.Recorder(
             run.plan, writer, progress, seconds, run.data.skipped, run.program.max_skips
         )
+        record.scores = start.position.get("scores", {})
         with progress.paused("compiling"):
             update = run.program.compile()
-        state = loop(run, update, start, checkpoints, record, interrupt)
+        try:
+            state = loop(run, update, start, checkpoints, record, interrupt)
+        except UserError:
+            with contextlib.suppress(CheckpointError):
+                checkpoints.close()  # what was saved before it comes to its end
+            raise
     checkpoints.close()
-    if int(state.step) < run.plan.total_steps:
+    if interrupt.agreed:
         return False
-    workdir.finish(run.folder, run.result(record.seconds, record.scores or evaluate(run, state)))
+    workdir.finish(run.folder, run.result(record.seconds, record.scores))
     showcase.held_out(run, state)
     return True
 
@@ -94,17 +103,25 @@ def loop(
     """Steps from `start` to the end of the stage or to an interrupt; returns the last state."""
     state, plan = start.state, run.plan
     batches = run.data.start(start.position.get("data"))
+    # An evaluation that was due when the run was asked to stop is made when it goes on.
+    owed = start.position.get("owed", False)
+    if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
+        return state
     with to_device.prefetch(batches, run.encoders.batch_sharding) as feed:
         for step in range(int(state.step) + 1, plan.total_steps + 1):
             batch, position = next(feed)
             state, values = update(state, batch)
             record.step(step, values, waited=feed.wait_seconds)
-            last, stop = step == plan.total_steps, interrupt.signal is not None
-            if run.evaluators and (last or _due(step, plan.eval_steps)) and not stop:
-                record.evaluation(step, functools.partial(evaluate, run, state))
+            checkpoints.check()
+            last, stop = step == plan.total_steps, interrupt.asked() is not None
+            owed = bool(run.evaluators) and (last or _due(step, plan.eval_steps))
+            if owed and not stop:
+                owed = not record.evaluation(step, functools.partial(evaluate, run, state))
+                stop = owed
             if last or stop or _due(step, plan.checkpoint_steps):
                 record.flush()  # a state whose metrics are not finite is never saved
-                checkpoints.save(state, {"data": position, "seconds": record.seconds})
+                kept = {"seconds": record.seconds, "scores": record.scores, "owed": owed}
+                checkpoints.save(state, {"data": position, **kept})
             if stop:
                 break
     record.flush()

@@ -6,6 +6,9 @@ W/<stage>/checkpoints/     see checkpoint.py
 W/<stage>/metrics.jsonl    see metrics.py
 W/<stage>/result.json      once the stage is finished
 W/summary.json             the results of the finished stages, in order
+W/cache/xla/               compiled programs
+
+On several processes all of them see the same workdir, and process 0 alone writes these files.
 """
 
 import json
@@ -13,8 +16,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from clipa_jax import distributed
 from clipa_jax.errors import UserError
 
 CONFIG, RESULT, SUMMARY = "config.json", "result.json", "summary.json"
@@ -29,6 +34,8 @@ MAY_CHANGE = (
     "mesh.",
     "sharding.",
     "cpu_devices",
+    "distributed.",
+    "compilation_cache",
     "init",
     "microbatch",
     "on_nonfinite",
@@ -44,18 +51,31 @@ def claim(folder: Path, config: ConfigDict) -> None:
     """Makes the stage's folder, or checks that it holds the same experiment.
 
     Raises:
-      UserError: the folder cannot be written, or it holds another experiment; the message
-        names the first keys that differ.
+      UserError: the folder cannot be written, is not the same for all processes, or it holds
+        another experiment; the message names the first keys that differ.
     """
+    if folder.parts and folder.parts[0].endswith(":"):
+        raise UserError(
+            f"workdir {folder} is an address, not a folder; mount the bucket, see TPU_USAGE.md"
+        )
+    probe = folder / f".writable-{os.getpid()}-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
         probe.touch()
-        probe.unlink()
     except OSError as error:
         raise UserError(f"workdir {folder} cannot be written: {error.strerror}") from None
+    name = distributed.from_first(probe.name)
+    shared = (folder / name).exists()
+    _ = distributed.from_all(shared)  # nobody takes its probe away before all have looked
+    probe.unlink(missing_ok=True)
+    if not shared:
+        raise UserError(
+            f"workdir {folder} is another folder for process {jax.process_index()} than for "
+            "process 0; several processes need a --workdir that all of them share"
+        )
     check_same(folder, config)
-    write_json(folder / CONFIG, to_json(config))
+    if distributed.first():
+        write_json(folder / CONFIG, to_json(config))
 
 
 def check_same(folder: Path, config: ConfigDict) -> None:
@@ -78,13 +98,19 @@ def check_same(folder: Path, config: ConfigDict) -> None:
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:
-    """Records the result of a finished stage and renews the summary beside it."""
-    write_json(folder / RESULT, result)
+    """Records the result of a finished stage."""
+    if distributed.first():
+        write_json(folder / RESULT, result)
 
 
 def result(folder: Path) -> dict[str, Any] | None:
     """The result of a stage, or None while it is not finished."""
     return read_json(folder / RESULT) if (folder / RESULT).exists() else None
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether process 0 sees a result of the stage; the same on every process."""
+    return distributed.from_first(result(folder) is not None)
 
 
 def write_summary(root: Path, stages: list[str]) -> dict[str, Any]:
@@ -95,7 +121,8 @@ def write_summary(root: Path, stages: list[str]) -> dict[str, Any]:
     known = stages_in(root)
     order = [name for name in known if name not in stages] + [n for n in stages if n in known]
     summary = {"stages": [read_json(root / name / RESULT) for name in order]}
-    write_json(root / SUMMARY, summary)
+    if distributed.first():
+        write_json(root / SUMMARY, summary)
     return summary
 
 

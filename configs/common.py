@@ -55,6 +55,8 @@ def default() -> ConfigDict:
     c.sharding.preset = "dp"  # dp, fsdp or fsdp_tp
     c.sharding.rules = ()  # overrides: pairs (regex of parameter names, axis of each dimension)
     c.cpu_devices = placeholder(int)  # on a machine without accelerator: split it into so many
+    c.compilation_cache = "workdir"  # of compiled programs: WORKDIR/cache/xla; none, or a folder
+    c.distributed = distributed()
 
     c.checkpoint = ConfigDict()
     c.checkpoint.keep_last = 2  # how many of the newest to keep
@@ -62,6 +64,17 @@ def default() -> ConfigDict:
 
     c.logs = logs()
     c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    return c
+
+
+def distributed() -> ConfigDict:
+    """Several processes as one run."""
+    c = ConfigDict()
+    c.coordinator = "auto"  # JAX looks for a cluster; or none, or HOST:PORT of process 0
+    c.processes = placeholder(int)  # with HOST:PORT: how many there are
+    c.process = placeholder(int)  # with HOST:PORT: which one this is, from 0
+    c.start_timeout = 300  # seconds to wait for the others at the start
+    c.peer_timeout = 60  # seconds after which a process that died ends the others
     return c
 
 

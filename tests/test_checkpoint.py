@@ -1,14 +1,21 @@
 """Checkpoints come back as they were, and where a run starts."""
 
+import asyncio
 import dataclasses
+import errno
 import functools
 import math
+import os
+import resource
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from clipa_jax import checkpoint, sharding, trees
@@ -190,10 +197,122 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
     assert f"the checkpoint of step 10 in {tmp_path / 'checkpoints'} cannot be read" in said[0]
 
 
-def test_a_checkpoint_without_its_weights_counts_as_damaged(tmp_path):
-    save(tmp_path, state(plan(), step=5), state(plan(), step=10))
-    shutil.rmtree(tmp_path / "checkpoints" / "10" / "params")
-    assert int(restore(tmp_path, plan()).state.step) == 5
+def _cut(step):
+    """Half of the largest file is gone."""
+    file = _largest(step)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _turn_a_bit(step):
+    file = _largest(step)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    file.write_bytes(content)
+
+
+def _largest(step):
+    return max((f for f in step.rglob("*") if f.is_file()), key=lambda file: file.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        _cut,
+        _turn_a_bit,
+        lambda step: shutil.rmtree(step / "params"),
+        lambda step: shutil.rmtree(step / "train"),
+        lambda step: shutil.rmtree(step / "position"),
+        lambda step: (step / "params" / "_METADATA").unlink(),
+        lambda step: (step / "train" / "_METADATA").write_text('{"tree_meta'),
+        lambda step: (step / "position" / "metadata").write_text('{"data": {"ep'),
+        lambda step: (step / "params" / "manifest.ocdbt").write_bytes(b"\x93garbage" * 20),
+    ],
+    ids=["cut", "bit", "params", "train", "position", "metadata", "torn", "json", "garbage"],
+)
+def test_what_damage_there_is_the_one_before_is_used(tmp_path, harm, caplog):
+    wide = plan(width=64)
+    before = state(wide, step=5)
+    save(tmp_path, before, state(wide, step=10, seed=1))
+    harm(tmp_path / "checkpoints" / "10")
+    start = restore(tmp_path, wide)
+    assert_same(start.state, before)
+    assert start.position["step"] == 5
+    said = [record.getMessage() for record in caplog.records if "step 10" in record.getMessage()]
+    assert len(said) == 1 and "cannot be read, trying the one before it" in said[0]
+
+
+class Held:
+    """Holds Orbax's background write until it is let go, or makes it fail."""
+
+    def __init__(self, monkeypatch, error=None):
+        self.go, self.error = threading.Event(), error
+        write = ocp.JsonCheckpointHandler._save_fn
+
+        async def held(handler, content, folder):
+            while not self.go.is_set():
+                await asyncio.sleep(0.005)
+            if self.error:
+                raise self.error
+            await write(handler, content, folder)
+
+        monkeypatch.setattr(ocp.JsonCheckpointHandler, "_save_fn", held)
+
+
+def test_saving_does_not_wait_for_the_file_system_but_closing_does(tmp_path, monkeypatch):
+    held = Held(monkeypatch)
+    checkpoints = checkpoint.Checkpoints(str(tmp_path))
+    checkpoints.save(state(plan(), step=5), POSITION)
+    checkpoints.check()
+    (begun,) = (tmp_path / "checkpoints").iterdir()
+    assert begun.name != "5"
+    threading.Timer(0.2, held.go.set).start()
+    checkpoints.close()
+    assert steps_in(tmp_path) == [5]
+    assert restore(tmp_path, plan()).position == POSITION
+
+
+@pytest.mark.parametrize("notices", ["check", "close", "save"])
+def test_a_write_that_fails_in_the_background_is_told(tmp_path, monkeypatch, notices):
+    saved = state(plan(), step=5)
+    save(tmp_path, saved)
+    held = Held(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    checkpoints = checkpoint.Checkpoints(str(tmp_path))
+    checkpoints.save(state(plan(), step=10), POSITION)
+    held.go.set()
+    again = {
+        "check": lambda: [time.sleep(0.01) or checkpoints.check() for _ in range(1000)],
+        "close": checkpoints.close,
+        "save": lambda: checkpoints.save(state(plan(), step=15), POSITION),
+    }
+    with pytest.raises(CheckpointError) as caught:
+        again[notices]()
+    assert str(caught.value) == (
+        f"the checkpoint of step 10 cannot be written to {tmp_path / 'checkpoints'}: No space left "
+        "on device. Earlier ones are untouched; make room or mend the folder, and run the same "
+        "command again"
+    )
+    monkeypatch.undo()
+    assert_same(restore(tmp_path, plan()).state, saved)
+
+
+def test_files_that_cannot_grow(tmp_path):
+    """As on a full disk: the writes of Orbax itself fail."""
+    wide = plan(width=64)
+    saved = state(wide, step=5)
+    save(tmp_path, saved)
+    checkpoints = checkpoint.Checkpoints(str(tmp_path))
+    large = state(wide, step=10)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"of step 10 cannot be written to .*: File too large"
+        ):
+            checkpoints.save(large, POSITION)
+            checkpoints.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_same(restore(tmp_path, wide).state, saved)
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path):
@@ -222,10 +341,20 @@ def test_when_none_can_be_read_the_run_stops(tmp_path):
     assert steps_in(tmp_path) == [5, 10]
 
 
-def test_a_checkpoint_of_another_model_is_not_taken(tmp_path):
+def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path, caplog):
     save(tmp_path, state(plan(), step=5))
-    with pytest.raises(CheckpointError, match=r"none of the checkpoints \[5\]"):
+    with pytest.raises(CheckpointError) as caught:
         restore(tmp_path, plan(width=16))
+    kernel = "params/img/Transformer/encoderblock_{}/Dense_0/kernel"
+    first, second = (f"{kernel.format(i)} is float32 (8, 32) there" for i in range(2))
+    assert str(caught.value).startswith(
+        f"the checkpoint of step 5 in {tmp_path / 'checkpoints'} does not fit the config: "
+        f"{first} and float32 (16, 32) here; {second} and float32 (16, 32) here; train/opt/0/mu/"
+    )
+    assert " and 3 more. Go on with the config in " in str(caught.value)
+    assert f"--config.init={tmp_path}" in str(caught.value)
+    assert "cannot be read" not in caplog.text
+    assert steps_in(tmp_path) == [5]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +370,21 @@ def test_old_checkpoints_go(tmp_path, keep, left):
     states = [dataclasses.replace(one, step=jnp.asarray(n, jnp.int32)) for n in range(1, 5)]
     save(tmp_path, *states, **keep)
     assert steps_in(tmp_path) == left
+
+
+def test_a_disk_without_room_for_one_is_refused_before_any_work(tmp_path, monkeypatch):
+    def usage(folder):
+        assert str(folder) == str(tmp_path / "checkpoints")
+        return shutil._ntuple_diskusage(10**9, 10**9 - free, free)
+
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", usage)
+    # Float32 weights and second moments, first moments in bfloat16, and two counts of steps.
+    weights = 2 * 8 * 32 + 8 * 16 + 4 * 8 + 1
+    free = weights * 10 + 4 - 1
+    with pytest.raises(CheckpointError, match=r"takes 0\.0 GB, and .* has 0\.0 GB left; make room"):
+        first_state(tmp_path, plan())
+    free += 1
+    assert first_state(tmp_path, plan()).lines == ["starts from scratch"]
 
 
 def test_a_step_is_saved_once(tmp_path):
@@ -261,6 +405,14 @@ def test_weights_are_read_by_name_with_layers_unrolled(tmp_path, layers):
         for name, leaf in weights.items():
             assert isinstance(leaf, np.ndarray)
             np.testing.assert_array_equal(leaf, np.asarray(unrolled[name]))
+
+
+@pytest.mark.parametrize("harm", [_cut, _turn_a_bit])
+def test_damaged_weights_are_not_handed_on(tmp_path, harm):
+    save(tmp_path, state(plan(width=64), step=5))
+    harm(tmp_path / "checkpoints" / "5" / "params")
+    with pytest.raises(CheckpointError, match="the weights of step 5 in .* cannot be read: "):
+        checkpoint.read_params(str(tmp_path))
 
 
 def test_reading_weights_where_there_are_none(tmp_path):

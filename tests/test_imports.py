@@ -14,7 +14,16 @@ PACKAGE = "clipa_jax"
 # A room imports only from its own level and those above it in this list.
 LEVELS = (
     ("trees", "durations", "errors", "settings", "quiet"),
-    ("models", "losses", "sharding", "preprocess", "metrics", "interrupt"),
+    (
+        "models",
+        "losses",
+        "sharding",
+        "preprocess",
+        "metrics",
+        "distributed",
+        "interrupt",
+        "fingerprint",
+    ),
     ("optim", "data", "checkpoint", "workdir", "state"),
     ("gradients", "steps", "program", "evaluators"),
     # everything else, `import clipa_jax` itself included

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from clipa_jax.interrupt import Interrupt
+from clipa_jax.interrupt import Interrupt, Stopped
 
 # Says when it is ready, so that the test need not guess, then waits for signals.
 CHILD = """
@@ -35,6 +35,18 @@ def test_the_first_signal_is_noted(number):
         while interrupt.signal is None and time.monotonic() < deadline:
             time.sleep(0.001)
         assert interrupt.signal is number
+
+
+def test_a_process_alone_hears_of_it_at_once():
+    interrupt = Interrupt()
+    interrupt.check()  # before it is entered there is nothing to hear of
+    with interrupt:
+        interrupt.check()
+        assert interrupt.asked() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.asked() is signal.SIGTERM
+        with pytest.raises(Stopped):
+            interrupt.check()
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -9,6 +9,7 @@ import pytest
 from clipa_jax import recorder
 from clipa_jax.durations import Plan
 from clipa_jax.errors import UserError
+from clipa_jax.interrupt import Stopped
 from clipa_jax.recorder import Recorder
 
 
@@ -220,3 +221,18 @@ def test_an_evaluation_sees_that_its_step_was_finite(clock):
     clock.now += 1
     with pytest.raises(UserError, match="loss is nan at step 1"):
         record.evaluation(1, lambda: pytest.fail("evaluated a broken state"))
+
+
+def test_an_evaluation_that_is_left_leaves_no_trace_but_its_time(clock):
+    record, writer, progress = make()
+
+    def stopped():
+        clock.now += 7
+        raise Stopped
+
+    record.scores = {"zero_shot/top1": 0.25}
+    clock.now += 1
+    assert not record.evaluation(5, stopped)
+    assert record.scores == {"zero_shot/top1": 0.25}
+    assert (writer.written, progress.messages) == ([], [])
+    assert record.seconds == pytest.approx(1)

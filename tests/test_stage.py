@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clipa_jax import program, stage, workdir
 from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.interrupt import Stopped
 from configs.demo import recipe
 
 ROOT = Path(__file__).parents[1]
@@ -129,3 +131,20 @@ def test_another_experiment_in_the_workdir_is_refused(tmp_path):
     stage.prepare(config(log_steps=3), tmp_path, {})  # changes nothing that is computed
     with pytest.raises(UserError, match="another experiment: seed is 0 there and 1 here"):
         stage.prepare(config(seed=1), tmp_path, {})
+
+
+def test_an_evaluation_can_be_left_before_each_of_its_batches(tmp_path):
+    calls = []
+
+    def between():
+        calls.append(len(calls))
+        if len(calls) == 2:
+            raise Stopped
+
+    made = stage.prepare(config(), tmp_path, {}, between=between)
+    params = made.program.spec.init(0).params
+    tokens_BL = np.zeros((8, 8), np.int32)
+    made.encoders.text(params, tokens_BL)
+    with pytest.raises(Stopped):
+        made.encoders.text(params, tokens_BL)
+    assert calls == [0, 1]

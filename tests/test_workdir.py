@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -106,6 +107,20 @@ def test_what_it_computes_may_not(tmp_path, key):
 def test_checking_changes_nothing(tmp_path):
     workdir.check_same(tmp_path / "new", config())
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_its_own_is_not_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(workdir.distributed, "from_first", lambda name: f"{name}-of-another")
+    with pytest.raises(UserError, match="several processes need a --workdir that all of them sh"):
+        workdir.claim(tmp_path, config())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_not_taken_for_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"gs:/bucket/run is an address, not a folder; mount"):
+        workdir.claim(Path("gs://bucket/run"), config())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("below", ["file", "file/pretrain", "file/a/b"])
