@@ -293,6 +293,8 @@ def _evaluation_chunks(
     source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
 ) -> tuple[sources.Source, tf.data.Dataset]:
     opened = sources.open(source, split, features)
+    if isinstance(opened, sources.Mixture):
+        raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
     opened.check_features(features)
     process, _ = guard.chunk_function(
         opened,
