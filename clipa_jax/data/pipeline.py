@@ -122,7 +122,7 @@ def _order(source: sources.Source, kind: str, *, seed: int, lanes: int, window: 
         ]
         first = np.cumsum([0, *(len(part.shards) for part in source.components[:-1])])
         one = all(isinstance(part, GlobalOrder) for part in parts)
-        return mixing.MixedOrder(parts, mixing.Schedule(weights, 1 if one else lanes), first)
+        return mixing.MixedOrder(tuple(parts), mixing.Schedule(weights, 1 if one else lanes), first)
     if kind == "global" and not source.can_fetch:
         raise DataError(
             f"{source.spec}: its format has no random access, so order=global needs cache=encoded"
