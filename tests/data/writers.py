@@ -71,8 +71,10 @@ def write_table(folder: Path, samples: list[dict]) -> str:
     return f"folder:{folder / 'captions.jsonl'}"
 
 
-def write_parquet(folder: Path, samples: list[dict], lengths, *, nested: bool = True) -> str:
-    """As Hugging Face has it, or with the bytes as they are; row groups of five."""
+def write_parquet(
+    folder: Path, samples: list[dict], lengths, *, nested: bool = True, group: int = 5
+) -> str:
+    """As Hugging Face has it, or with the bytes as they are; in row groups of `group`."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard, part in shards(samples, lengths):
         pictures = [fields["image"] for fields in part]
@@ -82,5 +84,7 @@ def write_parquet(folder: Path, samples: list[dict], lengths, *, nested: bool = 
             "key": [fields["id"] for fields in part],
             "label": [fields["label"] for fields in part],
         }
-        parquet.write_table(pa.table(columns), folder / f"{shard:05d}.parquet", row_group_size=5)
+        parquet.write_table(
+            pa.table(columns), folder / f"{shard:05d}.parquet", row_group_size=group
+        )
     return f"parquet:{folder}/*.parquet"
