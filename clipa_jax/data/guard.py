@@ -4,7 +4,8 @@ TensorFlow has no exceptions inside a graph: an op that fails ends the element t
 works on. Here each chunk of samples is a little dataset of its own, from which failed
 elements drop out; each is then replaced by the next good sample of the chunk (the one
 before, where there is none behind), with its reason beside it. So a bad sample never
-moves the others: hosts stay in step and the position of a run stays exact.
+moves the others: hosts stay in step and the position of a run stays exact. Ops that can
+do a whole chunk at once do so in between.
 
 n samples of a chunk.
 """
@@ -19,6 +20,7 @@ from clipa_jax.data.sources.base import Source
 from clipa_jax.preprocess import registry
 
 ROW, REASON = "_row", "_reason"
+_PASSED = "_passed"
 Chunk = dict[str, tf.Tensor]
 Process = Callable[[Chunk], Chunk]
 
@@ -49,31 +51,27 @@ def chunk_function(
       A function of {"record": string (n,), "count": int64 (n,)}; it gives entries with a
       leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
-    one, batch = registry.split(preprocess)
-    placeholder = tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
+    draw, phases = registry.phases(preprocess)
 
-    def ready(row: tf.Tensor, record: tf.Tensor, count: tf.Tensor) -> dict[str, Any]:
-        sample = source.parse(record, features)
-        reason = _reason(sample, captions)
-        passed = {name: sample[name] for name in features}
-        sample["image"] = tf.where(reason == 0, sample["image"], placeholder)
-        sample["seed"] = tf.stack([tf.constant(seed, tf.int64), count])
-        done = one(sample)
-        kept = {k: v for k, v in done.items() if k in keep or k.startswith("_")}
-        return {**kept, **passed, ROW: row, REASON: reason}
+    def parse(sample: Chunk) -> dict[str, Any]:
+        found = source.parse(sample.pop("record"), features)
+        reason = _reason(found, captions)
+        passed = {name: found[name] for name in features}
+        return {**sample, **found, _PASSED: passed, REASON: reason}
 
     def process(chunk: Chunk) -> Chunk:
-        rows = tf.data.Dataset.range(size)
-        samples = tf.data.Dataset.from_tensor_slices((chunk["record"], chunk["count"]))
-        samples = tf.data.Dataset.zip(rows, samples).map(lambda row, rest: ready(row, *rest))
-        blank = tf.data.Dataset.from_tensors(_zeros(samples.element_spec))
-        samples = samples.ignore_errors().concatenate(blank)
-        whole = _batch(samples, size + 1).get_single_element()
-        unreadable = chunk["record"] == ""
-        source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), unreadable)
-        filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
-        filled = {name: _sized(value, size) for name, value in filled.items()}
-        return {**batch(filled), REASON: reason_n}
+        seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
+        samples = {"record": chunk["record"], **draw(seed_n2)}
+        samples, reason_n = _each(samples, parse, size)
+        reason_n = tf.where(chunk["record"] == "", skips.UNREADABLE, reason_n)
+        for phase in phases:
+            if phase.batched:
+                samples = phase.function(samples)
+            else:
+                samples, found_n = _each(samples, phase.function, size)
+                reason_n = tf.where(reason_n == 0, found_n, reason_n)
+        passed = samples.pop(_PASSED, {})
+        return {**{k: v for k, v in samples.items() if k in keep}, **passed, REASON: reason_n}
 
     record_n, count_n = tf.TensorSpec([size], tf.string), tf.TensorSpec([size], tf.int64)
     graph = tf.function(process, autograph=False)
@@ -92,22 +90,47 @@ def _reason(sample: dict[str, Any], captions: bool) -> tf.Tensor:
     return reason
 
 
-def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, unreadable_n: tf.Tensor):
+def _each(
+    samples: dict[str, Any], function: Callable[[dict[str, Any]], dict[str, Any]], size: int
+) -> tuple[dict[str, Any], tf.Tensor]:
+    """Applies a function to each of n samples; bad ones are replaced by their neighbours.
+
+    Args:
+      samples: entries with a leading axis of n.
+      function: of one sample; may tell by `_reason` why it cannot be used.
+      size: n.
+
+    Returns:
+      Its results with a leading axis of n, and int32 (n,), why a sample was replaced, 0 for
+      the good ones.
+    """
+
+    def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
+        return {REASON: tf.constant(0), **function(sample), ROW: row}
+
+    rows = tf.data.Dataset.range(size)
+    parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)
+    blank = tf.data.Dataset.from_tensors(_zeros(parts.element_spec))
+    whole = _batch(parts.ignore_errors().concatenate(blank), size + 1).get_single_element()
+    source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), size)
+    filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
+    return tf.nest.map_structure(lambda x: _sized(x, size), filled), reason_n
+
+
+def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, size: int):
     """Which of the m samples that came through stands in each of n rows.
 
     Args:
       row_m: int64, their rows, ascending; the last one is the blank.
       reason_m: int32, likewise.
-      unreadable_n: bool, rows of which there was no record.
+      size: n.
 
     Returns:
       Their places (n,), and the reasons (n,) of the rows as they were.
     """
-    size = unreadable_n.shape[0]
     row_m, reason_m, blank = row_m[:-1], reason_m[:-1], tf.size(row_m) - 1
     lost_n = tf.fill([size], skips.DECODE)
     reason_n = tf.tensor_scatter_nd_update(lost_n, row_m[:, None], reason_m)
-    reason_n = tf.where(unreadable_n, skips.UNREADABLE, reason_n)
     good = tf.where(reason_m == 0)[:, 0]
     nearest = tf.searchsorted(tf.gather(row_m, good), tf.range(size, dtype=tf.int64))
     nearest = tf.minimum(nearest, tf.size(good) - 1)
@@ -119,11 +142,10 @@ def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, unreadable_n: tf.Tensor
     return places_n, reason_n
 
 
-def _zeros(spec: dict[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    return {
-        name: tf.zeros([size or 0 for size in tensor.shape], tensor.dtype)
-        for name, tensor in spec.items()
-    }
+def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
+    return tf.nest.map_structure(
+        lambda tensor: tf.zeros([size or 0 for size in tensor.shape], tensor.dtype), spec
+    )
 
 
 def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:

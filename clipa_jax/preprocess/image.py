@@ -12,6 +12,7 @@ stands for nothing or for a batch.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -96,58 +97,109 @@ def inception_crop(
       area_max: likewise.
       aspect: smallest and largest width / height of the box.
     """
-    draw_box = _boxes("inception_crop", size, area_min, area_max, aspect)
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
         image = sample["image"]
-        shape_2 = tf.shape(image)[:2]
-        box_4, _ = draw_box(draws, shape_2[0], shape_2[1])
+        box_4, _ = draw(draws, tf.shape(image)[:2])
         return {**sample, "image": _resize(_crop(image, box_4), (size, size))}
 
     return apply
 
 
-@op(
-    "decode_and_inception_crop",
-    entry="image",
-    draws=_CROP_DRAWS,
-    fuses=("decode", "inception_crop"),
-)
-def decode_and_inception_crop(
+@op("jpeg_size", entry="image")
+def jpeg_size(*args: Any, **kwargs: Any) -> Function:
+    """Adds sample["_size"], int32 (H, W) of a JPEG; (0, 0) for other formats."""
+    del args, kwargs
+
+    def apply(sample: Sample) -> Sample:
+        encoded = sample["image"]
+        size_2 = tf.cond(
+            tf.io.is_jpeg(encoded),
+            lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+            lambda: tf.zeros([2], tf.int32),
+        )
+        return {**sample, "_size": tf.ensure_shape(size_2, (2,))}
+
+    return apply
+
+
+@op("draw_box", entry="image", draws=_CROP_DRAWS, batched=True)
+def draw_box(
     size: int,
     area_min: float = 40,
     area_max: float = 100,
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
-    """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
+    """sample["_size"] (..., 2) -> sample["_box"] (..., 4), the box of `inception_crop`, and
+    sample["_level"] (...), see `_boxes`. The numbers drawn stay in sample["_box_draws"]."""
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
-    Of a JPEG only the box is decoded, already reduced to a half, a quarter or an eighth where
-    that leaves pixels to spare; the mean of what falls into each pixel of the result does the
-    rest. docs/performance.md has the differences and the times.
+    def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
+        size_2 = sample.pop("_size")
+        box_4, level = draw(draws, size_2)
+        return {**sample, "_box": box_4, "_level": level, "_box_draws": draws}
+
+    return apply
+
+
+@op("decode_box", entry="image")
+def decode_box(
+    size: int,
+    area_min: float = 40,
+    area_max: float = 100,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Function:
+    """Encoded bytes () -> the box alone, uint8 (h, w, C), with `size` pixels a side to spare.
+
+    Of a JPEG no more than the box is decoded, reduced to a half, a quarter or an eighth where
+    that leaves enough of it.
     """
-    draw_box = _boxes("inception_crop", size, area_min, area_max, aspect)
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
-    def jpeg(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        shape_3 = tf.io.extract_jpeg_shape(encoded)
-        box_4, level = draw_box(draws, shape_3[0], shape_3[1])
-        decoders = [
+    def apply(sample: Sample) -> Sample:
+        sample = dict(sample)
+        encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
+        draws = sample.pop("_box_draws")
+
+        def other() -> tf.Tensor:
+            image = decode.any_format(encoded)
+            return _crop(image, draw(draws, tf.shape(image)[:2])[0])
+
+        jpeg = [
             functools.partial(
                 tf.image.decode_and_crop_jpeg, encoded, box_4 // ratio, channels=3, ratio=ratio
             )
             for ratio in _REDUCTIONS
         ]
-        return _resize_fast(tf.switch_case(level, decoders), size)
+        image = tf.switch_case(level, [*jpeg, other])
+        return {**sample, "image": image, "_exact": level == len(_REDUCTIONS)}
 
-    def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        image = decode.any_format(encoded)
-        shape_2 = tf.shape(image)[:2]
-        box_4, _ = draw_box(draws, shape_2[0], shape_2[1])
-        return _resize(_crop(image, box_4), (size, size))
+    return apply
 
-    def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        encoded = sample["image"]
+
+@op(
+    "resize_box",
+    entry="image",
+    fuses=("decode", "inception_crop"),
+    before=("jpeg_size", "draw_box", "decode_box"),
+)
+def resize_box(size: int, *args: Any, **kwargs: Any) -> Function:
+    """uint8 (h, w, C) -> (R, R, C), R = size: the end of what stands for
+    `decode|inception_crop(...)`, with nearly the same result for half the work.
+
+    Where a box of a JPEG gets smaller, each pixel of the result is the mean of what falls into
+    it, which together with the reduction in decoding is near to bilinear with antialiasing:
+    docs/performance.md has the differences and the times.
+    """
+    del args, kwargs
+
+    def apply(sample: Sample) -> Sample:
+        sample = dict(sample)
+        image, exact = sample["image"], sample.pop("_exact")
+        grows = tf.reduce_min(tf.shape(image)[:2]) < size
         image = tf.cond(
-            tf.io.is_jpeg(encoded), lambda: jpeg(encoded, draws), lambda: other(encoded, draws)
+            exact | grows, lambda: _resize(image, (size, size)), lambda: _shrink(image, size)
         )
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
 
@@ -274,17 +326,9 @@ def _resize(image: tf.Tensor, size_2, kernel: str = "triangle") -> tf.Tensor:
     return _to_uint8(resized[0])
 
 
-def _resize_fast(image: tf.Tensor, size: int) -> tf.Tensor:
-    """uint8 (H, W, C) -> uint8 (R, R, C), R = size: the mean of the area of each pixel of the
-    result, or bilinear where a side grows. A third of the time of `_resize`."""
-    resize = tf.cond(
-        tf.reduce_min(tf.shape(image)[:2]) < size,
-        lambda: tf.raw_ops.ResizeBilinear(
-            images=image[None], size=(size, size), half_pixel_centers=True
-        ),
-        lambda: tf.raw_ops.ResizeArea(images=image[None], size=(size, size)),
-    )
-    return _to_uint8(resize[0])
+def _shrink(image: tf.Tensor, size: int) -> tf.Tensor:
+    """uint8 (H, W, C) -> uint8 (R, R, C), R = size <= H and W: means of areas."""
+    return _to_uint8(tf.raw_ops.ResizeArea(images=image[None], size=(size, size))[0])
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
@@ -293,10 +337,11 @@ def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
 
 
 def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple[float, float]):
-    """A function from draws (22,), H and W to a box: int32 (top, left, height, width).
+    """A function from draws (..., 22) and sizes (..., 2), H and W, to boxes: int32 (..., 4), of
+    top, left, height and width.
 
-    It also gives by which of `_REDUCTIONS` a JPEG may be reduced as it is decoded; the box
-    lies on that grid, whatever the format.
+    It also gives int32 (...) by which of `_REDUCTIONS` a JPEG is reduced as it is decoded, or
+    their number for a picture without pixels. The box lies on that grid, whatever the format.
     """
     _check_size(name, size)
     if not 0 < area_min <= area_max <= 100:
@@ -304,24 +349,30 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     if not 0 < aspect[0] <= aspect[1]:
         raise ConfigError(f"{name}: aspect={aspect} must be two positive numbers in order")
     logs = math.log(aspect[0]), math.log(aspect[1])
-    least_3 = tf.constant([size * _SPARE * ratio for ratio in _REDUCTIONS[1:]])
+    least = tf.constant([size * _SPARE * ratio for ratio in _REDUCTIONS[1:]])
 
-    def draw(draws: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        whole_2 = tf.cast(tf.stack([height, width]), tf.float32)
-        shares_A = area_min / 100 + draws[:_ATTEMPTS] * (area_max - area_min) / 100
-        ratios_A = tf.exp(logs[0] / 2 + draws[_ATTEMPTS:-2] * (logs[1] - logs[0]) / 2)
-        sides_A = tf.sqrt(shares_A * whole_2[0] * whole_2[1])
+    def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        whole_2 = tf.cast(size_2, tf.float32)
+        shares_A = area_min / 100 + draws[..., :_ATTEMPTS] * (area_max - area_min) / 100
+        ratios_A = logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2
+        ratios_A = tf.exp(ratios_A)
+        sides_A = tf.sqrt(shares_A * tf.reduce_prod(whole_2, -1, keepdims=True))
         # One more that always fits stands at the end.
-        sizes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], 1))
-        sizes_A2 = tf.concat([tf.maximum(sizes_A2, 1), whole_2[None]], 0)
-        fits_A = tf.reduce_all(sizes_A2 <= whole_2, 1)
-        size_2 = sizes_A2[tf.argmax(tf.cast(fits_A, tf.int32))]
-        level = tf.reduce_sum(tf.cast(tf.reduce_min(size_2) >= least_3, tf.int32))
-        step = tf.gather(_REDUCTIONS, level)
-        size_2 = tf.cast(size_2, tf.int32) // step
-        places_2 = tf.cast(whole_2, tf.int32) // step - size_2 + 1
-        corner_2 = tf.cast(draws[-2:] * tf.cast(places_2, tf.float32), tf.int32)
-        return tf.concat([corner_2, size_2], 0) * step, level
+        boxes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], -1))
+        whole_12 = whole_2[..., None, :]
+        boxes_A2 = tf.concat([tf.maximum(boxes_A2, 1), whole_12], -2)
+        fits_A = tf.reduce_all(boxes_A2 <= whole_12, -1)
+        first = tf.argmax(tf.cast(fits_A, tf.int32), -1)
+        box_2 = tf.gather(boxes_A2, first, batch_dims=len(first.shape))
+        spare = tf.reduce_min(box_2, -1, keepdims=True) >= least
+        level = tf.reduce_sum(tf.cast(spare, tf.int32), -1)
+        step_1 = tf.gather(_REDUCTIONS, level)[..., None]
+        box_2 = tf.cast(box_2, tf.int32) // step_1
+        places_2 = tf.cast(size_2 // step_1 - box_2 + 1, tf.float32)
+        corner_2 = tf.cast(draws[..., -2:] * places_2, tf.int32)
+        empty = tf.reduce_max(size_2, -1) == 0
+        level = tf.where(empty, len(_REDUCTIONS), level)
+        return tf.concat([corner_2, box_2], -1) * step_1, level
 
     return draw
 
