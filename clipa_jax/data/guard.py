@@ -31,7 +31,7 @@ def chunk_function(
     *,
     size: int,
     seed: int,
-    keep: Sequence[str],
+    keep: Sequence[str] | None,
     features: Sequence[str] = (),
     captions: bool,
 ) -> tuple[Process, dict[str, tf.TensorSpec]]:
@@ -43,7 +43,8 @@ def chunk_function(
       preprocess: the ops; the sample's seed is (seed, count).
       size: n.
       seed: of the run.
-      keep: entries of the result, if the ops give them.
+      keep: entries of the result, if the ops give them; None for all there are, with the
+        lengths of strings in their place, so that a timing can stop anywhere.
       features: further entries of the source that are passed on.
       captions: whether a sample without a caption is a bad one.
 
@@ -52,26 +53,36 @@ def chunk_function(
       leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
     draw, phases = registry.phases(preprocess)
+    placeholder = tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
 
     def parse(sample: Chunk) -> dict[str, Any]:
         found = source.parse(sample.pop("record"), features)
         reason = _reason(found, captions)
         passed = {name: found[name] for name in features}
-        return {**sample, **found, _PASSED: passed, REASON: reason}
+        image = tf.where(reason == 0, found["image"], placeholder)
+        return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
+
+    def first(sample: Chunk) -> dict[str, Any]:
+        parsed = parse(sample)
+        done = parsed if phases[0].batched else phases[0].function(parsed)
+        return {k: v for k, v in done.items() if k not in ("captions", "caption", "id")}
 
     def process(chunk: Chunk) -> Chunk:
         seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
-        samples = {"record": chunk["record"], **draw(seed_n2)}
-        samples, reason_n = _each(samples, parse, size)
+        samples, reason_n = _each({"record": chunk["record"], **draw(seed_n2)}, first, size)
         reason_n = tf.where(chunk["record"] == "", skips.UNREADABLE, reason_n)
-        for phase in phases:
+        for phase in phases[not phases[0].batched :]:
             if phase.batched:
                 samples = phase.function(samples)
             else:
                 samples, found_n = _each(samples, phase.function, size)
                 reason_n = tf.where(reason_n == 0, found_n, reason_n)
-        passed = samples.pop(_PASSED, {})
-        return {**{k: v for k, v in samples.items() if k in keep}, **passed, REASON: reason_n}
+        passed = samples.pop(_PASSED)
+        if keep is None:
+            samples = tf.nest.map_structure(_measured, samples)
+        else:
+            samples = {k: v for k, v in samples.items() if k in keep}
+        return {**samples, **passed, REASON: reason_n}
 
     record_n, count_n = tf.TensorSpec([size], tf.string), tf.TensorSpec([size], tf.int64)
     graph = tf.function(process, autograph=False)
@@ -151,6 +162,10 @@ def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
 def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
     fixed = all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(samples.element_spec))
     return samples.batch(size) if fixed else samples.ragged_batch(size)
+
+
+def _measured(value: tf.Tensor) -> tf.Tensor:
+    return tf.strings.length(value) if value.dtype == tf.string else value
 
 
 def _sized(value: Any, size: int) -> Any:

@@ -143,64 +143,41 @@ def draw_box(
     return apply
 
 
-@op("decode_box", entry="image")
+@op(
+    "decode_box",
+    entry="image",
+    fuses=("decode", "inception_crop"),
+    before=("jpeg_size", "draw_box"),
+)
 def decode_box(
     size: int,
     area_min: float = 40,
     area_max: float = 100,
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
-    """Encoded bytes () -> the box alone, uint8 (h, w, C), with `size` pixels a side to spare.
+    """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
 
-    Of a JPEG no more than the box is decoded, reduced to a half, a quarter or an eighth where
-    that leaves enough of it.
+    Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
+    eighth where that leaves pixels to spare; then each pixel of the result is the mean of what
+    falls into it. Both together are near to bilinear with antialiasing: docs/performance.md has
+    the differences and the times.
     """
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
+
+    def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
+        image = tf.image.decode_and_crop_jpeg(encoded, box_4 // ratio, channels=3, ratio=ratio)
+        return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
+
+    def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        image = decode.any_format(encoded)
+        return _resize(_crop(image, draw(draws, tf.shape(image)[:2])[0]), (size, size))
 
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
-        draws = sample.pop("_box_draws")
-
-        def other() -> tf.Tensor:
-            image = decode.any_format(encoded)
-            return _crop(image, draw(draws, tf.shape(image)[:2])[0])
-
-        jpeg = [
-            functools.partial(
-                tf.image.decode_and_crop_jpeg, encoded, box_4 // ratio, channels=3, ratio=ratio
-            )
-            for ratio in _REDUCTIONS
-        ]
-        image = tf.switch_case(level, [*jpeg, other])
-        return {**sample, "image": image, "_exact": level == len(_REDUCTIONS)}
-
-    return apply
-
-
-@op(
-    "resize_box",
-    entry="image",
-    fuses=("decode", "inception_crop"),
-    before=("jpeg_size", "draw_box", "decode_box"),
-)
-def resize_box(size: int, *args: Any, **kwargs: Any) -> Function:
-    """uint8 (h, w, C) -> (R, R, C), R = size: the end of what stands for
-    `decode|inception_crop(...)`, with nearly the same result for half the work.
-
-    Where a box of a JPEG gets smaller, each pixel of the result is the mean of what falls into
-    it, which together with the reduction in decoding is near to bilinear with antialiasing:
-    docs/performance.md has the differences and the times.
-    """
-    del args, kwargs
-
-    def apply(sample: Sample) -> Sample:
-        sample = dict(sample)
-        image, exact = sample["image"], sample.pop("_exact")
-        grows = tf.reduce_min(tf.shape(image)[:2]) < size
-        image = tf.cond(
-            exact | grows, lambda: _resize(image, (size, size)), lambda: _shrink(image, size)
-        )
+        branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in _REDUCTIONS]
+        branches.append(functools.partial(other, encoded, sample.pop("_box_draws")))
+        image = tf.switch_case(level, branches)
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
 
     return apply
@@ -329,6 +306,12 @@ def _resize(image: tf.Tensor, size_2, kernel: str = "triangle") -> tf.Tensor:
 def _shrink(image: tf.Tensor, size: int) -> tf.Tensor:
     """uint8 (H, W, C) -> uint8 (R, R, C), R = size <= H and W: means of areas."""
     return _to_uint8(tf.raw_ops.ResizeArea(images=image[None], size=(size, size))[0])
+
+
+def _shrink_or_grow(image: tf.Tensor, size: int) -> tf.Tensor:
+    """`_shrink`, or bilinear where a side grows."""
+    grows = tf.reduce_min(tf.shape(image)[:2]) < size
+    return tf.cond(grows, lambda: _resize(image, (size, size)), lambda: _shrink(image, size))
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:

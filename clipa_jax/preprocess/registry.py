@@ -19,7 +19,6 @@ n samples of a batch, D numbers drawn.
 
 import ast
 import inspect
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +44,8 @@ class Op:
     Attributes:
       factory: literals of the string -> function from a sample to a sample.
       draws: how many uniform numbers the function takes as its keyword `draws`.
-      entry: the entry of the sample that the op reads and writes, if only one.
+      entry: the entry of the sample that the op works on, if only one; "text" stands for
+        captions and tokens. Ops on different entries may change places.
       batched: the function also takes batches, all entries with a leading axis.
       fuses: names of neighbouring ops that this op stands for; it is called with the
         arguments of the last one, and the others must have none.
@@ -154,6 +154,17 @@ def phases(spec: str) -> tuple[Callable[[tf.Tensor], Sample], list[Phase]]:
       others go later, if those work on other entries.
     """
     steps = _steps(spec, fuse=True)
+
+    def draw(seed_n2: tf.Tensor) -> Sample:
+        entries = {step.entry: step.draw(seed_n2) for step in steps if step.op.draws}
+        own = {step.entry: step.own(seed_n2) for step in steps if step.seeded}
+        return {**entries, **own}
+
+    return draw, [_phase(run) for run in _runs(steps)]
+
+
+def _runs(steps: list["_Step"]) -> list[list["_Step"]]:
+    """Steps in as few runs as can be, batched or not: batched ones late, others early."""
     last: list[_Step] = []
     first: list[_Step] = []
     later: set[str] = set()  # entries of ops that have to go first and stand further right
@@ -163,17 +174,25 @@ def phases(spec: str) -> tuple[Callable[[tf.Tensor], Sample], list[Phase]]:
         else:
             first.insert(0, step)
             later.add(step.op.entry)
+    runs: list[list[_Step]] = []
+    for step in first:
+        found = len(runs)
+        for place in reversed(range(len(runs))):
+            if runs[place][0].op.batched == step.op.batched:
+                found = place
+            if {other.op.entry for other in runs[place]} & {step.op.entry, ""} or not step.op.entry:
+                break
+        if found == len(runs):
+            runs.append([])
+        runs[found].append(step)
+    if last and runs and runs[-1][0].op.batched:
+        runs[-1] += last
+    elif last:
+        runs.append(last)
+    return runs
 
-    def draw(seed_n2: tf.Tensor) -> Sample:
-        entries = {step.entry: step.draw(seed_n2) for step in steps if step.op.draws}
-        own = {step.entry: step.own(seed_n2) for step in steps if step.seeded}
-        return {**entries, **own}
 
-    runs = itertools.groupby([*first, *last], key=lambda step: step.op.batched)
-    return draw, [_phase(list(run), batched) for batched, run in runs]
-
-
-def _phase(steps: list["_Step"], batched: bool) -> Phase:
+def _phase(steps: list["_Step"]) -> Phase:
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         for step in steps:
@@ -182,7 +201,7 @@ def _phase(steps: list["_Step"], batched: bool) -> Phase:
             sample = step.function(sample, **numbers)
         return sample
 
-    return Phase(tuple(step.name for step in steps), batched, apply)
+    return Phase(tuple(step.name for step in steps), steps[0].op.batched, apply)
 
 
 @dataclass(frozen=True)

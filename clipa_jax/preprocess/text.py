@@ -126,7 +126,7 @@ def load_tokenizer(vocab: str) -> Tokenizer:
         return Tokenizer(read_vocabulary(vocab))
 
 
-@op("choose_caption")
+@op("choose_caption", entry="text")
 def choose_caption(index: int | None = None) -> Function:
     """sample["captions"] (n,) -> sample["caption"] ().
 
@@ -148,7 +148,7 @@ def choose_caption(index: int | None = None) -> Function:
     return draw
 
 
-@op("tokenize")
+@op("tokenize", entry="text")
 def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
     """sample["caption"] () -> sample["tokens"] (length,) int32.
 
