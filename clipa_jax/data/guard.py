@@ -10,6 +10,7 @@ do a whole chunk at once do so in between.
 n samples of a chunk.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,8 +44,8 @@ def chunk_function(
       preprocess: the ops; the sample's seed is (seed, count).
       size: n.
       seed: of the run.
-      keep: entries of the result, if the ops give them; None for all there are, with the
-        lengths of strings in their place, so that a timing can stop anywhere.
+      keep: entries of the result, if the ops give them; None for all there are, with
+        sizes in place of what has no fixed one, so that a timing can stop anywhere.
       features: further entries of the source that are passed on.
       captions: whether a sample without a caption is a bad one.
 
@@ -52,8 +53,10 @@ def chunk_function(
       A function of {"record": string (n,), "count": int64 (n,)}; it gives entries with a
       leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
-    draw, phases = registry.phases(preprocess)
+    draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
     placeholder = tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
+
+    at_once = not phases or phases[0].batched
 
     def parse(sample: Chunk) -> dict[str, Any]:
         found = source.parse(sample.pop("record"), features)
@@ -62,27 +65,33 @@ def chunk_function(
         image = tf.where(reason == 0, found["image"], placeholder)
         return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
 
+    later = phases if at_once else phases[1:]
+    captions_later = any(phase.entries - {"image"} for phase in later)
+
     def first(sample: Chunk) -> dict[str, Any]:
-        parsed = parse(sample)
-        done = parsed if phases[0].batched else phases[0].function(parsed)
-        return {k: v for k, v in done.items() if k not in ("captions", "caption", "id")}
+        done = parse(sample)
+        done = done if at_once else phases[0].function(done)
+        if not captions_later:
+            del done["captions"]  # any number of them: to put those of a chunk together is slow
+        return done if keep is not None else _measured(done)
+
+    def one(phase: registry.Phase, sample: Chunk) -> dict[str, Any]:
+        done = phase.function(sample)
+        return done if keep is not None or phase is not phases[-1] else _measured(done)
 
     def process(chunk: Chunk) -> Chunk:
         seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
         samples, reason_n = _each({"record": chunk["record"], **draw(seed_n2)}, first, size)
         reason_n = tf.where(chunk["record"] == "", skips.UNREADABLE, reason_n)
-        for phase in phases[not phases[0].batched :]:
+        for phase in later:
             if phase.batched:
                 samples = phase.function(samples)
             else:
-                samples, found_n = _each(samples, phase.function, size)
+                samples, found_n = _each(samples, functools.partial(one, phase), size)
                 reason_n = tf.where(reason_n == 0, found_n, reason_n)
         passed = samples.pop(_PASSED)
-        if keep is None:
-            samples = tf.nest.map_structure(_measured, samples)
-        else:
-            samples = {k: v for k, v in samples.items() if k in keep}
-        return {**samples, **passed, REASON: reason_n}
+        kept = {k: v for k, v in samples.items() if keep is None or k in keep}
+        return {**kept, **passed, REASON: reason_n}
 
     record_n, count_n = tf.TensorSpec([size], tf.string), tf.TensorSpec([size], tf.int64)
     graph = tf.function(process, autograph=False)
@@ -164,8 +173,14 @@ def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
     return samples.batch(size) if fixed else samples.ragged_batch(size)
 
 
-def _measured(value: tf.Tensor) -> tf.Tensor:
-    return tf.strings.length(value) if value.dtype == tf.string else value
+def _measured(sample: dict[str, Any]) -> dict[str, Any]:
+    """Sizes in place of what has none that is fixed."""
+    return {
+        name: tf.size(value)
+        if isinstance(value, tf.Tensor) and not value.shape.is_fully_defined()
+        else value
+        for name, value in sample.items()
+    }
 
 
 def _sized(value: Any, size: int) -> Any:

@@ -21,6 +21,7 @@ from clipa_jax.settings import Settings, choice
 
 IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
 CHUNK = 32  # samples preprocessed together: enough to share the overhead, few enough for caches
+KEEP = (IMAGE, TOKENS, CAPTION_HASH)  # entries of a batch
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
 
@@ -91,6 +92,8 @@ class TrainData:
     Attributes:
       spec: shape and type of each entry of the global batch.
       num_examples: samples of an epoch.
+      source, preprocess: where samples come from, and the ops on them.
+      chunk: samples that are prepared together.
     """
 
     def __init__(
@@ -106,13 +109,14 @@ class TrainData:
         max_skip_percent: float,
         process_index: int,
         process_count: int,
+        keep: Sequence[str] | None = KEEP,
     ):
         if batch_size < 1 or batch_size % process_count:
             raise DataError(
                 f"batch {batch_size} is not divisible by {process_count} hosts; nearest: "
                 f"{max(round(batch_size / process_count), 1) * process_count}"
             )
-        self._source, self._batch_size = source, batch_size
+        self.source, self.preprocess, self._batch_size = source, preprocess, batch_size
         self.num_examples = source.num_examples
         shards = Shards.of(source)
         self._order: GlobalOrder | LaneOrder
@@ -123,7 +127,7 @@ class TrainData:
             self._order = LaneOrder(shards, seed, lanes, max(window // lanes, 1))
         rows = batch_size // process_count
         begin = process_index * rows
-        chunk = math.gcd(rows, CHUNK)
+        self.chunk = chunk = math.gcd(rows, CHUNK)
         self._share = reading.Share(batch_size, begin, begin + rows, chunk)
         self._skips = skips.Skips(
             f"{source.spec}, split {source.split}",
@@ -136,7 +140,7 @@ class TrainData:
             preprocess,
             size=chunk,
             seed=seed,
-            keep=(IMAGE, TOKENS, CAPTION_HASH),
+            keep=keep,
             captions=source.has_captions,
         )
         self._records: tf.Tensor | None = None
@@ -175,23 +179,24 @@ class TrainData:
         count, order = position["samples"], position["order"]
         if order != self._order.fingerprint or count % self._order.lanes:
             raise DataError(
-                f"{self._source.spec}, split {self._source.split}: the saved position after "
+                f"{self.source.spec}, split {self.source.split}: the saved position after "
                 f"{count} samples belongs to another order of samples; keep the data, seed, "
                 f"cache, lanes and shuffle_window of the run, and a batch size that its lanes "
                 f"divide"
             )
         return count
 
-    def _dataset(self, count: int) -> tf.data.Dataset:
-        share = self._share
+    def chunks(self, count: int = 0) -> tf.data.Dataset:
+        """This host's encoded samples from the batch that begins at `count` on, as read."""
         if isinstance(self._order, GlobalOrder):
             if self._records is None:
-                self._records = reading.load(self._source)
-            chunks = reading.from_memory(self._records, self._order, count, share)
-        else:
-            chunks = reading.from_files(self._source, self._order, count, share)
-        number = (share.end - share.begin) // share.chunk
-        batches = _processed(chunks, self._process).batch(number, drop_remainder=True)
+                self._records = reading.load(self.source)
+            return reading.from_memory(self._records, self._order, count, self._share)
+        return reading.from_files(self.source, self._order, count, self._share)
+
+    def _dataset(self, count: int) -> tf.data.Dataset:
+        number = (self._share.end - self._share.begin) // self._share.chunk
+        batches = _processed(self.chunks(count), self._process).batch(number, drop_remainder=True)
         batches = batches.map(
             lambda batch: {k: tf.reshape(v, [-1, *v.shape[2:]]) for k, v in batch.items()}
         )

@@ -24,7 +24,7 @@ from clipa_jax.preprocess.registry import Function, Sample, op
 
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
-_REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
+REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
 _SPARE = 9 / 8  # it reduces only where the box keeps so many times the pixels of the result
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 _LUMA = (0.299, 0.587, 0.114)
@@ -165,7 +165,7 @@ def decode_box(
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
     def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
-        image = tf.image.decode_and_crop_jpeg(encoded, box_4 // ratio, channels=3, ratio=ratio)
+        image = decode_reduced(encoded, box_4, ratio)
         return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
 
     def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -175,7 +175,7 @@ def decode_box(
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
-        branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in _REDUCTIONS]
+        branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
         branches.append(functools.partial(other, encoded, sample.pop("_box_draws")))
         image = tf.switch_case(level, branches)
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
@@ -268,6 +268,11 @@ def rotate(degrees: float) -> Function:
     return apply
 
 
+def decode_reduced(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
+    """A box of a JPEG, on the grid of `ratio` pixels, at 1/ratio of its size: uint8 (h, w, C)."""
+    return tf.image.decode_and_crop_jpeg(encoded, box_4 // ratio, channels=3, ratio=ratio)
+
+
 def _check_size(name: str, size: int) -> None:
     if not isinstance(size, int) or size < 1:
         raise ConfigError(f"{name}({size!r}): expected a whole number of pixels, at least 1")
@@ -323,7 +328,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     """A function from draws (..., 22) and sizes (..., 2), H and W, to boxes: int32 (..., 4), of
     top, left, height and width.
 
-    It also gives int32 (...) by which of `_REDUCTIONS` a JPEG is reduced as it is decoded, or
+    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded, or
     their number for a picture without pixels. The box lies on that grid, whatever the format.
     """
     _check_size(name, size)
@@ -332,7 +337,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     if not 0 < aspect[0] <= aspect[1]:
         raise ConfigError(f"{name}: aspect={aspect} must be two positive numbers in order")
     logs = math.log(aspect[0]), math.log(aspect[1])
-    least = tf.constant([size * _SPARE * ratio for ratio in _REDUCTIONS[1:]])
+    least = tf.constant([size * _SPARE * ratio for ratio in REDUCTIONS[1:]])
 
     def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole_2 = tf.cast(size_2, tf.float32)
@@ -349,12 +354,12 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
         box_2 = tf.gather(boxes_A2, first, batch_dims=len(first.shape))
         spare = tf.reduce_min(box_2, -1, keepdims=True) >= least
         level = tf.reduce_sum(tf.cast(spare, tf.int32), -1)
-        step_1 = tf.gather(_REDUCTIONS, level)[..., None]
+        step_1 = tf.gather(REDUCTIONS, level)[..., None]
         box_2 = tf.cast(box_2, tf.int32) // step_1
         places_2 = tf.cast(size_2 // step_1 - box_2 + 1, tf.float32)
         corner_2 = tf.cast(draws[..., -2:] * places_2, tf.int32)
         empty = tf.reduce_max(size_2, -1) == 0
-        level = tf.where(empty, len(_REDUCTIONS), level)
+        level = tf.where(empty, len(REDUCTIONS), level)
         return tf.concat([corner_2, box_2], -1) * step_1, level
 
     return draw

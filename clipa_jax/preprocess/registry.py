@@ -135,12 +135,14 @@ class Phase:
     """Neighbouring ops that are applied together.
 
     Attributes:
-      names: of the ops.
+      ops: their names and arguments, as in a preprocessing string.
+      entries: what they work on, see `Op`.
       batched: whether `function` takes a batch of n samples; else one sample.
       function: of the sample or the batch; takes out the entry of drawn numbers that it uses.
     """
 
-    names: tuple[str, ...]
+    ops: tuple[str, ...]
+    entries: frozenset[str]
     batched: bool
     function: Function
 
@@ -201,7 +203,9 @@ def _phase(steps: list["_Step"]) -> Phase:
             sample = step.function(sample, **numbers)
         return sample
 
-    return Phase(tuple(step.name for step in steps), steps[0].op.batched, apply)
+    ops = tuple(step.text for step in steps)
+    entries = frozenset(step.op.entry for step in steps)
+    return Phase(ops, entries, steps[0].op.batched, apply)
 
 
 @dataclass(frozen=True)
@@ -209,9 +213,20 @@ class _Step:
     """A call that is ready to run; `index` is its position in the string."""
 
     name: str
-    op: Op
+    call: Call
     function: Function
     index: int
+
+    @property
+    def op(self) -> Op:
+        return OPS[self.name]
+
+    @property
+    def text(self) -> str:
+        """As it would stand in a preprocessing string."""
+        words = (f"{key}={value!r}" for key, value in self.call.kwargs.items())
+        arguments = ", ".join([*map(repr, self.call.args), *words])
+        return f"{self.name}({arguments})"
 
     @property
     def entry(self) -> str:
@@ -268,7 +283,7 @@ def _steps(spec: str, fuse: bool) -> list[_Step]:
     for name, operation in OPS.items() if fuse else ():
         calls = _fuse(calls, name, operation.fuses)
     return [
-        _Step(name, OPS[name], OPS[name].factory(*call.args, **call.kwargs), index)
+        _Step(name, call, OPS[name].factory(*call.args, **call.kwargs), index)
         for index, call in calls
         for name in (*OPS[call.name].before, call.name)
     ]

@@ -98,9 +98,13 @@ def test_ops_that_take_batches_go_behind_ops_on_other_entries(ops):
     ops.op("flip", **log, batched=True)(lambda: lambda sample: sample)
     ops.op("words")(lambda: lambda sample: sample)
     _, phases = ops.phases("flip|crop|flip|words")
-    found = [(phase.names, phase.batched) for phase in phases]
+    found = [(phase.ops, phase.batched) for phase in phases]
     # The first flip has a crop behind it; the second has only words.
-    assert found == [(("flip",), True), (("crop", "words"), False), (("flip",), True)]
+    assert found == [
+        (("flip()",), True),
+        (("crop()", "words()"), False),
+        (("flip()",), True),
+    ]
 
 
 def test_phases_draw_the_same_as_one_sample_alone(ops):
