@@ -34,7 +34,7 @@ from clipa_jax.settings import Settings
 CONFIG = cli.define_config()
 SAMPLES = flags.DEFINE_integer("samples", 1_024, "Of each round and each line.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each line is measured.")
-BATCH = flags.DEFINE_integer("batch", 32, "Batch size; small, as what is read ahead blurs the times.")
+BATCH = flags.DEFINE_integer("batch", 32, "Batch size; a small one reads less ahead.")
 
 _POLL, _QUIET = 0.01, 5  # seconds between two looks; how many must find nothing running
 _JITTER = 0.4  # strength, on all sides
@@ -61,7 +61,7 @@ class Contender:
         for _ in itertools.islice(self.batches, batches):
             pass
         self.wall.append((time.perf_counter() - wall) / batches / batch_size)
-        _settle()
+        cpu += _settle()
         self.cpu.append((time.process_time() - cpu) / batches / batch_size)
 
 
@@ -182,12 +182,14 @@ def write_tar(path: Path, jpegs: list[bytes]) -> None:
             tar.addfile(info, io.BytesIO(jpeg))
 
 
-def _settle() -> None:
-    """Waits until the threads that read ahead have filled their buffers."""
-    quiet = 0
+def _settle() -> float:
+    """Waits until the threads that read ahead have filled their buffers; gives the processor
+    time of looking."""
+    begin, quiet = time.thread_time(), 0
     while quiet < _QUIET:
         time.sleep(_POLL)
         quiet = 0 if _busy() else quiet + 1
+    return time.thread_time() - begin
 
 
 def _busy() -> bool:

@@ -159,7 +159,7 @@ def phases(spec: str) -> tuple[Callable[[tf.Tensor], Sample], list[Phase]]:
 
     def draw(seed_n2: tf.Tensor) -> Sample:
         entries = {step.entry: step.draw(seed_n2) for step in steps if step.op.draws}
-        own = {step.entry: step.own(seed_n2) for step in steps if step.seeded}
+        own = {step.entry: step.own(seed_n2) for step in steps if step.keyword == SEED}
         return {**entries, **own}
 
     return draw, [_phase(run) for run in _runs(steps)]
@@ -210,37 +210,32 @@ def _phase(steps: list["_Step"]) -> Phase:
 
 @dataclass(frozen=True)
 class _Step:
-    """A call that is ready to run; `index` is its position in the string."""
+    """A call that is ready to run.
 
-    name: str
-    call: Call
+    Attributes:
+      text: as it would stand in a preprocessing string.
+      function: of a sample.
+      index: its position in the string.
+      entry: where its numbers wait in a sample.
+      keyword: of the function, for its numbers; "" if it takes none.
+    """
+
+    op: Op
+    text: str
     function: Function
     index: int
+    entry: str
+    keyword: str
 
-    @property
-    def op(self) -> Op:
-        return OPS[self.name]
-
-    @property
-    def text(self) -> str:
-        """As it would stand in a preprocessing string."""
-        words = (f"{key}={value!r}" for key, value in self.call.kwargs.items())
-        arguments = ", ".join([*map(repr, self.call.args), *words])
-        return f"{self.name}({arguments})"
-
-    @property
-    def entry(self) -> str:
-        """Where its numbers wait in a sample."""
-        return _DRAWS.format(self.index, self.name)
-
-    @property
-    def seeded(self) -> bool:
-        return SEED in inspect.signature(self.function).parameters
-
-    @property
-    def keyword(self) -> str:
-        """Of the function, for its numbers; "" if it takes none."""
-        return "draws" if self.op.draws else SEED if self.seeded else ""
+    @classmethod
+    def of(cls, name: str, call: Call, index: int) -> "_Step":
+        operation = OPS[name]
+        function = operation.factory(*call.args, **call.kwargs)
+        words = (f"{key}={value!r}" for key, value in call.kwargs.items())
+        text = f"{name}({', '.join([*map(repr, call.args), *words])})"
+        seeded = SEED in inspect.signature(function).parameters
+        keyword = "draws" if operation.draws else SEED if seeded else ""
+        return cls(operation, text, function, index, _DRAWS.format(index, name), keyword)
 
     def draw(self, seed_n2: tf.Tensor) -> tf.Tensor:
         """Uniform numbers in [0, 1), float32 (n, D)."""
@@ -283,7 +278,7 @@ def _steps(spec: str, fuse: bool) -> list[_Step]:
     for name, operation in OPS.items() if fuse else ():
         calls = _fuse(calls, name, operation.fuses)
     return [
-        _Step(name, call, OPS[name].factory(*call.args, **call.kwargs), index)
+        _Step.of(name, call, index)
         for index, call in calls
         for name in (*OPS[call.name].before, call.name)
     ]
