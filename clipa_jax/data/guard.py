@@ -4,11 +4,13 @@ TensorFlow has no exceptions inside a graph: an op that fails ends the element t
 works on. Here each chunk of samples is a little dataset of its own, from which failed
 elements drop out; each is then replaced by the next good sample of the chunk (the one
 before, where there is none behind), with its reason beside it. So a bad sample never
-moves the others: hosts stay in step and the position of a run stays exact.
+moves the others: hosts stay in step and the position of a run stays exact. Ops that can
+do a whole chunk at once do so in between.
 
 n samples of a chunk, F strings of a record.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from clipa_jax.preprocess import decode, registry
 
 CAPTION_BYTES = 16_384  # of a caption that are looked at
 ROW, REASON = "_row", "_reason"
+_PASSED = "_passed"
 Chunk = dict[str, tf.Tensor]
 Process = Callable[[Chunk], Chunk]
 
@@ -30,7 +33,7 @@ def chunk_function(
     *,
     size: int,
     seed: int,
-    keep: Sequence[str],
+    keep: Sequence[str] | None,
     features: Sequence[str] = (),
     captions: bool,
     max_pixels: int = decode.MAX_PIXELS,
@@ -43,7 +46,8 @@ def chunk_function(
       preprocess: the ops; the sample's seed is (seed, count).
       size: n.
       seed: of the run.
-      keep: entries of the result, if the ops give them.
+      keep: entries of the result, if the ops give them; None for all there are, with
+        sizes in place of what has no fixed one, so that a timing can stop anywhere.
       features: further entries of the source that are passed on.
       captions: whether a sample without a caption is a bad one.
       max_pixels: of a picture; a larger one is not decoded.
@@ -52,31 +56,46 @@ def chunk_function(
       A function of {"record": string (n, F), "count": int64 (n,)}; it gives entries with a
       leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
-    one, batch = registry.split(preprocess)
+    draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
     placeholder = tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
 
-    def ready(row: tf.Tensor, record: tf.Tensor, count: tf.Tensor) -> dict[str, Any]:
-        sample = source.parse(record, features)
-        reason = _reason(sample, captions, max_pixels)
-        passed = {name: sample[name] for name in features}
-        sample["image"] = tf.where(reason == 0, sample["image"], placeholder)
-        sample["seed"] = tf.stack([tf.constant(seed, tf.int64), count])
-        done = one(sample)
-        kept = {k: v for k, v in done.items() if k in keep or k.startswith("_")}
-        return {**kept, **passed, ROW: row, REASON: reason}
+    at_once = not phases or phases[0].batched
+
+    def parse(sample: Chunk) -> dict[str, Any]:
+        found = source.parse(sample.pop("record"), features)
+        reason = _reason(found, captions, max_pixels)
+        passed = {name: found[name] for name in features}
+        image = tf.where(reason == 0, found["image"], placeholder)
+        return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
+
+    later = phases if at_once else phases[1:]
+    captions_later = any(phase.entries - {"image"} for phase in later)
+
+    def first(sample: Chunk) -> dict[str, Any]:
+        done = parse(sample)
+        done = done if at_once else phases[0].function(done)
+        if not captions_later:
+            del done["captions"]  # any number of them: to put those of a chunk together is slow
+        return done if keep is not None else _measured(done)
+
+    def one(phase: registry.Phase, sample: Chunk) -> dict[str, Any]:
+        done = phase.function(sample)
+        return done if keep is not None or phase is not phases[-1] else _measured(done)
 
     def process(chunk: Chunk) -> Chunk:
-        rows = tf.data.Dataset.range(size)
-        samples = tf.data.Dataset.from_tensor_slices((chunk["record"], chunk["count"]))
-        samples = tf.data.Dataset.zip(rows, samples).map(lambda row, rest: ready(row, *rest))
-        blank = tf.data.Dataset.from_tensors(_zeros(samples.element_spec))
-        samples = samples.ignore_errors().concatenate(blank)
-        whole = _batch(samples, size + 1).get_single_element()
-        unreadable = tf.reduce_all(chunk["record"] == "", 1)
-        source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), unreadable)
-        filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
-        filled = {name: _sized(value, size) for name, value in filled.items()}
-        return {**batch(filled), REASON: reason_n}
+        seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
+        unreadable_n = tf.reduce_all(chunk["record"] == "", 1)
+        samples, reason_n = _each({"record": chunk["record"], **draw(seed_n2)}, first, size)
+        reason_n = tf.where(unreadable_n, skips.UNREADABLE, reason_n)
+        for phase in later:
+            if phase.batched:
+                samples = phase.function(samples)
+            else:
+                samples, found_n = _each(samples, functools.partial(one, phase), size)
+                reason_n = tf.where(reason_n == 0, found_n, reason_n)
+        passed = samples.pop(_PASSED)
+        kept = {k: v for k, v in samples.items() if keep is None or k in keep}
+        return {**kept, **passed, REASON: reason_n}
 
     record_nF = tf.TensorSpec([size, source.width], tf.string)
     count_n = tf.TensorSpec([size], tf.int64)
@@ -107,22 +126,47 @@ def _mended(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
-def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, unreadable_n: tf.Tensor):
+def _each(
+    samples: dict[str, Any], function: Callable[[dict[str, Any]], dict[str, Any]], size: int
+) -> tuple[dict[str, Any], tf.Tensor]:
+    """Applies a function to each of n samples; bad ones are replaced by their neighbours.
+
+    Args:
+      samples: entries with a leading axis of n.
+      function: of one sample; may tell by `_reason` why it cannot be used.
+      size: n.
+
+    Returns:
+      Its results with a leading axis of n, and int32 (n,), why a sample was replaced, 0 for
+      the good ones.
+    """
+
+    def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
+        return {REASON: tf.constant(0), **function(sample), ROW: row}
+
+    rows = tf.data.Dataset.range(size)
+    parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)
+    blank = tf.data.Dataset.from_tensors(_zeros(parts.element_spec))
+    whole = _batch(parts.ignore_errors().concatenate(blank), size + 1).get_single_element()
+    source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), size)
+    filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
+    return tf.nest.map_structure(lambda x: _sized(x, size), filled), reason_n
+
+
+def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, size: int):
     """Which of the m samples that came through stands in each of n rows.
 
     Args:
       row_m: int64, their rows, ascending; the last one is the blank.
       reason_m: int32, likewise.
-      unreadable_n: bool, rows of which there was no record.
+      size: n.
 
     Returns:
       Their places (n,), and the reasons (n,) of the rows as they were.
     """
-    size = unreadable_n.shape[0]
     row_m, reason_m, blank = row_m[:-1], reason_m[:-1], tf.size(row_m) - 1
     lost_n = tf.fill([size], skips.DECODE)
     reason_n = tf.tensor_scatter_nd_update(lost_n, row_m[:, None], reason_m)
-    reason_n = tf.where(unreadable_n, skips.UNREADABLE, reason_n)
     good = tf.where(reason_m == 0)[:, 0]
     nearest = tf.searchsorted(tf.gather(row_m, good), tf.range(size, dtype=tf.int64))
     nearest = tf.minimum(nearest, tf.size(good) - 1)
@@ -134,16 +178,25 @@ def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, unreadable_n: tf.Tensor
     return places_n, reason_n
 
 
-def _zeros(spec: dict[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    return {
-        name: tf.zeros([size or 0 for size in tensor.shape], tensor.dtype)
-        for name, tensor in spec.items()
-    }
+def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
+    return tf.nest.map_structure(
+        lambda tensor: tf.zeros([size or 0 for size in tensor.shape], tensor.dtype), spec
+    )
 
 
 def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
     fixed = all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(samples.element_spec))
     return samples.batch(size) if fixed else samples.ragged_batch(size)
+
+
+def _measured(sample: dict[str, Any]) -> dict[str, Any]:
+    """Sizes in place of what has none that is fixed."""
+    return {
+        name: tf.size(value)
+        if isinstance(value, tf.Tensor) and not value.shape.is_fully_defined()
+        else value
+        for name, value in sample.items()
+    }
 
 
 def _sized(value: Any, size: int) -> Any:

@@ -21,6 +21,7 @@ from clipa_jax.settings import Settings, choice
 
 IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
 CHUNK = 32  # samples preprocessed together: enough to share the overhead, few enough for caches
+KEEP = (IMAGE, TOKENS, CAPTION_HASH)  # entries of a batch
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
 
@@ -53,7 +54,13 @@ def fill(spec: str, section: Any) -> str:
 
 
 def train(
-    config: Settings, *, seed: int, process_index: int = 0, process_count: int = 1
+    config: Settings,
+    *,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    preprocess: str | None = None,
+    keep: Sequence[str] | None = KEEP,
 ) -> "TrainData":
     """Training data of this host.
 
@@ -62,6 +69,8 @@ def train(
       seed: of the order and of the augmentation.
       process_index: which host this is.
       process_count: how many there are.
+      preprocess: ops in place of the section's.
+      keep: entries of a batch, see `guard.chunk_function`.
 
     Raises:
       UserError: anything wrong with the data or the config.
@@ -83,13 +92,14 @@ def train(
     return TrainData(
         source,
         order,
-        fill(config.preprocess, config),
+        fill(config.preprocess, config) if preprocess is None else preprocess,
         batch_size=config.batch_size,
         seed=seed,
         max_skip_percent=config.max_skip_percent,
         max_pixels=config.max_pixels,
         process_index=process_index,
         process_count=process_count,
+        keep=keep,
     )
 
 
@@ -138,6 +148,8 @@ class TrainData:
     Attributes:
       spec: shape and type of each entry of the global batch.
       num_examples: samples of an epoch.
+      source, preprocess: where samples come from, and the ops on them.
+      chunk: samples that are prepared together.
     """
 
     def __init__(
@@ -152,17 +164,19 @@ class TrainData:
         max_pixels: int,
         process_index: int,
         process_count: int,
+        keep: Sequence[str] | None = KEEP,
     ):
         if batch_size < 1 or batch_size % process_count:
             raise DataError(
                 f"batch {batch_size} is not divisible by {process_count} hosts; nearest: "
                 f"{max(round(batch_size / process_count), 1) * process_count}"
             )
-        self._source, self._order, self._batch_size = source, order, batch_size
+        self.source, self.preprocess = source, preprocess
+        self._order, self._batch_size = order, batch_size
         self.num_examples = source.num_examples
         rows = batch_size // process_count
         begin = process_index * rows
-        chunk = math.gcd(rows, CHUNK)
+        self.chunk = chunk = math.gcd(rows, CHUNK)
         self._share = reading.Share(batch_size, begin, begin + rows, chunk)
         self._skips = skips.Skips(
             f"{source.spec}, split {source.split}",
@@ -175,7 +189,7 @@ class TrainData:
             preprocess,
             size=chunk,
             seed=seed,
-            keep=(IMAGE, TOKENS, CAPTION_HASH),
+            keep=keep,
             captions=source.has_captions,
             max_pixels=max_pixels,
         )
@@ -215,18 +229,20 @@ class TrainData:
         count, order = position["samples"], position["order"]
         if order != self._order.fingerprint or count % self._order.lanes:
             raise DataError(
-                f"{self._source.spec}, split {self._source.split}: the saved position after "
+                f"{self.source.spec}, split {self.source.split}: the saved position after "
                 f"{count} samples belongs to another order of samples; keep the data, seed, "
                 f"cache, order, lanes and shuffle_window of the run, and a batch size that its "
                 f"lanes divide"
             )
         return count
 
+    def chunks(self, count: int = 0) -> tf.data.Dataset:
+        """This host's encoded samples from the batch that begins at `count` on, as read."""
+        return reading.chunks(self.source, self._order, count, self._share)
+
     def _dataset(self, count: int) -> tf.data.Dataset:
-        share = self._share
-        chunks = reading.chunks(self._source, self._order, count, share)
-        number = (share.end - share.begin) // share.chunk
-        batches = _processed(chunks, self._process).batch(number, drop_remainder=True)
+        number = (self._share.end - self._share.begin) // self._share.chunk
+        batches = _processed(self.chunks(count), self._process).batch(number, drop_remainder=True)
         batches = batches.map(
             lambda batch: {k: tf.reshape(v, [-1, *v.shape[2:]]) for k, v in batch.items()}
         )

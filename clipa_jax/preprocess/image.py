@@ -12,6 +12,7 @@ stands for nothing or for a batch.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +24,8 @@ from clipa_jax.preprocess.registry import Function, Sample, op
 
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
-_JPEG_RATIOS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
+REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
+_SPARE = 9 / 8  # it reduces only where the box keeps so many times the pixels of the result
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -95,57 +97,87 @@ def inception_crop(
       area_max: likewise.
       aspect: smallest and largest width / height of the box.
     """
-    draw_box = _boxes("inception_crop", size, area_min, area_max, aspect)
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
         image = sample["image"]
-        shape_2 = tf.shape(image)[:2]
-        image = _crop(image, draw_box(draws, shape_2[0], shape_2[1]))
-        return {**sample, "image": _resize(image, (size, size))}
+        box_4, _ = draw(draws, tf.shape(image)[:2])
+        return {**sample, "image": _resize(_crop(image, box_4), (size, size))}
 
     return apply
 
 
-@op(
-    "decode_and_inception_crop",
-    entry="image",
-    draws=_CROP_DRAWS,
-    fuses=("decode", "inception_crop"),
-)
-def decode_and_inception_crop(
+@op("jpeg_size", entry="image")
+def jpeg_size(*args: Any, **kwargs: Any) -> Function:
+    """Adds sample["_size"], int32 (H, W) of a JPEG; (0, 0) for other formats."""
+    del args, kwargs
+
+    def apply(sample: Sample) -> Sample:
+        encoded = sample["image"]
+        size_2 = tf.cond(
+            tf.io.is_jpeg(encoded),
+            lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+            lambda: tf.zeros([2], tf.int32),
+        )
+        return {**sample, "_size": tf.ensure_shape(size_2, (2,))}
+
+    return apply
+
+
+@op("draw_box", entry="image", draws=_CROP_DRAWS, batched=True)
+def draw_box(
     size: int,
     area_min: float = 40,
     area_max: float = 100,
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
-    """Encoded bytes () -> the same as `decode|inception_crop(...)`, (R, R, C), for less work.
+    """sample["_size"] (..., 2) -> sample["_box"] (..., 4), the box of `inception_crop`, and
+    sample["_level"] (...), see `_boxes`. The numbers drawn stay in sample["_box_draws"]."""
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
-    Only the box of a JPEG is decoded, at a half, a quarter or an eighth of the resolution
-    where that still has `size` pixels a side.
+    def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
+        size_2 = sample.pop("_size")
+        box_4, level = draw(draws, size_2)
+        return {**sample, "_box": box_4, "_level": level, "_box_draws": draws}
+
+    return apply
+
+
+@op(
+    "decode_box",
+    entry="image",
+    fuses=("decode", "inception_crop"),
+    before=("jpeg_size", "draw_box"),
+)
+def decode_box(
+    size: int,
+    area_min: float = 40,
+    area_max: float = 100,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Function:
+    """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
+
+    Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
+    eighth where that leaves pixels to spare; then each pixel of the result is the mean of what
+    falls into it. Both together are near to bilinear with antialiasing: docs/performance.md has
+    the differences and the times.
     """
-    draw_box = _boxes("inception_crop", size, area_min, area_max, aspect)
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
-    def jpeg(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        shape_3 = tf.io.extract_jpeg_shape(encoded)
-        box_4 = draw_box(draws, shape_3[0], shape_3[1])
-        larger = tf.constant([size * ratio for ratio in _JPEG_RATIOS[1:]])
-        level = tf.reduce_sum(tf.cast(tf.reduce_min(box_4[2:]) >= larger, tf.int32))
-        branches = [
-            functools.partial(_crop_jpeg, encoded, shape_3, box_4, ratio, size)
-            for ratio in _JPEG_RATIOS
-        ]
-        return tf.switch_case(level, branches)
+    def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
+        image = decode_reduced(encoded, box_4, ratio)
+        return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
 
     def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         image = decode.any_format(encoded)
-        shape_2 = tf.shape(image)[:2]
-        return _resize(_crop(image, draw_box(draws, shape_2[0], shape_2[1])), (size, size))
+        return _resize(_crop(image, draw(draws, tf.shape(image)[:2])[0]), (size, size))
 
-    def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        encoded = sample["image"]
-        image = tf.cond(
-            tf.io.is_jpeg(encoded), lambda: jpeg(encoded, draws), lambda: other(encoded, draws)
-        )
+    def apply(sample: Sample) -> Sample:
+        sample = dict(sample)
+        encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
+        branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
+        branches.append(functools.partial(other, encoded, sample.pop("_box_draws")))
+        image = tf.switch_case(level, branches)
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
 
     return apply
@@ -236,6 +268,11 @@ def rotate(degrees: float) -> Function:
     return apply
 
 
+def decode_reduced(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
+    """A box of a JPEG, on the grid of `ratio` pixels, at 1/ratio of its size: uint8 (h, w, C)."""
+    return tf.image.decode_and_crop_jpeg(encoded, box_4 // ratio, channels=3, ratio=ratio)
+
+
 def _check_size(name: str, size: int) -> None:
     if not isinstance(size, int) or size < 1:
         raise ConfigError(f"{name}({size!r}): expected a whole number of pixels, at least 1")
@@ -252,29 +289,34 @@ def _to_uint8(values: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(values + 0.5, 0.0, 255.0), tf.uint8)
 
 
-def _resize(
-    image: tf.Tensor, size_2, scale_2=None, shift_2=(0.0, 0.0), kernel: str = "triangle"
-) -> tf.Tensor:
-    """uint8 (H, W, C) -> uint8 (size_2[0], size_2[1], C).
+def _resize(image: tf.Tensor, size_2, kernel: str = "triangle") -> tf.Tensor:
+    """uint8 (H, W, C) -> uint8 (size_2[0], size_2[1], C), exact to rounding.
 
     Args:
       image: the picture.
       size_2: rows and columns of the result.
-      scale_2: result pixels for one of the picture; None fills the result.
-      shift_2: where the picture's corner comes to lie, in pixels of the result.
       kernel: of TensorFlow's ScaleAndTranslate.
     """
-    if scale_2 is None:
-        scale_2 = tf.cast(size_2, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=size_2,
-        scale=scale_2,
-        translation=shift_2,
+        scale=tf.cast(size_2, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32),
+        translation=(0.0, 0.0),
         kernel_type=kernel,
         antialias=True,
     )
     return _to_uint8(resized[0])
+
+
+def _shrink(image: tf.Tensor, size: int) -> tf.Tensor:
+    """uint8 (H, W, C) -> uint8 (R, R, C), R = size <= H and W: means of areas."""
+    return _to_uint8(tf.raw_ops.ResizeArea(images=image[None], size=(size, size))[0])
+
+
+def _shrink_or_grow(image: tf.Tensor, size: int) -> tf.Tensor:
+    """`_shrink`, or bilinear where a side grows."""
+    grows = tf.reduce_min(tf.shape(image)[:2]) < size
+    return tf.cond(grows, lambda: _resize(image, (size, size)), lambda: _shrink(image, size))
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
@@ -282,53 +324,43 @@ def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
     return image[top : top + height, left : left + width]
 
 
-def _crop_jpeg(
-    encoded: tf.Tensor, shape_3: tf.Tensor, box_4: tf.Tensor, ratio: int, size: int
-) -> tf.Tensor:
-    """A box of a JPEG, decoded at 1/ratio of its resolution, as uint8 (size, size, C).
-
-    Args:
-      encoded: the bytes.
-      shape_3: the picture's (H, W, channels).
-      box_4: top, left, height and width in pixels of the full resolution.
-      ratio: one of `_JPEG_RATIOS`.
-      size: R.
-    """
-    if ratio == 1:
-        return _resize(tf.image.decode_and_crop_jpeg(encoded, box_4, channels=3), (size, size))
-    # The reduced pixels that the box touches; where it begins inside them is left to `_resize`.
-    first_2 = box_4[:2] // ratio
-    last_2 = -((-box_4[:2] - box_4[2:]) // ratio)
-    last_2 = tf.minimum(last_2, -(-shape_3[:2] // ratio))
-    image = tf.image.decode_and_crop_jpeg(
-        encoded, tf.concat([first_2, last_2 - first_2], 0), channels=3, ratio=ratio
-    )
-    scale_2 = size * ratio / tf.cast(box_4[2:], tf.float32)
-    shift_2 = scale_2 * (tf.cast(first_2, tf.float32) - tf.cast(box_4[:2], tf.float32) / ratio)
-    return _resize(image, (size, size), scale_2, shift_2)
-
-
 def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple[float, float]):
-    """A function from draws (22,), H and W to a box: int32 (top, left, height, width)."""
+    """A function from draws (..., 22) and sizes (..., 2), H and W, to boxes: int32 (..., 4), of
+    top, left, height and width.
+
+    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded, or
+    their number for a picture without pixels. The box lies on that grid, whatever the format.
+    """
     _check_size(name, size)
     if not 0 < area_min <= area_max <= 100:
         raise ConfigError(f"{name}: areas {area_min}..{area_max} % are not inside 0..100")
     if not 0 < aspect[0] <= aspect[1]:
         raise ConfigError(f"{name}: aspect={aspect} must be two positive numbers in order")
     logs = math.log(aspect[0]), math.log(aspect[1])
+    least = tf.constant([size * _SPARE * ratio for ratio in REDUCTIONS[1:]])
 
-    def draw(draws: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        whole_2 = tf.cast(tf.stack([height, width]), tf.float32)
-        shares_A = area_min / 100 + draws[:_ATTEMPTS] * (area_max - area_min) / 100
-        ratios_A = tf.exp(logs[0] / 2 + draws[_ATTEMPTS:-2] * (logs[1] - logs[0]) / 2)
-        sides_A = tf.sqrt(shares_A * whole_2[0] * whole_2[1])
+    def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        whole_2 = tf.cast(size_2, tf.float32)
+        shares_A = area_min / 100 + draws[..., :_ATTEMPTS] * (area_max - area_min) / 100
+        ratios_A = logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2
+        ratios_A = tf.exp(ratios_A)
+        sides_A = tf.sqrt(shares_A * tf.reduce_prod(whole_2, -1, keepdims=True))
         # One more that always fits stands at the end.
-        sizes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], 1))
-        sizes_A2 = tf.concat([tf.maximum(sizes_A2, 1), whole_2[None]], 0)
-        fits_A = tf.reduce_all(sizes_A2 <= whole_2, 1)
-        size_2 = sizes_A2[tf.argmax(tf.cast(fits_A, tf.int32))]
-        corner_2 = tf.floor(draws[-2:] * (whole_2 - size_2 + 1))
-        return tf.cast(tf.concat([corner_2, size_2], 0), tf.int32)
+        boxes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], -1))
+        whole_12 = whole_2[..., None, :]
+        boxes_A2 = tf.concat([tf.maximum(boxes_A2, 1), whole_12], -2)
+        fits_A = tf.reduce_all(boxes_A2 <= whole_12, -1)
+        first = tf.argmax(tf.cast(fits_A, tf.int32), -1)
+        box_2 = tf.gather(boxes_A2, first, batch_dims=len(first.shape))
+        spare = tf.reduce_min(box_2, -1, keepdims=True) >= least
+        level = tf.reduce_sum(tf.cast(spare, tf.int32), -1)
+        step_1 = tf.gather(REDUCTIONS, level)[..., None]
+        box_2 = tf.cast(box_2, tf.int32) // step_1
+        places_2 = tf.cast(size_2 // step_1 - box_2 + 1, tf.float32)
+        corner_2 = tf.cast(draws[..., -2:] * places_2, tf.int32)
+        empty = tf.reduce_max(size_2, -1) == 0
+        level = tf.where(empty, len(REDUCTIONS), level)
+        return tf.concat([corner_2, box_2], -1) * step_1, level
 
     return draw
 

@@ -11,7 +11,10 @@ pair that depends on (run seed, epoch, sample, position of the op), or a keyword
 as many uniform numbers as they were registered with, drawn from that seed.
 
 An op registered with `batched=True` also takes a whole batch at once, every entry with a
-leading axis; `split` gathers such ops at the end of the string, where they cost least.
+leading axis. `phases` gathers such ops, where they cost least: TensorFlow needs a microsecond
+or two for every small op, once a sample or once a batch.
+
+n samples of a batch, D numbers drawn.
 """
 
 import ast
@@ -20,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from clipa_jax.errors import ConfigError, unknown
@@ -29,7 +33,8 @@ Function = Callable[..., Sample]
 Factory = Callable[..., Function]
 
 SEED = "seed"  # the sample's entry that holds its int64 pair
-_DRAWS = "_draws_{}"  # numbers that wait for a batched op, by its position
+_DRAWS = "_draws_{}_{}"  # numbers that wait for an op, by its position and name
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,13 @@ class Op:
     Attributes:
       factory: literals of the string -> function from a sample to a sample.
       draws: how many uniform numbers the function takes as its keyword `draws`.
-      entry: the entry of the sample that the op reads and writes, if only one.
+      entry: the entry of the sample that the op works on, if only one; "text" stands for
+        captions and tokens. Ops on different entries may change places.
       batched: the function also takes batches, all entries with a leading axis.
       fuses: names of neighbouring ops that this op stands for; it is called with the
         arguments of the last one, and the others must have none.
+      before: names of ops that come right before this one when it stands for others, called
+        with the same arguments; they share its place in the string.
     """
 
     factory: Factory
@@ -50,6 +58,7 @@ class Op:
     entry: str = ""
     batched: bool = False
     fuses: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
 OPS: dict[str, Op] = {}
@@ -121,64 +130,147 @@ def build(spec: str, *, fuse: bool = True) -> Function:
     return apply
 
 
-def split(spec: str) -> tuple[Function, Function]:
-    """`build` in two parts: a function of one sample, then one of a batch of its results.
+@dataclass(frozen=True)
+class Phase:
+    """Neighbouring ops that are applied together.
 
-    The second part has the ops at the end of the string that take batches. Other ops
-    that stand behind them in the string go first, if they work on other entries.
+    Attributes:
+      ops: their names and arguments, as in a preprocessing string.
+      entries: what they work on, see `Op`.
+      batched: whether `function` takes a batch of n samples; else one sample.
+      function: of the sample or the batch; takes out the entry of drawn numbers that it uses.
     """
-    first: list[_Step] = []
+
+    ops: tuple[str, ...]
+    entries: frozenset[str]
+    batched: bool
+    function: Function
+
+
+def phases(spec: str) -> tuple[Callable[[tf.Tensor], Sample], list[Phase]]:
+    """`build` in parts, some of which work on a whole batch.
+
+    Returns:
+      A function of the samples' seeds, int64 (n, 2), to entries that have to be in the batch
+      before the first phase; and the phases in order. Ops that take batches and stand before
+      others go later, if those work on other entries.
+    """
+    steps = _steps(spec, fuse=True)
+
+    def draw(seed_n2: tf.Tensor) -> Sample:
+        entries = {step.entry: step.draw(seed_n2) for step in steps if step.op.draws}
+        own = {step.entry: step.own(seed_n2) for step in steps if step.keyword == SEED}
+        return {**entries, **own}
+
+    return draw, [_phase(run) for run in _runs(steps)]
+
+
+def _runs(steps: list["_Step"]) -> list[list["_Step"]]:
+    """Steps in as few runs as can be, batched or not: batched ones late, others early."""
     last: list[_Step] = []
+    first: list[_Step] = []
     later: set[str] = set()  # entries of ops that have to go first and stand further right
-    for step in reversed(_steps(spec, fuse=True)):
+    for step in reversed(steps):
         if step.op.batched and step.op.entry not in later:
             last.insert(0, step)
         else:
             first.insert(0, step)
             later.add(step.op.entry)
+    runs: list[list[_Step]] = []
+    for step in first:
+        found = len(runs)
+        for place in reversed(range(len(runs))):
+            if runs[place][0].op.batched == step.op.batched:
+                found = place
+            if {other.op.entry for other in runs[place]} & {step.op.entry, ""} or not step.op.entry:
+                break
+        if found == len(runs):
+            runs.append([])
+        runs[found].append(step)
+    if last and runs and runs[-1][0].op.batched:
+        runs[-1] += last
+    elif last:
+        runs.append(last)
+    return runs
 
-    def one(sample: Sample) -> Sample:
+
+def _phase(steps: list["_Step"]) -> Phase:
+    def apply(sample: Sample) -> Sample:
         sample = dict(sample)
-        seed = sample.pop(SEED, None)
-        for step in first:
-            sample = step.apply(sample, seed)
-        for step in last:
-            if step.op.draws:
-                sample[_DRAWS.format(step.index)] = step.draw(seed)
+        for step in steps:
+            word = step.keyword
+            numbers = {word: sample.pop(step.entry)} if word else {}
+            sample = step.function(sample, **numbers)
         return sample
 
-    def batch(samples: Sample) -> Sample:
-        samples = dict(samples)
-        for step in last:
-            draws = samples.pop(_DRAWS.format(step.index), None)
-            samples = step.function(samples, **({} if draws is None else {"draws": draws}))
-        return samples
-
-    return one, batch
+    ops = tuple(step.text for step in steps)
+    entries = frozenset(step.op.entry for step in steps)
+    return Phase(ops, entries, steps[0].op.batched, apply)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A call that is ready to run; `index` is its position in the string."""
+    """A call that is ready to run.
+
+    Attributes:
+      text: as it would stand in a preprocessing string.
+      function: of a sample.
+      index: its position in the string.
+      entry: where its numbers wait in a sample.
+      keyword: of the function, for its numbers; "" if it takes none.
+    """
 
     op: Op
+    text: str
     function: Function
     index: int
+    entry: str
+    keyword: str
 
-    def draw(self, seed: tf.Tensor) -> tf.Tensor:
-        return tf.raw_ops.StatelessRandomUniform(shape=[self.op.draws], seed=self._own(seed))
+    @classmethod
+    def of(cls, name: str, call: Call, index: int) -> "_Step":
+        operation = OPS[name]
+        function = operation.factory(*call.args, **call.kwargs)
+        words = (f"{key}={value!r}" for key, value in call.kwargs.items())
+        text = f"{name}({', '.join([*map(repr, call.args), *words])})"
+        seeded = SEED in inspect.signature(function).parameters
+        keyword = "draws" if operation.draws else SEED if seeded else ""
+        return cls(operation, text, function, index, _DRAWS.format(index, name), keyword)
+
+    def draw(self, seed_n2: tf.Tensor) -> tf.Tensor:
+        """Uniform numbers in [0, 1), float32 (n, D)."""
+        return _uniform(self.own(seed_n2), self.op.draws)
+
+    def own(self, seed_n2: tf.Tensor) -> tf.Tensor:
+        return seed_n2 + tf.constant([0, self.index << 48], tf.int64)
 
     def apply(self, sample: Sample, seed: tf.Tensor | None) -> Sample:
-        if self.op.draws:
-            return self.function(sample, draws=self.draw(seed))
-        if SEED in inspect.signature(self.function).parameters:
-            return self.function(sample, seed=self._own(seed))
-        return self.function(sample)
-
-    def _own(self, seed: tf.Tensor | None) -> tf.Tensor:
+        if not self.keyword:
+            return self.function(sample)
         if seed is None:
             raise ValueError("a random preprocessing op needs an entry `seed` in the sample")
-        return seed + tf.constant([0, self.index << 48], tf.int64)
+        numbers = self.draw(seed[None])[0] if self.op.draws else self.own(seed)
+        return self.function(sample, **{self.keyword: numbers})
+
+
+def _uniform(seed_n2: tf.Tensor, count: int) -> tf.Tensor:
+    """Numbers in [0, 1), float32 (n, count): the SplitMix64 generator, begun at each seed.
+
+    In a few ops for all samples, where TensorFlow's own take one seed at a time.
+    """
+    seed_n2 = tf.bitcast(seed_n2, tf.uint64)
+    state_n = _mix(_mix(seed_n2[:, 0] + _GOLDEN) + seed_n2[:, 1] + _GOLDEN)
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    bits_nD = tf.bitwise.right_shift(_mix(state_n[:, None] + steps), tf.constant(40, tf.uint64))
+    return tf.cast(bits_nD, tf.float32) * 2.0**-24
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        shifted = tf.bitwise.right_shift(x, tf.constant(shift, tf.uint64))
+        x = tf.bitwise.bitwise_xor(x, shifted) * tf.constant(factor, tf.uint64)
+    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(31, tf.uint64)))
 
 
 def _steps(spec: str, fuse: bool) -> list[_Step]:
@@ -186,8 +278,9 @@ def _steps(spec: str, fuse: bool) -> list[_Step]:
     for name, operation in OPS.items() if fuse else ():
         calls = _fuse(calls, name, operation.fuses)
     return [
-        _Step(OPS[call.name], OPS[call.name].factory(*call.args, **call.kwargs), index)
+        _Step.of(name, call, index)
         for index, call in calls
+        for name in (*OPS[call.name].before, call.name)
     ]
 
 

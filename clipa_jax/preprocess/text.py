@@ -126,7 +126,7 @@ def load_tokenizer(vocab: str) -> Tokenizer:
         return Tokenizer(read_vocabulary(vocab))
 
 
-@op("choose_caption")
+@op("choose_caption", entry="text")
 def choose_caption(index: int | None = None) -> Function:
     """sample["captions"] (n,) -> sample["caption"] ().
 
@@ -148,7 +148,7 @@ def choose_caption(index: int | None = None) -> Function:
     return draw
 
 
-@op("hash_caption")
+@op("hash_caption", entry="text")
 def hash_caption(of: str = "caption") -> Function:
     """sample["caption_hash"] () int32, the same for captions that read the same.
 
@@ -185,7 +185,7 @@ def _plain(text: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(tf.strings.regex_replace(lower, r"\s+", " "))
 
 
-@op("tokenize")
+@op("tokenize", entry="text")
 def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
     """sample["caption"] () -> sample["tokens"] (length,) int32.
 

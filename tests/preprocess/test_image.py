@@ -182,13 +182,15 @@ def test_random_ops_depend_on_the_seed_alone():
 
 
 def test_batched_ops_do_the_same_to_a_batch():
-    one, batch = registry.split("inception_crop(24)|flip_lr|jitter(0.6)|rotate(10)")
+    draw, (one, batch) = registry.phases("inception_crop(24)|flip_lr|jitter(0.6)|rotate(10)")
     samples = [
         {"image": tf.constant(photo()), "seed": tf.constant([4, number], tf.int64)}
         for number in range(6)
     ]
-    parts = [one(sample) for sample in samples]
-    stacked = batch({key: tf.stack([part[key] for part in parts]) for key in parts[0]})
+    drawn = draw(tf.stack([sample["seed"] for sample in samples]))
+    rows = [{key: value[row] for key, value in drawn.items()} for row in range(6)]
+    parts = [one.function({"image": tf.constant(photo()), **row}) for row in rows]
+    stacked = batch.function({key: tf.stack([part[key] for part in parts]) for key in parts[0]})
     assert set(stacked) == {"image"}
     whole = registry.build("inception_crop(24)|flip_lr|jitter(0.6)|rotate(10)")
     for row, sample in zip(stacked["image"].numpy(), samples, strict=True):

@@ -92,26 +92,49 @@ def test_neighbours_are_fused_and_draw_the_same(ops):
     assert ops.build("b(3)")(sample)["x"][0] == "b"
 
 
-def test_split_leaves_ops_on_other_entries_behind(ops):
-    trace = []
-
-    def log(name, **properties):
-        def factory():
-            def apply(sample):
-                trace.append((name, sample["image"].shape.rank))
-                return sample
-
-            return apply
-
-        ops.op(name, **properties)(factory)
-
-    log("crop", entry="image")
-    log("flip", entry="image", batched=True)
-    log("words")
-    one, batch = ops.split("flip|crop|flip|words")
-    batch({"image": tf.stack([one({"image": tf.zeros([2])})["image"]])})
+def test_ops_that_take_batches_go_behind_ops_on_other_entries(ops):
+    log = {"entry": "image"}
+    ops.op("crop", **log)(lambda: lambda sample: sample)
+    ops.op("flip", **log, batched=True)(lambda: lambda sample: sample)
+    ops.op("words")(lambda: lambda sample: sample)
+    _, phases = ops.phases("flip|crop|flip|words")
+    found = [(phase.ops, phase.batched) for phase in phases]
     # The first flip has a crop behind it; the second has only words.
-    assert trace == [("flip", 1), ("crop", 1), ("words", 1), ("flip", 2)]
+    assert found == [
+        (("flip()",), True),
+        (("crop()", "words()"), False),
+        (("flip()",), True),
+    ]
+
+
+def test_phases_draw_the_same_as_one_sample_alone(ops):
+    ops.op("one", draws=3)(lambda: lambda s, *, draws: {**s, "x": draws})
+    ops.op("all", draws=2, batched=True)(lambda: lambda s, *, draws: {**s, "y": draws})
+    ops.op("seed")(lambda: lambda s, *, seed: {**s, "z": seed})
+    seeds = tf.constant([[0, 1], [0, 2], [7, 1], [-1, 1 << 40]], tf.int64)
+    draw, phases = ops.phases("one|all|seed")
+    batch = draw(seeds)
+    drawn = []
+    for row, seed in enumerate(seeds):
+        sample = {key: value[row] for key, value in batch.items()}
+        for phase in phases:
+            sample = phase.function(sample)
+        alone = ops.build("one|all|seed")({"seed": seed})
+        for key in "xyz":
+            np.testing.assert_array_equal(sample[key], alone[key])
+        drawn += [*sample["x"].numpy(), *sample["y"].numpy()]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_drawn_numbers_are_uniform_and_independent():
+    seeds = tf.stack([tf.zeros([4096], tf.int64), tf.range(4096, dtype=tf.int64)], 1)
+    numbers = registry._uniform(seeds, 8).numpy().astype(np.float64)
+    assert numbers.min() >= 0 and numbers.max() < 1
+    counts = np.histogram(numbers, 64, (0, 1))[0]
+    expected = numbers.size / 64
+    assert ((counts - expected) ** 2 / expected).sum() < 110  # chi-square, 63 degrees
+    correlations = np.corrcoef(np.hstack([numbers, np.roll(numbers, 1, 0)]).T) - np.eye(16)
+    assert np.abs(correlations).max() < 5 / np.sqrt(4096)
 
 
 def test_names_are_registered_once(ops):

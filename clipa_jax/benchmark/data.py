@@ -1,0 +1,230 @@
+"""Images per second and core of the input pipeline, stage by stage, beside two references.
+
+python tools/benchmark.py data --config=configs/model_h/pretrain.py \\
+    --config.input.source="tfrecord:OUT/*.tfrecord"
+
+`python -m clipa_jax.benchmark.photos` makes such files. Everything is measured in one run and
+in turns, so that whatever else the machine does meets all alike. "Per core" is by the
+processor time of all threads; a ratio is the median of the ratios of the rounds.
+"""
+
+import importlib
+import io
+import itertools
+import os
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from absl import flags, logging
+
+from clipa_jax import cli, stage
+from clipa_jax.benchmark import references
+from clipa_jax.data import pipeline, stages
+from clipa_jax.errors import ConfigError
+from clipa_jax.preprocess import image, registry
+from clipa_jax.settings import Settings
+
+CONFIG = cli.define_config()
+SAMPLES = flags.DEFINE_integer("samples", 1_024, "Of each round and each line.")
+ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each line is measured.")
+BATCH = flags.DEFINE_integer("batch", 32, "Batch size; a small one reads less ahead.")
+
+_POLL, _QUIET = 0.01, 5  # seconds between two looks; how many must find nothing running
+_JITTER = 0.4  # strength, on all sides
+
+
+@dataclass
+class Contender:
+    """Something that gives batches, and what they have cost so far.
+
+    Attributes:
+      name: for the table.
+      batches: endless.
+      cpu, wall: seconds of each round, for one sample.
+    """
+
+    name: str
+    batches: Iterator[Any]
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+    def run(self, batches: int, batch_size: int) -> None:
+        """Takes some batches; the time goes until its threads have nothing left to do."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in itertools.islice(self.batches, batches):
+            pass
+        self.wall.append((time.perf_counter() - wall) / batches / batch_size)
+        cpu += _settle()
+        self.cpu.append((time.process_time() - cpu) / batches / batch_size)
+
+
+@registry.op("decode_only", entry="image")
+def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
+    """The decoding of `decode_box` alone: its picture's shape, so that it has to be made."""
+    del args, kwargs
+
+    def apply(sample: registry.Sample) -> registry.Sample:
+        encoded, box_4 = sample["image"], sample["_box"]
+
+        def reduced(ratio: int) -> Callable[[], tf.Tensor]:
+            return lambda: tf.shape(image.decode_reduced(encoded, box_4, ratio))
+
+        branches = [*map(reduced, image.REDUCTIONS), lambda: tf.zeros([3], tf.int32)]
+        return {**sample, "image": tf.switch_case(sample["_level"], branches)}
+
+    return apply
+
+
+def main(argv: list[str]) -> None:
+    """Measures, and writes the table."""
+    del argv
+    if SAMPLES.value < BATCH.value:
+        raise ConfigError(f"--samples={SAMPLES.value} is less than one batch of {BATCH.value}")
+    config = stage.split(CONFIG.value)[0]
+    config.input.batch_size = BATCH.value
+    # A round has to read, too.
+    config.input.shuffle_window = min(config.input.shuffle_window, SAMPLES.value // 2)
+    inputs = Settings(config).input
+    with tempfile.TemporaryDirectory() as folder:
+        parts = _parts(inputs)
+        pictures = _pictures(inputs, Path(folder))
+        rounds([*parts, *(one for ours_and_theirs in pictures.values() for one in ours_and_theirs)])
+    logging.info("\n%s", "\n".join([*_table(parts), "", *_comparison(pictures)]))
+
+
+def rounds(contenders: list[Contender]) -> None:
+    """Measures all contenders in turns; the first turn only warms up."""
+    steps = SAMPLES.value // BATCH.value
+    for number in range(ROUNDS.value + 1):
+        for contender in contenders:
+            contender.run(steps if number else 2, BATCH.value)
+        logging.info("round %d of %d", number, ROUNDS.value)
+    for contender in contenders:
+        del contender.cpu[0], contender.wall[0]
+
+
+def _parts(inputs: Settings) -> list[Contender]:
+    """The configured pipeline, ever more of it; the last one is all."""
+    preprocess = pipeline.fill(inputs.preprocess, inputs)
+    read = _data(inputs, preprocess, pipeline.KEEP)
+    number = BATCH.value // read.chunk
+    records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
+    records = records.batch(number).prefetch(tf.data.AUTOTUNE)
+    found = [Contender(stages.READ, records.as_numpy_iterator())]
+    for name, beginning in stages.beginnings(preprocess).items():
+        if name == "decode_box":
+            alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))
+            found.append(Contender("decode_only", _data(inputs, alone, None).start()))
+        found.append(Contender(name, _data(inputs, beginning, None).start()))
+    return [*found, Contender("batch", _data(inputs, preprocess, pipeline.KEEP).start())]
+
+
+def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Contender]]:
+    """Pictures alone, without and with colour jitter: ours, then the references."""
+    res = inputs.res
+    data = _data(inputs, "", None)
+    source = data.source
+    records = [chunk["record"].numpy() for chunk in data.chunks().unbatch().take(SAMPLES.value)]
+    tar = folder / "pictures.tar"
+    write_tar(tar, [source.parse(record)["image"].numpy() for record in records])
+    found = {}
+    for title, strength in (("without jitter", 0.0), ("with jitter", _JITTER)):
+        ours = f"decode|inception_crop({res}, area_min=40)" + f"|jitter({strength})" * bool(
+            strength
+        )
+        found[title] = [
+            Contender("ours", _data(inputs, ours, (pipeline.IMAGE,)).start()),
+            Contender(
+                "CLIPA chain",
+                references.clipa_chain(source, records, BATCH.value, res, strength),
+            ),
+        ]
+        theirs = _open_clip(tar, res, strength)
+        if theirs is not None:
+            found[title].append(Contender("open_clip", theirs))
+    return found
+
+
+def _open_clip(tar: Path, res: int, strength: float) -> Iterator[Any] | None:
+    try:
+        module = importlib.import_module("clipa_jax.benchmark.open_clip_loader")
+    except (ImportError, RuntimeError) as error:  # the latter: torchvision for another PyTorch
+        logging.info("open_clip's loader is left out: %s", error)
+        return None
+    return module.loader(tar, BATCH.value, res, strength)
+
+
+def _data(inputs: Settings, preprocess: str, keep: Sequence[str] | None) -> pipeline.TrainData:
+    return pipeline.train(inputs, seed=0, preprocess=preprocess, keep=keep)
+
+
+def write_tar(path: Path, jpegs: list[bytes]) -> None:
+    """Pictures as webdataset has them."""
+    with tarfile.open(path, "w") as tar:
+        for number, jpeg in enumerate(jpegs):
+            info = tarfile.TarInfo(f"{number:09d}.jpg")
+            info.size = len(jpeg)
+            tar.addfile(info, io.BytesIO(jpeg))
+
+
+def _settle() -> float:
+    """Waits until the threads that read ahead have filled their buffers; gives the processor
+    time of looking."""
+    begin, quiet = time.thread_time(), 0
+    while quiet < _QUIET:
+        time.sleep(_POLL)
+        quiet = 0 if _busy() else quiet + 1
+    return time.thread_time() - begin
+
+
+def _busy() -> bool:
+    """Whether another thread of this process runs, or would if a core were free."""
+    busy = 0
+    for path in Path("/proc/self/task").glob("*/stat"):
+        try:
+            busy += path.read_text().rpartition(")")[2].split()[0] in ("R", "D")
+        except OSError:  # the thread has ended
+            continue
+    return busy > 1
+
+
+def _table(parts: list[Contender]) -> list[str]:
+    cores = os.cpu_count() or 1
+    lines = [
+        f"{'':28} us a sample   of it this stage   images/s per core   images/s, {cores} cores"
+    ]
+    before = 0.0
+    for part in parts:
+        cpu, wall = statistics.median(part.cpu), statistics.median(part.wall)
+        lines.append(
+            f"{'+ ' * (part is not parts[0]) + part.name:28} {cpu * 1e6:11,.0f} "
+            f"{(cpu - before) * 1e6:18,.0f} {1 / cpu:19,.0f} {1 / wall:18,.0f}"
+        )
+        before = cpu
+    return lines
+
+
+def _comparison(pictures: dict[str, list[Contender]]) -> list[str]:
+    lines = [f"{'pictures alone':28} us a sample   images/s per core   times ours (of each round)"]
+    for title, contenders in pictures.items():
+        ours = contenders[0]
+        for one in contenders:
+            cpu = statistics.median(one.cpu)
+            ratios = [theirs / mine for theirs, mine in zip(one.cpu, ours.cpu, strict=True)]
+            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            lines.append(
+                f"{one.name + ', ' + title:28} {cpu * 1e6:11,.0f} {1 / cpu:19,.0f}   "
+                + ("1" if one is ours else spread)
+            )
+    return lines
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,137 @@
+"""Makes the photographs that the data benchmark reads: many small JPEGs of a few large pictures.
+
+python -m pip download --no-deps --dest PHOTOS scikit-image scikit-learn
+python -m clipa_jax.benchmark.photos --photos=PHOTOS --out=OUT
+python tools/benchmark.py data --config=configs/model_h/pretrain.py \\
+    --config.input.source="tfrecord:OUT/*.tfrecord"
+
+Any folder of photographs will do; wheels and zip files in it are looked into. Each picture
+gives as many random squares of it as every other, reduced to `--side` pixels and written as
+img2dataset writes them by default: JPEG of quality 95, half the resolution for colours.
+"""
+
+import gzip
+import io
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from absl import flags, logging
+from PIL import Image
+
+from clipa_jax import cli
+from clipa_jax.errors import DataError
+from clipa_jax.preprocess import lexicon
+
+PHOTOS = flags.DEFINE_list("photos", None, "Folders with photographs, wheels or zips.")
+OUT = flags.DEFINE_string("out", None, "Folder of the TFRecord files.")
+COUNT = flags.DEFINE_integer("count", 4_096, "How many pictures to make.")
+SIDE = flags.DEFINE_integer("side", 256, "Their pixels a side.")
+QUALITY = flags.DEFINE_integer("quality", 95, "Of the JPEGs.")
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+_ARCHIVES = (".whl", ".zip")
+_SHARDS = 16
+_WORDS = (4, 20)  # of a caption, fewest and most
+
+
+def main(argv: list[str]) -> None:
+    """Writes the files."""
+    del argv
+    folders = [Path(folder) for folder in PHOTOS.value or ()]
+    if not folders or not OUT.value:
+        raise DataError("--photos=FOLDER and --out=FOLDER are needed")
+    write(folders, Path(OUT.value), COUNT.value, SIDE.value, QUALITY.value)
+
+
+def write(folders: list[Path], out: Path, count: int, side: int, quality: int) -> None:
+    """Writes `count` JPEGs with captions as TFRecord files, the same for the same pictures.
+
+    Args:
+      folders: where the photographs are.
+      out: folder of the files; made if need be.
+      count: of samples.
+      side: pixels a side.
+      quality: of the JPEGs, as PIL has it.
+
+    Raises:
+      DataError: no colour picture that is large enough.
+    """
+    pictures = [picture for picture in _pictures(folders) if min(picture.size) >= side]
+    if not pictures:
+        raise DataError(f"no colour pictures of {side} pixels or more in {folders}")
+    rng = np.random.default_rng(0)
+    words, shares = _words()
+    samples = [
+        _example(
+            number,
+            _jpeg(_square(pictures[number % len(pictures)], side, rng), quality),
+            " ".join(rng.choice(words, rng.integers(*_WORDS, endpoint=True), p=shares)),
+        )
+        for number in range(count)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    for shard in range(_SHARDS):
+        with tf.io.TFRecordWriter(str(out / f"{shard:05d}.tfrecord")) as writer:
+            for sample in samples[shard::_SHARDS]:
+                writer.write(sample)
+    size = sum(map(len, samples)) / count
+    logging.info("%d JPEGs of %d pictures, %.1f KB each", count, len(pictures), size / 1e3)
+
+
+def _pictures(folders: list[Path]) -> Iterator[Image.Image]:
+    """The colour pictures of all folders, always in the same order."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in _PICTURES:
+                yield from _opened(path.read_bytes())
+            elif path.suffix.lower() in _ARCHIVES:
+                with zipfile.ZipFile(path) as archive:
+                    for name in sorted(archive.namelist()):
+                        if name.lower().endswith(_PICTURES):
+                            yield from _opened(archive.read(name))
+
+
+def _opened(encoded: bytes) -> Iterator[Image.Image]:
+    picture = Image.open(io.BytesIO(encoded))
+    if picture.mode == "RGB":
+        yield picture.convert("RGB")  # decoded here, while its bytes are at hand
+
+
+def _square(picture: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
+    """A random square of a picture, any size as likely on a logarithmic scale."""
+    size = round(math.exp(rng.uniform(math.log(side), math.log(min(picture.size)))))
+    left, top = (int(rng.integers(0, length - size, endpoint=True)) for length in picture.size)
+    box = (left, top, left + size, top + size)
+    return picture.resize((side, side), Image.Resampling.LANCZOS, box)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _words() -> tuple[np.ndarray, np.ndarray]:
+    """Words for captions, and how frequent they are on the web."""
+    lines = gzip.decompress((lexicon.ASSETS / "frequencies.tsv.gz").read_bytes()).decode()
+    rows = [line.split("\t") for line in lines.splitlines() if line and line[0] != "#"]
+    counts = np.array([float(count) for _, count in rows])
+    return np.array([word for word, _ in rows]), counts / counts.sum()
+
+
+def _example(number: int, jpeg: bytes, caption: str) -> bytes:
+    """A record with img2dataset's names."""
+    values = {"jpg": jpeg, "txt": caption.encode(), "key": f"{number:09d}".encode()}
+    feature = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in values.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+if __name__ == "__main__":
+    cli.run(main, needs_config=False)

@@ -1,0 +1,79 @@
+"""What the input pipeline is compared with: the chain of the released CLIPA code.
+
+Our own writing of what it does (UCSC-VLAA/CLIPA, clipa_jax/transforms/ops_image.py and
+simclr_aug.py): decode the whole picture, cut the box out, resize it with antialiasing, and
+jitter in RGB and HSV, in four steps of random order. Threads and prefetching as it has them
+would tie the comparison to one machine: tf.data chooses them here too.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from clipa_jax.data.sources import Source
+
+
+def clipa_chain(
+    source: Source, records: list[bytes], batch_size: int, size: int, strength: float
+) -> Iterator[np.ndarray]:
+    """Endless batches of pictures, uint8 (B, R, R, 3).
+
+    Args:
+      source: parses records.
+      records: that are gone through again and again.
+      batch_size: B.
+      size: R, pixels a side.
+      strength: of the colour jitter; 0 for none.
+    """
+
+    def one(record: tf.Tensor) -> tf.Tensor:
+        encoded = source.parse(record)["image"]
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        begin_3, size_3, _ = tf.image.sample_distorted_bounding_box(
+            tf.shape(image),
+            tf.zeros([0, 0, 4]),
+            area_range=(0.4, 1.0),
+            min_object_covered=0,
+            use_image_if_no_bounding_boxes=True,
+        )
+        image = tf.ensure_shape(tf.slice(image, begin_3, size_3), (None, None, 3))
+        image = tf.cast(tf.image.resize(image, (size, size), antialias=True), tf.uint8)
+        return _jitter(image, strength) if strength else image
+
+    samples = tf.data.Dataset.from_tensor_slices(records).repeat()
+    images = samples.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    return batches.with_options(options).as_numpy_iterator()
+
+
+def _jitter(image: tf.Tensor, strength: float) -> tf.Tensor:
+    """Colours changed with probability 0.8, taken away with 0.2."""
+    image = tf.cast(image, tf.float32) / 255
+    image = _with_probability(0.8, lambda: _colours(image, strength), image)
+    grey = tf.tile(tf.image.rgb_to_grayscale(image), [1, 1, 3])
+    image = _with_probability(0.2, lambda: grey, image)
+    return tf.cast(tf.clip_by_value(image * 255, 0, 255), tf.uint8)
+
+
+def _colours(image: tf.Tensor, strength: float) -> tf.Tensor:
+    order = tf.random.shuffle(tf.range(4))
+    for place in range(4):
+        image = tf.clip_by_value(_one_change(image, order[place], 0.8 * strength), 0.0, 1.0)
+    return image
+
+
+def _one_change(image: tf.Tensor, which: tf.Tensor, spread: float) -> tf.Tensor:
+    changes = (
+        lambda: image * tf.random.uniform([], 1 - spread, 1 + spread),
+        lambda: tf.image.random_contrast(image, 1 - spread, 1 + spread),
+        lambda: tf.image.random_saturation(image, 1 - spread, 1 + spread),
+        lambda: tf.image.random_hue(image, spread / 4),
+    )
+    return tf.switch_case(which, changes)
+
+
+def _with_probability(p: float, changed, image: tf.Tensor) -> tf.Tensor:
+    return tf.cond(tf.random.uniform([]) < p, changed, lambda: image)

@@ -1,0 +1,132 @@
+"""What each stage of the input pipeline costs, measured on a few samples.
+
+A stage is timed as the difference between two beginnings of the pipeline, one of which goes
+a stage further: reading alone, then parsing too, then one op after the other in the order
+in which they run (`registry.phases`).
+"""
+
+import itertools
+import threading
+import time
+
+import tensorflow as tf
+from absl import logging
+
+from clipa_jax.data import guard
+from clipa_jax.data.pipeline import TrainData
+from clipa_jax.errors import UserError
+from clipa_jax.preprocess import registry
+
+READ, PARSE = "read", "parse"
+_CHUNKS = 8  # of samples that are timed
+_ROUNDS = 3  # of which the fastest counts
+
+
+def beginnings(preprocess: str) -> dict[str, str]:
+    """The ops of a preprocessing string one after the other, in the order in which they run.
+
+    Returns:
+      By the name of each stage, the string of all ops up to it; the first is `PARSE`, without
+      any op.
+    """
+    ops = [op for phase in registry.phases(preprocess)[1] for op in phase.ops]
+    names = [op.split("(")[0] for op in ops]
+    names = [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
+    strings = itertools.accumulate(ops, "{}|{}".format)
+    return {PARSE: "", **dict(zip(names, strings, strict=True))}
+
+
+def measure(data: TrainData, count: int = 0) -> dict[str, float]:
+    """Seconds that one sample takes in each stage, on one core.
+
+    Reads a few chunks of samples and prepares them several times, one chunk at a time.
+
+    Args:
+      data: of the run.
+      count: of the sample where reading begins.
+    """
+    chunks = iter(data.chunks(count))
+    first = next(chunks)  # opens the files
+    size = first["record"].shape[0]
+    begin = time.perf_counter()
+    chunks_read = [next(chunks) for _ in range(_CHUNKS)]
+    spent = {READ: (time.perf_counter() - begin) / _CHUNKS / size}
+    before = 0.0
+    for name, preprocess in beginnings(data.preprocess).items():
+        process, _ = guard.chunk_function(
+            data.source,
+            preprocess,
+            size=size,
+            seed=0,
+            keep=None,
+            captions=data.source.has_captions,
+        )
+        until = min(_timed(process, chunks_read) for _ in range(_ROUNDS)) / size
+        spent[name] = max(until - before, 0.0)
+        before = max(until, before)
+    return spent
+
+
+def _timed(process: guard.Process, chunks: list[guard.Chunk]) -> float:
+    """Seconds of a chunk, once the function has run."""
+    process(chunks[0])
+    begin = time.perf_counter()
+    for chunk in chunks:
+        process(chunk)
+    return (time.perf_counter() - begin) / len(chunks)
+
+
+class WaitWarning:
+    """Says which stage of the pipeline is the slowest, when steps wait for their input.
+
+    Call it with each share of time that is written to the log. The stages are timed in the
+    background, in a few seconds, and at most every `every` seconds.
+
+    Args:
+      data: of the run.
+      share: of the time that steps may wait.
+      every: seconds between two warnings.
+    """
+
+    def __init__(self, data: TrainData, share: float = 0.1, every: float = 1_800.0):
+        self._data, self._share, self._every = data, share, every
+        self._first = True
+        self._next = 0.0
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, share: float) -> None:
+        """Takes the share of time waited since the last call."""
+        first, self._first = self._first, False  # which has the start of the pipeline in it
+        now = time.monotonic()
+        if first or share <= self._share or now < self._next:
+            return
+        self._next = now + self._every
+        self._thread = threading.Thread(target=self._warn, args=(share,), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until a warning that is being prepared is out."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _warn(self, share: float) -> None:
+        try:
+            spent = measure(self._data)
+        except (UserError, tf.errors.OpError) as error:
+            logging.warning("%s", _sentence(share, f"its stages could not be timed ({error})"))
+            return
+        slowest = max(spent, key=lambda name: spent[name])
+        total = sum(spent.values())
+        times = ", ".join(f"{name} {value * 1e6:.0f}" for name, value in spent.items())
+        logging.warning(
+            "%s",
+            _sentence(
+                share,
+                f"its slowest stage is {slowest}, {spent[slowest] / total:.0%} of a sample's time; "
+                f"microseconds of each on one core: {times}",
+            ),
+        )
+
+
+def _sentence(share: float, rest: str) -> str:
+    return f"steps wait for their input {share:.0%} of the time; {rest}"
