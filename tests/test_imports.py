@@ -130,7 +130,9 @@ def test_configs_import_ml_collections_and_each_other(file):
 
 @each(MODULES, TOOLS)
 def test_torch_stays_in_the_conversion(file):
-    if "convert" not in file.parts and "convert" not in file.stem:
+    """And in the loader that the data benchmark is compared with."""
+    allowed = "convert" in file.parts or "convert" in file.stem or "open_clip" in file.stem
+    if not allowed:
         roots = {imported.split(".")[0] for imported in imports(file)}
         assert not roots & {"torch", "torchvision", "open_clip", "safetensors"}
 
