@@ -79,11 +79,16 @@ def main() -> None:
             share = value / best["tfrecord", "lanes"]
             print(f"{kind:18} {name:7} {value:8.0f} records/s  {share:.2f} of tfrecord")
         path = opened["tfrecord"].shards[0].path
-        before = read_bytes()
-        start = tf.constant(count // 4 - 1, tf.int64)
-        next(iter(tfrecord.read(tf.constant(path), start, tf.constant(1, tf.int64))))
-        print(f"the last record of a file of {os.path.getsize(path)} bytes: ", end="")
-        print(f"{read_bytes() - before} bytes read")
+        last = [tf.constant(number, tf.int64) for number in (count // 4 - 1, 1)]
+        shard = tf.constant(0, tf.int64)
+        for name, read in (
+            ("with the index", lambda: opened["tfrecord"].read(shard, *last)),
+            ("without", lambda: tfrecord.read(tf.constant(path), *last)),
+        ):
+            before = read_bytes()
+            next(iter(read()))
+            print(f"last record of {os.path.getsize(path)} bytes {name}: ", end="")
+            print(f"{read_bytes() - before} bytes read")
 
 
 if __name__ == "__main__":

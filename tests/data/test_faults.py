@@ -191,7 +191,7 @@ def test_captions(tmp_path):
     spec = write_one_by_one(tmp_path, [sample(0)["image"]] * len(captions), captions)
     blank = "empty_caption"
     vocab = Path(__file__).parents[2] / "data" / "emoji" / "vocab.txt"
-    ops = f"decode|resize(8)|tokenize(8, '{vocab}')"
+    ops = f"decode|resize(8)|choose_caption|tokenize(8, '{vocab}')"
     done = counted(spec, [blank] * 4 + [""] * 4, preprocess=ops)
     assert (done["tokens"].numpy()[4:, 0] > 0).all()
 

@@ -14,6 +14,7 @@ from clipa_jax.errors import DataError
 
 _HEADER = 12  # bytes before a record: its length and a checksum; four more follow it
 _FOOTER = 4
+_BUFFER = 256 << 10  # bytes read at once
 _BATCH = 64  # records that go through the check for missing ones together
 
 
@@ -39,7 +40,7 @@ class TfrecordSource(base.Source):
                 f"{self.spec}: TensorFlow reads no {files.scheme(foreign)}:// files; copy them, or "
                 f"keep the data as webdataset or parquet, which can be read from there"
             )
-        scans = index.build(paths, _scan, tables=False)
+        scans = index.build(paths, _scan, tables=True)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
         first = next((shard.path for shard in self.shards if shard.length), None)
         if first is None:
@@ -52,7 +53,16 @@ class TfrecordSource(base.Source):
         self.features = tuple(n for n in kinds if n not in (self._image, self._captions))
 
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
-        return read(tf.constant([shard.path for shard in self.shards])[shard], start, length)
+        path = tf.constant([shard.path for shard in self.shards])[shard]
+        return read(path, start, length, at=self._offset(shard, start))
+
+    def _offset(self, shard: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+        """The byte at which a record begins, from the index."""
+
+        def find(shard: np.ndarray, start: np.ndarray) -> np.ndarray:
+            return index.table(self.shards[int(shard)].path)[int(start), 0]
+
+        return tf.numpy_function(find, [shard, start], tf.int64, stateful=False)
 
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         wanted: dict[str, Any] = {self._image: tf.io.FixedLenFeature([], tf.string, "")}
@@ -70,14 +80,25 @@ class TfrecordSource(base.Source):
         }
 
 
-def read(path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+def read(
+    path: tf.Tensor, start: tf.Tensor, length: tf.Tensor, at: tf.Tensor | None = None
+) -> tf.data.Dataset:
     """Records (1,), [start, start + length) of a TFRecord file, inside tf.data.
 
-    TensorFlow goes over records that are skipped by their headers, and gives a file up at the
-    first record whose checksum is wrong. What it leaves out is then read record by record, and
-    those that cannot be read are empty strings.
+    TensorFlow gives a file up at the first record whose checksum is wrong. What it leaves out is
+    then read record by record, and those that cannot be read are empty strings.
+
+    Args:
+      path: of the file.
+      start: records of the file that come before.
+      length: how many.
+      at: the byte at which the first of them begins; without it, TensorFlow goes through the file
+        up to there, from record to record.
     """
-    found = tf.data.TFRecordDataset(path).skip(start).take(length)
+    if at is None:
+        found = tf.data.TFRecordDataset(path).skip(start).take(length)
+    else:
+        found = _from_byte(path, at, _BUFFER).take(length)
     end = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
     batches = found.ignore_errors(log_warning=True).batch(_BATCH).concatenate(end)
     counted = batches.scan(
@@ -88,10 +109,7 @@ def read(path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Datase
     blank = tf.data.Dataset.from_tensors(tf.constant([""]))
 
     def one(offset: tf.Tensor) -> tf.data.Dataset:
-        record = tf.raw_ops.TFRecordDatasetV2(
-            filenames=path[None], compression_type="", buffer_size=0, byte_offsets=offset[None]
-        )
-        found = tf.data.experimental.from_variant(record, tf.TensorSpec([], tf.string)).batch(1)
+        found = _from_byte(path, offset, 0).batch(1)
         return found.ignore_errors().concatenate(blank).take(1)
 
     def rest(done: tf.Tensor, record_X: tf.Tensor) -> tf.data.Dataset:
@@ -104,6 +122,19 @@ def read(path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Datase
         return records.concatenate(tf.data.Dataset.from_tensor_slices(missing).flat_map(one))
 
     return counted.flat_map(rest)
+
+
+def _from_byte(path: tf.Tensor, at: tf.Tensor, buffer: int) -> tf.data.Dataset:
+    """The records () of a file from a byte on at which one begins."""
+
+    def records(at: tf.Tensor) -> tf.data.Dataset:
+        found = tf.raw_ops.TFRecordDatasetV2(
+            filenames=path[None], compression_type="", buffer_size=buffer, byte_offsets=at[None]
+        )
+        return tf.data.experimental.from_variant(found, tf.TensorSpec([], tf.string))
+
+    # Inside a function, since TensorFlow 2.21 forgets the offsets of a dataset that it rewrites.
+    return tf.data.Dataset.from_tensors(at).flat_map(records)
 
 
 def offsets(path: str) -> np.ndarray:
@@ -127,7 +158,8 @@ def offsets(path: str) -> np.ndarray:
 
 
 def _scan(path: str) -> index.Scan:
-    return index.Scan(len(offsets(path)))
+    found = offsets(path)
+    return index.Scan(len(found), table=found[:, None])
 
 
 @functools.lru_cache(maxsize=16)
