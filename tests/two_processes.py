@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from clipa_jax import checkpoint, cli, distributed, fingerprint, sharding, steps, trees
 
 MESHES = {"dp": {}, "fsdp": {"replica": 2}, "fsdp_tp": {"tensor": 2}}
-PEER_TIMEOUT = 10  # seconds
+PEER_TIMEOUT = 20  # seconds
 STEPS = 2
 
 

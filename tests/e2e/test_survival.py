@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
 
 
 def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tmp_path):
-    """SIGTERM in an evaluation, kill -9 in a save, kill -9 in a step, then to the end."""
+    """SIGTERM in an evaluation, kill -9 in a save, in a step and in an evaluation, then the end."""
     compiled = tmp_path / "cache" / "xla"
 
     first = start(tmp_path, *EVALUATED)
@@ -66,6 +66,12 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     wait(lambda: len(losses(tmp_path)) >= 10, third)
     third.kill()
     assert "resumes at step 8" in third.communicate()[1]
+
+    fourth = start(tmp_path, *EVALUATED)
+    wait(lambda: len(losses(tmp_path)) == 16, fourth)
+    fourth.kill()
+    assert "resumes at step" in fourth.communicate()[1]
+    assert list(scores(tmp_path)) == [8]
     before = set(compiled.iterdir())
     torn = max(before, key=lambda entry: entry.stat().st_size)  # as if killed in writing it
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
@@ -83,7 +89,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
 
 def test_two_processes_stop_go_on_and_end_together(whole, tmp_path):
     """Two with SIGTERM to one of them; one on another mesh; two of which one is killed."""
-    four = [*LONGER, "--config.all.cpu_devices=4", "--config.all.distributed.peer_timeout=10"]
+    four = [*LONGER, "--config.all.cpu_devices=4", "--config.all.distributed.peer_timeout=20"]
 
     two = processes.start(
         2,
@@ -118,7 +124,7 @@ def test_two_processes_stop_go_on_and_end_together(whole, tmp_path):
     began = time.monotonic()
     said = two[0].communicate(timeout=120)[1]
     assert two[0].returncode not in (0, None)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 20 + 20
     assert f"resumes at step {stopped}" in said
     assert "go on from the last checkpoint" in said or "another task died" in said
     two[1].communicate()
