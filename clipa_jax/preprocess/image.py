@@ -197,10 +197,11 @@ def flip_lr() -> Function:
 
 @op("jitter", entry="image", draws=6, batched=True)
 def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
-    """Random colours, uint8 (..., H, W, C), after SimCLR (arXiv 2002.05709, appendix A).
+    """Draws random colours, after SimCLR (arXiv 2002.05709, appendix A).
 
     Brightness, contrast about each channel's mean, saturation and hue are linear in the
-    colours and commute, so all are one matrix and one offset a picture.
+    colours, so all are one matrix and the contrast: sample["colour"], float32 (..., 10). The
+    devices apply it (`clipa_jax.colours`) after all other ops, wherever this one stands.
 
     # differs from CLIPA: saturation and hue act in YIQ instead of HSV, and values are cut to
     # 0..255 once at the end instead of after each of four steps in random order.
@@ -218,7 +219,8 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
     luma_CC, chroma_CC, turned_CC = _colour_matrices()
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        image = sample["image"]
+        if "colour" in sample:
+            raise ConfigError("jitter stands twice in the preprocessing; once is all it can")
         active = tf.cast(draws[..., 0] < p, tf.float32)
         bright, contrast, saturate, hue = (
             active * spread * (2 * draws[..., 2 + i] - 1) for i, spread in enumerate(spreads)
@@ -228,13 +230,11 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
         matrix_CC = luma_CC + _square(colourful * cos) * chroma_CC
         matrix_CC += _square(colourful * sin) * turned_CC
         matrix_CC *= _square(tf.nn.relu(1 + bright))
-        shape = tf.shape(image)
-        pixels_PC = tf.cast(tf.reshape(image, tf.concat([shape[:-3], [-1, 3]], 0)), tf.float32)
-        mean_1C = tf.reduce_mean(pixels_PC, -2, keepdims=True)
-        keep = _square(tf.nn.relu(1 + contrast))
-        offset_1C = tf.matmul(mean_1C, matrix_CC * (1 - keep))
-        pixels_PC = tf.matmul(pixels_PC, matrix_CC * keep) + offset_1C
-        return {**sample, "image": tf.reshape(_to_uint8(pixels_PC), shape)}
+        matrix = tf.reshape(matrix_CC, [*draws.shape[:-1], 9])
+        return {
+            **sample,
+            "colour": tf.concat([matrix, tf.nn.relu(1 + contrast)[..., None]], -1),
+        }
 
     return apply
 
