@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+
 def clock(seconds: float) -> str:
     """`75` -> `1:15`, `3675` -> `1:01:15`, more than two days -> `2d 03h`."""
     whole = round(seconds)
@@ -30,7 +31,9 @@ def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
 
 
 @contextlib.contextmanager
-def waiting(what: str, expected: float | None = None, stream: TextIO | None = None) -> Iterator[None]:
+def waiting(
+    what: str, expected: float | None = None, stream: TextIO | None = None
+) -> Iterator[None]:
     """Says on a terminal that `what` is going on, for how long, and how much is left.
 
     Elsewhere than on a terminal it says nothing.
@@ -68,5 +71,7 @@ def _passed(seconds: float, expected: float | None) -> str:
     if expected is None:
         return clock(seconds)
     left = expected - seconds
-    rest = f"about {clock(left)} left" if left > 0 else f"longer than the expected {clock(expected)}"
+    rest = (
+        f"about {clock(left)} left" if left > 0 else f"longer than the expected {clock(expected)}"
+    )
     return f"{clock(seconds)}, {rest}"

@@ -5,11 +5,16 @@ exceed those without by that stage alone. They are A100-80GB hours (arXiv 2306.1
 costs); how they were measured is not said.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from clipa_jax.planning import chips
+from clipa_jax import schedules
+from clipa_jax.planning import chips, work
+from clipa_jax.terminal import table
 
 CHIP = "a100-80gb"
 
@@ -42,24 +47,92 @@ ROWS = (
     Row("G/14", _THREE, 23_742),
 )
 
-# Model FLOPs (nothing recomputed) over the peak of the chip: fitted to `ROWS`, whose geometric
-# mean it reproduces. `python tools/plan.py --published` prints what it leaves over.
-EFFICIENCY = 0.258
+# Model FLOPs (nothing recomputed) over the peak of the chip: fitted to `ROWS`, of which it is
+# the geometric mean. `python tools/plan.py --published` prints what it leaves over.
+EFFICIENCY = 0.262
 
 
-def fit(model_flops: list[float]) -> float:
-    """The constant whose residuals have a geometric mean of nothing.
+@dataclass(frozen=True)
+class Residual:
+    """A published row beside what one efficiency constant makes of it.
+
+    Attributes:
+      model_flops: of all the stages of the row.
+      hours: at `EFFICIENCY`.
+    """
+
+    row: Row
+    model_flops: float
+    hours: float
+
+    @property
+    def off(self) -> float:
+        """Relative difference from the published hours."""
+        return self.hours / self.row.hours - 1
+
+
+def compare(config_of: Callable[[str, str, str], ConfigDict]) -> list[Residual]:
+    """All published rows beside the planner's hours.
 
     Args:
-      model_flops: of whole schedules, in the order of `ROWS`.
+      config_of: gives the config of (size, "schedule", argument), as `recipes.config` does.
     """
-    shares = [
-        flops / (row.hours * 3600 * chips.chip(CHIP).peak)
-        for row, flops in zip(ROWS, model_flops, strict=True)
-    ]
-    return float(np.exp(np.mean(np.log(shares))))
+    residuals = []
+    for row in ROWS:
+        stages = schedules.split(config_of(row.size, "schedule", row.argument))
+        total = sum(work.read(stage).total_flops for stage in stages if stage.name in row.stages)
+        residuals.append(Residual(row, total, hours(total)))
+    return residuals
 
 
 def hours(model_flops: float, efficiency: float = EFFICIENCY) -> float:
     """A100-80GB hours at an efficiency."""
     return model_flops / (chips.chip(CHIP).peak * efficiency) / 3600
+
+
+def fit(residuals: list[Residual]) -> float:
+    """The efficiency at which the residuals have a geometric mean of nothing."""
+    peak = chips.chip(CHIP).peak
+    shares = [one.model_flops / (one.row.hours * 3600 * peak) for one in residuals]
+    return float(np.exp(np.mean(np.log(shares))))
+
+
+def text(residuals: list[Residual]) -> str:
+    """The comparison as a table."""
+    rows: list[tuple[str, ...]] = [
+        ("model", "stages", "model EFLOPs", "published h", "here h", "off")
+    ]
+    for one in residuals:
+        name = f"{one.row.size} {one.row.argument}".strip()
+        rows.append(
+            (
+                name,
+                " + ".join(one.row.stages),
+                f"{one.model_flops / 1e18:,.0f}",
+                f"{one.row.hours:,.0f}",
+                f"{one.hours:,.0f}",
+                f"{one.off:+.1%}",
+            )
+        )
+    return (
+        f"A100-80GB hours, published (arXiv 2306.15658) and at {EFFICIENCY:.1%} of the chip's "
+        f"peak\n(one constant, fitted to these rows: {fit(residuals):.2%})\n\n"
+        + table(rows, right=(2, 3, 4, 5))
+    )
+
+
+def as_dict(residuals: list[Residual]) -> dict[str, Any]:
+    """The same, for machines."""
+    rows = [
+        {
+            "size": one.row.size,
+            "argument": one.row.argument,
+            "stages": list(one.row.stages),
+            "model_flops": one.model_flops,
+            "published_hours": one.row.hours,
+            "hours": one.hours,
+            "off": one.off,
+        }
+        for one in residuals
+    ]
+    return {"efficiency": EFFICIENCY, "fitted": fit(residuals), "rows": rows}

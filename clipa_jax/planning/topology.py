@@ -3,6 +3,7 @@
 Only requirements-tpu.txt is needed, no TPU and no network.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -78,6 +79,11 @@ def find(name: str) -> Slice:
     except jax.errors.JaxRuntimeError as error:
         raise ConfigError(f"libtpu refuses the topology {name}: {_first_line(error)}") from None
     return Slice(name, chip, list(found.devices))
+
+
+def version() -> str:
+    """Of the installed libtpu."""
+    return importlib.metadata.version("libtpu")
 
 
 def parse(name: str) -> tuple[chips.Chip, dict[str, Any]]:
