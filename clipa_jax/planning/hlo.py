@@ -8,6 +8,7 @@ and every computation counts as often as it is called. Shapes in it are those of
 import functools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,41 +56,73 @@ class Counts:
       cycles: the compiler's own estimates, summed; 0 where it writes none.
     """
 
-    flops: float = 0.0
-    collectives: dict[str, float] = field(default_factory=dict)
-    cycles: float = 0.0
+    flops: float
+    collectives: dict[str, float]
+    cycles: float
 
-    def plus(self, other: "Counts", times: float = 1.0) -> "Counts":
-        """These and `times` others."""
-        kinds = {*self.collectives, *other.collectives}
-        return Counts(
-            self.flops + times * other.flops,
-            {k: self.collectives.get(k, 0) + times * other.collectives.get(k, 0) for k in kinds},
-            self.cycles + times * other.cycles,
-        )
+
+class _Run(NamedTuple):
+    """A computation in its place: how often it runs, and the opcode and name that it runs for."""
+
+    name: str
+    times: float
+    caller: str
 
 
 def count(text: str) -> Counts:
     """Counts of a compiled module, from `compiled.as_text()`."""
     module, entry = parse(text)
+    flops = cycles = 0.0
+    # One collective may be spread over several computations, which progress it while they do
+    # something else: it is one channel, and runs as often as its rarest part.
+    channels: dict[str, tuple[str, float]] = {}
+    for run in _runs(module, entry):
+        computation = module[run.name]
+        for instruction in computation.instructions.values():
+            flops += run.times * _flops(instruction, computation)
+            if run.caller != "fusion":  # whose cycles are written on the fusion
+                cycles += run.times * _cycles(instruction)
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in COLLECTIVES:
+                kind, received = _received(kind, instruction, computation, run)
+                found = re.search(r"channel_id=(\d+)", instruction.attributes)
+                channel = found.group(1) if found else f"{run.name}/{instruction.name}"
+                received = min(run.times * received, channels.get(channel, ("", math.inf))[1])
+                channels[channel] = kind, received
+    collectives: dict[str, float] = {}
+    for kind, received in channels.values():
+        collectives[kind] = collectives.get(kind, 0.0) + received
+    return Counts(flops, collectives, cycles)
+
+
+def _runs(module: dict[str, Computation], entry: str) -> Iterator[_Run]:
+    """Every computation of the module as often as something calls it."""
 
     @functools.cache
-    def total(name: str) -> Counts:
-        computation, sum_ = module[name], Counts()
+    def flops(name: str) -> float:
+        return sum(
+            run.times * _flops(instruction, module[run.name])
+            for run in below(_Run(name, 1, ""))
+            for instruction in module[run.name].instructions.values()
+        )
+
+    def below(run: _Run) -> Iterator[_Run]:
+        yield run
+        computation = module[run.name]
         for instruction in computation.instructions.values():
-            sum_ = sum_.plus(_own(instruction, computation))
-            times = trips(instruction, computation, module) if instruction.opcode == "while" else 1
             if instruction.opcode.endswith(("-done", "-update")):
                 continue  # what they wait for was counted at its start
+            times = run.times
+            if instruction.opcode == "while":
+                times *= trips(instruction, computation, module)
             for called in _CALLED.findall(instruction.attributes):
-                sum_ = sum_.plus(_of_call(instruction, called, total), times)
-            branches = _BRANCHES.findall(instruction.attributes)
-            names = [n.lstrip("%") for group in branches for n in group.split(",") if n]
+                yield from below(_Run(called, times, instruction.opcode))
+            groups = _BRANCHES.findall(instruction.attributes)
+            names = [n.lstrip("%") for group in groups for n in group.split(",") if n]
             if names:  # one of them runs; the dearest counts
-                sum_ = sum_.plus(max((total(n) for n in names), key=lambda c: c.flops))
-        return sum_
+                yield from below(_Run(max(names, key=flops), times, instruction.opcode))
 
-    return total(entry)
+    yield from below(_Run(entry, 1, ""))
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -161,32 +194,17 @@ def _constant(caller: Computation, tuple_name: str, index: int) -> int:
     return int(made.inside)
 
 
-def _own(instruction: Instruction, computation: Computation) -> Counts:
-    """Of an instruction itself, without what it calls."""
-    cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
-    kind = instruction.opcode.removesuffix("-start")
-    collectives = {}
-    if kind in COLLECTIVES:
-        collectives = {kind: _received(kind, instruction, computation)}
-    flops = 0.0
+def _cycles(instruction: Instruction) -> float:
+    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
+    return float(found.group(1)) if found else 0.0
+
+
+def _flops(instruction: Instruction, computation: Computation) -> float:
     if instruction.opcode == "dot":
-        flops = _dot(instruction, computation)
-    elif instruction.opcode == "convolution":
-        flops = _convolution(instruction, computation)
-    return Counts(flops, collectives, float(cycles.group(1)) if cycles else 0.0)
-
-
-def _of_call(caller: Instruction, name: str, total) -> Counts:
-    """Of a called computation; a fusion's cycles are written on the fusion itself."""
-    counts = total(name)
-    if caller.opcode == "fusion":
-        collectives = counts.collectives
-        if "all-reduce" in collectives and "scatter" in name:
-            # The TPU compiler's reduce-scatter: an all-reduce of which each chip keeps its part.
-            rest = {k: v for k, v in collectives.items() if k != "all-reduce"}
-            collectives = {**rest, "reduce-scatter": collectives["all-reduce"] / 2}
-        return Counts(counts.flops, collectives, 0.0)
-    return counts
+        return _dot(instruction, computation)
+    if instruction.opcode == "convolution":
+        return _convolution(instruction, computation)
+    return 0.0
 
 
 def _dims(shape: str) -> list[int]:
@@ -276,8 +294,10 @@ def _valid_places(
     return valid
 
 
-def _received(kind: str, instruction: Instruction, computation: Computation) -> float:
-    """Bytes that each chip of the group receives, by the best known algorithm."""
+def _received(
+    kind: str, instruction: Instruction, computation: Computation, run: _Run
+) -> tuple[str, float]:
+    """(kind, bytes that each chip of the group receives by the best known algorithm)."""
     sent = sum(
         size(computation.instructions[name].shape)
         for name in instruction.operands
@@ -285,13 +305,17 @@ def _received(kind: str, instruction: Instruction, computation: Computation) -> 
     )
     group = _group_size(instruction.attributes)
     others = (group - 1) / group
-    return {
-        "all-gather": sent * (group - 1),
-        "all-reduce": 2 * sent * others,
-        "reduce-scatter": sent * others,
-        "all-to-all": sent * others,
-        "ragged-all-to-all": sent * others,
-    }.get(kind, sent)
+    if kind == "all-reduce" and run.caller == "fusion" and "scatter" in run.name:
+        # The TPU compiler's reduce-scatter: an all-reduce of which each chip keeps its part.
+        kind = "reduce-scatter"
+    factor = {
+        "all-gather": group - 1,
+        "all-reduce": 2 * others,
+        "reduce-scatter": others,
+        "all-to-all": others,
+        "ragged-all-to-all": others,
+    }
+    return kind, sent * factor.get(kind, 1.0)
 
 
 def _group_size(attributes: str) -> int:

@@ -10,7 +10,9 @@ from clipa_jax.planning import hlo
 
 
 def module(body: str, more: str = "") -> str:
-    return f"HloModule m, is_scheduled=true\n\n{more}\nENTRY %main (p: f32[]) -> f32[] {{\n{body}\n}}"
+    return (
+        f"HloModule m, is_scheduled=true\n\n{more}\nENTRY %main (p: f32[]) -> f32[] {{\n{body}\n}}"
+    )
 
 
 def test_a_loop_counts_as_often_as_it_runs():
@@ -67,15 +69,14 @@ def test_a_convolution_that_is_a_batch_of_products_counts_as_such():
 
 
 def test_a_convolution_with_a_padded_window():
-    """16 patches of 48 values to 16, four of them a position of the window."""
+    """An axis of 4 numbers under a window of 4 with 3 of padding: 16 of its 28 places count."""
     text = module(
-        """  %x = bf16[4,4,4,48] parameter(0)
-  %w = bf16[4,1,48,16] parameter(1)
-  ROOT %c = bf16[4,16,16] convolution(%x, %w), window={size=4x1 pad=3_3x0_0 rhs_reversal=1x0}, """
-        "dim_labels=b01f_01io->b0f"
+        """  %x = bf16[4,4,48] parameter(0)
+  %w = bf16[4,48,16] parameter(1)
+  ROOT %c = bf16[4,7,16] convolution(%x, %w), window={size=4 pad=3_3 rhs_reversal=1}, """
+        "dim_labels=b0f_0io->b0f"
     )
-    # Outputs 16 asked for, 4 inputs: at each of the 4 places of the window 4 outputs meet one.
-    assert hlo.count(text).flops == 2 * 4 * 4 * (4 * 48 * 16) * 4 / 4
+    assert hlo.count(text).flops == 2 * 16 * 4 * 48 * 16
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,30 @@ def test_waiting_for_a_collective_does_not_count_again():
     assert hlo.count(module(body)).collectives == {"all-gather": 16}
 
 
+def test_a_collective_that_other_work_progresses_counts_once():
+    """It starts once, and a loop of 24 turns carries it along: one channel."""
+    gather = "all-gather(%p), channel_id=7, replica_groups={{0,1}}, dimensions={0}"
+    part = f"""%start (p: f32[4]) -> f32[8] {{
+  %p = f32[4] parameter(0)
+  ROOT %g = f32[8] {gather}
+}}
+
+%progress (p: f32[4]) -> f32[8] {{
+  %p = f32[4] parameter(0)
+  ROOT %g = f32[8] {gather}
+}}
+"""
+    loop = LOOP.replace(
+        "  ROOT %r", "  %f = f32[8] fusion(%x), kind=kCustom, calls=%progress\n  ROOT %r"
+    )
+    body = """  %zero = s32[] constant(0)
+  %p = f32[8,8] parameter(0)
+  %s = f32[8] fusion(%p), kind=kCustom, calls=%start
+  %first = (s32[], f32[8,8]) tuple(%zero, %p)
+  %w = (s32[], f32[8,8]) while(%first), condition=%condition, body=%body"""
+    assert hlo.count(module(body, part + loop)).collectives == {"all-gather": 16}
+
+
 def test_a_fusion_that_keeps_its_part_of_an_all_reduce_is_a_reduce_scatter():
     fused = """%all-reduce-scatter.1 (p: f32[8]) -> f32[2] {
   %p = f32[8] parameter(0)
@@ -134,7 +159,8 @@ def test_a_fusion_that_keeps_its_part_of_an_all_reduce_is_a_reduce_scatter():
   ROOT %s = f32[] parameter(0)
 }
 """
-    body = "  %x = f32[8] parameter(0)\n  %f = f32[2] fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1"
+    body = """  %x = f32[8] parameter(0)
+  %f = f32[2] fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1"""
     assert hlo.count(module(body, fused)).collectives == {"reduce-scatter": 32 * 3 / 4}
 
 

@@ -17,7 +17,9 @@ def test_one_efficiency_reproduces_every_published_row():
 
 def test_the_hours_of_a_row_are_those_of_all_its_stages():
     """Pre-training alone, or one stage too many, misses the table."""
-    residuals = {(one.row.size, len(one.row.stages)): one for one in published.compare(recipes.config)}
+    residuals = {
+        (one.row.size, len(one.row.stages)): one for one in published.compare(recipes.config)
+    }
     two, three = residuals["H/14", 2], residuals["H/14", 3]
     assert 0 < three.model_flops - two.model_flops < 0.1 * two.model_flops
     assert three.row.hours - two.row.hours == 864
