@@ -103,7 +103,7 @@ V2_H = tuple(replace(row, fit=FULL) for row in V2)
 # of their layers only the attention is computed again.
 V2_L = tuple(
     replace(row, fit=replace(FULL, remat="dots_no_batch", remat_text="dots_no_batch", microbatch=n))
-    for row, n in zip(V2, (8_192, 1_024, 512), strict=True)
+    for row, n in zip(V2, (4_096, 1_024, 512), strict=True)
 )
 
 # The t5x branch, which trained G/14: half the rate, more parameters decay, and 2.5 billion

@@ -1,6 +1,6 @@
 """Measures speed: of the training step, or of the input pipeline.
 
-    python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.input.batch_size=512
+    python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
     python tools/benchmark.py data --config=configs/demo/pretrain.py
 
 Each has flags of its own: `python tools/benchmark.py step --help`.

@@ -1,6 +1,6 @@
 """How fast a training step is, on made-up data: the accelerator's side alone.
 
-    python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.input.batch_size=512
+    python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
 
 Any config on any mesh. The step is the trainer's own program. Its speed stands beside what
 the same devices reach, in the same run, on a plain matrix product of the config's dtype.

@@ -37,6 +37,9 @@ class Chip:
       bandwidth: of that memory, bytes/s.
       interconnect: bytes/s that a chip receives over all its links.
       price: None where no source was found.
+      clock: cycles/s, for the compiler's own estimates: the peak over what the documented
+        matrix units (128 x 128, two FLOPs a cell and cycle) do in a cycle. None where that
+        is not known.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Chip:
     bandwidth: float
     interconnect: float
     price: Price | None = None
+    clock: float | None = None
 
 
 _V5E = Price(1.20, "Google's list price as quoted in November 2024")
@@ -54,7 +58,7 @@ _H100 = Price(6.88, "AWS p5.48xlarge / 8, on demand, us-east-1, November 2026")
 
 TPUS = (
     Chip("v4", 275 * TERA, 32 * GIB, 1200 * GB, 268 * GB),
-    Chip("v5e", 197 * TERA, 16 * GIB, 819 * GB, 200 * GB, _V5E),
+    Chip("v5e", 197 * TERA, 16 * GIB, 819 * GB, 200 * GB, _V5E, 197 * TERA / (4 * 128 * 128 * 2)),
     Chip("v5p", 459 * TERA, 95 * GIB, 2765 * GB, 600 * GB),
     Chip("v6e", 918 * TERA, 32 * GIB, 1640 * GB, 400 * GB, _V6E),
 )

@@ -7,19 +7,27 @@ from clipa_jax.planning import chips, hlo
 
 @dataclass(frozen=True)
 class Step:
-    """How long one training step takes at least, and which part of a chip bounds it.
+    """How long one training step takes at least, and how long the compiler expects.
 
     Attributes:
-      compute, interconnect: seconds that each would need alone.
-      bound: name of the larger, which the step cannot beat.
+      compute, interconnect: seconds that each would need alone at its peak.
+      cycles: seconds of the compiler's own cycle estimates, which know of memory and of
+        operations that are no products; None where the chip's clock is not known.
     """
 
     compute: float
     interconnect: float
+    cycles: float | None
 
     @property
     def seconds(self) -> float:
+        """The bound that no schedule can beat."""
         return max(self.compute, self.interconnect)
+
+    @property
+    def expected(self) -> float | None:
+        """The compiler's estimate, if nothing waits for the interconnect that need not."""
+        return None if self.cycles is None else max(self.cycles, self.interconnect)
 
     @property
     def bound(self) -> str:
@@ -35,14 +43,14 @@ class Price:
 
 
 def roofline(counts: hlo.Counts, chip: chips.Chip) -> Step:
-    """A bound from the compiled counts of one chip.
+    """Bound and expectation from the compiled counts of one chip.
 
-    Products run at the chip's peak and all links are busy, both at the same time: a real
-    step takes longer, by the share that `--efficiency` states.
+    The bound has products run at the chip's peak and all links busy, both at the same time.
     """
     return Step(
         compute=counts.flops / chip.peak,
         interconnect=sum(counts.collectives.values()) / chip.interconnect,
+        cycles=counts.cycles / chip.clock if chip.clock and counts.cycles else None,
     )
 
 

@@ -51,23 +51,28 @@ class Stage:
         return self.compiled.counts.flops * self.num_chips / self.work.step_flops
 
     @property
-    def mfu(self) -> float | None:
-        """The model's own FLOPs over what the chips could do in a step."""
-        if self.step_seconds is None:
-            return None
-        return self.work.step_flops / (self.step_seconds * self.num_chips * self.chip.peak)
+    def expected_seconds(self) -> float | None:
+        """Of a step, as the compiler expects."""
+        return self.step.expected if self.step else None
 
-    @property
-    def chip_hours(self) -> float | None:
-        if self.step_seconds is None:
+    def mfu(self, seconds: float | None) -> float | None:
+        """The model's own FLOPs over what the chips could do in a step of so many seconds."""
+        if seconds is None:
             return None
-        return cost.hours(self.work.plan.total_steps, self.step_seconds, self.num_chips)
+        return self.work.step_flops / (seconds * self.num_chips * self.chip.peak)
 
-    @property
-    def dollars(self) -> float | None:
-        if self.chip_hours is None or self.price.dollars is None:
+    def chip_hours(self, seconds: float | None) -> float | None:
+        """Of the stage, with steps of so many seconds."""
+        if seconds is None:
             return None
-        return self.chip_hours * self.price.dollars
+        return cost.hours(self.work.plan.total_steps, seconds, self.num_chips)
+
+    def dollars(self, seconds: float | None) -> float | None:
+        """Of the stage, with steps of so many seconds."""
+        hours = self.chip_hours(seconds)
+        if hours is None or self.price.dollars is None:
+            return None
+        return hours * self.price.dollars
 
     def verdict(self) -> str | None:
         """The sentence for a stage that does not fit; None for one that does."""
@@ -115,11 +120,19 @@ def _column(stage: Stage) -> dict[str, str]:
         "model GFLOPs a sample": f"{forward.training / 1e9:,.1f}",
         "model TFLOPs a step and chip": _tera(work.step_flops / stage.num_chips),
     }
-    shown |= _compiled(stage) if stage.compiled else _estimated(stage)
-    shown["  implied MFU"] = _percent(stage.mfu)
-    shown["chip-hours"] = _number(stage.chip_hours)
-    shown["cost"] = _dollars(stage.dollars)
-    return shown
+    if stage.compiled is None:
+        return shown | _estimated(stage) | _paid(stage, "", stage.step_seconds)
+    shown |= _compiled(stage) | _paid(stage, ", at least", stage.step_seconds)
+    shown["compiler expects a step of"] = _seconds(stage.expected_seconds)
+    return shown | _paid(stage, ", expected", stage.expected_seconds)
+
+
+def _paid(stage: Stage, which: str, seconds: float | None) -> dict[str, str]:
+    return {
+        f"  MFU{which.replace('at least', 'at most')}": _percent(stage.mfu(seconds)),
+        f"  chip-hours{which}": _number(stage.chip_hours(seconds)),
+        f"  cost{which}": _dollars(stage.dollars(seconds)),
+    }
 
 
 def _compiled(stage: Stage) -> dict[str, str]:
@@ -136,11 +149,10 @@ def _compiled(stage: Stage) -> dict[str, str]:
         "  limit": _gib(memory.limit),
         "  fits": "yes" if stage.compiled.fits else f"no: {_gib(memory.excess)} too much",
         "received from other chips": "-" if received is None else f"{received / 1e9:,.1f} GB",
-        "step, at least": "-" if step is None else _seconds(step.seconds),
-        "  bound by": "-" if step is None else step.bound,
-        "  compute": "-" if step is None else _seconds(step.compute),
-        "  interconnect": "-" if step is None else _seconds(step.interconnect),
         "compiled in": f"{stage.compiled.seconds:,.0f} s",
+        "roofline step": _seconds(stage.step_seconds),
+        "  compute": _seconds(step and step.compute),
+        "  interconnect": _seconds(step and step.interconnect),
     }
 
 
@@ -159,14 +171,20 @@ def _estimated(stage: Stage) -> dict[str, str]:
 
 
 def _total(stages: list[Stage]) -> dict[str, str]:
-    hours = [stage.chip_hours for stage in stages]
-    dollars = [stage.dollars for stage in stages]
-    return {
+    shown = {
         "samples": f"{sum(stage.work.plan.total_examples for stage in stages):,}",
         "steps": f"{sum(stage.work.plan.total_steps for stage in stages):,}",
-        "chip-hours": _number(_sum(hours)),
-        "cost": _dollars(_sum(dollars)),
     }
+    at_least = "" if stages[0].compiled is None else ", at least"
+    for which, seconds in (
+        (at_least, [stage.step_seconds for stage in stages]),
+        (", expected", [stage.expected_seconds for stage in stages]),
+    ):
+        pairs = list(zip(stages, seconds, strict=True))
+        hours = _sum([stage.chip_hours(one) for stage, one in pairs])
+        shown[f"  chip-hours{which}"] = _number(hours)
+        shown[f"  cost{which}"] = _dollars(_sum([stage.dollars(one) for stage, one in pairs]))
+    return shown
 
 
 def _sum(values: list[float | None]) -> float | None:
@@ -188,9 +206,9 @@ def as_dict(stage: Stage) -> dict[str, Any]:
         "model_flops_per_sample": work.forward.training,
         "model_flops_per_step": work.step_flops,
         "step_seconds": stage.step_seconds,
-        "mfu": stage.mfu,
-        "chip_hours": stage.chip_hours,
-        "dollars": stage.dollars,
+        "mfu": stage.mfu(stage.step_seconds),
+        "chip_hours": stage.chip_hours(stage.step_seconds),
+        "dollars": stage.dollars(stage.step_seconds),
     }
     if stage.compiled is not None:
         memory, counts = stage.compiled.memory, stage.compiled.counts
@@ -206,6 +224,10 @@ def as_dict(stage: Stage) -> dict[str, Any]:
             "collective_bytes_per_chip": counts and counts.collectives,
             "compile_seconds": round(stage.compiled.seconds, 1),
             "nearest_batch": stage.nearest_batch or None,
+            "expected_step_seconds": stage.expected_seconds,
+            "expected_mfu": stage.mfu(stage.expected_seconds),
+            "expected_chip_hours": stage.chip_hours(stage.expected_seconds),
+            "expected_dollars": stage.dollars(stage.expected_seconds),
         }
     if stage.estimate is not None:
         memory = stage.estimate.memory
@@ -227,7 +249,9 @@ def _tera(amount: float) -> str:
     return f"{amount / TERA:,.1f}"
 
 
-def _seconds(amount: float) -> str:
+def _seconds(amount: float | None) -> str:
+    if amount is None:
+        return "-"
     return f"{amount * 1e3:,.0f} ms" if amount < 10 else f"{amount:,.1f} s"
 
 

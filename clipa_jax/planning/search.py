@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from clipa_jax import models
 from clipa_jax.planning import analytic
 from clipa_jax.planning import work as works
 from clipa_jax.planning.compiled import Compiled
 from clipa_jax.planning.work import Work
+from clipa_jax.settings import Settings
 
 TRIES = 8  # compilations that a search for a batch may take
 REMAT = ("none", "dots_no_batch", "full")
@@ -95,7 +97,7 @@ def settings(work: Work, num_chips: int, limit: float) -> Iterator[Work]:
     Those whose estimated memory is twice the limit or more are left out without compiling.
     """
     made = [
-        works.read(_changed(work, remat, preset, share))
+        _changed(work, remat, preset, share)
         for remat, preset, share in itertools.product(REMAT, PRESETS, SHARES)
         if _divides(work.plan.batch_size, share, num_chips)
     ]
@@ -135,10 +137,10 @@ def _divides(batch: int, share: int, num_chips: int) -> bool:
     return batch % (share * num_chips) == 0
 
 
-def _changed(work: Work, remat: str, preset: str, share: int) -> Any:
+def _changed(work: Work, remat: str, preset: str, share: int) -> Work:
     config = work.config.copy_and_resolve_references()
     config.model.layers = "scanned"
     config.model.image.remat = config.model.text.remat = remat
     config.sharding.preset = preset
     config.microbatch = work.plan.batch_size // share if share > 1 else None
-    return config
+    return replace(work, config=config, model=models.build(Settings(config.model)))

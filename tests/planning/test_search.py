@@ -8,7 +8,7 @@ from clipa_jax.planning import work as works
 from configs import recipes
 
 GIB = 2**30
-COUNTS = hlo.Counts(1e12, {"all-reduce": 2e9}, 0.0)
+COUNTS = hlo.Counts(1e12, {"all-reduce": 2e9}, 4.5e7)
 
 
 def judged(total: float, limit: float = 16 * GIB) -> compiled.Compiled:
@@ -62,11 +62,11 @@ def test_the_cheapest_settings_come_first_and_the_rest_is_not_compiled():
 
     def compile_work(one):
         asked.append(one)
-        return judged(10 * GIB if one.config.microbatch == 1024 else 20 * GIB)
+        return judged(10 * GIB if one.config.microbatch == 512 else 20 * GIB)
 
     candidates = search.settings(work, 16, limit=16 * GIB)
     found, tried = search.cheapest(candidates, compile_work)
-    assert found is tried[-1] and found.work.config.microbatch == 1024
+    assert found is tried[-1] and found.work.config.microbatch == 512
     assert len(asked) == len(tried) > 1
     # Never with full recomputation inside of micro-batches: 5/3 of the arithmetic.
     assert found.work.config.model.image.remat in ("none", "dots_no_batch")
@@ -109,11 +109,14 @@ def test_a_stage_that_fits_says_nothing():
 def test_seconds_hours_and_dollars_of_a_roofline():
     made = stage(3 * GIB)
     # 1e12 FLOPs at 197e12/s, 2e9 bytes at 200e9/s: the interconnect bounds the step.
-    assert made.step == cost.Step(compute=1 / 197, interconnect=0.01)
+    # The compiler counts 4.5e7 cycles, at 1.5e9/s.
+    assert (made.step.compute, made.step.interconnect) == (1 / 197, 0.01)
     assert (made.step.bound, made.step_seconds) == ("interconnect", 0.01)
-    assert made.chip_hours == pytest.approx(20 * 0.01 * 64 / 3600)
-    assert made.dollars == pytest.approx(made.chip_hours * 1.20)
-    assert made.mfu == pytest.approx(made.work.step_flops / (0.01 * 64 * 197e12))
+    assert made.expected_seconds == pytest.approx(0.03, rel=0.01)
+    hours = made.chip_hours(made.step_seconds)
+    assert hours == pytest.approx(20 * 0.01 * 64 / 3600)
+    assert made.dollars(made.step_seconds) == pytest.approx(hours * 1.20)
+    assert made.mfu(0.01) == pytest.approx(made.work.step_flops / (0.01 * 64 * 197e12))
     assert made.flops_ratio == pytest.approx(64 * 1e12 / made.work.step_flops)
 
 
