@@ -193,7 +193,7 @@ TABLE: dict[str, dict[str, tuple[Stage, ...]]] = {
 JITTER = "jitter({strength}, p=0.8, gray=0.2)|"
 TRAIN = (
     "decode|inception_crop({{res}}, area_min=40)|{jitter}choose_caption"
-    "|tokenize({{text_len}}, vocab={{vocab!r}}, reduction={{reduction!r}})"
+    "|tokenize({{text_len}}, vocab={{vocab!r}}, reduction={{reduction!r}})|hash_caption"
 )
 EVAL_SQUASH = "decode|resize({res})"
 EVAL_CROP = "decode|resize_small({res})|central_crop({res})"

@@ -57,7 +57,7 @@ def clock(monkeypatch):
     return made
 
 
-def make(log_steps=1, total_steps=100, seconds=0.0):
+def make(log_steps=1, total_steps=100, seconds=0.0, max_skips=0):
     plan = Plan(
         batch_size=8,
         total_steps=total_steps,
@@ -67,7 +67,7 @@ def make(log_steps=1, total_steps=100, seconds=0.0):
         checkpoint_steps=0,
     )
     writer, progress = Writer(), Progress()
-    return Recorder(plan, writer, progress, seconds), writer, progress
+    return Recorder(plan, writer, progress, seconds, max_skips=max_skips), writer, progress
 
 
 def values(loss=2.0, grads=1.0, params=3.0):
@@ -150,6 +150,36 @@ def test_what_is_not_finite_stops_the_run_by_step(clock, bad, said):
     with pytest.raises(UserError, match=rf"{said} \(samples 48 to 56 of the stage\)"):
         record.step(8, values(), waited=0.0)
     assert [step for step, _ in writer.written] == [7]  # for whoever looks into it
+
+
+def test_skipped_updates_are_counted_and_too_many_in_a_row_stop_the_run(clock, caplog):
+    record, writer, _ = make(log_steps=50, max_skips=2)
+    for step, loss in enumerate((1.0, math.nan, math.inf, 1.0, math.nan, math.nan, math.nan), 1):
+        clock.now += 1
+        record.step(step, values(loss=loss), waited=0.0)
+    said = [entry.getMessage() for entry in caplog.records]
+    assert (
+        said[0]
+        == "loss is nan at step 2 (samples 8 to 16 of the stage); update skipped, 1 in a row"
+    )
+    assert [line[-7:] for line in said] == ["1 in a row"[-7:], "2 in a row"[-7:]] * 2
+    clock.now += 1
+    with pytest.raises(
+        UserError, match=r"nan at step 7 \(samples 48 to 56 .*\), after 2 skipped in a"
+    ):
+        record.flush()
+    counted = [(step, row["skipped_updates"]) for step, row in writer.written]
+    assert counted == [(2, 1), (3, 2), (5, 3), (6, 4), (7, 4)]
+
+
+def test_gradients_that_are_not_finite_are_skipped_but_broken_parameters_stop(clock):
+    record, _, _ = make(max_skips=5)
+    record.step(1, values(grads=math.inf), waited=0.0)
+    clock.now += 1
+    record.step(2, values(loss=math.nan, params=math.nan), waited=0.0)
+    clock.now += 1
+    with pytest.raises(UserError, match="loss is nan at step 2"):
+        record.flush()
 
 
 def test_flushing_finds_it_too(clock):

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax import stage, workdir
+from clipa_jax import program, stage, workdir
 from clipa_jax.errors import ConfigError, UserError
 from configs.demo import recipe
 
 ROOT = Path(__file__).parents[1]
+
+
+UNHASHED = (
+    "decode|resize({res})|choose_caption"
+    "|tokenize({text_len}, vocab={vocab!r}, reduction={reduction!r})"
+)
 
 
 def config(name="pretrain", **overrides):
@@ -39,6 +45,15 @@ def _in_the_repository(monkeypatch):
         ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, mini"),
         ({"model.text.vocab_size": 100}, "100"),
         ({"loss.name": "softmaxx"}, "nearest: softmax"),
+        ({"loss.name": "sigmoid"}, "the sigmoid losses need a bias .* -10 in SigLIP"),
+        ({"model.bias_init": -10.0}, "the softmax losses need None"),
+        ({"loss.duplicates": "drop"}, "unknown config.loss.duplicates 'drop'.*keep, mask"),
+        (
+            {"loss.duplicates": "mask", "input.preprocess": UNHASHED},
+            r"needs the hashes of captions.*end it with \|hash_caption",
+        ),
+        ({"microbatch": 48}, "microbatch 48 does not divide the batch of 128"),
+        ({"on_nonfinite": "skp"}, "nearest: skip"),
         ({"mask.ratio": 1.5}, "mask.ratio=1.5"),
         ({"mesh.tensor": 3}, "does not fit 8 devices"),
         ({"optim.decay": "kernel"}, "nearest: kernels"),
@@ -76,18 +91,24 @@ def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
     before = {"pretrain": stage.prepare(config(), tmp_path, {})}
     second = stage.prepare(config("finetune_1"), tmp_path, before)
     assert second.init == str(tmp_path / "pretrain")
-    with pytest.raises(UserError, match="txt/pos_embedding: shape .1, 8, 96., expected .1, 12"):
+    with pytest.raises(UserError, match="txt/pos_embedding: shape .1, 8, 96., expected .1, 10"):
         stage.prepare(config("finetune_1", surgery=()), tmp_path, before)
     with pytest.raises(UserError, match="img/head/kernel"):
         stage.prepare(config("finetune_1", **{"model.embed_dim": 64}), tmp_path, before)
 
 
+def test_the_shapes_of_a_batch_follow_from_the_config(tmp_path):
+    for overrides in ({}, {"input.preprocess": UNHASHED}):
+        made = stage.prepare(config(**overrides), tmp_path, {})
+        assert program.batch_spec(made.settings.input) == made.data.spec
+        assert ("caption_hash" in made.data.spec) == (not overrides)
+
+
 def test_tokens_count_the_class_token_and_the_mask(tmp_path):
-    assert stage.prepare(config(), tmp_path, {}).image_tokens == 5
+    assert stage.prepare(config(), tmp_path, {}).program.image_tokens == 5
     masked = config("finetune_2", init="scratch")
-    assert (
-        stage.prepare(masked, tmp_path, {}).image_tokens == 26
-    )  # 70 % of 6 x 6, rounded down, and one
+    # 90 % of 6 x 6, rounded down, and one.
+    assert stage.prepare(masked, tmp_path, {}).program.image_tokens == 33
 
 
 def test_overrides_for_all_stages_reach_each_of_them():

@@ -186,6 +186,47 @@ def test_a_run_is_repeatable_to_the_last_bit(tiny_run):
     jax.tree.map(np.testing.assert_array_equal, one, again)
 
 
+@pytest.fixture(scope="module")
+def skipping_run():
+    """Like `tiny_run`, without masks, that skips what is not finite; the first rate is not 0."""
+    c = tiny.config(on_nonfinite="skip", warmup_steps=0)
+    spec = tiny.plan(c, tiny.mesh(1))
+    return Run(spec.init(0), spec.shardings, tiny.update(c, spec, tiny.mesh(1)), tiny.batch(c))
+
+
+def poisoned(batch):
+    """A token that no row of the table belongs to: its embedding is NaN, and so is the loss."""
+    tokens = batch["tokens"].copy()
+    tokens[3, 1] = 10_000
+    return {**batch, "tokens": tokens}
+
+
+def test_an_update_that_is_not_finite_is_skipped_to_the_last_bit(skipping_run):
+    first, bad = skipping_run.first, poisoned(skipping_run.batch)
+    one, metrics = skipping_run.update(first)
+    two, broken = dataclasses.replace(skipping_run, batch=bad).update(one)
+    assert np.isfinite(metrics["loss"]) and np.isnan(broken["loss"])
+    assert np.isfinite(broken["l2_params"])
+    assert (int(one.step), int(two.step)) == (1, 2)
+    same = (one.params, one.opt_state), (two.params, two.opt_state)
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get(same))
+
+    three, after = skipping_run.update(two)
+    assert np.isfinite(after["loss"])
+    # The rate goes by updates: the one that was skipped has not used up its own.
+    schedule = tiny.optimiser(tiny.config(warmup_steps=0)).schedule
+    rates = [schedule(0), schedule(1), schedule(1)]
+    np.testing.assert_array_equal([metrics["lr"], broken["lr"], after["lr"]], rates)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), *jax.device_get((two, three)).__iter__())
+    assert trees.flatten(moved.params)["img/head/kernel"] > 0
+
+
+def test_without_the_rule_such_an_update_goes_through(tiny_run):
+    bad = dataclasses.replace(tiny_run, batch=poisoned(tiny_run.batch))
+    now, metrics = bad.update(tiny_run.first)
+    assert np.isnan(metrics["loss"]) and np.isnan(metrics["l2_params"])
+
+
 def test_masks_change_from_step_to_step_and_with_the_seed(tiny_run):
     """The same state but for its step, or for its seed, sees other patches."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.preprocess import reduce
 from clipa_jax.preprocess.registry import Function, Sample, op
 from clipa_jax.preprocess.vocab import Vocabulary, read_vocabulary
@@ -146,6 +146,43 @@ def choose_caption(index: int | None = None) -> Function:
         }
 
     return draw
+
+
+@op("hash_caption")
+def hash_caption(of: str = "caption") -> Function:
+    """sample["caption_hash"] () int32, the same for captions that read the same.
+
+    With it the loss counts the captions that occur more than once in a batch, and can leave
+    them out as negatives (`loss.duplicates`).
+
+    Args:
+      of: "caption", whose case and spacing do not matter; or "tokens", what is left of it
+        for the text tower, where more is alike the shorter the rows are.
+
+    Raises:
+      ConfigError: something else.
+    """
+    texts = {
+        "caption": lambda sample: _plain(sample["caption"]),
+        "tokens": lambda sample: tf.strings.reduce_join(
+            tf.strings.as_string(sample["tokens"]), separator=" "
+        ),
+    }
+    if of not in texts:
+        raise ConfigError(unknown("argument of hash_caption:", str(of), texts))
+
+    def hashed(sample: Sample) -> Sample:
+        # The buckets are those of FarmHash, which TensorFlow promises never to change.
+        number = tf.strings.to_hash_bucket_fast(texts[of](sample), 2**32) - 2**31
+        return {**sample, "caption_hash": tf.cast(number, tf.int32)}
+
+    return hashed
+
+
+def _plain(text: tf.Tensor) -> tf.Tensor:
+    """Lower case, one space between words."""
+    lower = tf.strings.lower(text, encoding="utf-8")
+    return tf.strings.strip(tf.strings.regex_replace(lower, r"\s+", " "))
 
 
 @op("tokenize")

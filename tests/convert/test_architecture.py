@@ -4,8 +4,10 @@ import copy
 
 import pytest
 
+from clipa_jax import models
 from clipa_jax.convert import architecture
 from clipa_jax.errors import CheckpointError
+from clipa_jax.settings import Settings
 
 STANDARD = {
     "model_cfg": {
@@ -49,7 +51,6 @@ def _with(section: str, key: str, value) -> dict:
         ("text_cfg", "act_kwargs", {"inplace": True}),
         ("text_cfg", "ls_init_value", 0.1),
         ("model_cfg", "multimodal_cfg", {"width": 64}),
-        ("model_cfg", "init_logit_bias", -10),
         ("preprocess_cfg", "resize_mode", "longest"),
         ("preprocess_cfg", "interpolation", "nearest"),
     ],
@@ -85,6 +86,14 @@ def test_what_open_clip_does_not_have_is_refused(
     with pytest.raises(CheckpointError, match=words):
         export(config, make_weights(config))
     assert not (tmp_path / "torch").exists()
+
+
+def test_the_bias_of_the_logits_travels(make_config):
+    config = make_config("mini/8", input__res=32, model__bias_init=-10.0)
+    content = architecture.to_open_clip(models.build(Settings(config.model)), config.input, "")
+    assert content["model_cfg"]["init_logit_bias"] == -10.0
+    assert architecture.from_open_clip(content, "").model.bias_init == -10.0
+    assert architecture.from_open_clip(STANDARD, "").model.bias_init is None
 
 
 def test_the_config_has_every_key_that_ours_have(make_config):

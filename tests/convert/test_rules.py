@@ -35,6 +35,12 @@ def test_attention_kernels_are_stacked_and_transposed(leaves):
     np.testing.assert_array_equal(row, leaves[f"{attention}/key/kernel"][:, 2, 5])
 
 
+def test_the_bias_of_the_sigmoid_loss_travels(leaves):
+    state = rules.to_open_clip({**leaves, "b": np.array([-9.5], np.float32)})
+    assert state["logit_bias"].shape == () and state["logit_bias"] == -9.5
+    np.testing.assert_array_equal(rules.from_open_clip(state, HEADS)["b"], [-9.5])
+
+
 @pytest.mark.parametrize("prefix", ["text.", "module.", "module.text."])
 def test_prefixes_of_other_classes_are_understood(leaves, prefix):
     state = rules.to_open_clip(leaves)
@@ -55,7 +61,6 @@ def test_a_leaf_without_a_place_is_named(leaves, name):
 @pytest.mark.parametrize(
     "key",
     [
-        "logit_bias",
         "visual.attn_pool.query",
         "visual.transformer.resblocks.0.ls_1.gamma",
         "cls_emb",

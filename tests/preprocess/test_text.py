@@ -249,6 +249,33 @@ def test_importing_fetches_nothing():
 # Choosing a caption
 
 
+def hashes(spec, samples):
+    function = registry.build(spec)
+    return [
+        int(function({key: tf.constant(x) for key, x in s.items()})["caption_hash"])
+        for s in samples
+    ]
+
+
+def test_captions_that_read_the_same_have_the_same_hash():
+    texts = ["A dog", "a  DOG ", "a\tdog", "two dogs", "", "ÉCOLE", "école", "dog a"]
+    found = hashes("hash_caption", [{"caption": text} for text in texts])
+    assert len({*found[:3]}) == len({*found[5:7]}) == 1
+    assert len({*found}) == 5
+    assert all(-(2**31) <= x < 2**31 for x in found)
+    many = hashes("hash_caption", [{"caption": str(number)} for number in range(300)])
+    assert len({*many}) == 300 and min(many) < -(2**30) and max(many) > 2**30
+
+
+def test_tokens_that_are_the_same_have_the_same_hash():
+    rows = [[2, 17, 0], [2, 17, 0], [2, 1, 70], [2, 0, 17]]
+    samples = [{"caption": str(i), "tokens": row} for i, row in enumerate(rows)]
+    found = hashes("hash_caption(of='tokens')", samples)
+    assert found[0] == found[1] and len({*found}) == 3
+    with pytest.raises(ConfigError, match="hash_caption: 'token'; nearest: tokens"):
+        registry.build("hash_caption('token')")
+
+
 def choose(spec, captions, seeds=((0, 0),)):
     function = registry.build(spec)
     rows = tf.data.Dataset.from_tensor_slices(np.array(seeds, np.int64))
