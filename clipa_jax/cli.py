@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from clipa_jax import durations
+from clipa_jax import quiet as noise
 from clipa_jax.errors import ConfigError, UserError, unknown
 
 
@@ -55,6 +56,7 @@ def say(text: str) -> None:
 def quiet() -> None:
     """Turns the chatter of the libraries down; messages of ours come through, plain."""
     warnings.filterwarnings("ignore")
+    noise.libtpu()
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()

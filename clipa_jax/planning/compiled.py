@@ -1,5 +1,6 @@
 """The training step of a stage as the TPU compiler sees it, without a TPU."""
 
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -95,11 +96,9 @@ def lower(work: Work, place: topology.Slice) -> tuple[jax.stages.Lowered, float]
     mesh = c.mesh.call(sharding.make_mesh, devices=place.devices)
     sharding.check_batch(work.plan.batch_size, mesh)
     made = program.build(c, mesh, work.plan, program.batch_spec(c.input))
-    state = sum(
-        one.sharding.shard_shape(one.shape) and _bytes(one.sharding.shard_shape(one.shape), one)
-        for one in jax.tree.leaves(made.spec.shapes)
-    )
-    batch = sum(_bytes(one.shape, one) for one in jax.tree.leaves(made.spec.batch))
+    leaves = jax.tree.leaves(made.spec.shapes)
+    state = sum(_bytes(one.sharding.shard_shape(one.shape), one.dtype) for one in leaves)
+    batch = sum(_bytes(one.shape, one.dtype) for one in made.spec.batch.values())
     parts = mesh.shape["replica"] * mesh.shape["fsdp"]
     return made.lower(), float(state + batch / parts)
 
@@ -126,11 +125,7 @@ def _too_much(message: str) -> tuple[float, float] | None:
     return float(asked) * _UNITS[asked_unit], float(there) * _UNITS[there_unit]
 
 
-def _bytes(shape: tuple[int, ...], one: jax.ShapeDtypeStruct) -> int:
-    dtype = one.dtype
+def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
     # A key of JAX's is two 32-bit words.
-    itemsize = 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else dtype.itemsize
-    size = itemsize
-    for length in shape:
-        size *= length
-    return size
+    is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return math.prod(shape) * (8 if is_key else dtype.itemsize)

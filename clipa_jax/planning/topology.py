@@ -5,7 +5,6 @@ Only requirements-tpu.txt is needed, no TPU and no network.
 
 import importlib.metadata
 import importlib.util
-import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +12,10 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from clipa_jax import quiet
 from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.planning import chips
 
-# What libtpu would ask the metadata server of a TPU host for, which is not there: without these
-# it waits minutes for an answer. Its own log goes nowhere but to files; several processes may
-# hold the library, since none holds a chip.
-ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of this host, if it were one; any will do
-    "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_LOG_DIR": "disabled",
-    "TPU_STDERR_LOG_LEVEL": "3",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
 INSTALL = "pip install -r requirements-tpu.txt"
 # Of each generation: how many axes its slices have, and what libtpu has to be told besides. The
 # two cores of a v4 chip work as one device, as on a real slice; libtpu's own default is two.
@@ -72,8 +59,7 @@ def find(name: str) -> Slice:
             f"--topology={name} needs the TPU compiler: {INSTALL}; or leave it out and name "
             f"--device={chip.name} --chips=N for an estimate"
         )
-    for key, value in ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
+    quiet.libtpu()
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     except jax.errors.JaxRuntimeError as error:
