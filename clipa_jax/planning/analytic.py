@@ -14,7 +14,7 @@ from clipa_jax.planning import chips, flops
 from clipa_jax.planning.work import Work
 
 FLOAT32, MOMENTS = 4, {"float32": 4, "bfloat16": 2}
-LOGITS = 3  # copies of the float32 logits that the plain loss and its gradient hold
+LOGITS = 3  # copies of the float32 logits that a naive loss and its gradient hold
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Memory:
       state: parameters, both moments and the gradient.
       activations: what the forward pass leaves for the backward pass.
       layer: what the dearest layer needs while it is worked on.
-      loss: the logits.
+      loss: the logits, where the loss holds them all.
     """
 
     state: float
@@ -87,7 +87,7 @@ def memory(work: Work, num_chips: int) -> Memory:
         state=state,
         activations=_kept(img, *image) + _kept(txt, *text),
         layer=max(_working(img, *image), _working(txt, *text)),
-        loss=LOGITS * FLOAT32 * batch * batch / num_chips if c.loss == "softmax" else 0.0,
+        loss=LOGITS * FLOAT32 * batch * batch / num_chips if "naive" in c.loss.name else 0.0,
     )
 
 

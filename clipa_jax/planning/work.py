@@ -62,7 +62,7 @@ def read(config: ConfigDict) -> Work:
         config=config,
         model=model,
         plan=plan,
-        num_params=trees.count(state.param_shapes(model, res, text_tokens)),
+        num_params=trees.count(state.param_shapes(_anywhere(config), res, text_tokens)),
         image_tokens=image_tokens,
         text_tokens=text_tokens,
         forward=flops.forward(
@@ -73,3 +73,10 @@ def read(config: ConfigDict) -> Work:
             batch=plan.batch_size,
         ),
     )
+
+
+def _anywhere(config: ConfigDict) -> models.CLIP:
+    """The model with an attention that any machine can trace; parameters are the same."""
+    config = config.copy_and_resolve_references()
+    config.model.attention = "xla"
+    return models.build(Settings(config.model))

@@ -42,6 +42,11 @@ def test_parameters_are_those_of_the_model_that_is_made():
     assert work.read(c).num_params == trees.count(params)
 
 
+def test_the_attention_of_another_machine_does_not_matter():
+    """cuDNN's cannot even be traced where there is none."""
+    assert work.read(tiny.config(model__attention="cudnn")).num_params == 10_577
+
+
 def test_a_mask_leaves_fewer_tokens():
     got = work.read(recipes.config("H/14", "finetune_224"))
     assert (got.image_tokens, got.text_tokens) == (1 + 179, 32)
