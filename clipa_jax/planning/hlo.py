@@ -178,19 +178,36 @@ def trips(loop: Instruction, caller: Computation, module: dict[str, Computation]
         counter, limit = (condition[name] for name in test.operands)
         index = re.search(r"index=(\d+)", counter.attributes)
         if limit.opcode == "constant" and index:
-            start = _constant(caller, loop.operands[0], int(index.group(1)))
-            return max(int(limit.inside) - start, 0)
+            start = _constant(caller, loop.operands[0], int(index.group(1))) or 0
+            step = _step(loop, int(index.group(1)), module)
+            return max(-(-(int(limit.inside) - start) // step), 0)
     return 1
 
 
-def _constant(caller: Computation, tuple_name: str, index: int) -> int:
-    """The constant that a loop's tuple holds at an index; 0 where it is none."""
-    made = caller.instructions.get(tuple_name)
+def _step(loop: Instruction, index: int, module: dict[str, Computation]) -> int:
+    """By how much a turn of the loop raises its counter; XLA takes two turns at once in some."""
+    named = re.search(r"body=%?([\w.\-]+)", loop.attributes)
+    if named is None:
+        return 1
+    body = module[named.group(1)]
+    root = list(body.instructions.values())[-1]
+    if root.opcode != "tuple":
+        return 1
+    added = body.instructions.get(root.operands[index])
+    if added is None or added.opcode != "add":
+        return 1
+    steps = [_constant(body, name) for name in added.operands]
+    return max((step for step in steps if step), default=1)
+
+
+def _constant(computation: Computation, name: str, index: int | None = None) -> int | None:
+    """The constant of a name, or at an index of the tuple of that name; None if it is none."""
+    made = computation.instructions.get(name)
     while made is not None and made.opcode in ("tuple", "copy", "bitcast"):
-        name = made.operands[index if made.opcode == "tuple" else 0]
-        made = caller.instructions.get(name)
+        at = index if made.opcode == "tuple" and index is not None else 0
+        made = computation.instructions.get(made.operands[at])
     if made is None or made.opcode != "constant" or not made.inside.lstrip("-").isdigit():
-        return 0
+        return None
     return int(made.inside)
 
 

@@ -57,6 +57,23 @@ def test_the_tpu_compiler_does_not_say_how_often_a_loop_runs(start, times):
     assert hlo.count(text).flops == times * 2 * 8 * 8 * 8
 
 
+def test_a_loop_that_takes_two_turns_at_once():
+    body = LOOP.replace(
+        "  ROOT %r = (s32[], f32[8,8]) tuple(%i, %y)",
+        """  %two = s32[] constant(2)
+  %j = s32[] add(%i, %two)
+  ROOT %r = (s32[], f32[8,8]) tuple(%j, %y)""",
+    )
+    text = module(
+        """  %zero = s32[] constant(0)
+  %p = f32[8,8] parameter(0)
+  %first = (s32[], f32[8,8]) tuple(%zero, %p)
+  %w = (s32[], f32[8,8]) while(%first), condition=%condition, body=%body""",
+        body,
+    )
+    assert hlo.count(text).flops == 12 * 2 * 8 * 8 * 8
+
+
 def test_a_convolution_that_is_a_batch_of_products_counts_as_such():
     """Scores of 4 samples and 2 heads, 17 x 17, over 8 numbers: as the TPU compiler writes it."""
     text = module(
