@@ -24,7 +24,7 @@ from typing import Any
 import tensorflow as tf
 from absl import flags, logging
 
-from clipa_jax import cli, stage
+from clipa_jax import cli, schedules
 from clipa_jax.benchmark import references
 from clipa_jax.data import pipeline, stages
 from clipa_jax.errors import ConfigError
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> None:
     del argv
     if SAMPLES.value < BATCH.value:
         raise ConfigError(f"--samples={SAMPLES.value} is less than one batch of {BATCH.value}")
-    config = stage.split(CONFIG.value)[0]
+    config = schedules.split(CONFIG.value)[0]
     config.input.batch_size = BATCH.value
     # A round has to read, too.
     config.input.shuffle_window = min(config.input.shuffle_window, SAMPLES.value // 2)
