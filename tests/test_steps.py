@@ -217,8 +217,7 @@ def test_an_update_that_is_not_finite_is_skipped_to_the_last_bit(skipping_run):
     schedule = tiny.optimiser(tiny.config(warmup_steps=0)).schedule
     rates = [schedule(0), schedule(1), schedule(1)]
     np.testing.assert_array_equal([metrics["lr"], broken["lr"], after["lr"]], rates)
-    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), *jax.device_get((two, three)).__iter__())
-    assert trees.flatten(moved.params)["img/head/kernel"] > 0
+    assert (three.params["img"]["head"]["kernel"] != two.params["img"]["head"]["kernel"]).any()
 
 
 def test_without_the_rule_such_an_update_goes_through(tiny_run):

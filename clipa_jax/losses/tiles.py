@@ -8,8 +8,7 @@ a turn it takes in square tiles.
 Why a ring, and not a copy of all embeddings on each device: at a batch of 65,536, an embedding
 of 1,024 and 64 devices such a copy is 256 MiB a device, and its gradient as much again, while
 the blocks that travel are 4 MiB each. Nothing more is sent than gathering and scattering would
-send, texts travel while the device computes, and one walk serves both directions of the loss,
-since sums over columns travel along.
+send, and one walk serves both directions of the loss, since sums over columns travel along.
 
 n rows on a device, R rows and C columns of a tile.
 """
