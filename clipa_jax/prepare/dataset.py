@@ -66,6 +66,7 @@ def make(
             f"nothing is left of the {source.num_examples} samples of {options.source}:\n"
             + report.table(summary)
         )
+    _tidy(into, options, num_shards)
     _describe(into, options, features, lengths, tally[flow.RECORD_BYTES])
     files.write_json(files.join(into, REPORT), summary)
     _check(into, options, kept)
@@ -141,10 +142,17 @@ def _written(found: str, into: str, options: Options) -> tuple[int, int]:
     return sum(n for n, name in zip(lengths, names, strict=True) if name in there), kept
 
 
+def _tidy(folder: str, options: Options, num_shards: int) -> None:
+    """Removes what a killed run left half-written, or wrote behind the shards."""
+    names = {shards.file_name(options, shard, num_shards) for shard in range(num_shards)}
+    for name in set(tf.io.gfile.listdir(folder)) - names:
+        tf.io.gfile.remove(files.join(folder, name))
+
+
 def _describe(
     folder: str, options: Options, features: dict[str, Any], lengths: list[int], size: int
 ) -> None:
-    """Writes the metadata by which TFDS knows the dataset, and lets it read a sample."""
+    """Writes the metadata by which TFDS knows the dataset."""
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder,
         template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
@@ -160,18 +168,24 @@ def _describe(
         features=tfds.features.FeaturesDict(features),
         split_infos=[split],
         version=options.version,
+        check_data=False,  # it cannot read ArrayRecord; see `_check`
         description=f"Made by tools/prepare_data.py from {options.source}; see {REPORT}.",
     )
 
 
 def _check(folder: str, options: Options, kept: int) -> None:
-    """Raises `DataError` unless TFDS finds the dataset complete."""
-    split = tfds.builder_from_directory(folder).info.splits[options.into]
+    """Raises `DataError` unless TFDS finds the dataset complete; lets it read a sample."""
+    builder = tfds.builder_from_directory(folder)
+    split = builder.info.splits[options.into]
     if split.num_examples != kept:
         raise DataError(f"{folder} has {split.num_examples} samples, expected {kept}")
     for path in split.filepaths:
         if not tf.io.gfile.exists(str(path)):
             raise DataError(f"{path} is missing; start again to make it")
+    if options.file_format == "tfrecord":
+        next(iter(tfds.as_numpy(builder.as_dataset(split=f"{options.into}[:1]"))))
+    elif files.is_local(folder):  # ArrayRecord knows no other files
+        builder.as_data_source(split=options.into)[0]
 
 
 def _publish(folder: str, out: str) -> None:

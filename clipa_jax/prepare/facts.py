@@ -25,6 +25,8 @@ FACT = np.dtype(
         ("length", "<u4"),  # of the record
         ("crc", "<u4"),  # of the record
         ("digest", "<u8", (2,)),  # of what may be there only once
+        ("anew", "<u2"),  # whether the picture was encoded anew
+        ("left_out", "<u2"),  # captions that were left out
     ]
 )
 

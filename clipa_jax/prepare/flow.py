@@ -1,6 +1,6 @@
 """The Beam pipeline: read pieces, drop what is there twice, put in order, write shards.
 
-Pictures do not go through Beam's shuffles: those carry 52 bytes a sample (`facts.FACT`), in
+Pictures do not go through Beam's shuffles: those carry 56 bytes a sample (`facts.FACT`), in
 arrays of many; pictures wait in the files of the pieces until their shard is written. So the
 direct runner, which keeps its shuffles in memory, needs no more of it for larger pictures,
 and what is finished when a run is killed stays finished. Beam ships functions and arguments
@@ -29,6 +29,7 @@ with quiet.stderr():  # it warns of parts that are not needed here
 
 DIRECT = "direct"
 DUPLICATE, WRITTEN, RECORD_BYTES = f"{DROPPED}duplicate", "written", "record_bytes"
+ANEW, LEFT_OUT = "images_encoded_anew", "captions_left_out"
 TALLY = "tally.json"
 
 
@@ -139,7 +140,8 @@ def _count(part: tuple[int, bytes]) -> tuple[int, int]:
 def _tally_kept(part: bytes) -> dict[str, Any]:
     fact_X, tally = facts.join([part]), Tally()
     tally.add(WRITTEN, len(fact_X))
-    tally.add(RECORD_BYTES, int(fact_X["length"].sum(dtype=np.int64)))
+    for name, column in ((RECORD_BYTES, "length"), (ANEW, "anew"), (LEFT_OUT, "left_out")):
+        tally.add(name, int(fact_X[column].sum(dtype=np.int64)))
     return tally.as_dict()
 
 

@@ -84,6 +84,7 @@ class Reader:
         path = records_path(self._folder, piece.number)
         shard = self._source.shards[piece.shard]
         with files.whole(path) as part, tf.io.gfile.GFile(part, "wb") as file:
+            file.write(b"")  # the file is there even if nothing is kept
             block = _Block(file, piece.number)
             seen = self._looker.look(shard, piece.start, piece.length)
             for row, key, sample in zip(rows, keys, seen, strict=True):
@@ -91,21 +92,36 @@ class Reader:
                 if reason:
                     tally.add(DROPPED + reason, rows=[int(row)])
                     continue
-                tally.add("captions_left_out", len(sample.captions) - len(captions))
-                tally.add("encoded_anew", int(sample.stored != sample.image))
-                content, record = self._stored(sample, captions, shard)
-                found += block.add(int(row), int(key), content, record)
+                found += block.add(self._stored(sample, captions, shard, int(row), int(key)))
             found += block.flush()
         _write_facts(facts_path(self._folder, piece.number), found, tally)
 
     def _stored(
-        self, sample: Seen, captions: tuple[bytes, ...], shard: sources.Shard
-    ) -> tuple[bytes, bytes]:
-        """The digest of what may be there only once, and the record."""
+        self, sample: Seen, captions: tuple[bytes, ...], shard: sources.Shard, row: int, key: int
+    ) -> "_Stored":
+        """What is stored of a sample."""
         identity = sample.id or f"{shard.name}/{shard.start + sample.row}".encode()
         parts = [] if self._options.duplicates == "image" else captions
-        record = storing.record(sample.stored, captions, identity, sample.features)
-        return digest(sample.image, *parts), record
+        return _Stored(
+            key=key,
+            row=row,
+            digest=digest(sample.image, *parts),
+            record=storing.record(sample.stored, captions, identity, sample.features),
+            anew=sample.stored != sample.image,
+            left_out=len(sample.captions) - len(captions),
+        )
+
+
+@dataclass(frozen=True, order=True)
+class _Stored:
+    """A record and what its fact will say, see `facts.FACT`."""
+
+    key: int
+    row: int
+    digest: bytes
+    record: bytes
+    anew: bool
+    left_out: int
 
 
 class _Block:
@@ -113,24 +129,26 @@ class _Block:
 
     def __init__(self, file: tf.io.gfile.GFile, piece: int):
         self._file, self._piece = file, piece
-        self._waiting: list[tuple[int, int, bytes, bytes]] = []
+        self._waiting: list[_Stored] = []
         self._size = self._offset = 0
 
-    def add(self, row: int, key: int, content: bytes, record: bytes) -> list[np.ndarray]:
+    def add(self, stored: _Stored) -> list[np.ndarray]:
         """Takes a record; returns the facts of what was written."""
-        self._waiting.append((key, row, content, record))
-        self._size += len(record)
+        self._waiting.append(stored)
+        self._size += len(stored.record)
         return self.flush() if self._size >= BLOCK else []
 
     def flush(self) -> list[np.ndarray]:
         """Writes what waits; returns its facts."""
         written = np.zeros(len(self._waiting), facts.FACT)
-        for fact, (key, row, content, record) in zip(written, sorted(self._waiting), strict=True):
-            self._file.write(record)
-            fact["row"], fact["key"], fact["piece"] = row, key, self._piece
-            fact["offset"], fact["length"] = self._offset, len(record)
-            fact["crc"], fact["digest"] = zlib.crc32(record), np.frombuffer(content, "<u8")
-            self._offset += len(record)
+        for fact, stored in zip(written, sorted(self._waiting), strict=True):
+            self._file.write(stored.record)
+            fact["row"], fact["key"], fact["piece"] = stored.row, stored.key, self._piece
+            fact["offset"], fact["length"] = self._offset, len(stored.record)
+            fact["crc"] = zlib.crc32(stored.record)
+            fact["digest"] = np.frombuffer(stored.digest, "<u8")
+            fact["anew"], fact["left_out"] = stored.anew, stored.left_out
+            self._offset += len(stored.record)
         self._waiting, self._size = [], 0
         return [written]
 

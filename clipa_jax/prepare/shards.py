@@ -44,11 +44,11 @@ def write(
         raise DataError(f"shard {shard}: came {len(fact_X)} samples, expected {expected}")
     path = files.join(target, file_name(options, shard, num_shards))
     if tf.io.gfile.exists(path):
-        _check(path, options.file_format, fact_X)
+        check(path, options.file_format, fact_X)
         return
     with files.whole(path) as part:
         WRITERS[options.file_format](part, pieces.read_records(source, fact_X))
-        _check(part, options.file_format, fact_X)
+        check(part, options.file_format, fact_X)
 
 
 def read(path: str, file_format: str) -> Iterator[bytes]:
@@ -68,7 +68,7 @@ def lengths(kept: int, num_shards: int) -> list[int]:
     return [stop - start for start, stop in zip(starts, starts[1:], strict=False)]
 
 
-def _check(path: str, file_format: str, fact_X: np.ndarray) -> None:
+def check(path: str, file_format: str, fact_X: np.ndarray) -> None:
     """Raises `DataError` unless a file holds the records of these facts, in their order."""
     try:
         found = [zlib.crc32(record) for record in read(path, file_format)]

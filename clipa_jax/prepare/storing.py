@@ -15,7 +15,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.prepare.samples import Encode
 from clipa_jax.preprocess import registry
 
-_PNG = rb"\x89PNG.*"
+_PNG = b"\x89PNG"
 
 
 def encoder(resize: int, quality: int) -> Encode:
@@ -30,7 +30,7 @@ def encoder(resize: int, quality: int) -> Encode:
 
     def encode(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         large = tf.reduce_min(tf.shape(image)[:2]) > resize if resize else tf.constant(False)
-        plain = tf.io.is_jpeg(encoded) | tf.strings.regex_full_match(encoded, _PNG)
+        plain = tf.io.is_jpeg(encoded) | (tf.strings.substr(encoded, 0, len(_PNG)) == _PNG)
 
         def anew() -> tf.Tensor:
             small = image

@@ -1,0 +1,282 @@
+"""Whole datasets made from a messy input, killed and started again, and read by others."""
+
+import collections
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from clipa_jax.data import pipeline
+from clipa_jax.errors import DataError
+from clipa_jax.prepare import dataset, facts, files, report, shards
+from clipa_jax.prepare.options import Options
+from clipa_jax.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+FILTERS = {"min_side": 10, "max_aspect": 4.0, "min_chars": 3}
+
+
+def options(messy, **changes) -> Options:
+    return Options(**{"source": messy.source, "num_shards": 4, **FILTERS, **changes})
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def samples(folder: Path, split: str = "train") -> list[dict]:
+    """What TFDS reads, in the order of the files."""
+    builder = tfds.builder_from_directory(str(folder))
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    read = tfds.ReadConfig(interleave_cycle_length=1)
+    return list(tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=read)))
+
+
+def ids(folder: Path) -> list[str]:
+    return [sample["id"].decode() for sample in samples(folder)]
+
+
+@pytest.fixture(scope="module")
+def made(messy, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("made") / "pairs" / "1.0.0"
+    return out, dataset.make(options(messy), str(out))
+
+
+def test_every_fault_is_counted_under_its_name_and_everything_adds_up(messy, made):
+    out, summary = made
+    dropped = {reason: entry["samples"] for reason, entry in summary["dropped"].items()}
+    assert dropped == {reason: len(names) for reason, names in messy.bad.items()}
+    assert summary["kept"] == len(messy.good)
+    assert summary["kept"] + sum(dropped.values()) == summary["input"] == messy.total
+    assert json.loads((out / "report.json").read_text()) == summary
+    assert summary["images_encoded_anew"] == 1  # the GIF
+    folder = messy.source.removeprefix("tfrecord:").rpartition("/")[0]
+    assert summary["dropped"]["unreadable"]["first"] == [f"{folder}/00002.tfrecord sample 19"]
+    text = report.table(summary)
+    assert re.search(r"dropped: duplicate +2 +4.44 % +\S+/00002.tfrecord sample 17\n", text)
+    assert re.search(r"kept +35 +77.78 %$", text)
+
+
+def test_what_is_kept_is_there_once_in_even_shards_in_an_order_of_its_own(messy, made):
+    out, _ = made
+    found = ids(out)
+    assert sorted(found) == sorted(messy.good)
+    assert found != messy.good
+    lengths = tfds.builder_from_directory(str(out)).info.splits["train"].shard_lengths
+    assert sorted(lengths) == [8, 9, 9, 9]
+    assert not Path(f"{out}{dataset.UNFINISHED}").exists()
+    assert not [name for name in digests(out) if ".part" in name]
+
+
+def test_pictures_and_captions_come_through_unchanged(messy, made):
+    out, _ = made
+    by_id = {sample["id"].decode(): sample for sample in samples(out)}
+    paths = sorted(tf.io.gfile.glob(messy.source.split(":")[1]))
+    for record in tf.data.TFRecordDataset(paths).take(len(messy.good)):
+        fields = tf.train.Example.FromString(record.numpy()).features.feature
+        sample = by_id[fields["key"].bytes_list.value[0].decode()]
+        if sample["id"] != b"gif":
+            assert sample["image"] == fields["jpg"].bytes_list.value[0]
+        assert sample["captions"].tolist() == list(fields["txt"].bytes_list.value)
+    assert tf.io.is_jpeg(by_id["gif"]["image"])
+
+
+def test_tfds_decodes_every_picture(made):
+    out, summary = made
+    found = tfds.builder_from_directory(str(out)).as_dataset(split="train")
+    shapes = [sample["image"].shape for sample in tfds.as_numpy(found)]
+    assert len(shapes) == summary["kept"] and {shape[2] for shape in shapes} == {3}
+
+
+def test_training_reads_it_without_a_skipped_sample(made):
+    out, summary = made
+    config = ConfigDict(
+        {
+            "source": f"tfds:{out}",
+            "split": "train",
+            "batch_size": 7,
+            "preprocess": "decode|resize(16)",
+            "cache": "none",
+            "lanes": 1,
+            "shuffle_window": 16,
+            "max_skip_percent": 0.0,
+        }
+    )
+    data = pipeline.train(Settings(config, "config.input"), seed=0)
+    assert data.num_examples == summary["kept"] == 35
+    batches = list(itertools.islice(data.start(), 5))
+    assert data.skipped() == {}
+    assert {batch["image"].shape for batch, _ in batches} == {(7, 16, 16, 3)}
+
+
+def test_the_seed_alone_changes_the_order(messy, made, tmp_path):
+    out, _ = made
+    dataset.make(options(messy, seed=1), str(tmp_path / "other"))
+    assert ids(tmp_path / "other") != ids(out)
+    assert sorted(ids(tmp_path / "other")) == sorted(ids(out))
+
+
+def test_resizing_duplicates_by_picture_and_further_features(messy, tmp_path):
+    out = tmp_path / "small"
+    chosen = options(
+        messy,
+        resize=32,
+        quality=80,
+        duplicates="image",
+        keep=("width",),
+        file_format="array_record",
+        num_shards=0,
+        shard_mb=0.01,
+    )
+    summary = dataset.make(chosen, str(out))
+    assert summary["dropped"]["duplicate"]["samples"] == 3  # `other` has the picture of good3
+    assert summary["images_encoded_anew"] == summary["kept"] == 34
+    assert summary["shards"] == -(-summary["record_bytes"] // int(0.01 * 2**20)) > 1
+    builder = tfds.builder_from_directory(str(out))
+    assert builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
+    found = list(builder.as_data_source(split="train"))
+    assert {len(sample["id"]) == sample["width"] for sample in found} == {True}
+    assert {min(sample["image"].shape[:2]) for sample in found} == {32}
+    large = next(sample["image"] for sample in found if sample["id"] == b"large")
+    assert large.shape == (32, 64, 3)
+    again = tmp_path / "again"
+    dataset.make(chosen, str(again))
+    records = [name for name in digests(out) if "array_record" in name]
+    assert records and all(digests(out)[name] == digests(again)[name] for name in records)
+
+
+class Died(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(messy, made, tmp_path, monkeypatch):
+    """Every run may finish two more files; what is finished is not made again."""
+    out, finished = tmp_path / "dies", collections.Counter()
+    allowed = 0
+    whole = files.whole
+
+    @contextlib.contextmanager
+    def counted(path):
+        nonlocal allowed
+        with whole(path) as part:
+            yield part
+            allowed -= 1
+            if allowed < 0:
+                raise Died
+        finished[Path(path).name] += 1
+
+    monkeypatch.setattr(files, "whole", counted)
+    for runs in range(1, 20):
+        allowed = 2
+        try:
+            dataset.make(options(messy), str(out))
+            break
+        except (Died, RuntimeError):
+            assert not out.exists()
+    assert runs > 4
+    assert digests(out) == digests(made[0])
+    made_again = {name for name, times in finished.items() if times > 1}
+    assert made_again <= {"000000.records", "000001.records", "000002.records", "tally.json"}
+
+
+KILLED = """
+import contextlib, os, signal, sys
+from clipa_jax.prepare import dataset, files
+from clipa_jax.prepare.options import Options
+whole, left = files.whole, int(sys.argv[3])
+
+@contextlib.contextmanager
+def counted(path):
+    global left
+    with whole(path) as part:
+        yield part
+        left -= "-of-" in os.path.basename(path)
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+files.whole = counted
+dataset.make(Options.from_dict(eval(sys.argv[1])), sys.argv[2])
+"""
+
+
+def test_after_kill_9_nothing_is_half_written_and_the_next_run_ends_the_same(messy, made, tmp_path):
+    """Killed when its second shard is written but has not got its name."""
+    out = tmp_path / "killed"
+    values = repr(options(messy).as_dict())
+    command = [sys.executable, "-c", KILLED, values, str(out), "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not out.exists()
+    unfinished = Path(f"{out}{dataset.UNFINISHED}") / "dataset"
+    names = [file.name for file in unfinished.iterdir()]
+    assert len(names) == 2 and sum(".part-" in name for name in names) == 1
+    kept = next(unfinished.glob("*-of-00004"))
+    before = kept.stat().st_mtime_ns
+    dataset.make(options(messy), str(out))
+    assert (out / kept.name).stat().st_mtime_ns == before
+    assert digests(out) == digests(made[0])
+
+
+def test_an_unfinished_folder_of_other_options_is_refused(messy, tmp_path):
+    out = tmp_path / "other"
+    folder = Path(f"{out}{dataset.UNFINISHED}")
+    plan = {"options": options(messy, quality=50).as_dict()}
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(DataError, match=r"other options: quality=92 \(was 50\); delete it"):
+        dataset.make(options(messy), str(out))
+
+
+def test_a_dataset_is_never_written_over(messy, made):
+    with pytest.raises(DataError, match="a dataset is there already"):
+        dataset.make(options(messy), str(made[0]))
+
+
+def test_nothing_left_is_an_error_that_says_why(messy, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)nothing is left of the 45 samples.*too_small"):
+        dataset.make(options(messy, min_side=1_000), str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_shard_of_an_unfinished_run_is_found(messy, tmp_path):
+    path = tmp_path / "x.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"something else")
+    fact_X = np.zeros(1, facts.FACT)
+    with pytest.raises(DataError, match="does not hold what was written"):
+        shards.check(str(path), "tfrecord", fact_X)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file_format": "tfrecords"}, "unknown file format 'tfrecords'; nearest: tfrecord"),
+        ({"duplicates": "images"}, "nearest: image"),
+        ({"name": "My Pairs"}, "small letters"),
+        ({"version": "1"}, "three numbers"),
+        ({"quality": 0}, "1 to 100"),
+        ({"max_aspect": 0.5}, "1 at least"),
+        ({"min_chars": 5, "max_chars": 4}, "below min_chars"),
+        ({"keep": ("id",)}, "always kept"),
+        ({"resize": -1}, "negative"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(change, message):
+    with pytest.raises(DataError, match=message):
+        Options(source="tfrecord:x", **change)
+
+
+def test_an_unknown_runner_is_refused(messy, tmp_path):
+    with pytest.raises(DataError, match="runner NoSuchRunner"):
+        dataset.make(options(messy), str(tmp_path / "x"), runner="NoSuchRunner")
