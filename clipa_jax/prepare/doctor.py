@@ -1,0 +1,154 @@
+"""Training data examined for a config: what is in it, and what the pipeline makes of it."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipa_jax import metrics, stage, workdir
+from clipa_jax.data import pipeline, sources
+from clipa_jax.errors import ConfigError, DataError, unknown
+from clipa_jax.prepare import charts, inspection
+from clipa_jax.prepare.progress import Progress
+from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
+from clipa_jax.settings import Settings
+
+REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms.png", "contact_sheet.png"
+_WINDOW = 1_024  # samples of the sheet come from so many
+
+
+def choose(config: ConfigDict, name: str) -> ConfigDict:
+    """The stage of a config that data is examined for: `name`, or the first one.
+
+    Raises:
+      ConfigError: no such stage.
+    """
+    stages = {one.name: one for one in stage.split(config)}
+    if name and name not in stages:
+        raise ConfigError("--stage: " + unknown("stage", name, stages))
+    return stages[name] if name else next(iter(stages.values()))
+
+
+def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[str, Any]:
+    """Looks at the data of a stage; writes what it finds and two pictures to `out`.
+
+    Args:
+      config: of the stage.
+      out: a folder.
+      limit: samples to look at, 0 for all.
+      sheet: samples on the contact sheet.
+
+    Returns:
+      What is in inspection.json.
+
+    Raises:
+      UserError: anything wrong with the config or the data; no sample is any good.
+    """
+    section = Settings(config, "config").input
+    if not section.source:
+        raise DataError("config.input.source is empty; set --config.input.source=KIND:WHERE")
+    source = sources.open(section.source, section.split)
+    tokenizer = load_tokenizer(section.vocab)
+    wanted = min(limit or source.num_examples, source.num_examples)
+    with Progress("looking", wanted) as progress:
+        for found in inspection.look(source, tokenizer, limit):
+            progress.update(found.looked)
+    report = inspection.summary(
+        source,
+        found,
+        res=section.res,
+        text_len=section.text_len,
+        reduction=section.reduction,
+        vocab=section.vocab,
+    )
+    report["stage"], report["max_skip_percent"] = config.name, section.max_skip_percent
+    out.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(out / REPORT, report)
+    if not report["good"]:
+        raise DataError(f"none of {found.looked} samples is any good:\n{text(report)}")
+    res, text_len = section.res, section.text_len
+    charts.histograms(found, str(out / HISTOGRAMS), res=res, text_len=text_len)
+    _contact_sheet(config, tokenizer, str(out / SHEET), min(sheet, report["good"]))
+    return report
+
+
+def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: int) -> None:
+    """Draws the first samples of training, through the pipeline that trains."""
+    values = config.input.to_dict() | {
+        "batch_size": number,
+        "cache": "none",
+        "shuffle_window": _WINDOW,
+        "max_skip_percent": 100.0,
+    }
+    data = pipeline.train(Settings(values, "config.input"), seed=config.seed)
+    ((batch, _),) = itertools.islice(data.start(), 1)
+    tokens = batch.get(pipeline.TOKENS)
+    texts = [""] * number
+    if tokens is not None:
+        texts = [charts.kept_text(tokenizer, token_L) for token_L in tokens]
+    title = f"{config.name}: {values['res']} px, {values['text_len']} text tokens"
+    charts.contact_sheet(batch[pipeline.IMAGE], texts, out, title=title)
+
+
+def text(report: dict[str, Any]) -> str:
+    """A report for people."""
+    looked, bad = report["looked_at"], report["bad"]
+    lines = [
+        f"{report['source']}, split {report['split']}: {report['samples']:,} samples, "
+        f"{looked:,} looked at, {report['good']:,} good"
+    ]
+    if bad:
+        rows: list[tuple[str, ...]] = [("bad samples", "number", "share", "the first")]
+        for reason, entry in bad.items():
+            share = _percent(entry["samples"], looked)
+            first = entry["first"]
+            rows.append((reason, f"{entry['samples']:,}", share, first[0]))
+            rows += [("", "", "", name) for name in first[1:]]
+        lines += ["", metrics.table(rows, right=(1, 2))]
+        if 100 * (looked - report["good"]) > report["max_skip_percent"] * looked:
+            lines.append(
+                f"more than max_skip_percent={report['max_skip_percent']}: training would stop"
+            )
+    lines += ["", _quantiles(report), "", *_captions(report), *_repetitions(report)]
+    return "\n".join(lines)
+
+
+def _quantiles(report: dict[str, Any]) -> str:
+    measured = {
+        "short side, pixels": report["short_side"],
+        "long side / short side": report["aspect"],
+        "encoded picture, bytes": report["image_bytes"],
+        "pieces of a caption": report["captions"]["pieces"],
+    }
+    rows: list[tuple[str, ...]] = [("", *inspection.QUANTILES)]
+    for name, values in measured.items():
+        rows.append((name, *(f"{values[q]:,.10g}" if values else "-" for q in rows[0][1:])))
+    return metrics.table(rows, right=tuple(range(1, len(rows[0]))))
+
+
+def _captions(report: dict[str, Any]) -> Iterable[str]:
+    captions, small = report["captions"], report["smaller_than_res"]
+    if captions["number"]:
+        yield (
+            f"captions: {captions['number']:,}; {captions['shortened']:,} "
+            f"({_percent(captions['shortened'], captions['number'])}) have more than the "
+            f"{captions['budget']} pieces that stage {report['stage']} takes and are shortened by "
+            f"'{captions['reduction']}'; {captions['pieces_lost_percent']} % of all pieces are lost"
+        )
+    yield (
+        f"pictures: {small['samples']:,} ({_percent(small['samples'], report['good'])}) have a "
+        f"short side below the {small['res']} pixels of training"
+    )
+
+
+def _repetitions(report: dict[str, Any]) -> Iterable[str]:
+    shares = [f"{what} {entry['percent']} %" for what, entry in report["repeated"].items()]
+    yield f"seen before among those looked at: {', '.join(shares)}"
+    for caption, count in report["frequent_captions"]:
+        yield f"  {count:,} times: {caption[:100]!r}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.2f} %"

@@ -1,0 +1,128 @@
+"""What `tools/inspect_data.py` finds in data with planted faults."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipa_jax.data import sources
+from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.prepare import charts, doctor, inspection
+from clipa_jax.preprocess.text import load_tokenizer
+from configs.demo import recipe
+from tests.prepare.conftest import example, write
+
+VOCAB = "data/emoji/vocab.txt"
+
+
+def config(source: str, name: str = "pretrain", **changes):
+    c = recipe.config(name)
+    c.input.source = source
+    for key, value in changes.items():
+        c.input[key] = value
+    return c
+
+
+@pytest.fixture(scope="module")
+def examined(messy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("examined")
+    return out, doctor.examine(config(messy.source), out, limit=0, sheet=8)
+
+
+def test_samples_are_counted_and_the_bad_ones_named(messy, examined):
+    out, report = examined
+    assert report["samples"] == report["looked_at"] == messy.total
+    unusable = ("decode", "missing_key", "empty_caption", "unreadable")
+    assert {r: e["samples"] for r, e in report["bad"].items()} == {
+        reason: len(messy.bad[reason]) for reason in unusable
+    }
+    assert report["good"] == messy.total - 5
+    assert report["bad"]["unreadable"]["first"][0].endswith("00002.tfrecord sample 19")
+    assert json.loads((out / doctor.REPORT).read_text()) == report
+
+
+def test_sizes_are_those_of_the_pictures(examined):
+    _, report = examined
+    assert report["short_side"]["least"] == 7
+    assert report["short_side"]["median"] == 40
+    assert report["short_side"]["most"] == 100
+    assert report["aspect"]["most"] == 15
+    assert report["smaller_than_res"] == {"res": 16, "samples": 1}
+
+
+def test_captions_are_held_against_the_budget_of_the_config(examined):
+    _, report = examined
+    texts = [f"a picture of number {n}" for n in range(30)]
+    texts += ["a large picture", "a picture with an alpha channel", "a picture for printers"]
+    texts += ["a picture of the nineties", "the same picture in other words", "a tiny picture"]
+    texts += ["a long picture", "ab", "a picture of number 1", "a picture of number 1"]
+    pieces = load_tokenizer(VOCAB).pieces(texts).row_lengths().numpy()
+    captions = report["captions"]
+    assert captions["number"] == len(texts) == report["good"] and captions["budget"] == 7
+    assert captions["shortened"] == (pieces > 7).sum() > 0
+    assert captions["pieces"]["most"] == pieces.max()
+    lost = 100 * np.maximum(pieces - 7, 0).sum() / pieces.sum()
+    assert captions["pieces_lost_percent"] == pytest.approx(lost, abs=0.006)
+
+
+def test_what_is_there_twice_is_counted(examined):
+    _, report = examined
+    assert report["repeated"]["images"]["number"] == 3
+    assert report["repeated"]["pairs"]["number"] == 2
+    assert report["repeated"]["captions"]["number"] == 2
+    assert report["frequent_captions"] == [["a picture of number 1", 3]]
+
+
+def test_pictures_are_drawn(examined):
+    out, _ = examined
+    for name, least in ((doctor.HISTOGRAMS, 30), (doctor.SHEET, 100)):
+        picture = np.asarray(Image.open(out / name).convert("RGB"))
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > least
+
+
+def test_the_report_for_people_says_it_all(examined):
+    text = doctor.text(examined[1])
+    assert "45 samples, 45 looked at, 40 good" in text
+    assert "training would stop" in text
+    assert "shortened by 'truncate'" in text
+    assert "images 7.5 %, captions 5.0 %, pairs 5.0 %" in text
+
+
+def test_the_text_under_a_picture_is_what_the_model_gets():
+    tokenizer = load_tokenizer(VOCAB)
+    (token_L,) = tokenizer.encode(["red heart, love and kisses for everybody"], 6)
+    shown = charts.kept_text(tokenizer, token_L)
+    assert shown.startswith("red heart , love")
+    assert "everybody" not in shown
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 44])
+def test_a_limit_is_kept_and_spread_over_the_files(messy, limit):
+    source = sources.open(messy.source, "train")
+    found = inspection.parts(source, limit)
+    assert sum(length for _, _, length in found) == limit
+    seen = {(shard, row) for shard, start, n in found for row in range(start, start + n)}
+    assert len(seen) == limit
+    assert all(row < source.shards[shard].length for shard, row in seen)
+    assert len({shard for shard, _ in seen}) == min(limit, 3)
+
+
+def test_nothing_good_is_an_error_that_shows_the_reasons(tmp_path):
+    write(tmp_path / "x.tfrecord", [example(jpg=b"no picture", txt="a caption", key="a")])
+    source = f"tfrecord:{tmp_path}/*.tfrecord"
+    with pytest.raises(DataError, match=r"(?s)none of 1 samples is any good.*decode +1 +100"):
+        doctor.examine(config(source), tmp_path / "out", limit=0, sheet=4)
+
+
+def test_a_stage_is_chosen_by_name():
+    schedule = recipe.config("schedule")
+    assert doctor.choose(schedule, "").name == "pretrain"
+    assert doctor.choose(schedule, "finetune_2").input.res == 48
+    with pytest.raises(ConfigError, match="nearest: finetune_1"):
+        doctor.choose(schedule, "finetune1")
+
+
+def test_no_source_is_refused(tmp_path):
+    with pytest.raises(DataError, match="source is empty"):
+        doctor.examine(config(""), tmp_path, limit=0, sheet=4)
