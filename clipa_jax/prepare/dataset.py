@@ -52,9 +52,11 @@ def make(
     found, read, into = (files.join(folder, name) for name in ("found", "pieces", "dataset"))
     for made in (found, read, into):
         tf.io.gfile.makedirs(made)
-    with Watcher(
-        {"reading": lambda: _read(read, work), "writing": lambda: _written(found, into, options)}
-    ):
+    stages = {
+        "reading": lambda: _read(read, work),
+        "writing": lambda: _written(found, into, options),
+    }
+    with Watcher(stages, every_seconds=2 if files.is_local(out) else 30):
         tally = flow.run(
             options, work, source.num_examples, (read, into, found), runner, arguments or []
         )

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from clipa_jax import quiet
 from clipa_jax.errors import DataError
@@ -55,7 +56,8 @@ def run(
       What became of the samples.
 
     Raises:
-      DataError: Beam does not know the runner or the arguments, or the data was refused.
+      DataError: Beam does not know the runner or the arguments; the data was refused; the
+        pipeline did not come to its end.
     """
     try:
         # Beam's own name for it, DirectRunner, first looks for a program to download.
@@ -64,7 +66,14 @@ def run(
     except (ValueError, ImportError, SystemExit) as error:
         raise DataError(f"runner {runner} with {arguments}: {error}") from None
     build(pipeline, options, work, total, folders)
-    pipeline.run().wait_until_finish()
+    try:
+        pipeline.run().wait_until_finish()
+    except (RuntimeError, tf.errors.OpError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["?"])[-1]
+        raise DataError(
+            f"runner {runner} did not come to the end: {reason}; what was finished is kept, "
+            f"the same command goes on with it"
+        ) from error
     return Tally.from_dict(files.read_json(files.join(folders[2], TALLY)))
 
 

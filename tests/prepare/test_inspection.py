@@ -77,8 +77,8 @@ def test_what_is_there_twice_is_counted(examined):
 def test_pictures_are_drawn(examined):
     out, _ = examined
     for name, least in ((doctor.HISTOGRAMS, 30), (doctor.SHEET, 100)):
-        picture = np.asarray(Image.open(out / name).convert("RGB"))
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > least
+        small = Image.open(out / name).convert("RGB").resize((300, 100), Image.Resampling.NEAREST)
+        assert len(small.getcolors(small.width * small.height)) > least
 
 
 def test_the_report_for_people_says_it_all(examined):
