@@ -22,6 +22,7 @@ from clipa_jax.evaluators import embed
 from clipa_jax.models import CLIP, clip
 from clipa_jax.preprocess import registry
 from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.preprocess.vocab import kept_copy
 from clipa_jax.settings import Settings
 
 Tokenize = Callable[[Sequence[str]], np.ndarray]
@@ -173,9 +174,18 @@ def read(path: str) -> tuple[ConfigDict | None, dict[str, Any]]:
     if weights.is_file(Path(path)):
         return weights.read(Path(path))
     folder = _stage_folder(Path(path))
-    there = (folder / workdir.CONFIG).exists()
-    config = ConfigDict(workdir.read_json(folder / workdir.CONFIG)) if there else None
-    return config, checkpoint.read_params(str(folder))
+    return _config_of(folder), checkpoint.read_params(str(folder))
+
+
+def _config_of(folder: Path) -> ConfigDict | None:
+    """The config of a stage's folder, its vocabulary being the copy there; None without any."""
+    if not (folder / workdir.CONFIG).exists():
+        return None
+    config = ConfigDict(workdir.read_json(folder / workdir.CONFIG))
+    copy = kept_copy(folder)
+    if copy:
+        config.input.vocab = copy
+    return config
 
 
 def check_exists(path: str) -> None:

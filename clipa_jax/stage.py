@@ -23,6 +23,7 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.preprocess.vocab import keep_copy
 from clipa_jax.settings import Settings
 
 # Scores that every summary names, and where they come from.
@@ -60,6 +61,11 @@ class Stage:
     @property
     def plan(self) -> durations.Plan:
         return self.program.plan
+
+    def claim(self) -> None:
+        """Makes the stage's folder, or checks that it is this experiment's; see `workdir.claim`."""
+        workdir.claim(self.folder, self.config)
+        keep_copy(self.settings.input.vocab, self.folder)
 
     def describe(self) -> str:
         """A line for the log: what is trained, on what, for how long."""

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int | None:
 
 def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     """Trains a stage to its end, from where it stands; False if it was interrupted."""
-    workdir.claim(run.folder, run.config)
+    run.claim()
     checkpoints = checkpoint.Checkpoints(str(run.folder), **run.settings.checkpoint.as_dict())
     start = checkpoint.first_state(
         checkpoints,

@@ -1,6 +1,7 @@
 """What lies in a workdir: a folder a stage, and the summary of all of them.
 
 W/<stage>/config.json      the stage's config as it ran
+W/<stage>/vocab.txt        its vocabulary (or vocab.model), so that the folder can be moved
 W/<stage>/checkpoints/     see checkpoint.py
 W/<stage>/metrics.jsonl    see metrics.py
 W/<stage>/result.json      once the stage is finished

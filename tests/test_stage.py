@@ -76,18 +76,17 @@ def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
     before = {"pretrain": stage.prepare(config(), tmp_path, {})}
     second = stage.prepare(config("finetune_1"), tmp_path, before)
     assert second.init == str(tmp_path / "pretrain")
-    with pytest.raises(UserError, match="txt/pos_embedding: shape .1, 8, 96., expected .1, 12"):
+    with pytest.raises(UserError, match="txt/pos_embedding: shape .1, 8, 96., expected .1, 10"):
         stage.prepare(config("finetune_1", surgery=()), tmp_path, before)
     with pytest.raises(UserError, match="img/head/kernel"):
         stage.prepare(config("finetune_1", **{"model.embed_dim": 64}), tmp_path, before)
 
 
 def test_tokens_count_the_class_token_and_the_mask(tmp_path):
-    assert stage.prepare(config(), tmp_path, {}).image_tokens == 5
+    assert stage.prepare(config(), tmp_path, {}).program.image_tokens == 5
     masked = config("finetune_2", init="scratch")
-    assert (
-        stage.prepare(masked, tmp_path, {}).image_tokens == 26
-    )  # 70 % of 6 x 6, rounded down, and one
+    # 90 % of 6 x 6, rounded down, and one.
+    assert stage.prepare(masked, tmp_path, {}).program.image_tokens == 33
 
 
 def test_overrides_for_all_stages_reach_each_of_them():

@@ -33,6 +33,7 @@ HUB = {
 }
 _CONTINUES = "##"  # WordPiece: this piece continues a word
 _SPACE = "\u2581"  # SentencePiece: this piece starts a word
+_COPY = "vocab"  # in a workdir, with the suffix that tells the kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,20 @@ def read_vocabulary(vocab: str) -> Vocabulary:
     if path.endswith(".model"):
         return _sentencepiece(vocab, content)
     return _wordpiece(vocab, content)
+
+
+def keep_copy(vocab: str, folder: str | os.PathLike[str]) -> None:
+    """Copies the file of a vocabulary into a folder, for `kept_copy`."""
+    path = _locate(vocab)
+    copy = os.path.join(folder, _COPY + (".model" if path.endswith(".model") else ".txt"))
+    tf.io.gfile.copy(path, f"{copy}.part", overwrite=True)
+    tf.io.gfile.rename(f"{copy}.part", copy, overwrite=True)
+
+
+def kept_copy(folder: str | os.PathLike[str]) -> str | None:
+    """The path of the vocabulary that `keep_copy` left in a folder, None without any."""
+    copies = (os.path.join(folder, f"{_COPY}{suffix}") for suffix in (".txt", ".model"))
+    return next((copy for copy in copies if tf.io.gfile.exists(copy)), None)
 
 
 def plain(text: str) -> str:
