@@ -107,13 +107,17 @@ def tower() -> ConfigDict:
 def inputs() -> ConfigDict:
     """Training data, and how samples become arrays."""
     c = ConfigDict()
-    c.source = ""  # tfds:NAME or tfds:FOLDER, tfrecord:GLOB
+    # tfds:NAME, tfds:FOLDER, tfrecord:GLOB, webdataset:GLOB, parquet:GLOB, folder:FOLDER or
+    # folder:TABLE; a mixture as "0.7*tfds:a + 0.3*webdataset:b", as a dict or as pairs
+    c.source = placeholder(object)
     c.split = "train"
     c.batch_size = 0  # global
-    c.cache = "none"  # or encoded: the samples stay in memory, and the shuffle is global
-    c.lanes = 16  # files read side by side, without a cache
-    c.shuffle_window = 16_384  # samples that are shuffled together, without a cache
+    c.cache = "none"  # or encoded: the samples stay in memory, with random access
+    c.order = "auto"  # global: one shuffle of all samples; lanes; auto: global if access is random
+    c.lanes = 16  # files read side by side in the order of lanes
+    c.shuffle_window = 16_384  # samples that are shuffled together in the order of lanes
     c.max_skip_percent = 1.0  # share of unusable samples above which the run stops
+    c.max_pixels = 67_108_864  # of a picture; larger ones are skipped by what their header says
     c.res = 0  # pixels a side
     c.text_len = 0  # text tokens
     c.vocab = "bert-base-uncased"  # or a path: WordPiece vocabulary or SentencePiece model

@@ -6,7 +6,7 @@ elements drop out; each is then replaced by the next good sample of the chunk (t
 before, where there is none behind), with its reason beside it. So a bad sample never
 moves the others: hosts stay in step and the position of a run stays exact.
 
-n samples of a chunk.
+n samples of a chunk, F strings of a record.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from clipa_jax.data import skips
 from clipa_jax.data.sources.base import Source
-from clipa_jax.preprocess import registry
+from clipa_jax.preprocess import decode, registry
 
+CAPTION_BYTES = 16_384  # of a caption that are looked at
 ROW, REASON = "_row", "_reason"
 Chunk = dict[str, tf.Tensor]
 Process = Callable[[Chunk], Chunk]
@@ -32,6 +33,7 @@ def chunk_function(
     keep: Sequence[str],
     features: Sequence[str] = (),
     captions: bool,
+    max_pixels: int = decode.MAX_PIXELS,
 ) -> tuple[Process, dict[str, tf.TensorSpec]]:
     """A function for `Dataset.map` from encoded to ready samples, traced, with its results'
     specification.
@@ -44,9 +46,10 @@ def chunk_function(
       keep: entries of the result, if the ops give them.
       features: further entries of the source that are passed on.
       captions: whether a sample without a caption is a bad one.
+      max_pixels: of a picture; a larger one is not decoded.
 
     Returns:
-      A function of {"record": string (n,), "count": int64 (n,)}; it gives entries with a
+      A function of {"record": string (n, F), "count": int64 (n,)}; it gives entries with a
       leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
     one, batch = registry.split(preprocess)
@@ -54,7 +57,7 @@ def chunk_function(
 
     def ready(row: tf.Tensor, record: tf.Tensor, count: tf.Tensor) -> dict[str, Any]:
         sample = source.parse(record, features)
-        reason = _reason(sample, captions)
+        reason = _reason(sample, captions, max_pixels)
         passed = {name: sample[name] for name in features}
         sample["image"] = tf.where(reason == 0, sample["image"], placeholder)
         sample["seed"] = tf.stack([tf.constant(seed, tf.int64), count])
@@ -69,27 +72,39 @@ def chunk_function(
         blank = tf.data.Dataset.from_tensors(_zeros(samples.element_spec))
         samples = samples.ignore_errors().concatenate(blank)
         whole = _batch(samples, size + 1).get_single_element()
-        unreadable = chunk["record"] == ""
+        unreadable = tf.reduce_all(chunk["record"] == "", 1)
         source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), unreadable)
         filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
         filled = {name: _sized(value, size) for name, value in filled.items()}
         return {**batch(filled), REASON: reason_n}
 
-    record_n, count_n = tf.TensorSpec([size], tf.string), tf.TensorSpec([size], tf.int64)
+    record_nF = tf.TensorSpec([size, source.width], tf.string)
+    count_n = tf.TensorSpec([size], tf.int64)
     graph = tf.function(process, autograph=False)
-    traced = graph.get_concrete_function({"record": record_n, "count": count_n})
+    traced = graph.get_concrete_function({"record": record_nF, "count": count_n})
     return traced, traced.structured_outputs
 
 
-def _reason(sample: dict[str, Any], captions: bool) -> tf.Tensor:
-    """Why a sample that could be read cannot be used; 0 if it can. Drops blank captions."""
-    reason = tf.where(tf.strings.length(sample["image"]) == 0, skips.MISSING_KEY, 0)
+def _reason(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
+    """Why a sample that could be read cannot be used; 0 if it can. Mends captions, and drops
+    blank ones."""
+    image = sample["image"]
+    without = tf.strings.length(image) == 0
+    pixels = tf.cond(without, lambda: tf.constant(0, tf.int64), lambda: decode.pixels(image))
+    reason = tf.where(pixels > max_pixels, skips.TOO_LARGE, 0)
+    reason = tf.where(without, skips.MISSING_KEY, reason)
     if captions:
-        texts = sample["captions"]
+        texts = _mended(sample["captions"])
         sample["captions"] = tf.boolean_mask(texts, tf.strings.length(tf.strings.strip(texts)) > 0)
-        without = tf.where(tf.size(sample["captions"]) == 0, skips.EMPTY_CAPTION, 0)
-        reason = tf.where(reason == 0, without, reason)
+        blank = tf.where(tf.size(sample["captions"]) == 0, skips.EMPTY_CAPTION, 0)
+        reason = tf.where(reason == 0, blank, reason)
     return reason
+
+
+def _mended(texts: tf.Tensor) -> tf.Tensor:
+    """Captions as valid UTF-8: each bad byte becomes U+FFFD, and what is too long is cut off."""
+    texts = tf.strings.substr(texts, 0, CAPTION_BYTES)
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
 def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, unreadable_n: tf.Tensor):

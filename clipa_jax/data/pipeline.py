@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.data import guard, reading, skips, sources
+from clipa_jax.data import guard, mixing, reading, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
 from clipa_jax.errors import ConfigError, DataError
@@ -66,23 +66,70 @@ def train(
     Raises:
       UserError: anything wrong with the data or the config.
     """
-    if not config.source:
+    spec = config.source
+    spec = spec.as_dict() if isinstance(spec, Settings) else spec
+    if not spec:
         raise DataError(f"{config.path}.source is empty; e.g. tfds:data/emoji/1.0.0")
-    source = sources.open(config.source, config.split)
-    preprocess = fill(config.preprocess, config)
-    cached = choice(config, "cache", ("none", "encoded")) == "encoded"
+    source = sources.open(spec, config.split)
+    if choice(config, "cache", ("none", "encoded")) == "encoded":
+        source = _cached(source)
+    order = _order(
+        source,
+        choice(config, "order", ("auto", "global", "lanes")),
+        seed=seed,
+        lanes=math.gcd(config.lanes, config.batch_size),
+        window=config.shuffle_window,
+    )
     return TrainData(
         source,
-        preprocess,
+        order,
+        fill(config.preprocess, config),
         batch_size=config.batch_size,
         seed=seed,
-        cached=cached,
-        lanes=config.lanes,
-        window=config.shuffle_window,
         max_skip_percent=config.max_skip_percent,
+        max_pixels=config.max_pixels,
         process_index=process_index,
         process_count=process_count,
     )
+
+
+def _cached(source: sources.Source) -> sources.Source:
+    """The same samples, kept in memory once they are read."""
+    if isinstance(source, sources.Mixture):
+        parts = [sources.MemorySource(part, reading.load) for part in source.components]
+        return sources.Mixture(parts, source.weights, source.split)
+    return sources.MemorySource(source, reading.load)
+
+
+def _order(source: sources.Source, kind: str, *, seed: int, lanes: int, window: int) -> Order:
+    """The order of training.
+
+    Args:
+      source: of one or several parts.
+      kind: global, lanes, or auto: global where random access costs nothing.
+      seed: of the run.
+      lanes: of orders that have them.
+      window: samples that are shuffled together, of all lanes and parts.
+
+    Raises:
+      DataError: no random access to a source whose order is to be global.
+    """
+    if isinstance(source, sources.Mixture):
+        weights = mixing.whole_weights(source.weights)
+        parts = [
+            _order(part, kind, seed=seed, lanes=lanes, window=window * weight // sum(weights))
+            for part, weight in zip(source.components, weights, strict=True)
+        ]
+        first = np.cumsum([0, *(len(part.shards) for part in source.components[:-1])])
+        one = all(isinstance(part, GlobalOrder) for part in parts)
+        return mixing.MixedOrder(parts, mixing.Schedule(weights, 1 if one else lanes), first)
+    if kind == "global" and not source.can_fetch:
+        raise DataError(
+            f"{source.spec}: its format has no random access, so order=global needs cache=encoded"
+        )
+    if kind == "global" or (kind == "auto" and source.random_access):
+        return GlobalOrder(Shards.of(source), seed)
+    return LaneOrder(Shards.of(source), seed, lanes, max(window // lanes, 1))
 
 
 class TrainData:
@@ -96,14 +143,13 @@ class TrainData:
     def __init__(
         self,
         source: sources.Source,
+        order: Order,
         preprocess: str,
         *,
         batch_size: int,
         seed: int,
-        cached: bool,
-        lanes: int,
-        window: int,
         max_skip_percent: float,
+        max_pixels: int,
         process_index: int,
         process_count: int,
     ):
@@ -112,15 +158,8 @@ class TrainData:
                 f"batch {batch_size} is not divisible by {process_count} hosts; nearest: "
                 f"{max(round(batch_size / process_count), 1) * process_count}"
             )
-        self._source, self._batch_size = source, batch_size
+        self._source, self._order, self._batch_size = source, order, batch_size
         self.num_examples = source.num_examples
-        shards = Shards.of(source)
-        self._order: GlobalOrder | LaneOrder
-        if cached:
-            self._order = GlobalOrder(shards, seed)
-        else:
-            lanes = math.gcd(lanes, batch_size)
-            self._order = LaneOrder(shards, seed, lanes, max(window // lanes, 1))
         rows = batch_size // process_count
         begin = process_index * rows
         chunk = math.gcd(rows, CHUNK)
@@ -138,8 +177,8 @@ class TrainData:
             seed=seed,
             keep=(IMAGE, TOKENS, CAPTION_HASH),
             captions=source.has_captions,
+            max_pixels=max_pixels,
         )
-        self._records: tf.Tensor | None = None
         self.spec = self._spec(preprocess, out)
         if TOKENS in self.spec and not source.has_captions:
             raise DataError(
@@ -177,19 +216,14 @@ class TrainData:
             raise DataError(
                 f"{self._source.spec}, split {self._source.split}: the saved position after "
                 f"{count} samples belongs to another order of samples; keep the data, seed, "
-                f"cache, lanes and shuffle_window of the run, and a batch size that its lanes "
-                f"divide"
+                f"cache, order, lanes and shuffle_window of the run, and a batch size that its "
+                f"lanes divide"
             )
         return count
 
     def _dataset(self, count: int) -> tf.data.Dataset:
         share = self._share
-        if isinstance(self._order, GlobalOrder):
-            if self._records is None:
-                self._records = reading.load(self._source)
-            chunks = reading.from_memory(self._records, self._order, count, share)
-        else:
-            chunks = reading.from_files(self._source, self._order, count, share)
+        chunks = reading.chunks(self._source, self._order, count, share)
         number = (share.end - share.begin) // share.chunk
         batches = _processed(chunks, self._process).batch(number, drop_remainder=True)
         batches = batches.map(
@@ -257,7 +291,7 @@ def evaluation(
 def _evaluation_chunks(
     source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
 ) -> tuple[sources.Source, tf.data.Dataset]:
-    opened = sources.open(source, split)
+    opened = sources.open(source, split, features)
     opened.check_features(features)
     process, _ = guard.chunk_function(
         opened,
@@ -307,7 +341,6 @@ def _namer(source: sources.Source, order: Order) -> Callable[[int], str]:
 
     def name(count: int) -> str:
         shard, index = order.locate(np.array([count], np.int64))
-        found = source.shards[int(shard[0])]
-        return f"{found.path} sample {found.start + int(index[0])}"
+        return source.describe(int(shard[0]), int(index[0]))
 
     return name

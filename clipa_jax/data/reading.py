@@ -1,9 +1,9 @@
-"""Encoded samples in the order of training, in chunks: {"record": (n,), "count": (n,)}.
+"""Encoded samples in the order of training, in chunks: {"record": (n, F), "count": (n,)}.
 
-Both readers start anywhere without reading what comes before: from memory by index, from
-files by opening each lane's file where it is needed.
+All readers start anywhere without reading what comes before: by index, where the format or
+memory allows it, else by opening each lane's file where it is needed.
 
-B batch size, n samples of a chunk, K lanes.
+B batch size, n samples of a chunk, F strings of a record, K lanes.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.data.order import GlobalOrder, LaneOrder
+from clipa_jax.data.mixing import MixedOrder
+from clipa_jax.data.order import GlobalOrder, LaneOrder, Order
 from clipa_jax.data.sources.base import Source
+from clipa_jax.data.sources.mixture import Mixture
+
+_BLOCK = 256  # turns of a lane that are looked up at once
+_PICKED = 16  # samples of a lane that are read by index at once
 
 
 @dataclass(frozen=True)
@@ -25,65 +30,83 @@ class Share:
     chunk: int
 
 
-def records(source: Source, path: tf.Tensor, start: tf.Tensor, length: tf.Tensor):
-    """Exactly `length` records () of a file; what cannot be read is an empty string."""
-    found = source.read(path, start, length).ignore_errors(log_warning=True)
-    missing = tf.data.Dataset.from_tensors(tf.constant("")).repeat()
-    return found.concatenate(missing).take(length)
-
-
-def load(source: Source) -> tf.Tensor:
-    """All records of a source, end to end, in memory: string (N,)."""
-    return _all(source).batch(source.num_examples).get_single_element()
+def chunks(source: Source, order: Order, count: int, share: Share) -> tf.data.Dataset:
+    """Chunks in the order of training from the batch that begins at `count` on; never ends."""
+    if isinstance(order, GlobalOrder):
+        return _by_index(source, order, count, share)
+    return _by_lanes(source, order, count, share)
 
 
 def once(source: Source, share: Share) -> tf.data.Dataset:
     """Chunks of one pass over the files in their order; the last batch is filled up with
     the first samples."""
     batches = -(-source.num_examples // share.batch_size)
-    read = _all(source).repeat().batch(share.batch_size, drop_remainder=True)
+    read = everything(source).repeat().batch(share.batch_size, drop_remainder=True)
 
-    def cut(number: tf.Tensor, record_B: tf.Tensor) -> dict[str, tf.Tensor]:
+    def cut(number: tf.Tensor, record_BF: tf.Tensor) -> dict[str, tf.Tensor]:
         counts = number * share.batch_size + tf.range(share.begin, share.end, dtype=tf.int64)
-        return _chunked(record_B[share.begin : share.end], counts, share)
+        return _chunked(record_BF[share.begin : share.end], counts, share, source.width)
 
     return read.take(batches).enumerate().map(cut).unbatch()
 
 
-def _all(source: Source) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices(_table(source)).flat_map(
-        lambda path, start, length: records(source, path, start, length)
+def load(source: Source) -> tf.Tensor:
+    """All records of a source, shard after shard, in memory: string (N, F)."""
+    return everything(source).batch(source.num_examples).get_single_element()
+
+
+def everything(source: Source) -> tf.data.Dataset:
+    """All records (F,) of a source, shard after shard."""
+    lengths = np.array([shard.length for shard in source.shards], np.int64)
+    shards = tf.data.Dataset.from_tensor_slices(lengths).enumerate()
+    return shards.flat_map(
+        lambda shard, length: _records(source, shard, tf.constant(0, tf.int64), length)
     )
 
 
-def from_memory(
-    record_N: tf.Tensor, order: GlobalOrder, count: int, share: Share
+def _records(source: Source, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor):
+    """Exactly `length` records (F,) of a shard; what cannot be read is empty strings."""
+    found = source.read(shard, start, length).ignore_errors(log_warning=True)
+    missing = tf.data.Dataset.from_tensors(tf.fill([source.width], "")).repeat()
+    return found.concatenate(missing).take(length)
+
+
+def _by_index(source: Source, order: GlobalOrder, count: int, share: Share) -> tf.data.Dataset:
+    count_B = count + order.rows(share.batch_size)[share.begin : share.end].astype(np.int64)
+    first_n = tf.constant(count_B.reshape(-1, share.chunk))
+
+    def pick(batch: tf.Tensor, first: tf.Tensor) -> dict[str, tf.Tensor]:
+        count_n = first + batch * share.batch_size
+        shard_n, index_n = _locate(order, count_n)
+        return {"record": source.fetch(shard_n, index_n), "count": count_n}
+
+    batches = tf.data.Dataset.counter(dtype=tf.int64)
+    pairs = batches.flat_map(
+        lambda batch: tf.data.Dataset.from_tensor_slices(first_n).map(lambda first: (batch, first))
+    )
+    read = pairs.map(pick, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return read.map(lambda chunk: _sized(chunk, share.chunk, source.width))
+
+
+def _by_lanes(
+    source: Source, order: LaneOrder | MixedOrder, count: int, share: Share
 ) -> tf.data.Dataset:
-    """Chunks from memory, beginning with the batch that begins at `count`; never ends."""
-    rows = order.rows(share.batch_size)[share.begin : share.end]
-
-    def pick(first: tf.Tensor) -> dict[str, tf.Tensor]:
-        counts = first + rows
-        places = tf.numpy_function(order.flat, [counts], tf.int64, stateful=False)
-        return _chunked(tf.gather(record_N, places), counts, share)
-
-    return tf.data.Dataset.counter(count, share.batch_size, dtype=tf.int64).map(pick).unbatch()
-
-
-def from_files(source: Source, order: LaneOrder, count: int, share: Share) -> tf.data.Dataset:
-    """Chunks from files, beginning with the batch that begins at `count`; never ends."""
     block = share.batch_size // order.lanes
     lanes = range(share.begin // block, -(-share.end // block))
     counts = order.rows(share.batch_size)[share.begin : share.end]
     begin = share.begin - lanes[0] * block
 
-    def cut(record_R: tf.Tensor, first: tf.Tensor) -> dict[str, tf.Tensor]:
-        mine = record_R[begin : begin + share.end - share.begin]
-        return _chunked(mine, first + counts, share)
+    def cut(record_RF: tf.Tensor, first: tf.Tensor) -> dict[str, tf.Tensor]:
+        mine = record_RF[begin : begin + share.end - share.begin]
+        return _chunked(mine, first + counts, share, source.width)
 
-    starts = [(lane, *order.start(lane, count)) for lane in lanes]
-    read = tf.data.Dataset.from_tensor_slices(np.array(starts, np.int64)).interleave(
-        lambda start: _lane(source, order, start),
+    if isinstance(order, MixedOrder):
+        assert isinstance(source, Mixture)
+        read_lane, starts = _mixed_lane(source, order), order.starts(lanes, count)
+    else:
+        read_lane, starts = _lane(source, order), np.array([order.start(k, count) for k in lanes])
+    read = tf.data.Dataset.from_tensor_slices((np.array(lanes, np.int64), starts)).interleave(
+        read_lane,
         cycle_length=len(lanes),
         block_length=block,
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -94,26 +117,70 @@ def from_files(source: Source, order: LaneOrder, count: int, share: Share) -> tf
     return tf.data.Dataset.zip(batches, firsts).map(cut).unbatch()
 
 
-def _lane(source: Source, order: LaneOrder, start_3: tf.Tensor) -> tf.data.Dataset:
-    """The records () of a lane from (epoch, place) on, for start = (lane, epoch, place)."""
-    lane, first_epoch, first_place = start_3[0], start_3[1], start_3[2]
-    path_S, start_S, _ = _table(source)
-    path_S, start_S = tf.constant(path_S), tf.constant(start_S)
+def _lane(source: Source, order: LaneOrder):
+    """A function to the records (F,) of a lane, from its number and where to start: (epoch,
+    place) as of `LaneOrder.start`."""
+    return lambda lane, start_2: _windows(source, order, lane, start_2[0], start_2[1])
+
+
+def _mixed_lane(mixture: Mixture, order: MixedOrder):
+    """Likewise for a mixture, from where to start as of `MixedOrder.starts`."""
+
+    def stream(number: int, lane: tf.Tensor, start_2: tf.Tensor) -> tf.data.Dataset:
+        source, part = mixture.components[number], order.components[number]
+        if isinstance(part, LaneOrder):
+            records = _windows(source, part, lane, start_2[0], start_2[1])
+        else:
+            records = _picked(source, part, lane + start_2[1] * order.lanes, order.lanes)
+        return records.map(lambda record: mixture.tagged(number, record))
+
+    def read_lane(lane: tf.Tensor, start_P2: tf.Tensor) -> tf.data.Dataset:
+        parts = [stream(n, lane, start_P2[n + 1]) for n in range(len(order.components))]
+
+        def turn(first: tf.Tensor) -> tf.Tensor:
+            found = tf.numpy_function(order.turns, [lane, first, _BLOCK], tf.int64, stateful=False)
+            return tf.ensure_shape(found, [_BLOCK])
+
+        turns = tf.data.Dataset.counter(start_P2[0, 0], _BLOCK, dtype=tf.int64).map(turn).unbatch()
+        return tf.data.Dataset.choose_from_datasets(parts, turns)
+
+    return read_lane
+
+
+def _picked(source: Source, order: Order, count: tf.Tensor, step: int) -> tf.data.Dataset:
+    """The records (F,) of samples count, count + step, ... by index."""
+
+    def pick(first: tf.Tensor) -> tf.Tensor:
+        shard_X, index_X = _locate(order, first + tf.range(_PICKED, dtype=tf.int64) * step)
+        return source.fetch(shard_X, index_X)
+
+    firsts = tf.data.Dataset.counter(count, step * _PICKED, dtype=tf.int64)
+    return firsts.map(pick).prefetch(1).unbatch()
+
+
+def _windows(
+    source: Source,
+    order: LaneOrder,
+    lane: tf.Tensor,
+    first_epoch: tf.Tensor,
+    first_place: tf.Tensor,
+) -> tf.data.Dataset:
+    """The records (F,) of a lane from a place of an epoch on, window by window."""
 
     def piece(piece_3: tf.Tensor) -> tf.data.Dataset:
         # Not `tf.unstack`: TensorFlow 2.21 crashes on a skip or take by one of several outputs.
-        shard, start, length = piece_3[0], piece_3[1], piece_3[2]
-        return records(source, path_S[shard], start_S[shard] + start, length)
+        return _records(source, piece_3[0], piece_3[1], piece_3[2])
 
     def run(epoch: tf.Tensor, run_3: tf.Tensor) -> tf.data.Dataset:
         base, length, window = run_3[0], run_3[1], run_3[2]
         pieces = _rows(order.pieces, lane, epoch, base, length)
         windows = tf.data.Dataset.from_tensor_slices(pieces).flat_map(piece).batch(window)
 
-        def mix(number: tf.Tensor, record_W: tf.Tensor) -> tf.Tensor:
-            places = [lane, epoch, base + number * window, tf.size(record_W, tf.int64)]
+        def mix(number: tf.Tensor, record_WF: tf.Tensor) -> tf.Tensor:
+            size = tf.shape(record_WF, tf.int64)[0]
+            places = [lane, epoch, base + number * window, size]
             order_W = tf.numpy_function(order.permutation, places, tf.int64, stateful=False)
-            return tf.gather(record_W, tf.ensure_shape(order_W, [None]))
+            return tf.gather(record_WF, tf.ensure_shape(order_W, [None]))
 
         return windows.enumerate().map(mix)
 
@@ -128,6 +195,18 @@ def _lane(source: Source, order: LaneOrder, start_3: tf.Tensor) -> tf.data.Datas
     return windows.prefetch(1).unbatch().skip(first_place - begin)
 
 
+def _locate(order: Order, count_X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`Order.locate` inside a graph."""
+    shard_X, index_X = tf.numpy_function(
+        order.locate, [count_X], [tf.int64, tf.int64], stateful=False
+    )
+    return tf.ensure_shape(shard_X, count_X.shape), tf.ensure_shape(index_X, count_X.shape)
+
+
+def _sized(chunk: dict[str, tf.Tensor], size: int, width: int) -> dict[str, tf.Tensor]:
+    return {**chunk, "record": tf.ensure_shape(chunk["record"], [size, width])}
+
+
 def _rows(function, *args: tf.Tensor) -> tf.Tensor:
     """A function of whole numbers that gives int64 (rows, 3), inside a graph."""
     return tf.ensure_shape(
@@ -135,15 +214,11 @@ def _rows(function, *args: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _chunked(record_B: tf.Tensor, count_B: tf.Tensor, share: Share) -> dict[str, tf.Tensor]:
+def _chunked(
+    record_BF: tf.Tensor, count_B: tf.Tensor, share: Share, width: int
+) -> dict[str, tf.Tensor]:
     shape = [(share.end - share.begin) // share.chunk, share.chunk]
-    return {"record": tf.reshape(record_B, shape), "count": tf.reshape(count_B, shape)}
-
-
-def _table(source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Paths, starts and lengths of the shards."""
-    return (
-        np.array([shard.path for shard in source.shards]),
-        np.array([shard.start for shard in source.shards], np.int64),
-        np.array([shard.length for shard in source.shards], np.int64),
-    )
+    return {
+        "record": tf.reshape(record_BF, [*shape, width]),
+        "count": tf.reshape(count_B, shape),
+    }

@@ -9,8 +9,8 @@ from absl import logging
 from clipa_jax.errors import DataError
 
 # What the pipeline writes beside each row; 0 is a good sample.
-REASONS = ("", "decode", "missing_key", "empty_caption", "unreadable")
-DECODE, MISSING_KEY, EMPTY_CAPTION, UNREADABLE = 1, 2, 3, 4
+REASONS = ("", "decode", "missing_key", "empty_caption", "unreadable", "too_large")
+DECODE, MISSING_KEY, EMPTY_CAPTION, UNREADABLE, TOO_LARGE = 1, 2, 3, 4, 5
 _NAMED = 5  # in the log
 _SETTLED = 10_000  # samples before a share means anything
 

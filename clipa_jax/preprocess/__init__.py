@@ -10,6 +10,6 @@ with quiet.stderr():  # its first import makes noise, and so does its first look
     tf.config.set_visible_devices([], "GPU")
     tf.config.set_visible_devices([], "TPU")
 
-from clipa_jax.preprocess import image, text
+from clipa_jax.preprocess import decode, image, text
 
-__all__ = ["image", "text"]
+__all__ = ["decode", "image", "text"]

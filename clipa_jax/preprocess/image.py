@@ -1,4 +1,4 @@
-"""Ops on pictures: decoding, cropping, resizing and augmentation, all uint8 in and out.
+"""Ops on pictures: cropping, resizing and augmentation, all uint8 in and out.
 
 Every op maps sample["image"] to sample["image"]. Resizing is bilinear, where no other method
 is given, with antialiasing (a filter as wide as the reduction), and results are rounded.
@@ -17,37 +17,16 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.errors import ConfigError, unknown
+from clipa_jax.preprocess import decode
+from clipa_jax.preprocess.decode import WHITE
 from clipa_jax.preprocess.registry import Function, Sample, op
 
-WHITE = 255
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
 _JPEG_RATIOS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-
-
-@op("decode", entry="image")
-def decode() -> Function:
-    """Encoded bytes () -> uint8 (H, W, C).
-
-    JPEG, PNG, GIF (its first frame), WebP and BMP; grey, CMYK and 16-bit pictures become
-    RGB, transparent ones are laid on white.
-    """
-
-    def apply(sample: Sample) -> Sample:
-        encoded = sample["image"]
-        return {
-            **sample,
-            "image": tf.cond(
-                tf.io.is_jpeg(encoded),
-                lambda: tf.io.decode_jpeg(encoded, channels=3),
-                lambda: _decode_any(encoded),
-            ),
-        }
-
-    return apply
 
 
 @op("resize", entry="image")
@@ -158,7 +137,7 @@ def decode_and_inception_crop(
         return tf.switch_case(level, branches)
 
     def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        image = _decode_any(encoded)
+        image = decode.any_format(encoded)
         shape_2 = tf.shape(image)[:2]
         return _resize(_crop(image, draw_box(draws, shape_2[0], shape_2[1])), (size, size))
 
@@ -266,23 +245,6 @@ def _kernel(name: str, method: str) -> str:
     if method not in _KERNELS:
         raise ConfigError(f"{name}: " + unknown("method", str(method), _KERNELS))
     return _KERNELS[method]
-
-
-def _decode_any(encoded: tf.Tensor) -> tf.Tensor:
-    """Bytes () of any format -> uint8 (H, W, C)."""
-    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
-    image = tf.ensure_shape(image, (None, None, None))
-
-    def on_white() -> tf.Tensor:
-        alpha = tf.cast(image[..., -1:], tf.float32) / 255
-        colour = tf.cast(image[..., :-1], tf.float32)
-        return _to_uint8(colour * alpha + WHITE * (1 - alpha)) + tf.zeros([3], tf.uint8)
-
-    def opaque() -> tf.Tensor:
-        return image + tf.zeros([3], tf.uint8)  # one channel becomes three
-
-    image = tf.cond(tf.shape(image)[2] % 2 == 0, on_white, opaque)
-    return tf.ensure_shape(image, (None, None, 3))
 
 
 def _to_uint8(values: tf.Tensor) -> tf.Tensor:

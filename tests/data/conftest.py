@@ -131,6 +131,8 @@ def settings(source: str, **changes) -> Settings:
         "res": SIDE,
         "preprocess": "decode|resize({res})",
         "cache": "none",
+        "order": "auto",
+        "max_pixels": 1 << 26,
         "lanes": 4,
         "shuffle_window": 16,
         "max_skip_percent": 1.0,

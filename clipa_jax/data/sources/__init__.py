@@ -1,37 +1,58 @@
-"""Where samples come from: `tfds:NAME`, `tfds:FOLDER`, `tfrecord:GLOB`."""
+"""Where samples come from: a kind and a place, such as `webdataset:/data/*.tar`; or several."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from clipa_jax.data.sources import mixture
 from clipa_jax.data.sources.base import Shard, Source, empty
+from clipa_jax.data.sources.folder import FolderSource
+from clipa_jax.data.sources.memory import MemorySource
+from clipa_jax.data.sources.mixture import Mixture, Spec
+from clipa_jax.data.sources.parquet import ParquetSource
 from clipa_jax.data.sources.tfds import TfdsSource
 from clipa_jax.data.sources.tfrecord import TfrecordSource
+from clipa_jax.data.sources.webdataset import WebdatasetSource
 from clipa_jax.errors import DataError, unknown
 
-__all__ = ["KINDS", "Shard", "Source", "open"]
+__all__ = ["KINDS", "MemorySource", "Mixture", "Shard", "Source", "Spec", "open"]
 
-KINDS: dict[str, Callable[[str, str], Source]] = {
+KINDS: dict[str, Callable[[str, str, Sequence[str]], Source]] = {
     "tfds": TfdsSource,
     "tfrecord": TfrecordSource,
+    "webdataset": WebdatasetSource,
+    "folder": FolderSource,
+    "parquet": ParquetSource,
 }
 
 
-def open(spec: str, split: str) -> Source:
+def open(spec: Spec, split: str, features: Sequence[str] = ()) -> Source:
     """The split of a dataset.
 
     Args:
       spec: the kind of source and where it is, e.g. "tfds:data/emoji/1.0.0" or
-        "tfrecord:gs://bucket/laion/*.tfrecord".
+        "tfrecord:gs://bucket/laion/*.tfrecord"; or a mixture, see `mixture.parts`.
       split: for kinds that have splits.
+      features: what records are to have beside image, captions and id.
 
     Raises:
       DataError: an unknown kind; nothing there, or nothing in it, saying what was looked for.
     """
+    parts = mixture.parts(spec)
+    if parts is None:
+        return _open_one(str(spec), split, features)
+    if not parts:
+        raise DataError(f"source {spec!r}: a mixture of nothing")
+    opened = [_open_one(source, split, features) for source, _ in parts]
+    weights = mixture.sizes_or([weight for _, weight in parts], opened)
+    return opened[0] if len(opened) == 1 else Mixture(opened, weights, split)
+
+
+def _open_one(spec: str, split: str, features: Sequence[str]) -> Source:
     kind, colon, rest = spec.partition(":")
     if not colon or not rest:
         raise DataError(f"source {spec!r}: expected KIND:WHERE with one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise DataError(f"source {spec!r}: " + unknown("kind", kind, KINDS))
-    source = KINDS[kind](rest, split)
+    source = KINDS[kind](rest, split, features)
     if not source.num_examples:
         raise empty(spec, split)
     return source

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from clipa_jax.errors import DataError, nearest
 
-IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "img")
-CAPTION_NAMES = ("captions", "caption", "txt", "text")
+IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "gif", "img")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+CAPTION_NAMES = ("captions", "caption", "txt", "text", "TEXT", "title")
 ID_NAMES = ("id", "key", "__key__", "image/filename", "file_name", "url")
 
 
@@ -22,20 +23,26 @@ class Shard:
       path: of the file.
       length: number of samples.
       start: how many samples of the file come before.
+      content: tells shards apart whose names and lengths are the same.
     """
 
     path: str
     length: int
     start: int = 0
+    content: str = ""
 
     @property
     def name(self) -> str:
         """The file's name, and where the shard starts inside it."""
-        return self.path.rsplit("/", 1)[-1] + (f"[{self.start}:]" if self.start else "")
+        start = f"[{self.start}:]" if self.start else ""
+        return self.path.rsplit("/", 1)[-1] + start + self.content
 
 
 class Source(abc.ABC):
     """A split of a dataset: shards of known lengths, and how to read them.
+
+    A record is what is read of a sample before anything is decoded: F strings, of which the
+    pipeline only knows that they are all empty where the sample could not be read.
 
     Attributes:
       spec: as the user gave it.
@@ -43,6 +50,8 @@ class Source(abc.ABC):
       shards: in a fixed order.
       features: names that samples can carry beside image, captions and id.
       has_captions: whether there is a feature with captions.
+      width: F.
+      random_access: whether samples are read one by one as fast as in a row.
     """
 
     spec: str
@@ -50,6 +59,8 @@ class Source(abc.ABC):
     shards: tuple[Shard, ...]
     features: tuple[str, ...]
     has_captions: bool
+    width: int = 1
+    random_access: bool = False
 
     @property
     def num_examples(self) -> int:
@@ -57,15 +68,16 @@ class Source(abc.ABC):
         return sum(shard.length for shard in self.shards)
 
     @abc.abstractmethod
-    def read(self, path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
-        """Records [start, start + length) of a file as strings (), without decoding any.
+    def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+        """Records string (F,), [start, start + length) of a shard, without decoding any.
 
-        The arguments are tensors; used inside tf.data.
+        The arguments are tensors; used inside tf.data. An element that fails is a sample that
+        cannot be read; those missing at the end likewise.
         """
 
     @abc.abstractmethod
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
-        """A record () -> the canonical sample, inside tf.data.
+        """A record (F,) -> the canonical sample, inside tf.data.
 
         Returns:
           image: string (), encoded; empty if missing.
@@ -73,6 +85,19 @@ class Source(abc.ABC):
           id: string (); empty if the data has none.
           and `features` under their own names.
         """
+
+    def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
+        """Records (X, F) from anywhere, where the format allows it; inside tf.data."""
+        raise NotImplementedError(self.spec)
+
+    @property
+    def can_fetch(self) -> bool:
+        """Whether `fetch` is there."""
+        return type(self).fetch is not Source.fetch
+
+    def describe(self, shard: int, index: int) -> str:
+        """The file of a sample and its place there, for people."""
+        return f"{self.shards[shard].path} sample {self.shards[shard].start + index}"
 
     def class_names(self, label: str) -> list[str] | None:
         """The names of the values of a label, where the source knows them."""

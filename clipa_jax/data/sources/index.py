@@ -1,92 +1,136 @@
-"""How many samples each file holds: counted once, then kept beside the files.
+"""What is in each file: how many samples, and where they lie; looked up once, then kept.
 
-The record is a small JSON file in the folder of the data; where that cannot be written,
-in the user's cache. A file that has changed since is counted again.
+The record is a small JSON file in the folder of the data, and for formats that need it a
+folder with a table of offsets for each file; where that cannot be written, both are in the
+user's cache. A file that has changed since is looked through again.
 """
 
 import concurrent.futures
+import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from clipa_jax.data.sources import files
 from clipa_jax.errors import DataError
 
-NAME = ".clipa_jax_index.json"
+NAME = ".clipa_jax_index"
+_HELD = 64  # tables in memory
 
 
-def lengths(paths: Sequence[str], count: Callable[[str], int]) -> list[int]:
-    """The number of samples of each file.
+@dataclass(frozen=True)
+class Scan:
+    """What is known of a file.
+
+    Attributes:
+      length: number of samples.
+      names: of what its samples consist of, for formats that tell.
+      table: where they lie, int64 (length, columns), for formats that need it.
+    """
+
+    length: int
+    names: tuple[str, ...] = ()
+    table: np.ndarray | None = None
+
+
+def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) -> list[Scan]:
+    """What is known of each file, without its table; see `table` for that.
 
     Args:
-      paths: files, local or of any file system that TensorFlow knows.
-      count: counts the samples of one; called for files that the record does not have.
+      paths: the files.
+      scan: looks through one; called for files that the record does not have.
+      tables: whether scans have tables.
 
     Raises:
       DataError: a file cannot be read.
     """
-    folders = {os.path.dirname(path) for path in paths}
-    known = {folder: _load(folder) for folder in folders}
+    known = {folder: _load(folder) for folder in {os.path.dirname(path) for path in paths}}
+
+    def entry(path: str) -> list | None:
+        return known[os.path.dirname(path)].get(os.path.basename(path))
+
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        stamps = list(pool.map(_stamp, paths))
+        stamps = list(pool.map(files.stamp, paths))
         new = [
             (path, stamp)
             for path, stamp in zip(paths, stamps, strict=True)
-            if known[os.path.dirname(path)].get(os.path.basename(path), [None])[:2] != stamp
+            if (entry(path) or [None])[:2] != stamp or (tables and _table_place(path) is None)
         ]
         if new:
-            logging.info("counting the samples of %d files, first %s", len(new), new[0][0])
-        counts = list(pool.map(lambda item: _counted(item[0], count), new))
-    for (path, stamp), length in zip(new, counts, strict=True):
-        known[os.path.dirname(path)][os.path.basename(path)] = [*stamp, length]
+            logging.info("looking through %d files for samples, first %s", len(new), new[0][0])
+        scans = list(pool.map(lambda item: _scanned(item[0], scan), new))
+    for (path, stamp), found in zip(new, scans, strict=True):
+        record = [*stamp, found.length, list(found.names)]
+        known[os.path.dirname(path)][os.path.basename(path)] = record
     for folder in {os.path.dirname(path) for path, _ in new}:
-        _save(folder, known[folder])
-    return [known[os.path.dirname(path)][os.path.basename(path)][2] for path in paths]
+        _save(folder, f"{NAME}.json", json.dumps(known[folder]).encode())
+    return [Scan(length, tuple(names)) for _, _, length, names in map(entry, paths)]
 
 
-def _counted(path: str, count: Callable[[str], int]) -> int:
+@functools.lru_cache(maxsize=_HELD)
+def table(path: str) -> np.ndarray:
+    """The table of a file that `build` has seen: int64 (length, columns)."""
+    place = _table_place(path)
+    if place is None:
+        raise OSError(f"the index of {path} is gone; start again to have it made anew")
+    return np.load(io.BytesIO(files.read(place)), allow_pickle=False)
+
+
+def _scanned(path: str, scan: Callable[[str], Scan]) -> Scan:
     try:
-        return count(path)
-    except (tf.errors.OpError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        found = scan(path)
+    except files.ERRORS as error:
+        raise DataError(f"{path} cannot be read: {files.message(error)}") from None
+    if found.table is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, found.table, allow_pickle=False)
+        _save(os.path.dirname(path), _table_name(path), buffer.getvalue())
+    return Scan(found.length, found.names)
 
 
-def _stamp(path: str) -> list[int]:
-    try:
-        stat = tf.io.gfile.stat(path)
-    except tf.errors.OpError as error:
-        raise DataError(f"{path} cannot be read: {error.message}") from None
-    return [int(stat.length), int(stat.mtime_nsec)]
+def _table_name(path: str) -> str:
+    return f"{NAME}/{os.path.basename(path)}.npy"
 
 
-def _places(folder: str) -> tuple[str, str]:
+def _table_place(path: str) -> str | None:
+    places = _places(os.path.dirname(path), _table_name(path))
+    return next((place for place in places if files.exists(place)), None)
+
+
+def _places(folder: str, name: str) -> list[str]:
     """Beside the data, and in the user's cache."""
-    digest = hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:16]
+    beside = [os.path.join(folder, name)] if files.with_tensorflow(folder) else []
+    where = folder if files.scheme(folder) else os.path.abspath(folder)
+    digest = hashlib.sha256(where.encode()).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return os.path.join(folder, NAME), str(Path(cache) / "clipa_jax" / f"index_{digest}.json")
+    return [*beside, str(Path(cache) / "clipa_jax" / digest / name)]
 
 
-def _load(folder: str) -> dict[str, list[int]]:
-    for place in _places(folder):
+def _load(folder: str) -> dict[str, list]:
+    for place in _places(folder, f"{NAME}.json"):
         try:
-            with tf.io.gfile.GFile(place) as file:
-                return json.load(file)
-        except (tf.errors.OpError, ValueError):
+            record = json.loads(files.read(place))
+        except (*files.ERRORS, ValueError):
             continue
+        return {name: entry for name, entry in record.items() if len(entry) == 4}
     return {}
 
 
-def _save(folder: str, record: dict[str, list[int]]) -> None:
-    for place in _places(folder):
+def _save(folder: str, name: str, content: bytes) -> None:
+    for place in _places(folder, name):
         try:
             tf.io.gfile.makedirs(os.path.dirname(place) or ".")
             unfinished = f"{place}.{os.getpid()}"
-            with tf.io.gfile.GFile(unfinished, "w") as file:
-                json.dump(record, file)
+            with tf.io.gfile.GFile(unfinished, "wb") as file:
+                file.write(content)
             tf.io.gfile.rename(unfinished, place, overwrite=True)
             return
         except tf.errors.OpError as error:

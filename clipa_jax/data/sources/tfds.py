@@ -1,29 +1,37 @@
 """TFDS datasets: a folder that TFDS wrote, or the name of one that it has prepared."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging
+from array_record.python.array_record_module import ArrayRecordReader
 
-from clipa_jax.data.sources import base
+from clipa_jax.data.sources import base, fields, tfrecord
 from clipa_jax.errors import DataError, nearest
 
 INFO = "dataset_info.json"
+_FORMATS = (tfds.core.FileFormat.TFRECORD, tfds.core.FileFormat.ARRAY_RECORD)
 
 
 class TfdsSource(base.Source):
-    """A split of a TFDS dataset, with slices such as "train[:10%]" as TFDS writes them.
+    """A split of a TFDS dataset, with slices such as "train[:10%]" as TFDS writes them, in
+    TFRecord or ArrayRecord files.
 
     Args:
       where: the folder with `dataset_info.json`, or a name, e.g. "coco_captions/2014:1.1.0".
       split: one of its splits.
+      wanted: not used; records are whole examples.
 
     Raises:
       DataError: no such dataset or split; a file that is missing; no images in it.
     """
 
-    def __init__(self, where: str, split: str):
+    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+        del wanted
         self.spec, self.split = f"tfds:{where}", split
         info = _builder(where).info
         try:
@@ -32,8 +40,11 @@ class TfdsSource(base.Source):
             names = list(info.splits)
             hint = nearest(split, names) if split not in names else str(error)
             raise DataError(f"{self.spec}: no split {split!r}; {hint}") from None
-        if info.file_format is not tfds.core.FileFormat.TFRECORD:
-            raise DataError(f"{self.spec}: files are {info.file_format}; expected TFRecord")
+        if info.file_format not in _FORMATS:
+            raise DataError(
+                f"{self.spec}: files are {info.file_format}; expected TFRecord or ArrayRecord"
+            )
+        self.random_access = info.file_format is tfds.core.FileFormat.ARRAY_RECORD
         self.shards = tuple(
             base.Shard(str(file.filename), int(file.take), int(file.skip)) for file in files
         )
@@ -48,8 +59,30 @@ class TfdsSource(base.Source):
         self.has_captions = self._captions is not None
         self.features = tuple(n for n in names if n not in (self._image, self._captions))
 
-    def read(self, path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(path).skip(start).take(length)
+    def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+        if self.random_access:
+            return fields.in_chunks(self.fetch, shard, start, length)
+        path = tf.constant([shard.path for shard in self.shards])[shard]
+        return tfrecord.read(path, start + self._starts[shard], length)
+
+    def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
+        index_X += tf.gather(self._starts, shard_X)
+        return fields.strings(self._fetch, [shard_X, index_X], self.width)
+
+    @property
+    def can_fetch(self) -> bool:
+        return self.random_access
+
+    @property
+    def _starts(self) -> tf.Tensor:
+        return tf.constant([shard.start for shard in self.shards], tf.int64)
+
+    def _fetch(self, shard_X: np.ndarray, index_X: np.ndarray) -> np.ndarray:
+        record_X1 = np.full((len(shard_X), 1), b"", object)
+        for shard in dict.fromkeys(shard_X.tolist()):
+            mine = np.flatnonzero(shard_X == shard)
+            record_X1[mine, 0] = _array_records(self.shards[shard].path, index_X[mine].tolist())
+        return record_X1
 
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         wanted = [
@@ -59,7 +92,7 @@ class TfdsSource(base.Source):
         ]
         features_read = tfds.features.FeaturesDict({n: self._info.features[n] for n in wanted})
         values = features_read.deserialize_example(
-            record, decoders={self._image: tfds.decode.SkipDecoding()}
+            record[0], decoders={self._image: tfds.decode.SkipDecoding()}
         )
         captions = values[self._captions] if self._captions else tf.zeros([0], tf.string)
         while isinstance(captions, dict):  # COCO keeps a caption's text among other fields
@@ -78,6 +111,22 @@ class TfdsSource(base.Source):
 
 def _text(value: tf.Tensor) -> tf.Tensor:
     return value if value.dtype == tf.string else tf.strings.as_string(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _reader(path: str) -> ArrayRecordReader:
+    return ArrayRecordReader(path, options="readahead_buffer_size:0")
+
+
+def _array_records(path: str, indices: list[int]) -> list[bytes]:
+    """Records of an ArrayRecord file; empty where one cannot be read."""
+    try:
+        return _reader(path).read(indices)
+    except (OSError, ValueError, IndexError, RuntimeError) as error:
+        if len(indices) == 1:
+            logging.warning("%s, record %d: %s", path, indices[0], error)
+            return [b""]
+    return [record for index in indices for record in _array_records(path, [index])]
 
 
 def _builder(where: str) -> tfds.core.DatasetBuilder:

@@ -1,35 +1,46 @@
 """TFRecord files of `tf.train.Example`, as img2dataset writes them; no metadata needed."""
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from clipa_jax.data.sources import base, index
+from clipa_jax.data.sources import base, files, index
 from clipa_jax.errors import DataError
 
 _HEADER = 12  # bytes before a record: its length and a checksum; four more follow it
 _FOOTER = 4
+_BATCH = 64  # records that go through the check for missing ones together
 
 
 class TfrecordSource(base.Source):
     """TFRecord files with an image (jpg, png, webp, image) and captions (txt, caption).
 
     Args:
-      where: one or more globs, separated by commas, e.g. "gs://bucket/laion/*.tfrecord".
+      where: patterns, e.g. "gs://bucket/laion/*.tfrecord"; local or in Google's cloud storage.
       split: not used; the files are the split.
+      wanted: not used; records are whole examples.
 
     Raises:
       DataError: no files match, a file that cannot be read, or records without images.
     """
 
-    def __init__(self, where: str, split: str):
+    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+        del wanted
         self.spec, self.split = f"tfrecord:{where}", split
-        paths = _expand(where)
-        lengths = index.lengths(paths, count_records)
-        self.shards = tuple(base.Shard(p, n) for p, n in zip(paths, lengths, strict=True))
+        paths = files.expand(where, self.spec)
+        foreign = next((path for path in paths if not files.with_tensorflow(path)), None)
+        if foreign:
+            raise DataError(
+                f"{self.spec}: TensorFlow reads no {files.scheme(foreign)}:// files; copy them, or "
+                f"keep the data as webdataset or parquet, which can be read from there"
+            )
+        scans = index.build(paths, _scan, tables=False)
+        self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
         first = next((shard.path for shard in self.shards if shard.length), None)
         if first is None:
             raise base.empty(self.spec, split)
@@ -40,8 +51,8 @@ class TfrecordSource(base.Source):
         self.has_captions = self._captions is not None
         self.features = tuple(n for n in kinds if n not in (self._image, self._captions))
 
-    def read(self, path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(path).skip(start).take(length)
+    def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+        return read(tf.constant([shard.path for shard in self.shards])[shard], start, length)
 
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         wanted: dict[str, Any] = {self._image: tf.io.FixedLenFeature([], tf.string, "")}
@@ -50,7 +61,7 @@ class TfrecordSource(base.Source):
         for name in (self._id, *features):
             if name in self._kinds and name not in wanted:
                 wanted[name] = tf.io.FixedLenFeature([], *self._kinds[name])
-        values = tf.io.parse_single_example(record, wanted)
+        values = tf.io.parse_single_example(record[0], wanted)
         return {
             "image": values[self._image],
             "captions": values[self._captions] if self._captions else tf.zeros([0], tf.string),
@@ -59,27 +70,82 @@ class TfrecordSource(base.Source):
         }
 
 
-def count_records(path: str) -> int:
-    """The number of whole records of a TFRecord file, by their headers alone."""
-    size, at, count = tf.io.gfile.stat(path).length, 0, 0
-    with tf.io.gfile.GFile(path, "rb") as file:
-        while at + _HEADER <= size:
+def read(path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+    """Records (1,), [start, start + length) of a TFRecord file, inside tf.data.
+
+    TensorFlow goes over records that are skipped by their headers, and gives a file up at the
+    first record whose checksum is wrong. What it leaves out is then read record by record, and
+    those that cannot be read are empty strings.
+    """
+    found = tf.data.TFRecordDataset(path).skip(start).take(length)
+    end = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
+    batches = found.ignore_errors(log_warning=True).batch(_BATCH).concatenate(end)
+    counted = batches.scan(
+        tf.constant(0, tf.int64),
+        lambda done, record_X: (done + tf.size(record_X, tf.int64), (done, record_X)),
+    )
+
+    blank = tf.data.Dataset.from_tensors(tf.constant([""]))
+
+    def one(offset: tf.Tensor) -> tf.data.Dataset:
+        record = tf.raw_ops.TFRecordDatasetV2(
+            filenames=path, compression_type="", buffer_size=0, byte_offsets=offset[None]
+        )
+        found = tf.data.experimental.from_variant(record, tf.TensorSpec([], tf.string)).batch(1)
+        return found.ignore_errors().concatenate(blank).take(1)
+
+    def rest(done: tf.Tensor, record_X: tf.Tensor) -> tf.data.Dataset:
+        missing = tf.cond(
+            (tf.size(record_X) == 0) & (done < length),
+            lambda: _places(path, start + done, start + length),
+            lambda: tf.zeros([0], tf.int64),
+        )
+        records = tf.data.Dataset.from_tensor_slices(record_X[:, None])
+        return records.concatenate(tf.data.Dataset.from_tensor_slices(missing).flat_map(one))
+
+    return counted.flat_map(rest)
+
+
+def offsets(path: str) -> np.ndarray:
+    """Where the records of a TFRecord file begin, by their headers alone: int64 (records,).
+
+    A record that the end of the file cuts is among them, and so is one whose length is wrong,
+    which hides what follows.
+    """
+    size, at, found = files.stamp(path)[0], 0, []
+    with files.open(path) as file:
+        while at < size:
+            found.append(at)
             file.seek(at)
-            at += _HEADER + struct.unpack("<Q", file.read(8))[0] + _FOOTER
-            count += at <= size
+            header = file.read(_HEADER)
+            if len(header) < _HEADER:
+                break
+            at += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER
     if at != size:
-        logging.warning("%s is truncated or damaged behind record %d", path, count)
-    return count
+        logging.warning("%s is truncated or damaged in record %d", path, len(found) - 1)
+    return np.array(found, np.int64)
 
 
-def _expand(where: str) -> list[str]:
-    paths: list[str] = []
-    for pattern in where.split(","):
-        found = sorted(tf.io.gfile.glob(pattern))
-        if not found:
-            raise DataError(f"tfrecord:{where}: no files match {pattern}")
-        paths += found
-    return paths
+def _scan(path: str) -> index.Scan:
+    return index.Scan(len(offsets(path)))
+
+
+@functools.lru_cache(maxsize=16)
+def _known_offsets(path: str) -> np.ndarray:
+    return offsets(path)
+
+
+def _places(path: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """The offsets of records [begin, end) of a file, inside a graph; of those behind its end, the
+    file's size."""
+
+    def find(path: bytes, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        name = path.decode()
+        found, size = _known_offsets(name)[begin:end], files.stamp(name)[0]
+        return np.pad(found, (0, int(end - begin) - len(found)), constant_values=size)
+
+    found = tf.numpy_function(find, [path, begin, end], tf.int64, stateful=False)
+    return tf.ensure_shape(found, [None])
 
 
 def _kinds(path: str) -> dict[str, tuple[tf.DType, Any]]:

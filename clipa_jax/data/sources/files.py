@@ -1,0 +1,222 @@
+"""Files wherever they are: paths from patterns, and bytes from the middle of a file.
+
+Local paths are read by the operating system, `gs://` by TensorFlow, everything else
+(`https://`, `s3://`, ...) by fsspec, some of whose schemes need a package of their own.
+"""
+
+import builtins
+import functools
+import hashlib
+import io
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import fsspec
+import tensorflow as tf
+
+from clipa_jax.errors import DataError
+
+# What reading may raise, whoever reads; other errors of fsspec's are turned into OSError.
+ERRORS = (OSError, tf.errors.OpError)
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def scheme(path: str) -> str:
+    """`https` of `https://...`; empty for local paths."""
+    found = _SCHEME.match(path)
+    return "" if found is None or found[1] == "file" else found[1]
+
+
+def with_tensorflow(path: str) -> bool:
+    """Whether TensorFlow's own readers can open the path."""
+    return scheme(path) in _tensorflow_schemes()
+
+
+def expand(where: str, spec: str) -> list[str]:
+    """The files that one or more patterns mean, sorted within each pattern.
+
+    Args:
+      where: patterns separated by commas, with braces, `{00000..00012}` or `{a,b}`, and globs.
+      spec: the source, for messages.
+
+    Raises:
+      DataError: a pattern that matches no file.
+    """
+    paths: list[str] = []
+    for pattern in _at_commas(where):
+        for part in braces(pattern):
+            found = [part] if not re.search(r"[*?\[]", part) else glob(part)
+            if not found or (found == [part] and not exists(part)):
+                raise DataError(f"{spec}: no files match {part}")
+            paths += found
+    return paths
+
+
+def braces(pattern: str) -> Iterator[str]:
+    """What a pattern with braces stands for, in order: `{08..11}` keeps the zeros in front."""
+    start = pattern.find("{")
+    stop = pattern.find("}", start)
+    if start < 0 or stop < 0:
+        yield pattern
+        return
+    inside, rest = pattern[start + 1 : stop], list(braces(pattern[stop + 1 :]))
+    numbers = _RANGE.fullmatch(inside)
+    if numbers:
+        first, last = int(numbers[1]), int(numbers[2])
+        step = 1 if first <= last else -1
+        options = [f"{n:0{len(numbers[1])}d}" for n in range(first, last + step, step)]
+    else:
+        options = inside.split(",")
+    for option, end in itertools.product(options, rest):
+        yield pattern[:start] + option + end
+
+
+def glob(pattern: str) -> list[str]:
+    """The files that match, sorted."""
+    if with_tensorflow(pattern):
+        return sorted(tf.io.gfile.glob(pattern))
+    system, path = _system(pattern)
+    return sorted(system.unstrip_protocol(found) for found in _guarded(system.glob, path))
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder."""
+    if with_tensorflow(path):
+        return tf.io.gfile.exists(path)
+    system, inside = _system(path)
+    return bool(_guarded(system.exists, inside))
+
+
+def stamp(path: str) -> list[int]:
+    """Tells versions of a file apart: its size, and when it was changed, in ns, if that is known.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        if with_tensorflow(path):
+            stat = tf.io.gfile.stat(path)
+            return [int(stat.length), int(stat.mtime_nsec)]
+        system, inside = _system(path)
+        info = _guarded(system.info, inside)
+    except ERRORS as error:
+        raise DataError(f"{path} cannot be read: {message(error)}") from None
+    if info.get("size") is None:
+        raise DataError(f"{path} cannot be read: its server does not tell its size")
+    changed = info.get("mtime") or info.get("LastModified") or info.get("ETag")
+    return [int(info["size"]), _number(changed)]
+
+
+def read(path: str, offset: int = 0, size: int | None = None) -> bytes:
+    """Bytes [offset, offset + size) of a file, to its end without a size; fewer where it ends."""
+    if not scheme(path) and size is not None:
+        with open(path) as file:
+            return os.pread(file.fileno(), size, offset)
+    if with_tensorflow(path):
+        with open(path) as file:
+            file.seek(offset)
+            return file.read(-1 if size is None else size)
+    system, inside = _system(path)
+    if size is None:
+        return _guarded(system.cat_file, inside)[offset:]
+    found = _guarded(system.cat_file, inside, start=offset, end=offset + size)
+    # A server that knows no ranges sends the whole file.
+    return found if len(found) <= size else found[offset : offset + size]
+
+
+def open(path: str) -> BinaryIO:
+    """A file to read and seek in."""
+    if not scheme(path):
+        return builtins.open(path.removeprefix("file://"), "rb")
+    if with_tensorflow(path):
+        return io.BufferedReader(_Raw(tf.io.gfile.GFile(path, "rb")))
+    system, inside = _system(path)
+    return _guarded(system.open, inside, "rb")
+
+
+def walk(folder: str) -> list[str]:
+    """All files below a folder, relative to it, sorted."""
+    if with_tensorflow(folder):
+        found = [
+            os.path.join(parent, name)
+            for parent, _, names in tf.io.gfile.walk(folder)
+            for name in names
+        ]
+    else:
+        system, inside = _system(folder)
+        found, folder = _guarded(system.find, inside), inside
+    return sorted(os.path.relpath(path, folder) for path in found)
+
+
+def join(folder: str, name: str) -> str:
+    """A path inside a folder; `name` may be a whole path of its own."""
+    return name if scheme(name) or name.startswith("/") else os.path.join(folder, name)
+
+
+def message(error: Exception) -> str:
+    """What an error of `ERRORS` says."""
+    return getattr(error, "message", "") or str(error)
+
+
+class _Raw(io.RawIOBase):
+    """A file of TensorFlow's as Python and pyarrow want it."""
+
+    def __init__(self, file: tf.io.gfile.GFile):
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _at_commas(where: str) -> list[str]:
+    """Parts between the commas that stand outside braces."""
+    return [part.strip() for part in re.split(r",(?![^{}]*\})", where) if part.strip()]
+
+
+@functools.cache
+def _tensorflow_schemes() -> frozenset[str]:
+    return frozenset(tf.io.gfile.get_registered_schemes())
+
+
+def _system(path: str) -> tuple[Any, str]:
+    """The file system of fsspec that has a path, and the path as it calls it."""
+    try:
+        return fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except ERRORS:
+        raise
+    except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _number(changed: Any) -> int:
+    """A time of change, or whatever stands for one, as a number that changes with it."""
+    if isinstance(changed, int | float):
+        return int(changed * 1e9)
+    digest = hashlib.sha256(str(changed).encode()).digest()
+    return 0 if changed is None else int.from_bytes(digest[:6], "little")

@@ -1,0 +1,162 @@
+"""Where the samples of a tar file lie, found from its headers alone.
+
+As WebDataset has it, members that follow each other and have the same key, their path up to
+the first dot of the file name, make one sample; the rest of the name says what each is.
+Formats read: ustar, GNU long names and POSIX extended headers (pax), without compression.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from absl import logging
+
+from clipa_jax.data.sources import files
+from clipa_jax.data.sources.base import IMAGE_SUFFIXES
+from clipa_jax.data.sources.index import Scan
+
+BLOCK = 512
+IMAGE, KEY = "image", "__key__"
+MISSING = -1
+_REGULAR = (b"0", b"\0", b"7")
+_LONG_NAME, _EXTENDED = b"L", b"x"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside a tar: its name, and where the name and the content lie."""
+
+    name: str
+    name_offset: int
+    name_size: int
+    offset: int
+    size: int
+
+
+class Damaged(ValueError):
+    """What should be a header is none."""
+
+
+def scan(path: str) -> Scan:
+    """The samples of a tar file.
+
+    Returns:
+      Names: what the samples have, `image` for any image suffix and suffixes without the dot
+      for the rest, and `__key__`. Table: offset and size for each name, offset -1 where a
+      sample lacks it. A sample that the end of the file cuts is counted; so is one more where
+      a damaged header hides what follows.
+    """
+    size = files.stamp(path)[0]
+    samples: list[dict[str, tuple[int, int]]] = []
+    key = None
+    try:
+        with files.open(path) as file:
+            for member in members(file, size):
+                found = split(member.name)
+                if found is None:
+                    continue
+                if found[0] != key:
+                    key = found[0]
+                    # The key as far as it lies in one piece: old headers cut off long folders.
+                    whole = len(member.name.encode()) == member.name_size
+                    at = len(key.encode()) if whole else member.name_size
+                    samples.append({KEY: (member.name_offset, at)})
+                suffix = IMAGE if found[1] in IMAGE_SUFFIXES else found[1]
+                samples[-1].setdefault(suffix, (member.offset, member.size))
+    except ValueError as error:
+        logging.warning("%s is damaged behind sample %d: %s", path, len(samples), error)
+        samples.append({KEY: (0, 0)})
+    names = sorted({name for sample in samples for name in sample})
+    rows = [[sample.get(name, (MISSING, 0)) for name in names] for sample in samples]
+    table = np.array(rows, np.int64).reshape(len(samples), 2 * len(names))
+    if samples and max(map(sum, samples[-1].values())) > size:
+        logging.warning("%s is truncated inside sample %d", path, len(samples) - 1)
+    return Scan(len(samples), tuple(names), table)
+
+
+def split(name: str) -> tuple[str, str] | None:
+    """`a/b.seg.PNG` -> ("a/b", "seg.png"); None for what is not part of a sample."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    if not dot or not stem or not suffix or (stem.startswith("__") and stem.endswith("__")):
+        return None
+    return folder + slash + stem, suffix.lower()
+
+
+def members(file: BinaryIO, size: int) -> Iterator[Member]:
+    """The regular files of a tar of `size` bytes, in order.
+
+    Raises:
+      Damaged: a header that is none.
+    """
+    at = 0
+    longer: tuple[str, int, int] | None = None  # the name of the next member, and where it is
+    bigger: int | None = None  # its size
+    while at + BLOCK <= size:
+        file.seek(at)
+        header = file.read(BLOCK)
+        if not header.strip(b"\0"):
+            return
+        _check(header, at)
+        length, kind, content = _number(header[124:136]), header[156:157], at + BLOCK
+        if kind in (_LONG_NAME, _EXTENDED):
+            file.seek(content)
+            data = file.read(length)
+            if kind == _LONG_NAME:
+                name = data.rstrip(b"\0")
+                longer = (name.decode("utf8", "replace"), content, len(name))
+            else:
+                longer, bigger = _extended(data, content, longer)
+        else:
+            length = length if bigger is None else bigger
+            name, name_at, name_size = longer or _name(header, at)
+            if kind in _REGULAR and not name.endswith("/"):
+                yield Member(name, name_at, name_size, content, length)
+            longer = bigger = None
+        at = content + -(-length // BLOCK) * BLOCK
+    if at > size:
+        return
+    logging.warning("a tar of %d bytes has no mark at its end: is it whole?", size)
+
+
+def _check(header: bytes, at: int) -> None:
+    plain = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    try:
+        if plain == _number(header[148:156]):
+            return
+    except ValueError:
+        pass
+    raise Damaged(f"no header of a tar at byte {at}")
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:  # base 256, for sizes from 8 GiB on
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    return int(field.split(b"\0")[0].strip() or b"0", 8)
+
+
+def _name(header: bytes, at: int) -> tuple[str, int, int]:
+    name = header[:100].split(b"\0")[0]
+    folder = header[345:500].split(b"\0")[0] if header[257:262] == b"ustar" else b""
+    # GNU's own format ends its mark in blanks and keeps other things where POSIX has folders.
+    whole = name if not folder or header[257:265] == b"ustar  \0" else folder + b"/" + name
+    return whole.decode("utf8", "replace"), at, len(name)
+
+
+def _extended(data: bytes, content: int, longer: tuple[str, int, int] | None):
+    """The path and the size that a pax header gives, where it does: lines `LENGTH KEY=VALUE`."""
+    at, bigger = 0, None
+    while at < len(data):
+        digits = data[at : at + 20].partition(b" ")[0]
+        if not digits.isdigit() or int(digits) <= len(digits):
+            raise Damaged(f"no extended header at byte {content + at}")
+        line = data[at : at + int(digits) - 1]
+        key, _, value = line[len(digits) + 1 :].partition(b"=")
+        if key == b"path":
+            begin = content + at + len(line) - len(value)
+            longer = (value.decode("utf8", "replace"), begin, len(value))
+        elif key == b"size":
+            bigger = int(value)
+        at += int(digits)
+    return longer, bigger

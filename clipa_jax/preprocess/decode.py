@@ -1,0 +1,100 @@
+"""The op that decodes pictures, and what it is made of.
+
+H, W height and width, C = 3 channels (red, green, blue).
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from clipa_jax.preprocess.registry import Function, Sample, op
+
+WHITE = 255
+MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, 192 MiB when decoded
+_HEADER = 30  # bytes that hold the size, in every format but JPEG
+
+
+@op("decode", entry="image")
+def decode() -> Function:
+    """Encoded bytes () -> uint8 (H, W, C).
+
+    JPEG, PNG, GIF (its first frame), WebP and BMP; grey, CMYK and 16-bit pictures become
+    RGB, transparent ones are laid on white.
+    """
+
+    def apply(sample: Sample) -> Sample:
+        encoded = sample["image"]
+        return {
+            **sample,
+            "image": tf.cond(
+                tf.io.is_jpeg(encoded),
+                lambda: tf.io.decode_jpeg(encoded, channels=3),
+                lambda: any_format(encoded),
+            ),
+        }
+
+    return apply
+
+
+def any_format(encoded: tf.Tensor) -> tf.Tensor:
+    """Bytes () of any format -> uint8 (H, W, C)."""
+    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    image = tf.ensure_shape(image, (None, None, None))
+
+    def on_white() -> tf.Tensor:
+        alpha = tf.cast(image[..., -1:], tf.float32) / 255
+        colour = tf.cast(image[..., :-1], tf.float32)
+        return _rounded(colour * alpha + WHITE * (1 - alpha)) + tf.zeros([3], tf.uint8)
+
+    def opaque() -> tf.Tensor:
+        return image + tf.zeros([3], tf.uint8)  # one channel becomes three
+
+    image = tf.cond(tf.shape(image)[2] % 2 == 0, on_white, opaque)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """The number of pixels that a picture's header tells, int64 (), without decoding it.
+
+    Bytes of no known format give 0; a JPEG whose header is damaged is an error.
+    """
+
+    def jpeg() -> tf.Tensor:
+        shape_3 = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
+        return shape_3[0] * shape_3[1]
+
+    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: _pixels_of_others(encoded))
+
+
+def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
+    """Likewise, for PNG, GIF, WebP and BMP."""
+    padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8), tf.int64)
+
+    def number(at: int, size: int, *, big: bool = False, bits: int = 63) -> tf.Tensor:
+        places = np.arange(size)[::-1] if big else np.arange(size)
+        value = tf.reduce_sum(header[at : at + size] * tf.constant(256**places, tf.int64))
+        return value % (1 << bits)
+
+    def starts(text: bytes, at: int = 0) -> tf.Tensor:
+        return tf.reduce_all(header[at : at + len(text)] == list(text))
+
+    webp = starts(b"RIFF") & starts(b"WEBP", 8)
+    lossless = number(21, 4)
+    rows = number(22, 4)  # of a BMP, which is upside down where they are negative
+    rows = tf.minimum(rows, (1 << 32) - rows)
+    sizes = (
+        (starts(b"\x89PNG"), number(16, 4, big=True) * number(20, 4, big=True)),
+        (starts(b"GIF8"), number(6, 2) * number(8, 2)),
+        (webp & starts(b"VP8X", 12), (number(24, 3) + 1) * (number(27, 3) + 1)),
+        (webp & starts(b"VP8L", 12), (lossless % 2**14 + 1) * (lossless // 2**14 % 2**14 + 1)),
+        (webp & starts(b"VP8 ", 12), number(26, 2, bits=14) * number(28, 2, bits=14)),
+        (starts(b"BM"), number(18, 4, bits=31) * rows),
+    )
+    found = tf.zeros([], tf.int64)
+    for is_it, size in sizes:
+        found = tf.where(is_it, size, found)
+    return found
+
+
+def _rounded(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(values + 0.5, 0.0, 255.0), tf.uint8)
