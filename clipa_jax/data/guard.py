@@ -57,7 +57,7 @@ def chunk_function(
 
     def ready(row: tf.Tensor, record: tf.Tensor, count: tf.Tensor) -> dict[str, Any]:
         sample = source.parse(record, features)
-        reason = _reason(sample, captions, max_pixels)
+        reason = fault(sample, captions, max_pixels)
         passed = {name: sample[name] for name in features}
         sample["image"] = tf.where(reason == 0, sample["image"], placeholder)
         sample["seed"] = tf.stack([tf.constant(seed, tf.int64), count])
@@ -85,7 +85,7 @@ def chunk_function(
     return traced, traced.structured_outputs
 
 
-def _reason(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
+def fault(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
     """Why a sample that could be read cannot be used; 0 if it can. Mends captions, and drops
     blank ones."""
     image = sample["image"]

@@ -44,7 +44,11 @@ def make(
     """
     out = out.rstrip("/")
     folder = out + UNFINISHED
-    source = sources.open(options.source, options.split)
+    source = sources.open(options.source, options.split, options.keep)
+    if isinstance(source, sources.Mixture):
+        raise DataError(
+            f"{source.spec}: make a dataset of each source by itself, and mix them in the config"
+        )
     work = pieces.cut(source)
     features = storing.features(source, Looker(source, features=options.keep).spec)
     _check_out(out)

@@ -15,7 +15,7 @@ from clipa_jax.prepare.progress import Progress
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.settings import Settings
 
-REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms.png", "contact_sheet.png"
+REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
 _WINDOW = 1_024  # samples of the sheet come from so many
 
 
@@ -32,12 +32,12 @@ def choose(config: ConfigDict, name: str) -> ConfigDict:
 
 
 def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[str, Any]:
-    """Looks at the data of a stage; writes what it finds and two pictures to `out`.
+    """Looks at the data of a stage; writes what it finds, and pictures of it, to `out`.
 
     Args:
       config: of the stage.
       out: a folder.
-      limit: samples to look at, 0 for all.
+      limit: samples of each source to look at, 0 for all.
       sheet: samples on the contact sheet.
 
     Returns:
@@ -47,31 +47,43 @@ def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[st
       UserError: anything wrong with the config or the data; no sample is any good.
     """
     section = Settings(config, "config").input
-    if not section.source:
-        raise DataError("config.input.source is empty; set --config.input.source=KIND:WHERE")
-    source = sources.open(section.source, section.split)
+    source = sources.open(pipeline.source_spec(section), section.split)
+    parts = source.components if isinstance(source, sources.Mixture) else (source,)
     tokenizer = load_tokenizer(section.vocab)
+    out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"stage": config.name, "max_skip_percent": section.max_skip_percent}
+    report["sources"] = []
+    for number, part in enumerate(parts):
+        found = _look(part, tokenizer, limit, section.max_pixels)
+        report["sources"].append(
+            inspection.summary(
+                part,
+                found,
+                res=section.res,
+                text_len=section.text_len,
+                reduction=section.reduction,
+                vocab=section.vocab,
+            )
+        )
+        if not found.size_N2:
+            raise DataError(f"none of {found.looked} samples is any good:\n{text(report)}")
+        drawn = out / HISTOGRAMS.format(f"_{number + 1}" if len(parts) > 1 else "")
+        charts.histograms(found, str(drawn), res=section.res, text_len=section.text_len)
+    number = min(sheet, sum(one["good"] for one in report["sources"]))
+    _contact_sheet(config, tokenizer, str(out / SHEET), number)
+    workdir.write_json(out / REPORT, report)
+    return report
+
+
+def _look(
+    source: sources.Source, tokenizer: Tokenizer, limit: int, max_pixels: int
+) -> inspection.Findings:
+    """Everything that was seen of a source, with progress shown."""
     wanted = min(limit or source.num_examples, source.num_examples)
     with Progress("looking", wanted) as progress:
-        for found in inspection.look(source, tokenizer, limit):
+        for found in inspection.look(source, tokenizer, limit, max_pixels):
             progress.update(found.looked)
-    report = inspection.summary(
-        source,
-        found,
-        res=section.res,
-        text_len=section.text_len,
-        reduction=section.reduction,
-        vocab=section.vocab,
-    )
-    report["stage"], report["max_skip_percent"] = config.name, section.max_skip_percent
-    out.mkdir(parents=True, exist_ok=True)
-    workdir.write_json(out / REPORT, report)
-    if not report["good"]:
-        raise DataError(f"none of {found.looked} samples is any good:\n{text(report)}")
-    res, text_len = section.res, section.text_len
-    charts.histograms(found, str(out / HISTOGRAMS), res=res, text_len=text_len)
-    _contact_sheet(config, tokenizer, str(out / SHEET), min(sheet, report["good"]))
-    return report
+    return found
 
 
 def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: int) -> None:
@@ -94,10 +106,14 @@ def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: i
 
 def text(report: dict[str, Any]) -> str:
     """A report for people."""
-    looked, bad = report["looked_at"], report["bad"]
+    return "\n\n".join(_source_text(report, one) for one in report["sources"])
+
+
+def _source_text(report: dict[str, Any], one: dict[str, Any]) -> str:
+    looked, bad = one["looked_at"], one["bad"]
     lines = [
-        f"{report['source']}, split {report['split']}: {report['samples']:,} samples, "
-        f"{looked:,} looked at, {report['good']:,} good"
+        f"{one['source']}, split {one['split']}: {one['samples']:,} samples, "
+        f"{looked:,} looked at, {one['good']:,} good"
     ]
     if bad:
         rows: list[tuple[str, ...]] = [("bad samples", "number", "share", "the first")]
@@ -107,11 +123,12 @@ def text(report: dict[str, Any]) -> str:
             rows.append((reason, f"{entry['samples']:,}", share, first[0]))
             rows += [("", "", "", name) for name in first[1:]]
         lines += ["", metrics.table(rows, right=(1, 2))]
-        if 100 * (looked - report["good"]) > report["max_skip_percent"] * looked:
+        if 100 * (looked - one["good"]) > report["max_skip_percent"] * looked:
             lines.append(
                 f"more than max_skip_percent={report['max_skip_percent']}: training would stop"
             )
-    lines += ["", _quantiles(report), "", *_captions(report), *_repetitions(report)]
+    stage_name = report["stage"]
+    lines += ["", _quantiles(one), "", *_captions(one, stage_name), *_repetitions(one)]
     return "\n".join(lines)
 
 
@@ -128,13 +145,13 @@ def _quantiles(report: dict[str, Any]) -> str:
     return metrics.table(rows, right=tuple(range(1, len(rows[0]))))
 
 
-def _captions(report: dict[str, Any]) -> Iterable[str]:
+def _captions(report: dict[str, Any], stage_name: str) -> Iterable[str]:
     captions, small = report["captions"], report["smaller_than_res"]
     if captions["number"]:
         yield (
             f"captions: {captions['number']:,}; {captions['shortened']:,} "
             f"({_percent(captions['shortened'], captions['number'])}) have more than the "
-            f"{captions['budget']} pieces that stage {report['stage']} takes and are shortened by "
+            f"{captions['budget']} pieces that stage {stage_name} takes and are shortened by "
             f"'{captions['reduction']}'; {captions['pieces_lost_percent']} % of all pieces are lost"
         )
     yield (

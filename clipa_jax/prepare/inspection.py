@@ -12,6 +12,7 @@ from clipa_jax.data.sources.base import Source
 from clipa_jax.prepare.report import sample_name
 from clipa_jax.prepare.samples import Looker, digest
 from clipa_jax.prepare.tally import Tally
+from clipa_jax.preprocess import decode
 from clipa_jax.preprocess.text import Tokenizer
 
 SPREAD = 64  # shards that a limited look is spread over, at least
@@ -70,19 +71,22 @@ def parts(source: Source, limit: int) -> list[tuple[int, int, int]]:
     return sorted(found)
 
 
-def look(source: Source, tokenizer: Tokenizer, limit: int = 0) -> Iterator[Findings]:
+def look(
+    source: Source, tokenizer: Tokenizer, limit: int = 0, max_pixels: int = decode.MAX_PIXELS
+) -> Iterator[Findings]:
     """Looks at samples; yields the same findings, growing, after every hundred or so.
 
     Args:
       source: of the samples.
       tokenizer: counts the pieces of captions.
       limit: how many samples; 0 for all.
+      max_pixels: of a picture; larger ones are not decoded.
     """
-    looker, found = Looker(source), Findings()
+    looker, found = Looker(source, max_pixels=max_pixels), Findings()
     waiting: list[bytes] = []
     first_rows = np.cumsum([0, *(shard.length for shard in source.shards)])
     for shard, start, length in parts(source, limit):
-        for seen in looker.look(source.shards[shard], start, length):
+        for seen in looker.look(shard, start, length):
             if seen.reason:
                 found.bad.add(seen.reason, rows=[int(first_rows[shard]) + seen.row])
             else:

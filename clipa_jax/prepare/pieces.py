@@ -70,7 +70,7 @@ class Reader:
 
     def __init__(self, options: Options, folder: str):
         self._options, self._folder = options, folder
-        self._source = sources.open(options.source, options.split)
+        self._source = sources.open(options.source, options.split, options.keep)
         encode = storing.encoder(options.resize, options.quality)
         self._looker = Looker(self._source, encode, options.keep)
 
@@ -86,7 +86,7 @@ class Reader:
         with files.whole(path) as part, tf.io.gfile.GFile(part, "wb") as file:
             file.write(b"")  # the file is there even if nothing is kept
             block = _Block(file, piece.number)
-            seen = self._looker.look(shard, piece.start, piece.length)
+            seen = self._looker.look(piece.shard, piece.start, piece.length)
             for row, key, sample in zip(rows, keys, seen, strict=True):
                 reason, captions = drop_reason(sample, self._options)
                 if reason:

@@ -1,6 +1,7 @@
 """What became of the samples of the input, for people and as JSON; the counts add up."""
 
 import bisect
+import itertools
 from typing import Any
 
 from clipa_jax import metrics
@@ -71,13 +72,9 @@ def sample_name(source: Source, row: int) -> str:
       source: of the sample.
       row: its place among all of the source.
     """
-    ends, end = [], 0
-    for shard in source.shards:
-        end += shard.length
-        ends.append(end)
-    number = bisect.bisect_right(ends, row)
-    shard = source.shards[number]
-    return f"{shard.path} sample {shard.start + row - ends[number] + shard.length}"
+    starts = list(itertools.accumulate((shard.length for shard in source.shards), initial=0))
+    shard = bisect.bisect_right(starts, row) - 1
+    return source.describe(shard, row - starts[shard])
 
 
 def _share(count: int, total: int) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from clipa_jax.data import reading, skips
-from clipa_jax.data.sources.base import Shard, Source
-from clipa_jax.preprocess import registry
+from clipa_jax.data import guard, reading, skips
+from clipa_jax.data.sources.base import Source
+from clipa_jax.preprocess import decode, registry
 
 # encoded bytes () and the picture uint8 (H, W, C) -> the bytes () to store
 Encode = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -28,7 +28,7 @@ class Seen:
       image: encoded, as it came.
       stored: encoded, as it is to be stored.
       height, width: in pixels, as it came.
-      captions: those that are not blank.
+      captions: those that are not blank, as valid UTF-8.
       id: of the data; "" if it has none.
       features: further ones, by name.
     """
@@ -51,15 +51,23 @@ class Looker:
       source: where they are.
       encode: what is stored of a picture; None for the bytes as they are.
       features: further entries wanted.
+      max_pixels: of a picture; a larger one is not decoded.
     """
 
-    def __init__(self, source: Source, encode: Encode | None = None, features: Sequence[str] = ()):
+    def __init__(
+        self,
+        source: Source,
+        encode: Encode | None = None,
+        features: Sequence[str] = (),
+        max_pixels: int = decode.MAX_PIXELS,
+    ):
         source.check_features(features)
         self._source, self._encode, self._features = source, encode, tuple(features)
+        self._max_pixels = max_pixels
         self._decode = registry.build("decode")
         # Traced once, not for every shard.
         self._look = tf.function(self._graph, autograph=False).get_concrete_function(
-            tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)
+            tf.TensorSpec([], tf.int64), tf.TensorSpec([source.width], tf.string)
         )
 
     @property
@@ -67,14 +75,10 @@ class Looker:
         """Shape and type of the further features."""
         return {name: self._look.structured_outputs[name] for name in self._features}
 
-    def look(self, shard: Shard, start: int, length: int) -> Iterator[Seen]:
+    def look(self, shard: int, start: int, length: int) -> Iterator[Seen]:
         """The samples [start, start + length) of a shard: each one, in their order."""
-        records = reading.records(
-            self._source,
-            tf.constant(shard.path),
-            tf.constant(shard.start + start, tf.int64),
-            tf.constant(length, tf.int64),
-        )
+        place = (tf.constant(number, tf.int64) for number in (shard, start, length))
+        records = reading.records(self._source, *place)
         looked = records.enumerate().map(
             self._look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
@@ -107,14 +111,9 @@ class Looker:
 
     def _graph(self, row: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
         """Parses and decodes one sample; fails where that fails."""
-        unreadable = record == ""
+        unreadable = tf.reduce_all(record == "")
         sample = tf.cond(unreadable, self._blank, lambda: self._parse(record))
-        captions = sample["captions"]
-        filled = tf.boolean_mask(captions, tf.strings.length(tf.strings.strip(captions)) > 0)
-        blank = tf.size(filled) == 0 if self._source.has_captions else tf.constant(False)
-        reason = tf.where(blank, skips.EMPTY_CAPTION, 0)
-        missing = tf.strings.length(sample["image"]) == 0
-        reason = tf.where(missing, skips.MISSING_KEY, reason)
+        reason = guard.fault(sample, self._source.has_captions, self._max_pixels)
         reason = tf.where(unreadable, skips.UNREADABLE, reason)
         image = tf.cond(
             reason == 0,
@@ -124,7 +123,6 @@ class Looker:
         stored = self._encode(sample["image"], image) if self._encode else tf.constant("")
         return {
             **sample,
-            "captions": filled,
             "_row": row,
             "_reason": reason,
             "_shape": tf.shape(image),
@@ -137,7 +135,7 @@ class Looker:
 
     def _blank(self) -> dict[str, tf.Tensor]:
         """What stands for a record that is not there."""
-        record = tf.TensorSpec([], tf.string)
+        record = tf.TensorSpec([self._source.width], tf.string)
         parsed = tf.function(self._parse, autograph=False).get_concrete_function(record)
         return {
             name: tf.zeros([size or 0 for size in spec.shape], spec.dtype)

@@ -3,25 +3,30 @@
 import collections
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from pyarrow import parquet
 
 from clipa_jax.data import pipeline
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import dataset, facts, files, report, shards
 from clipa_jax.prepare.options import Options
 from clipa_jax.settings import Settings
+from tests.prepare.conftest import encoded, example, photo, write
 
 ROOT = Path(__file__).parents[2]
 FILTERS = {"min_side": 10, "max_aspect": 4.0, "min_chars": 3}
@@ -108,6 +113,8 @@ def test_training_reads_it_without_a_skipped_sample(made):
             "batch_size": 7,
             "preprocess": "decode|resize(16)",
             "cache": "none",
+            "order": "auto",
+            "max_pixels": 1_000_000,
             "lanes": 1,
             "shuffle_window": 16,
             "max_skip_percent": 0.0,
@@ -118,6 +125,40 @@ def test_training_reads_it_without_a_skipped_sample(made):
     batches = list(itertools.islice(data.start(), 5))
     assert data.skipped() == {}
     assert {batch["image"].shape for batch, _ in batches} == {(7, 16, 16, 3)}
+
+
+def test_formats_with_the_same_content_become_the_same_files(tmp_path):
+    """img2dataset's three, whose ids are its keys; a folder's are the names of its files."""
+    rows = [(f"{n:09d}", encoded(photo(n)), f"a picture of number {n}") for n in range(12)]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(tmp_path / "a.tfrecord", [example(jpg=i, txt=text, key=key) for key, i, text in rows])
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for key, image, text in rows:
+            for name, content in ((f"{key}.jpg", image), (f"{key}.txt", text.encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+                (folder / name).write_bytes(content)
+    columns = dict(zip(("key", "jpg", "caption"), map(list, zip(*rows, strict=True)), strict=True))
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    found = {}
+    for kind, where in (
+        ("tfrecord", "a.tfrecord"),
+        ("webdataset", "a.tar"),
+        ("parquet", "a.parquet"),
+        ("folder", "folder"),
+    ):
+        out = tmp_path / f"from_{kind}"
+        dataset.make(Options(f"{kind}:{tmp_path}/{where}", num_shards=2), str(out))
+        found[kind] = {name: d for name, d in digests(out).items() if "-of-" in name}
+        pictures = [sample["image"] for sample in samples(out)]
+        assert len(pictures) == 12
+        found[kind, "pictures"] = pictures
+    assert len(found["tfrecord"]) == 2
+    assert found["tfrecord"] == found["webdataset"] == found["parquet"]
+    assert found["folder", "pictures"] == found["tfrecord", "pictures"]
+    assert ids(tmp_path / "from_folder")[0] == ids(tmp_path / "from_tfrecord")[0] + ".jpg"
 
 
 def test_the_seed_alone_changes_the_order(messy, made, tmp_path):
@@ -183,7 +224,7 @@ def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(messy, made, tmp_pat
         try:
             dataset.make(options(messy), str(out))
             break
-        except (Died, RuntimeError):
+        except (Died, DataError):
             assert not out.exists()
             deaths += 1
     assert deaths == 4

@@ -30,8 +30,14 @@ def examined(messy, tmp_path_factory):
     return out, doctor.examine(config(messy.source), out, limit=0, sheet=8)
 
 
-def test_samples_are_counted_and_the_bad_ones_named(messy, examined):
-    out, report = examined
+@pytest.fixture
+def report(examined):
+    """What was found in the messy source."""
+    (found,) = examined[1]["sources"]
+    return found
+
+
+def test_samples_are_counted_and_the_bad_ones_named(messy, examined, report):
     assert report["samples"] == report["looked_at"] == messy.total
     unusable = ("decode", "missing_key", "empty_caption", "unreadable")
     assert {r: e["samples"] for r, e in report["bad"].items()} == {
@@ -39,11 +45,10 @@ def test_samples_are_counted_and_the_bad_ones_named(messy, examined):
     }
     assert report["good"] == messy.total - 5
     assert report["bad"]["unreadable"]["first"][0].endswith("00002.tfrecord sample 19")
-    assert json.loads((out / doctor.REPORT).read_text()) == report
+    assert json.loads((examined[0] / doctor.REPORT).read_text()) == examined[1]
 
 
-def test_sizes_are_those_of_the_pictures(examined):
-    _, report = examined
+def test_sizes_are_those_of_the_pictures(report):
     assert report["short_side"]["least"] == 7
     assert report["short_side"]["median"] == 40
     assert report["short_side"]["most"] == 100
@@ -51,8 +56,7 @@ def test_sizes_are_those_of_the_pictures(examined):
     assert report["smaller_than_res"] == {"res": 16, "samples": 1}
 
 
-def test_captions_are_held_against_the_budget_of_the_config(examined):
-    _, report = examined
+def test_captions_are_held_against_the_budget_of_the_config(report):
     texts = [f"a picture of number {n}" for n in range(30)]
     texts += ["a large picture", "a picture with an alpha channel", "a picture for printers"]
     texts += ["a picture of the nineties", "the same picture in other words", "a tiny picture"]
@@ -66,8 +70,7 @@ def test_captions_are_held_against_the_budget_of_the_config(examined):
     assert captions["pieces_lost_percent"] == pytest.approx(lost, abs=0.006)
 
 
-def test_what_is_there_twice_is_counted(examined):
-    _, report = examined
+def test_what_is_there_twice_is_counted(report):
     assert report["repeated"]["images"]["number"] == 3
     assert report["repeated"]["pairs"]["number"] == 2
     assert report["repeated"]["captions"]["number"] == 2
@@ -76,7 +79,7 @@ def test_what_is_there_twice_is_counted(examined):
 
 def test_pictures_are_drawn(examined):
     out, _ = examined
-    for name, least in ((doctor.HISTOGRAMS, 30), (doctor.SHEET, 100)):
+    for name, least in (("histograms.png", 30), (doctor.SHEET, 100)):
         small = Image.open(out / name).convert("RGB").resize((300, 100), Image.Resampling.NEAREST)
         assert len(small.getcolors(small.width * small.height)) > least
 
