@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.data import guard, mixing, reading, skips, sources
+from clipa_jax.data import feed, guard, mixing, reading, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
 from clipa_jax.errors import ConfigError, DataError
@@ -212,7 +212,8 @@ class TrainData:
         """
         count = self._check(position)
         rows = self._order.rows(self._batch_size)[self._share.begin : self._share.end]
-        for batch in self._dataset(count).as_numpy_iterator():
+        for batch in feed.Feed(self._dataset(count)):
+            batch = {key: value.numpy() for key, value in batch.items()}
             self._skips.add(batch.pop(guard.REASON), count + rows)
             count += self._batch_size
             yield batch, {"samples": count, "order": self._order.fingerprint}
@@ -321,7 +322,7 @@ def _evaluate(
     name = _namer(source, FileOrder(Shards.of(source)))
     seen = skips.Skips(f"{source.spec}, split {source.split}", name, 100.0, total)
     number = (share.end - share.begin) // share.chunk
-    chunks = iter(dataset)
+    chunks = feed.Feed(dataset)
     for count in range(share.begin, share.begin + total, share.batch_size):
         parts = [next(chunks) for _ in range(number)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
