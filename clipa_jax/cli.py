@@ -47,6 +47,11 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
     app.run(guarded, flags_parser=parse)
 
 
+def say(text: str) -> None:
+    """Prints what a command line was asked for."""
+    print(text)  # noqa: T201
+
+
 def quiet() -> None:
     """Turns the chatter of the libraries down; messages of ours come through, plain."""
     warnings.filterwarnings("ignore")

@@ -17,10 +17,11 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.settings import Settings, choice
 
 # Which parameters decay. `kernels` is the released main branch; `all_but_small` the branch
-# that trained G/14: everything but biases, norm scales, positions and the temperature.
+# that trained G/14: everything but biases, norm scales, positions, the temperature and the
+# bias of the logits.
 DECAY = {
     "kernels": ((r".*/kernel", 1.0),),
-    "all_but_small": ((r".*/(bias|scale|pos_embedding)|t", 0.0), (r".*", 1.0)),
+    "all_but_small": ((r".*/(bias|scale|pos_embedding)|t|b", 0.0), (r".*", 1.0)),
     "none": (),
 }
 MOMENT_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -98,6 +99,15 @@ def _scale_by_rules(rules: trees.Rules[float]) -> optax.GradientTransformation:
         return trees.map_with_names(scale, updates) if rules else updates, state
 
     return optax.GradientTransformation(init, update)
+
+
+def updates_done(opt_state: Any, step: jax.Array) -> jax.Array:
+    """How many updates an optimiser has made: `step`, less those that were skipped.
+
+    The schedule of the learning rate counts these.
+    """
+    counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+    return counts[-1][1] if counts else step
 
 
 def global_norm(tree: Any) -> jax.Array:

@@ -10,13 +10,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from clipa_jax import models, optim, sharding, steps, trees
+from clipa_jax import losses, models, optim, sharding, steps, trees
 from clipa_jax import state as states
 from clipa_jax.durations import Plan
-from clipa_jax.losses import LOSSES
+from clipa_jax.errors import ConfigError
+from clipa_jax.gradients import CAPTION_HASH
 from clipa_jax.models import masks
 from clipa_jax.settings import Settings, choice
 
+HASH_OP = "hash_caption"  # the preprocessing op that gives the entry `caption_hash`
 BatchSpec = dict[str, jax.ShapeDtypeStruct]
 
 
@@ -30,6 +32,7 @@ class Program:
       spec: the state as shapes and shardings.
       update: the jitted step, see `steps.make_update`.
       peak_lr: largest learning rate.
+      max_skips: updates in a row that may be dropped because they are not finite.
       image_tokens, text_tokens: what each tower sees of a training sample, the class token
         included.
     """
@@ -39,6 +42,7 @@ class Program:
     spec: states.StatePlan
     update: jax.stages.Wrapped
     peak_lr: float
+    max_skips: int
     image_tokens: int
     text_tokens: int
 
@@ -68,7 +72,8 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
     """The program of a stage; takes no device memory, compiles nothing.
 
     Args:
-      c: the whole config; reads `model`, `optim`, `mask`, `loss`, `sharding`.
+      c: the whole config; reads `model`, `optim`, `mask`, `loss`, `microbatch`,
+        `on_nonfinite`, `max_skips`, `sharding`.
       mesh: from `sharding.make_mesh`.
       plan: from `durations.resolve`.
       batch: shapes of the global batch, from the data or `batch_spec`.
@@ -78,9 +83,17 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
     """
     model, optimiser = models.build(c.model), optim.build(c.optim, plan)
     mask = steps.Mask.build(c.mask)
+    on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
     spec = states.plan(model, optimiser.tx, batch, mesh, c.sharding)
     update = steps.make_update(
-        spec, mesh, loss=choice(c, "loss", LOSSES), mask=mask, schedule=optimiser.schedule
+        spec,
+        mesh,
+        loss=_loss(c, batch),
+        mask=mask,
+        schedule=optimiser.schedule,
+        duplicates=choice(c.loss, "duplicates", losses.DUPLICATES),
+        microbatch=c.microbatch,
+        on_nonfinite=on_nonfinite,
     )
     patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
     return Program(
@@ -89,6 +102,7 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
         spec=spec,
         update=update,
         peak_lr=optimiser.peak_lr,
+        max_skips={"stop": 0, "skip": c.max_skips}[on_nonfinite],
         image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
         text_tokens=batch["tokens"].shape[1],
     )
@@ -97,7 +111,26 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
 def batch_spec(config: Settings) -> BatchSpec:
     """Shapes of the global batch that the `input` section asks for, without looking at data."""
     batch, res = config.batch_size, config.res
-    return {
+    spec = {
         "image": jax.ShapeDtypeStruct((batch, res, res, 3), np.uint8),
         "tokens": jax.ShapeDtypeStruct((batch, config.text_len), np.int32),
     }
+    if HASH_OP in (op.partition("(")[0].strip() for op in config.preprocess.split("|")):
+        spec[CAPTION_HASH] = jax.ShapeDtypeStruct((batch,), np.int32)
+    return spec
+
+
+def _loss(c: Settings, batch: BatchSpec) -> str:
+    """The name of the loss, checked against the model and the data."""
+    name, bias = choice(c.loss, "name", losses.LOSSES), c.model.bias_init
+    if (name in losses.NEEDS_BIAS) != (bias is not None):
+        raise ConfigError(
+            f"loss.name={name} with model.bias_init={bias}: the sigmoid losses need a bias of the "
+            "logits, -10 in SigLIP (and temperature_init=10); the softmax losses need None"
+        )
+    if c.loss.duplicates == "mask" and CAPTION_HASH not in batch:
+        raise ConfigError(
+            "loss.duplicates=mask needs the hashes of captions, which input.preprocess does not "
+            f"give; end it with |{HASH_OP}"
+        )
+    return name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from absl import logging
 
 from clipa_jax import metrics
 from clipa_jax.durations import Plan
@@ -23,6 +24,8 @@ class Recorder:
       writer, progress: where metrics go.
       seconds: of training before the stage was resumed.
       skipped: samples that could not be used so far, by reason.
+      max_skips: updates in a row that the step may have dropped because they were not finite;
+        one more ends the run.
 
     Attributes:
       scores: the last evaluation, by `<evaluator>/<metric>`.
@@ -35,9 +38,11 @@ class Recorder:
         progress: metrics.Progress,
         seconds: float = 0.0,
         skipped: Callable[[], Mapping[str, int]] = dict,
+        max_skips: int = 0,
     ):
         self._plan, self._writer, self._progress = plan, writer, progress
         self._skipped = skipped
+        self._max_skips, self._skips, self._in_a_row = max_skips, 0, 0
         self._began = time.monotonic() - seconds
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._waited = 0.0  # seconds that the run has waited for input
@@ -91,16 +96,31 @@ class Recorder:
         values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
         self._progress.update(step, values["loss"])
         bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
+        self._in_a_row = self._in_a_row + 1 if bad else 0
+        # The step drops what is not finite, but broken parameters stay broken.
+        stop = self._in_a_row > self._max_skips or "l2_params" in bad
+        self._skips += bool(bad) and not stop
         every = self._plan.log_steps
         if bad or step == self._plan.total_steps or (every and step % every == 0):
             self._write(step, values)
         if bad:
-            raise UserError(
-                f"{bad[0]} is {values[bad[0]]} at step {step} (samples "
-                f"{(step - 1) * self._plan.batch_size:,} to {step * self._plan.batch_size:,} of "
-                "the stage); the last checkpoint is kept. A lower learning rate "
-                "(--config.optim.lr_per_256) or --config.optim.grad_clip=1.0 may help"
+            size = self._plan.batch_size
+            self._complain(
+                f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
+                f"{step * size:,} of the stage)",
+                stop,
             )
+
+    def _complain(self, what: str, stop: bool) -> None:
+        """Says that a step is not finite, and raises `UserError` if that ends the run."""
+        if not stop:
+            logging.warning("%s; update skipped, %d in a row", what, self._in_a_row)
+            return
+        before = f", after {self._in_a_row - 1} skipped in a row" if self._in_a_row > 1 else ""
+        raise UserError(
+            f"{what}{before}; the last checkpoint is kept. A lower learning rate "
+            "(--config.optim.lr_per_256) or --config.optim.grad_clip=1.0 may help"
+        )
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         now = time.monotonic()
@@ -117,5 +137,6 @@ class Recorder:
                 "samples": step * self._plan.batch_size,
                 "train_seconds": self.seconds,
                 **{f"data/skipped/{reason}": n for reason, n in self._skipped().items()},
+                **({"skipped_updates": self._skips} if self._max_skips else {}),
             },
         )

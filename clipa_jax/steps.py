@@ -12,15 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from clipa_jax import optim, sharding
+from clipa_jax import gradients, losses, optim, sharding
 from clipa_jax.errors import ConfigError
-from clipa_jax.losses import LOSSES
 from clipa_jax.models import CLIP
 from clipa_jax.models.masks import MASKS
 from clipa_jax.settings import Settings, choice
 from clipa_jax.state import StatePlan, TrainState
 
-Batch = dict[str, jax.Array]
+Batch = gradients.Batch
 Update = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -69,7 +68,10 @@ def make_encoders(model: CLIP, mesh: Mesh) -> Encoders:
     def text(params: Any, tokens_BL: jax.Array) -> Any:
         return model.apply({"params": params}, tokens_BL, method=model.encode_text)
 
-    return Encoders(jax.jit(image, out_shardings=split), jax.jit(text, out_shardings=split), split)
+    def compiled(tower: Callable[[Any, jax.Array], Any]) -> Callable[[Any, jax.Array], Any]:
+        return jax.jit(sharding.on(mesh, tower), out_shardings=split)
+
+    return Encoders(compiled(image), compiled(text), split)
 
 
 def make_update(
@@ -79,41 +81,46 @@ def make_update(
     loss: str,
     mask: Mask,
     schedule: optax.Schedule,
+    duplicates: str = "keep",
+    microbatch: int | None = None,
+    on_nonfinite: str = "stop",
 ) -> jax.stages.Wrapped:
     """The jitted training step: (state, batch) -> (state, metrics).
 
-    The state's buffers are reused. Metrics are scalars of this step: `loss`, `accuracy`,
-    `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
+    The state's buffers are reused. Metrics are scalars of this step: those of the loss,
+    `loss`, `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
 
     Args:
-      plan: from `state.plan`.
-      mesh: the mesh of the plan.
-      loss: a name in `losses.LOSSES`.
+      plan, mesh: from `state.plan`, and the mesh that it is for.
+      loss, duplicates: names in `losses.LOSSES` and `losses.DUPLICATES`.
       mask: patches that the image tower sees.
-      schedule: learning rate by step, for the log.
+      schedule: learning rate by update, for the log.
+      microbatch: samples whose activations are held at a time; None for all.
+      on_nonfinite: a name in `ON_NONFINITE`.
+
+    Raises:
+      ConfigError: a micro-batch that does not divide the batch over the devices.
     """
     model, split = plan.model, sharding.batch_sharding(mesh)
-    loss_function = LOSSES[loss]
+    over_batch = losses.build(loss, mesh, duplicates)
+    loss_and_gradients = gradients.build(plan, mesh, over_batch, microbatch)
+    take = ON_NONFINITE[on_nonfinite]
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
         patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
         keep_BK = mask(rng, batch["image"].shape[0], patches)
-
-        def total(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            outputs: Any = model.apply({"params": params}, batch["image"], batch["tokens"], keep_BK)
-            zimg_BE, ztxt_BE, scale = outputs
-            value, extra = loss_function(zimg_BE, ztxt_BE, scale)
-            return value, {**extra, "temperature": scale}
-
-        (value, extra), grads = jax.value_and_grad(total, has_aux=True)(state.params)
+        (value, extra), grads = loss_and_gradients(state.params, batch, keep_BK)
         updates, opt_state = plan.tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        l2_grads = optim.global_norm(grads)
+        finite = jnp.isfinite(value) & jnp.isfinite(l2_grads)
+        params, opt_state = take(finite, (params, opt_state), (state.params, state.opt_state))
         metrics = {
             "loss": value,
             **extra,
-            "lr": schedule(state.step),
-            "l2_grads": optim.global_norm(grads),
+            "lr": schedule(optim.updates_done(state.opt_state, state.step)),
+            "l2_grads": l2_grads,
             "l2_params": optim.global_norm(params),
             "l2_updates": optim.global_norm(updates),
         }
@@ -121,8 +128,22 @@ def make_update(
         return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
     return jax.jit(
-        update,
-        in_shardings=(plan.shardings, {"image": split, "tokens": split}),
+        sharding.on(mesh, update),
+        in_shardings=(plan.shardings, dict.fromkeys(plan.batch, split)),
         out_shardings=(plan.shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )
+
+
+def _take_new(finite: jax.Array, new: Any, old: Any) -> Any:
+    """The update, whatever it is: the recorder stops the run."""
+    del finite, old
+    return new
+
+
+def _take_if_finite(finite: jax.Array, new: Any, old: Any) -> Any:
+    """The update if it is finite; else everything stays as it was, to the last bit."""
+    return jax.tree.map(lambda one, other: jnp.where(finite, one, other), new, old)
+
+
+ON_NONFINITE = {"stop": _take_new, "skip": _take_if_finite}

@@ -69,7 +69,9 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         ) as progress,
     ):
         seconds = start.position.get("seconds", 0.0)
-        record = recorder.Recorder(run.plan, writer, progress, seconds, run.data.skipped)
+        record = recorder.Recorder(
+            run.plan, writer, progress, seconds, run.data.skipped, run.program.max_skips
+        )
         with progress.paused("compiling"):
             update = run.program.compile()
         state = loop(run, update, start, checkpoints, record, interrupt)

@@ -40,7 +40,10 @@ def default() -> ConfigDict:
     c.mask = ConfigDict()  # image patches that training leaves out
     c.mask.name = "random"  # random, grid or block
     c.mask.ratio = 0.0  # share of the patches that is dropped
-    c.loss = "softmax"  # see clipa_jax/losses.py
+    c.loss = loss()
+    c.microbatch = placeholder(int)  # samples whose activations are held; None: the whole batch
+    c.on_nonfinite = "stop"  # the run, or skip the update: if loss or gradient is not finite
+    c.max_skips = 10  # updates in a row that may be skipped; one more stops the run
     c.input = inputs()
     c.optim = optim()
 
@@ -57,13 +60,7 @@ def default() -> ConfigDict:
     c.checkpoint.keep_last = 2  # how many of the newest to keep
     c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
 
-    c.logs = ConfigDict()
-    c.logs.tensorboard = True
-    c.logs.wandb_project = ""  # Weights & Biases project; "" for none
-    c.logs.wandb_entity = ""  # whose; the key comes from the environment or `wandb login`
-    c.logs.wandb_name = ""  # of the run; "" for the folder's
-    c.logs.wandb_mode = "online"  # or offline
-    c.logs.compare = ()  # drawn beside this run's accuracy: workdirs, or a recorded curve (.json)
+    c.logs = logs()
     c.evals = ConfigDict()  # evaluators by name: their type and arguments
     return c
 
@@ -75,6 +72,7 @@ def model() -> ConfigDict:
     c.embed_dim = placeholder(int)  # None: the table's
     c.temperature_init = 1 / 0.07  # inverse temperature at the start
     c.temperature_max = 100.0  # its cap; None for none
+    c.bias_init = placeholder(float)  # of the logits, for the sigmoid loss; None: no bias
     c.mean = (0.485, 0.456, 0.406)  # of the pixels, which are between 0 and 1; red, green, blue
     c.std = (0.229, 0.224, 0.225)  # the tower sees (pixels - mean) / std
     c.dtype = "float32"  # of the arithmetic: float32 or bfloat16; parameters are float32
@@ -101,6 +99,14 @@ def tower() -> ConfigDict:
     c.gelu = "tanh"  # tanh (CLIPA), exact (open_clip) or quick (OpenAI)
     c.norm_eps = 1e-6
     c.remat = "none"  # what the backward pass recomputes: none, dots, dots_no_batch or full
+    return c
+
+
+def loss() -> ConfigDict:
+    """The loss over the global batch, see clipa_jax/losses/."""
+    c = ConfigDict()
+    c.name = "softmax"  # or sigmoid; softmax_naive and sigmoid_naive hold all B x B logits
+    c.duplicates = "keep"  # texts that read like an image's own: keep as negatives, or mask
     return c
 
 
@@ -140,6 +146,18 @@ def optim() -> ConfigDict:
     c.decay = "kernels"  # which parameters decay: kernels, all_but_small or none
     c.grad_clip = placeholder(float)  # largest global norm of the gradient
     c.lr_rules = ()  # pairs (regex, factor of the learning rate); 0 freezes; first match counts
+    return c
+
+
+def logs() -> ConfigDict:
+    """Where metrics go besides metrics.jsonl."""
+    c = ConfigDict()
+    c.tensorboard = True
+    c.wandb_project = ""  # Weights & Biases project; "" for none
+    c.wandb_entity = ""  # whose; the key comes from the environment or `wandb login`
+    c.wandb_name = ""  # of the run; "" for the folder's
+    c.wandb_mode = "online"  # or offline
+    c.compare = ()  # drawn beside this run's accuracy: workdirs, or a recorded curve (.json)
     return c
 
 

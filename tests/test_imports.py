@@ -13,13 +13,13 @@ PACKAGE = "clipa_jax"
 
 # A room imports only from its own level and those above it in this list.
 LEVELS = (
-    ("trees", "durations", "errors", "settings", "quiet"),
+    ("trees", "durations", "errors", "settings", "quiet", "terminal", "schedules"),
     ("models", "losses", "sharding", "preprocess", "metrics", "interrupt"),
     ("optim", "data", "checkpoint", "workdir", "state"),
-    ("steps", "program", "evaluators"),
+    ("gradients", "steps", "program", "evaluators"),
     # everything else, `import clipa_jax` itself included
 )
-MODEL_SIDE = ("models", "losses", "sharding", "optim", "state", "steps", "program")
+MODEL_SIDE = ("models", "losses", "sharding", "optim", "state", "gradients", "steps", "program")
 
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").rglob("*.py"))

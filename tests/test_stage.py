@@ -38,7 +38,7 @@ def _in_the_repository(monkeypatch):
         ({"model.image.pool": "gapp"}, "nearest: gap"),
         ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, mini"),
         ({"model.text.vocab_size": 100}, "100"),
-        ({"loss": "softmaxx"}, "nearest: softmax"),
+        ({"loss.name": "softmaxx"}, "nearest: softmax"),
         ({"mask.ratio": 1.5}, "mask.ratio=1.5"),
         ({"mesh.tensor": 3}, "does not fit 8 devices"),
         ({"optim.decay": "kernel"}, "nearest: kernels"),

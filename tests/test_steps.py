@@ -33,9 +33,7 @@ def train(devices: int) -> tuple[state.TrainState, list[dict[str, float]]]:
         for name in ("image", "tokens")
     }
     spec = state.plan(models.build(settings.model), optimiser.tx, shapes, mesh, settings.sharding)
-    update = steps.make_update(
-        spec, mesh, loss="softmax", mask=steps.Mask("random", 0.0), schedule=optimiser.schedule
-    )
+    update = tiny.update(config, spec, mesh)
     now, metrics = spec.with_params(trees.unflatten(released.weights()), seed=0), []
     split = sharding.batch_sharding(mesh)
     for step in range(released.STEPS):
@@ -117,9 +115,7 @@ def loss_and_gradients(preset: str, mesh: jax.sharding.Mesh, **overrides):
     c = tiny.config(sharding__preset=preset, mask__ratio=0.5, **overrides)
     # An optimiser whose whole state is the last gradient.
     spec = tiny.plan(c, mesh, optax.trace(decay=0.0))
-    update = steps.make_update(
-        spec, mesh, loss="softmax", mask=steps.Mask("random", 0.5), schedule=lambda _: jnp.ones(())
-    )
+    update = tiny.update(c, spec, mesh, schedule=lambda _: jnp.ones(()))
     _, params = tiny.init(c)
     split = sharding.batch_sharding(mesh)
     batch = {name: jax.device_put(rows, split) for name, rows in tiny.batch(c).items()}
@@ -176,11 +172,7 @@ def tiny_run():
     c = tiny.config(mask__ratio=0.5)
     mesh = tiny.mesh(1)
     spec = tiny.plan(c, mesh)
-    mask = steps.Mask.build(Settings(c.mask))
-    update = steps.make_update(
-        spec, mesh, loss="softmax", mask=mask, schedule=tiny.optimiser(c).schedule
-    )
-    return Run(spec.init(0), spec.shardings, update, tiny.batch(c))
+    return Run(spec.init(0), spec.shardings, tiny.update(c, spec, mesh), tiny.batch(c))
 
 
 def test_a_run_is_repeatable_to_the_last_bit(tiny_run):

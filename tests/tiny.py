@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from clipa_jax import durations, models, optim, sharding, state, trees
+from clipa_jax import durations, models, optim, sharding, state, steps, trees
 from clipa_jax.settings import Settings
 from configs import common
 
@@ -54,6 +54,22 @@ def plan(
     shapes = {name: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for name, rows in batch(c).items()}
     tx = optimiser(c).tx if tx is None else tx
     return state.plan(models.build(settings.model), tx, shapes, mesh, settings.sharding)
+
+
+def update(
+    c: ConfigDict, spec: state.StatePlan, mesh: jax.sharding.Mesh, schedule: Any = None
+) -> jax.stages.Wrapped:
+    """The step of a config around any optimiser, with its own schedule unless one is given."""
+    return steps.make_update(
+        spec,
+        mesh,
+        loss=c.loss.name,
+        duplicates=c.loss.duplicates,
+        microbatch=c.microbatch,
+        mask=steps.Mask.build(Settings(c.mask)),
+        schedule=optimiser(c).schedule if schedule is None else schedule,
+        on_nonfinite=c.on_nonfinite,
+    )
 
 
 def optimiser(c: ConfigDict) -> optim.Optimiser:

@@ -59,6 +59,7 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
         "model_cfg": {
             "embed_dim": img.embed_dim,
             **({"quick_gelu": True} if img.gelu == "quick" else {}),
+            **({} if model.bias_init is None else {"init_logit_bias": model.bias_init}),
             "vision_cfg": {
                 "image_size": inputs.res,
                 "patch_size": img.patch_size,
@@ -150,6 +151,7 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
                 "embed_dim": model["embed_dim"],
                 "temperature_init": math.exp(model["init_logit_scale"]),
                 "temperature_max": None,
+                "bias_init": model["init_logit_bias"],
                 "mean": _colour(preprocess["mean"]),
                 "std": _colour(preprocess["std"]),
                 "dtype": "float32",

@@ -18,6 +18,7 @@ MODEL: Json = {
     "embed_dim": 512,
     "quick_gelu": False,
     "init_logit_scale": math.log(1 / 0.07),
+    "init_logit_bias": None,
 }
 VISION: Json = {
     "layers": 12,
@@ -59,7 +60,6 @@ DEFAULTS = {"model": MODEL, "vision": VISION, "text": TEXT, "preprocess": PREPRO
 # Keys that our model can only have at these values.
 ONLY: dict[str, tuple[Any, ...]] = {
     "multimodal_cfg": (None,),
-    "init_logit_bias": (None,),
     "ls_init_value": (None,),
     "attentional_pool": (False,),
     "output_tokens": (False,),

@@ -107,6 +107,7 @@ REST: tuple[tuple[str, str, Form], ...] = (
     ("txt/encoder_norm/bias", "ln_final.bias", SAME),
     ("txt/head/kernel", "text_projection", SAME),
     ("t", "logit_scale", SCALAR),
+    ("b", "logit_bias", SCALAR),
 )
 
 

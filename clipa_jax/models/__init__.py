@@ -42,6 +42,7 @@ def build(config: Settings) -> CLIP:
         temperature_max=config.temperature_max,
         mean=_colour(config, "mean"),
         std=_colour(config, "std"),
+        bias_init=config.bias_init,
     )
 
 

@@ -11,7 +11,8 @@ from clipa_jax.models.vit import ViT
 class CLIP(nn.Module):
     """Images and captions in one space. B batch, R pixels a side, L tokens, E embedding.
 
-    Parameters are `img/...`, `txt/...` and `t` (1,), the log of the inverse temperature.
+    Parameters are `img/...`, `txt/...` and `t` (1,), the log of the inverse temperature; with
+    a bias, which the sigmoid loss needs, also `b` (1,).
     """
 
     img: ViT
@@ -20,9 +21,12 @@ class CLIP(nn.Module):
     temperature_max: float | None  # cap of the inverse temperature; None for no cap
     mean: tuple[float, float, float]  # of pixels between 0 and 1
     std: tuple[float, float, float]
+    bias_init: float | None = None  # of the logits at the start; None: there is no bias
 
     def setup(self):
         self.t = self.param("t", nn.initializers.constant(jnp.log(self.temperature_init)), (1,))
+        if self.bias_init is not None:
+            self.b = self.param("b", nn.initializers.constant(self.bias_init), (1,))
 
     def __call__(
         self, image_BRRC: jax.Array, tokens_BL: jax.Array, keep_BK: jax.Array | None = None
@@ -54,6 +58,11 @@ class CLIP(nn.Module):
     def scale(self) -> jax.Array:
         """The inverse temperature exp(t), capped; a scalar."""
         return inverse_temperature(self.t, self.temperature_max)
+
+    def scalars(self) -> tuple[jax.Array, jax.Array | None]:
+        """What turns similarities into logits: inverse temperature (), bias () or None."""
+        bias = None if self.bias_init is None else self.b.astype(jnp.float32).reshape(())
+        return self.scale(), bias
 
 
 def inverse_temperature(t: jax.Array, maximum: float | None) -> jax.Array:

@@ -75,7 +75,7 @@ def test_a_config_has_exactly_the_declared_keys(name):
     declared = common.default()
     config.evals = declared.evals
     assert keys(config) == keys(declared)
-    assert config.loss in LOSSES
+    assert config.loss.name in LOSSES
     settings = Settings(config)
     models.build(settings.model)
     steps.Mask.build(settings.mask)

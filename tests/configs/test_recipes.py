@@ -118,7 +118,7 @@ def test_what_whole_models_share(row):
     assert bool(config.after) == fine_tuned
 
     assert (config.optim.b1, config.optim.b2, config.optim.weight_decay) == (0.9, 0.95, 0.2)
-    assert (config.optim.schedule, config.loss) == ("cosine", "softmax")
+    assert (config.optim.schedule, config.loss.name) == ("cosine", "softmax")
     assert (config.optim.grad_clip, config.optim.lr_rules) == (None, ())
     assert config.model.temperature_init == pytest.approx(1 / 0.07)
     assert (config.model.image.posemb, config.model.text.pool) == ("sincos2d", "last")

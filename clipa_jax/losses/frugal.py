@@ -1,0 +1,173 @@
+"""The same losses in little memory, exact: sums over tiles, with their own backward pass.
+
+Beyond its own rows, a device holds nothing that grows with the global batch: its embeddings
+and their gradients, the block of texts that visits it, and a few tiles of logits. See
+`tiles` for how images and texts meet.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from clipa_jax.losses.pairs import Loss, Marks, similarity
+from clipa_jax.losses.tiles import SIDE, Side, fold
+
+
+def softmax(mesh: Mesh, *, side: int = SIDE) -> Loss:
+    """`naive.softmax` in little memory.
+
+    Two walks over the logits: one for the log-sum-exp of all rows and columns, with accuracy
+    along the way; in the backward pass one that computes each tile again and turns it into
+    gradients. Four matrix products of B x B x E in all, where the naive loss has three.
+
+    Args:
+      mesh: over which the batch is split.
+      side: of a tile at most.
+    """
+    return functools.partial(_softmax, mesh, side)
+
+
+def sigmoid(mesh: Mesh, *, side: int = SIDE) -> Loss:
+    """`naive.sigmoid` in little memory.
+
+    A pair's term needs no other pair, so one walk gives the loss and its gradients: three
+    matrix products of B x B x E, as many as the naive loss has.
+
+    Arguments as in `softmax`.
+    """
+    return functools.partial(_sigmoid, mesh, side)
+
+
+class _Lse(NamedTuple):
+    """A log-sum-exp on its way: `total` is the sum of exp(logit - peak) so far."""
+
+    peak: jax.Array
+    total: jax.Array
+
+    @classmethod
+    def start(cls, size: int) -> "_Lse":
+        # Finite, so that a row of which all is ignored yet has a peak to subtract.
+        lowest = jnp.finfo(jnp.float32).min
+        return cls(jnp.full(size, lowest, jnp.float32), jnp.zeros(size, jnp.float32))
+
+    def add(self, logits_RC: jax.Array, axis: int) -> "_Lse":
+        peak = jnp.maximum(self.peak, logits_RC.max(axis))
+        powers_RC = jnp.exp(logits_RC - jnp.expand_dims(peak, axis))
+        return _Lse(peak, self.total * jnp.exp(self.peak - peak) + powers_RC.sum(axis))
+
+    def value(self) -> jax.Array:
+        return self.peak + jnp.log(self.total)
+
+    def shares(self, logits_RC: jax.Array, axis: int) -> jax.Array:
+        """The softmax. From the two parts, not from `value`, whose rounding error grows with it."""
+        peak, total = (jnp.expand_dims(x, axis) for x in self)
+        return jnp.exp(logits_RC - peak) / total
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _softmax(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+    return _softmax_forward(mesh, side, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
+
+
+def _softmax_forward(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
+    batch = zimg_BE.shape[0]
+    images, texts = Side(zimg_BE, caption_B), Side(ztxt_BE, caption_B)
+    row_sums = (_Lse.start(batch), jnp.zeros(batch, jnp.float32))
+    (rows, match_B), columns = fold(
+        _softmax_sums, mesh, scale, images, texts, row_sums, _Lse.start(batch), side=side
+    )
+    loss = jnp.mean((rows.value() + columns.value()) / 2 - match_B)
+    metrics = {"accuracy": jnp.mean(match_B >= rows.peak)}
+    kept = (scale, bias, images._replace(extra=rows), texts._replace(extra=columns))
+    return (loss, metrics), kept
+
+
+def _softmax_backward(mesh: Mesh, side: int, kept: Any, upstream: Any):
+    scale, bias, images, texts = kept
+    scalars = (scale, upstream[0] * scale / images.z.shape[0])
+    start = jnp.zeros_like(images.z), jnp.zeros_like(texts.z)
+    dzimg_BE, dztxt_BE = fold(_softmax_grads, mesh, scalars, images, texts, *start, side=side)
+    dbias = None if bias is None else jnp.zeros_like(bias)  # the same for all logits: no effect
+    return dzimg_BE, dztxt_BE, _dscale(images.z, dzimg_BE, scale), dbias, None
+
+
+def _softmax_sums(scale, row: Side, column: Side, marks: Marks, row_sums, column_sums):
+    lse, match_R = row_sums
+    logits_RC = _logits(scale, None, row, column, marks)
+    match_R = match_R + jnp.where(marks.own_RC, logits_RC, 0).sum(1)
+    return (lse.add(logits_RC, axis=1), match_R), column_sums.add(logits_RC, axis=0)
+
+
+def _softmax_grads(scalars, row: Side, column: Side, marks: Marks, dzimg_RE, dztxt_CE):
+    scale, upstream = scalars
+    logits_RC = _logits(scale, None, row, column, marks)
+    shares_RC = row.extra.shares(logits_RC, axis=1) + column.extra.shares(logits_RC, axis=0)
+    d_RC = upstream * (shares_RC / 2 - marks.own_RC)
+    return dzimg_RE + d_RC @ column.z, dztxt_CE + d_RC.T @ row.z
+
+
+_softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _sigmoid(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+    return _sigmoid_forward(mesh, side, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
+
+
+def _sigmoid_forward(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
+    zeros_B = jnp.zeros(zimg_BE.shape[0], jnp.float32)
+    row_sums = {
+        **dict.fromkeys(("loss", "match", "dbias"), zeros_B),
+        "peak": zeros_B - jnp.inf,
+        "dz": jnp.zeros_like(zimg_BE),
+    }
+    images, texts = Side(zimg_BE, caption_B), Side(ztxt_BE, caption_B)
+    scalars = (scale, bias, jnp.float32(1 / zimg_BE.shape[0]))
+    sums, dztxt_BE = fold(
+        _sigmoid_sums, mesh, scalars, images, texts, row_sums, jnp.zeros_like(ztxt_BE), side=side
+    )
+    dbias = None if bias is None else sums["dbias"].sum().reshape(bias.shape)
+    metrics = {"accuracy": jnp.mean(sums["match"] >= sums["peak"])}
+    gradients = (sums["dz"], dztxt_BE, _dscale(zimg_BE, sums["dz"], scale), dbias)
+    return (sums["loss"].sum(), metrics), gradients
+
+
+def _sigmoid_backward(mesh: Mesh, side: int, gradients: Any, upstream: Any):
+    return *jax.tree.map(lambda d: upstream[0] * d, gradients), None
+
+
+def _sigmoid_sums(scalars, row: Side, column: Side, marks: Marks, row_sums, dztxt_CE):
+    scale, bias, share = scalars
+    logits_RC = _logits(scale, bias, row, column, marks)
+    own_logits_RC = jnp.where(marks.own_RC, logits_RC, 0)
+    d_RC = share * (jax.nn.sigmoid(logits_RC) - marks.own_RC)
+    # -log sigmoid(x) = softplus(x) - x, and softplus(-infinity) is 0.
+    terms_RC = share * (jax.nn.softplus(logits_RC) - own_logits_RC)
+    row_sums = {
+        "loss": row_sums["loss"] + terms_RC.sum(1),
+        "match": row_sums["match"] + own_logits_RC.sum(1),
+        "dbias": row_sums["dbias"] + d_RC.sum(1),
+        "peak": jnp.maximum(row_sums["peak"], logits_RC.max(1)),
+        "dz": row_sums["dz"] + scale * (d_RC @ column.z),
+    }
+    return row_sums, dztxt_CE + scale * (d_RC.T @ row.z)
+
+
+_sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
+
+
+def _logits(scale: Any, bias: Any, row: Side, column: Side, marks: Marks) -> jax.Array:
+    logits_RC = similarity(row.z, column.z) * scale
+    if bias is not None:
+        logits_RC = logits_RC + bias
+    if marks.ignored_RC is not None:
+        logits_RC = jnp.where(marks.ignored_RC, -jnp.inf, logits_RC)
+    return logits_RC
+
+
+def _dscale(zimg_BE: jax.Array, dzimg_BE: jax.Array, scale: jax.Array) -> jax.Array:
+    """The gradient of the scale. Logits depend on `scale * zimg`, so both come from one sum."""
+    return jnp.sum(zimg_BE * dzimg_BE) / scale
