@@ -23,11 +23,8 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer
-<<<<<<< HEAD
 from clipa_jax.preprocess.vocab import keep_copy
-=======
 from clipa_jax.schedules import split
->>>>>>> plan
 from clipa_jax.settings import Settings
 
 __all__ = ["Stage", "prepare", "split"]

@@ -25,13 +25,28 @@ OUT = flags.DEFINE_string("out", None, "Folder for what is found.", required=Tru
 STAGE = flags.DEFINE_string("stage", "", "Of a schedule; the first one by default.")
 LIMIT = flags.DEFINE_integer("limit", 50_000, "Samples to look at; 0 for all.", lower_bound=0)
 SHEET = flags.DEFINE_integer("sheet", 24, "Samples on the contact sheet.", lower_bound=1)
+CHIP = flags.DEFINE_string("chip", doctor.Chip.name, "That is to be fed, e.g. v5e or h100.")
+EFFICIENCY = flags.DEFINE_float(
+    "efficiency", doctor.Chip.efficiency, "Model FLOPs over the chip's peak."
+)
+RATE = flags.DEFINE_float(
+    "chip_samples_per_second", 0, "Instead of these: what a chip trains on, where it is known."
+)
+SECONDS = flags.DEFINE_float("seconds", 5, "To measure the pipeline; 0 for not at all.")
 
 
 def main(argv: list[str]) -> None:
     """Looks, writes and prints."""
     del argv
     config = doctor.choose(CONFIG.value, STAGE.value)
-    report = doctor.examine(config, Path(OUT.value), limit=LIMIT.value, sheet=SHEET.value)
+    report = doctor.examine(
+        config,
+        Path(OUT.value),
+        limit=LIMIT.value,
+        sheet=SHEET.value,
+        chip=doctor.Chip(CHIP.value, EFFICIENCY.value, RATE.value),
+        seconds=SECONDS.value,
+    )
     print(doctor.text(report))
 
 

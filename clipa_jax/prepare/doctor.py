@@ -1,22 +1,23 @@
 """Training data examined for a config: what is in it, and what the pipeline makes of it."""
 
 import itertools
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from clipa_jax import metrics, stage, workdir
+from clipa_jax import metrics, schedules, workdir
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
-from clipa_jax.prepare import charts, inspection
+from clipa_jax.prepare import charts, inspection, supply
 from clipa_jax.prepare.progress import Progress
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.settings import Settings
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
-_WINDOW = 1_024  # samples of the sheet come from so many
 
 
 def choose(config: ConfigDict, name: str) -> ConfigDict:
@@ -25,13 +26,43 @@ def choose(config: ConfigDict, name: str) -> ConfigDict:
     Raises:
       ConfigError: no such stage.
     """
-    stages = {one.name: one for one in stage.split(config)}
+    stages = {one.name: one for one in schedules.split(config)}
     if name and name not in stages:
         raise ConfigError("--stage: " + unknown("stage", name, stages))
     return stages[name] if name else next(iter(stages.values()))
 
 
-def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chip:
+    """What a chip takes.
+
+    Attributes:
+      name: from `planning.chips`.
+      efficiency: model FLOPs over its peak.
+      samples_per_second: instead, if it is known; 0 if not.
+    """
+
+    name: str = "v5e"
+    efficiency: float = supply.EFFICIENCY
+    samples_per_second: float = 0.0
+
+    def appetite(self, config: ConfigDict) -> tuple[float, str]:
+        """Samples/s, and where they are known from."""
+        if self.samples_per_second:
+            return self.samples_per_second, "as stated"
+        rate = supply.chip_appetite(config, self.name, self.efficiency)
+        return rate, f"{self.name} at {100 * self.efficiency:g} % of its peak"
+
+
+def examine(
+    config: ConfigDict,
+    out: Path,
+    *,
+    limit: int,
+    sheet: int,
+    chip: Chip | None = None,
+    seconds: float = 5.0,
+) -> dict[str, Any]:
     """Looks at the data of a stage; writes what it finds, and pictures of it, to `out`.
 
     Args:
@@ -39,6 +70,8 @@ def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[st
       out: a folder.
       limit: samples of each source to look at, 0 for all.
       sheet: samples on the contact sheet.
+      chip: that is to be fed; a v5e by default.
+      seconds: how long the pipeline is measured; 0 for not at all.
 
     Returns:
       What is in inspection.json.
@@ -47,6 +80,7 @@ def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[st
       UserError: anything wrong with the config or the data; no sample is any good.
     """
     section = Settings(config, "config").input
+    appetite, what = (chip or Chip()).appetite(config) if seconds else (0.0, "")
     source = sources.open(pipeline.source_spec(section), section.split)
     parts = source.components if isinstance(source, sources.Mixture) else (source,)
     tokenizer = load_tokenizer(section.vocab)
@@ -71,6 +105,9 @@ def examine(config: ConfigDict, out: Path, *, limit: int, sheet: int) -> dict[st
         charts.histograms(found, str(drawn), res=section.res, text_len=section.text_len)
     number = min(sheet, sum(one["good"] for one in report["sources"]))
     _contact_sheet(config, tokenizer, str(out / SHEET), number)
+    if seconds:
+        rate = supply.images_per_core(config, seconds)
+        report["pipeline"] = supply.summary(rate, os.cpu_count() or 1, appetite, what)
     workdir.write_json(out / REPORT, report)
     return report
 
@@ -88,25 +125,22 @@ def _look(
 
 def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: int) -> None:
     """Draws the first samples of training, through the pipeline that trains."""
-    values = config.input.to_dict() | {
-        "batch_size": number,
-        "cache": "none",
-        "shuffle_window": _WINDOW,
-        "max_skip_percent": 100.0,
-    }
-    data = pipeline.train(Settings(values, "config.input"), seed=config.seed)
+    section = supply.section(config, batch_size=number)
+    data = pipeline.train(section, seed=config.seed)
     ((batch, _),) = itertools.islice(data.start(), 1)
     tokens = batch.get(pipeline.TOKENS)
     texts = [""] * number
     if tokens is not None:
         texts = [charts.kept_text(tokenizer, token_L) for token_L in tokens]
-    title = f"{config.name}: {values['res']} px, {values['text_len']} text tokens"
+    title = f"{config.name}: {section.res} px, {section.text_len} text tokens"
     charts.contact_sheet(batch[pipeline.IMAGE], texts, out, title=title)
 
 
 def text(report: dict[str, Any]) -> str:
     """A report for people."""
-    return "\n\n".join(_source_text(report, one) for one in report["sources"])
+    parts = [_source_text(report, one) for one in report["sources"]]
+    parts += [supply.text(report["pipeline"])] if "pipeline" in report else []
+    return "\n\n".join(parts)
 
 
 def _source_text(report: dict[str, Any], one: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from PIL import Image
 
 from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.prepare import charts, doctor, inspection
+from clipa_jax.planning import work
+from clipa_jax.prepare import charts, doctor, inspection, supply
 from clipa_jax.preprocess.text import load_tokenizer
 from configs.demo import recipe
 from tests.prepare.conftest import example, write
@@ -27,7 +28,14 @@ def config(source: str, name: str = "pretrain", **changes):
 @pytest.fixture(scope="module")
 def examined(messy, tmp_path_factory):
     out = tmp_path_factory.mktemp("examined")
-    return out, doctor.examine(config(messy.source), out, limit=0, sheet=8)
+    return out, doctor.examine(
+        config(messy.source),
+        out,
+        limit=0,
+        sheet=8,
+        chip=doctor.Chip(samples_per_second=500.0),
+        seconds=0.2,
+    )
 
 
 @pytest.fixture
@@ -84,6 +92,29 @@ def test_pictures_are_drawn(examined):
         assert len(small.getcolors(small.width * small.height)) > least
 
 
+def test_the_rate_of_the_pipeline_and_the_chips_it_feeds(examined):
+    found = examined[1]["pipeline"]
+    rate = found["images_per_second_per_core"]
+    assert rate > 10
+    assert found["samples_per_second_per_chip"] == 500 and found["chip"] == "as stated"
+    assert found["cores_per_chip"] == pytest.approx(500 / rate, rel=0.02)
+    assert found["chips_fed_by_this_machine"] == pytest.approx(
+        found["cores"] * rate / 500, rel=0.02, abs=0.006
+    )
+
+
+def test_the_appetite_of_a_chip_is_its_peak_over_the_work_of_a_sample():
+    small = config("tfds:x")
+    half, whole = (supply.chip_appetite(small, "v5e", share) for share in (0.5, 1.0))
+    flops = work.read(small).forward.training
+    assert whole == 2 * half == 197e12 / flops
+    assert supply.chip_appetite(small, "h100", 1.0) == 989e12 / flops
+    with pytest.raises(ConfigError, match="nearest: v5"):
+        doctor.Chip("v5").appetite(small)
+    with pytest.raises(ConfigError, match="efficiency 40"):
+        doctor.Chip("v5e", 40).appetite(small)
+
+
 def test_the_report_for_people_says_it_all(examined):
     text = doctor.text(examined[1])
     assert "45 samples, 45 looked at, 40 good" in text
@@ -115,7 +146,7 @@ def test_nothing_good_is_an_error_that_shows_the_reasons(tmp_path):
     write(tmp_path / "x.tfrecord", [example(jpg=b"no picture", txt="a caption", key="a")])
     source = f"tfrecord:{tmp_path}/*.tfrecord"
     with pytest.raises(DataError, match=r"(?s)none of 1 samples is any good.*decode +1 +100"):
-        doctor.examine(config(source), tmp_path / "out", limit=0, sheet=4)
+        doctor.examine(config(source), tmp_path / "out", limit=0, sheet=4, seconds=0)
 
 
 def test_a_stage_is_chosen_by_name():
@@ -128,4 +159,4 @@ def test_a_stage_is_chosen_by_name():
 
 def test_no_source_is_refused(tmp_path):
     with pytest.raises(DataError, match="source is empty"):
-        doctor.examine(config(""), tmp_path, limit=0, sheet=4)
+        doctor.examine(config(""), tmp_path, limit=0, sheet=4, seconds=0)
