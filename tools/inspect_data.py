@@ -1,7 +1,7 @@
 """Looks at training data: what is in it, what a config does to it, how fast it comes.
 
     python tools/inspect_data.py --config=configs/model_h/pretrain.py --out=inspection \\
-        --config.input.source='tfrecord:raw/*.tfrecord' --limit=20000
+        --config.input.source='webdataset:raw/*.tar' --limit=20000
 
 Prints the number of samples, bad ones by reason with the first of each, sizes, captions against
 the config's budget of tokens, repetitions, and images/s of the config's pipeline with the

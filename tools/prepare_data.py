@@ -1,6 +1,6 @@
 """Makes a dataset for training from what img2dataset and others write.
 
-    python tools/prepare_data.py --source='tfrecord:raw/*.tfrecord' --out=data/pairs/1.0.0 \\
+    python tools/prepare_data.py --source='webdataset:raw/*.tar' --out=data/pairs/1.0.0 \\
         --resize=256 --min_side=64 --min_chars=5
 
 Samples that cannot be used, duplicates and what the filters exclude are dropped, counted and

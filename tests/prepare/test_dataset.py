@@ -247,10 +247,9 @@ def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(messy, made, tmp_pat
 
 
 KILLED = """
-import contextlib, os, signal, sys
-from clipa_jax.prepare import dataset, files
-from clipa_jax.prepare.options import Options
-whole, left = files.whole, int(sys.argv[3])
+import contextlib, os, runpy, signal, sys
+from clipa_jax.prepare import files
+whole, left = files.whole, 2
 
 @contextlib.contextmanager
 def counted(path):
@@ -262,16 +261,19 @@ def counted(path):
             os.kill(os.getpid(), signal.SIGKILL)
 
 files.whole = counted
-dataset.make(Options.from_dict(eval(sys.argv[1])), sys.argv[2])
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_after_kill_9_nothing_is_half_written_and_the_next_run_ends_the_same(messy, made, tmp_path):
+def test_after_kill_9_nothing_is_half_written_and_the_same_command_ends_the_same(
+    messy, made, tmp_path
+):
     """Killed when its second shard is written but has not got its name."""
     out = tmp_path / "killed"
-    values = repr(options(messy).as_dict())
-    command = [sys.executable, "-c", KILLED, values, str(out), "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["tools/prepare_data.py", f"--source={messy.source}", f"--out={out}"]
+    command += ["--num_shards=4", *(f"--{name}={value}" for name, value in FILTERS.items())]
+    done = run(sys.executable, "-c", KILLED, *command)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not out.exists()
     unfinished = Path(f"{out}{dataset.UNFINISHED}") / "dataset"
@@ -279,9 +281,24 @@ def test_after_kill_9_nothing_is_half_written_and_the_next_run_ends_the_same(mes
     assert len(names) == 2 and sum(".part-" in name for name in names) == 1
     kept = next(unfinished.glob("*-of-00004"))
     before = kept.stat().st_mtime_ns
-    dataset.make(options(messy), str(out))
+    done = run(sys.executable, *command)
+    assert done.returncode == 0, done.stderr
+    assert "dropped: too_elongated" in done.stdout
+    assert f"wrote {out}: 4 files of 8 to 9 samples" in done.stdout
     assert (out / kept.name).stat().st_mtime_ns == before
     assert digests(out) == digests(made[0])
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_another_runner_makes_the_same_files(messy, made, tmp_path):
+    """The protocol that Flink and Spark speak, with Beam's job server for Python."""
+    arguments = ["--job_endpoint=embed", "--environment_type=LOOPBACK"]
+    out = str(tmp_path / "portable")
+    dataset.make(options(messy), out, runner="PortableRunner", arguments=arguments)
+    assert digests(tmp_path / "portable") == digests(made[0])
 
 
 def test_an_unfinished_folder_of_other_options_is_refused(messy, tmp_path):

@@ -1,6 +1,9 @@
 """What `tools/inspect_data.py` finds in data with planted faults."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from clipa_jax.preprocess.text import load_tokenizer
 from configs.demo import recipe
 from tests.prepare.conftest import example, write
 
+ROOT = Path(__file__).parents[2]
 VOCAB = "data/emoji/vocab.txt"
 
 
@@ -147,6 +151,20 @@ def test_nothing_good_is_an_error_that_shows_the_reasons(tmp_path):
     source = f"tfrecord:{tmp_path}/*.tfrecord"
     with pytest.raises(DataError, match=r"(?s)none of 1 samples is any good.*decode +1 +100"):
         doctor.examine(config(source), tmp_path / "out", limit=0, sheet=4, seconds=0)
+
+
+def test_the_command_line_draws_prints_and_refuses(messy, tmp_path):
+    command = [sys.executable, "tools/inspect_data.py", "--config=configs/demo/schedule.py"]
+    command += [f"--config.all.input.source={messy.source}", f"--out={tmp_path}"]
+    command += ["--limit=12", "--sheet=4", "--seconds=0", "--stage=finetune_1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "45 samples, 12 looked at" in done.stdout
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "inspection.json",
+        "histograms.png",
+        "contact_sheet.png",
+    }
 
 
 def test_a_stage_is_chosen_by_name():
