@@ -51,8 +51,13 @@ def make(
         )
     work = pieces.cut(source)
     features = storing.features(source, Looker(source, features=options.keep).spec)
+    plan, planned = _plan(options, source), files.join(folder, PLAN)
+    there = [tf.io.gfile.exists(path) for path in (files.join(out, INFO), planned)]
+    if all(there) and files.read_json(planned) == plan:  # killed after all was done
+        tf.io.gfile.rmtree(folder)
+        return files.read_json(files.join(out, REPORT))
     _check_out(out)
-    _check_plan(files.join(folder, PLAN), _plan(options, source))
+    _check_plan(planned, plan)
     found, read, into = (files.join(folder, name) for name in ("found", "pieces", "dataset"))
     for made in (found, read, into):
         tf.io.gfile.makedirs(made)
@@ -76,7 +81,7 @@ def make(
     _describe(into, options, features, lengths, tally[flow.RECORD_BYTES])
     files.write_json(files.join(into, REPORT), summary)
     _check(into, options, kept)
-    _publish(into, out)
+    publish(into, out)
     tf.io.gfile.rmtree(folder)
     return summary
 
@@ -194,7 +199,7 @@ def _check(folder: str, options: Options, kept: int) -> None:
         builder.as_data_source(split=options.into)[0]
 
 
-def _publish(folder: str, out: str) -> None:
+def publish(folder: str, out: str) -> None:
     """Gives the dataset its name: at once, or, where folders cannot be renamed, its metadata
     last, without which it is none."""
     if files.is_local(out):

@@ -316,6 +316,41 @@ def test_a_dataset_is_never_written_over(messy, made):
         dataset.make(options(messy), str(made[0]))
 
 
+def test_a_run_killed_after_all_was_done_only_tidies_up(messy, tmp_path, monkeypatch):
+    out = tmp_path / "late"
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rmtree", lambda folder: (_ for _ in ()).throw(Died))
+        with pytest.raises(Died):
+            dataset.make(options(messy), str(out))
+    before = digests(out)
+    summary = dataset.make(options(messy), str(out))
+    assert summary["kept"] == len(messy.good) and digests(out) == before
+    assert not Path(f"{out}{dataset.UNFINISHED}").exists()
+
+
+def test_where_folders_cannot_be_renamed_the_metadata_comes_last(monkeypatch):
+    """TensorFlow's file system in memory stands for that of a cloud."""
+    names = ["dataset_info.json", "a-train.tfrecord-00000-of-00001", "features.json"]
+    for name in names:
+        with tf.io.gfile.GFile(f"ram://here/{name}", "w") as file:
+            file.write(name)
+    moved, rename = [], tf.io.gfile.rename
+    monkeypatch.setattr(
+        tf.io.gfile, "rename", lambda old, new, **how: (moved.append(new), rename(old, new, **how))
+    )
+    dataset.publish("ram://here", "ram://there")
+    assert moved[-1] == "ram://there/dataset_info.json"
+    assert sorted(tf.io.gfile.listdir("ram://there")) == sorted(names)
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_files_of_either_format_are_written_and_read_anywhere(file_format, tmp_path):
+    records = [b"one", b"", b"three" * 1_000]
+    for path in (f"ram://{file_format}/x", str(tmp_path / "x")):
+        shards.WRITERS[file_format](path, records)
+        assert list(shards.read(path, file_format)) == records
+
+
 def test_nothing_left_is_an_error_that_says_why(messy, tmp_path):
     with pytest.raises(DataError, match=r"(?s)nothing is left of the 45 samples.*too_small"):
         dataset.make(options(messy, min_side=1_000), str(tmp_path / "none"))
