@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -70,10 +71,9 @@ def example(fields: dict) -> tf.train.Example:
     return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
-def write_tfds(folder: Path, splits: dict[str, list[dict]], lengths=LENGTHS) -> str:
-    """A TFDS folder; the first split has shards of `lengths`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    features = tfds.features.FeaturesDict(
+def tfds_features() -> tfds.features.FeaturesDict:
+    """Of a sample."""
+    return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(encoding_format="png"),
             "captions": tfds.features.Sequence(tfds.features.Text()),
@@ -81,11 +81,33 @@ def write_tfds(folder: Path, splits: dict[str, list[dict]], lengths=LENGTHS) -> 
             "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
         }
     )
+
+
+class _ArrayRecords:
+    """ArrayRecord's writer, used as TensorFlow's."""
+
+    def __init__(self, path: str):
+        self._writer = ArrayRecordWriter(path, "group_size:1")
+
+    def __enter__(self):
+        return self._writer
+
+    def __exit__(self, *error):
+        self._writer.close()
+
+
+def write_tfds(
+    folder: Path, splits: dict[str, list[dict]], lengths=LENGTHS, kind: str = "tfrecord"
+) -> str:
+    """A TFDS folder of tfrecord or array_record files; the first split has shards of `lengths`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    features = tfds_features()
+    open_writer = tf.io.TFRecordWriter if kind == "tfrecord" else _ArrayRecords
     template = tfds.core.ShardedFileTemplate(
         data_dir=str(folder),
         dataset_name="tiny",
         split="train",
-        filetype_suffix="tfrecord",
+        filetype_suffix=kind,
         template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
     )
     infos = []
@@ -95,7 +117,7 @@ def write_tfds(folder: Path, splits: dict[str, list[dict]], lengths=LENGTHS) -> 
         rest = iter(samples)
         for shard, size in enumerate(sizes):
             path = name.sharded_filepath(shard_index=shard, num_shards=len(sizes))
-            with tf.io.TFRecordWriter(str(path)) as writer:
+            with open_writer(str(path)) as writer:
                 for _ in range(size):
                     writer.write(features.serialize_example(features.encode_example(next(rest))))
         infos.append(
@@ -103,7 +125,12 @@ def write_tfds(folder: Path, splits: dict[str, list[dict]], lengths=LENGTHS) -> 
                 name=split, shard_lengths=list(sizes), num_bytes=0, filename_template=name
             )
         )
-    tfds.folder_dataset.write_metadata(data_dir=str(folder), features=features, split_infos=infos)
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=features,
+        split_infos=infos,
+        check_data=kind == "tfrecord",
+    )
     return f"tfds:{folder}"
 
 

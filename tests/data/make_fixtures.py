@@ -1,6 +1,8 @@
 """Makes tests/data/fixtures anew, with the real tools in an environment of their own.
 
-    python -m venv ENV && ENV/bin/pip install img2dataset==1.47.0 "numpy<2" pillow tensorflow-cpu==2.16.2 tensorflow-io==0.37.1 wandb==0.18.7 "setuptools<80"
+Python 3.10, with img2dataset==1.47.0 "numpy<2" pillow tensorflow-cpu==2.16.2
+tensorflow-io==0.37.1 wandb==0.18.7 "protobuf<5" "setuptools<80", then
+
     ENV/bin/python tests/data/make_fixtures.py
 
 The pictures are drawn here, so they have no licence but that of this repository. They are
@@ -63,7 +65,8 @@ def main() -> None:
             command = [
                 str(Path(sys.executable).parent / "img2dataset"),
                 f"--url_list={folder / 'urls.json'}", "--input_format=json", "--url_col=url",
-                "--caption_col=caption", f"--output_format={kind}", f"--output_folder={HERE / name}",
+                "--caption_col=caption", f"--output_format={kind}",
+                f"--output_folder={HERE / name}",
                 "--resize_mode=no", f"--number_sample_per_shard={PER_SHARD}",
                 "--processes_count=1", "--thread_count=1", "--enable_wandb=False",
                 "--disallowed_header_directives=[]",
@@ -72,8 +75,15 @@ def main() -> None:
             for other in [*(HERE / name).glob("*.parquet"), *(HERE / name).glob("*_stats.json")]:
                 other.unlink()
         versions = {n: metadata.version(n) for n in ("img2dataset", "webdataset", "pillow")}
-        note = {"made by": "tests/data/make_fixtures.py", "with": versions, "last command": command[1:]}
-        (HERE / "provenance.json").write_text(json.dumps(note, indent=1).replace(temporary, "TMP").replace(str(HERE), HERE.name) + "\n")
+        note = {
+            "made by": "tests/data/make_fixtures.py",
+            "with": versions,
+            "last command": command[1:],
+        }
+        (HERE / "provenance.json").write_text(
+            json.dumps(note, indent=1).replace(temporary, "TMP").replace(str(HERE), HERE.name)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

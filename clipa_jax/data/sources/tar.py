@@ -58,10 +58,9 @@ def scan(path: str) -> Scan:
                     continue
                 if found[0] != key:
                     key = found[0]
-                    # The key as far as it lies in one piece: old headers cut off long folders.
-                    whole = len(member.name.encode()) == member.name_size
-                    at = len(key.encode()) if whole else member.name_size
-                    samples.append({KEY: (member.name_offset, at)})
+                    # The key as far as it lies in one piece: old headers cut long paths in two.
+                    behind = len(member.name.encode()) - len(key.encode())
+                    samples.append({KEY: (member.name_offset, member.name_size - behind)})
                 suffix = IMAGE if found[1] in IMAGE_SUFFIXES else found[1]
                 samples[-1].setdefault(suffix, (member.offset, member.size))
     except ValueError as error:
