@@ -77,10 +77,8 @@ def make(
             f"nothing is left of the {source.num_examples} samples of {options.source}:\n"
             + report.table(summary)
         )
-    _tidy(into, options, num_shards)
-    _describe(into, options, features, lengths, tally[flow.RECORD_BYTES])
+    _complete(into, options, features, lengths, tally[flow.RECORD_BYTES])
     files.write_json(files.join(into, REPORT), summary)
-    _check(into, options, kept)
     publish(into, out)
     tf.io.gfile.rmtree(folder)
     return summary
@@ -158,6 +156,15 @@ def _tidy(folder: str, options: Options, num_shards: int) -> None:
     names = {shards.file_name(options, shard, num_shards) for shard in range(num_shards)}
     for name in set(tf.io.gfile.listdir(folder)) - names:
         tf.io.gfile.remove(files.join(folder, name))
+
+
+def _complete(
+    folder: str, options: Options, features: dict[str, Any], lengths: list[int], size: int
+) -> None:
+    """Makes the folder with the shards a dataset, and checks that it is one."""
+    _tidy(folder, options, len(lengths))
+    _describe(folder, options, features, lengths, size)
+    _check(folder, options, sum(lengths))
 
 
 def _describe(
