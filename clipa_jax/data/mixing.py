@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipa_jax.data.order import GlobalOrder, LaneOrder
+from clipa_jax.data.order import LaneOrder, Order
 
 _WHOLE = 1 << 20  # what the weights add up to
 _GOLDEN = 0.6180339887498949
@@ -76,7 +76,7 @@ class MixedOrder:
       first_shard_J: where each component's shards begin among all of them.
     """
 
-    components: tuple[LaneOrder | GlobalOrder, ...]
+    components: tuple[Order, ...]
     schedule: Schedule
     first_shard_J: np.ndarray
 

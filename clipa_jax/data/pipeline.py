@@ -131,7 +131,7 @@ def _order(source: sources.Source, kind: str, *, seed: int, lanes: int, window: 
         ]
         first = np.cumsum([0, *(len(part.shards) for part in source.components[:-1])])
         one = all(isinstance(part, GlobalOrder) for part in parts)
-        return mixing.MixedOrder(parts, mixing.Schedule(weights, 1 if one else lanes), first)
+        return mixing.MixedOrder(tuple(parts), mixing.Schedule(weights, 1 if one else lanes), first)
     if kind == "global" and not source.can_fetch:
         raise DataError(
             f"{source.spec}: its format has no random access, so order=global needs cache=encoded"
@@ -302,6 +302,8 @@ def _evaluation_chunks(
     source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
 ) -> tuple[sources.Source, tf.data.Dataset]:
     opened = sources.open(source, split, features)
+    if isinstance(opened, sources.Mixture):
+        raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
     opened.check_features(features)
     process, _ = guard.chunk_function(
         opened,

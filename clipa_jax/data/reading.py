@@ -34,6 +34,7 @@ def chunks(source: Source, order: Order, count: int, share: Share) -> tf.data.Da
     """Chunks in the order of training from the batch that begins at `count` on; never ends."""
     if isinstance(order, GlobalOrder):
         return _by_index(source, order, count, share)
+    assert isinstance(order, LaneOrder | MixedOrder)
     return _by_lanes(source, order, count, share)
 
 

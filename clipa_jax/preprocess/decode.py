@@ -3,8 +3,11 @@
 H, W height and width, C = 3 channels (red, green, blue).
 """
 
+import io
+
 import numpy as np
 import tensorflow as tf
+from PIL import WebPImagePlugin
 
 from clipa_jax.preprocess.registry import Function, Sample, op
 
@@ -37,7 +40,11 @@ def decode() -> Function:
 
 def any_format(encoded: tf.Tensor) -> tf.Tensor:
     """Bytes () of any format -> uint8 (H, W, C)."""
-    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    image = tf.cond(
+        _is_animated_webp(encoded),
+        lambda: tf.numpy_function(_first_frame, [encoded], tf.uint8, stateful=False),
+        lambda: tf.io.decode_image(encoded, channels=0, expand_animations=False),
+    )
     image = tf.ensure_shape(image, (None, None, None))
 
     def on_white() -> tf.Tensor:
@@ -50,6 +57,23 @@ def any_format(encoded: tf.Tensor) -> tf.Tensor:
 
     image = tf.cond(tf.shape(image)[2] % 2 == 0, on_white, opaque)
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def _is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
+    header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
+    flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
+    is_extended = tf.strings.substr(header, 8, 8) == b"WEBPVP8X"
+    return is_extended & (flags & tf.constant(2, tf.uint8) != 0)
+
+
+def _first_frame(encoded: bytes | np.ndarray) -> np.ndarray:
+    """The first frame of an animated WebP, uint8 (H, W, 4).
+
+    TensorFlow 2.21 writes beyond its memory where it decodes one, which ends the process.
+    """
+    data = encoded if isinstance(encoded, bytes) else encoded.item()
+    with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("RGBA"))
 
 
 def pixels(encoded: tf.Tensor) -> tf.Tensor:
@@ -70,25 +94,26 @@ def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
     header = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8), tf.int64)
 
-    def number(at: int, size: int, *, big: bool = False, bits: int = 63) -> tf.Tensor:
+    def number(at: int, size: int, *, big: bool = False) -> tf.Tensor:
         places = np.arange(size)[::-1] if big else np.arange(size)
-        value = tf.reduce_sum(header[at : at + size] * tf.constant(256**places, tf.int64))
-        return value % (1 << bits)
+        return tf.reduce_sum(header[at : at + size] * tf.constant(256**places, tf.int64))
+
+    def area(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(width, 2**31 - 1) * tf.minimum(height, 2**31 - 1)
 
     def starts(text: bytes, at: int = 0) -> tf.Tensor:
         return tf.reduce_all(header[at : at + len(text)] == list(text))
 
     webp = starts(b"RIFF") & starts(b"WEBP", 8)
-    lossless = number(21, 4)
-    rows = number(22, 4)  # of a BMP, which is upside down where they are negative
-    rows = tf.minimum(rows, (1 << 32) - rows)
+    lossless, rows = number(21, 4), number(22, 4)
+    rows = tf.minimum(rows, 2**32 - rows)  # of a BMP, negative where it is upside down
     sizes = (
-        (starts(b"\x89PNG"), number(16, 4, big=True) * number(20, 4, big=True)),
-        (starts(b"GIF8"), number(6, 2) * number(8, 2)),
-        (webp & starts(b"VP8X", 12), (number(24, 3) + 1) * (number(27, 3) + 1)),
-        (webp & starts(b"VP8L", 12), (lossless % 2**14 + 1) * (lossless // 2**14 % 2**14 + 1)),
-        (webp & starts(b"VP8 ", 12), number(26, 2, bits=14) * number(28, 2, bits=14)),
-        (starts(b"BM"), number(18, 4, bits=31) * rows),
+        (starts(b"\x89PNG"), area(number(16, 4, big=True), number(20, 4, big=True))),
+        (starts(b"GIF8"), area(number(6, 2), number(8, 2))),
+        (webp & starts(b"VP8X", 12), area(number(24, 3) + 1, number(27, 3) + 1)),
+        (webp & starts(b"VP8L", 12), area(lossless % 2**14 + 1, lossless // 2**14 % 2**14 + 1)),
+        (webp & starts(b"VP8 ", 12), area(number(26, 2) % 2**14, number(28, 2) % 2**14)),
+        (starts(b"BM"), area(number(18, 4), rows)),
     )
     found = tf.zeros([], tf.int64)
     for is_it, size in sizes:

@@ -9,6 +9,8 @@ from clipa_jax.data import mixing, pipeline, sources
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Shards
 from clipa_jax.data.sources import mixture
 from clipa_jax.errors import DataError
+from clipa_jax.settings import Settings
+from configs import common
 from tests.data import writers
 from tests.data.conftest import numbers, sample, settings, write_tfrecords
 
@@ -123,7 +125,7 @@ def stream(config, steps, position=None, **hosts):
 
 @pytest.mark.parametrize("cache", ["none", "encoded"])
 def test_batches_resume_and_hosts(parts, cache):
-    spec = dict(zip(parts, (0.5, 0.25, 0.25), strict=True))
+    spec = tuple(zip(parts, (0.5, 0.25, 0.25), strict=True))
     config = settings(spec, cache=cache, batch_size=16, lanes=4)
     whole, positions = stream(config, 10)
     component = np.digitize(list(itertools.chain(*whole)), [40, 80])
@@ -147,4 +149,13 @@ def test_a_string_is_the_same_mixture(parts):
 
 def test_a_mixture_has_no_order_of_files(parts):
     with pytest.raises(DataError, match="name one source"):
-        next(pipeline.evaluation(parts[:2], "train", "decode|resize(8)", 8))
+        pipeline.evaluation(" + ".join(parts[:2]), "train", "decode|resize(8)", 8)
+
+
+@pytest.mark.parametrize("value", [{"tfds:a.b": 0.7, "folder:c": 0.3}, (("tfds:a.b", 1),)])
+def test_a_config_may_hold_a_dict_or_pairs(value):
+    c = common.default()
+    c.input.source = value
+    found = Settings(c).input.source
+    found = found.as_dict() if isinstance(found, Settings) else found
+    assert mixture.parts(found) == [(k, float(v)) for k, v in dict(value).items()]

@@ -72,7 +72,8 @@ def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) ->
         known[os.path.dirname(path)][os.path.basename(path)] = record
     for folder in {os.path.dirname(path) for path, _ in new}:
         _save(folder, f"{NAME}.json", json.dumps(known[folder]).encode())
-    return [Scan(length, tuple(names)) for _, _, length, names in map(entry, paths)]
+    entries = [known[os.path.dirname(path)][os.path.basename(path)] for path in paths]
+    return [Scan(length, tuple(names)) for _, _, length, names in entries]
 
 
 @functools.lru_cache(maxsize=_HELD)

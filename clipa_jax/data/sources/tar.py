@@ -103,8 +103,8 @@ def members(file: BinaryIO, size: int) -> Iterator[Member]:
             file.seek(content)
             data = file.read(length)
             if kind == _LONG_NAME:
-                name = data.rstrip(b"\0")
-                longer = (name.decode("utf8", "replace"), content, len(name))
+                text = data.rstrip(b"\0")
+                longer = (text.decode("utf8", "replace"), content, len(text))
             else:
                 longer, bigger = _extended(data, content, longer)
         else:

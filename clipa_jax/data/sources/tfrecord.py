@@ -89,7 +89,7 @@ def read(path: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Datase
 
     def one(offset: tf.Tensor) -> tf.data.Dataset:
         record = tf.raw_ops.TFRecordDatasetV2(
-            filenames=path, compression_type="", buffer_size=0, byte_offsets=offset[None]
+            filenames=path[None], compression_type="", buffer_size=0, byte_offsets=offset[None]
         )
         found = tf.data.experimental.from_variant(record, tf.TensorSpec([], tf.string)).batch(1)
         return found.ignore_errors().concatenate(blank).take(1)

@@ -12,7 +12,7 @@ _TEXTS = ("txt", "caption", "text", "captions")
 _LABELS = ("cls", "cls.txt", "label")
 _SPAN = 8 << 20  # bytes read at once, unless one sample has more
 _GAP = 64 << 10  # bytes that nobody asked for, read to save a call
-_LARGEST = 512 << 20  # bytes of a sample
+_LARGEST = 256 << 20  # bytes of a member, beyond all measure for a picture
 
 
 class WebdatasetSource(fields.FieldSource):
@@ -78,10 +78,12 @@ class WebdatasetSource(fields.FieldSource):
 def _record(places: list[list[int]], json: bool, data: bytes, first: int) -> list[bytes]:
     """The record of a sample, from bytes of the file that begin at `first`."""
     found = []
+    if max(size for _, size in places) > _LARGEST:
+        return []
     for offset, size in places:
         found.append(data[offset - first : offset - first + size] if offset != tar.MISSING else b"")
         if len(found[-1]) != size:
-            return []  # the file ends before, or a member is beyond all measure
+            return []  # the file ends before
     image, text, *rest = found
     return [image, fields.captions_of_json(text) if json else fields.captions(text), *rest]
 
