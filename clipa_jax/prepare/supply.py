@@ -18,8 +18,8 @@ _WINDOW = 1_024
 def images_per_core(config: ConfigDict, seconds: float) -> float:
     """Images/s that one core prepares of a stage's data, reading included.
 
-    Counted in seconds of the processor, not of the clock, so that other work on the machine
-    disturbs it little.
+    Counted in seconds of the processor over all threads, as `clipa_jax.benchmark.data` does, so
+    that other work on the machine disturbs it little.
 
     Args:
       config: of the stage.
