@@ -63,7 +63,7 @@ def chunk_function(
 
     def parse(sample: Chunk) -> dict[str, Any]:
         found = source.parse(sample.pop("record"), features)
-        reason = _reason(found, captions, max_pixels)
+        reason = fault(found, captions, max_pixels)
         passed = {name: found[name] for name in features}
         image = tf.where(reason == 0, found["image"], placeholder)
         return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
@@ -104,7 +104,7 @@ def chunk_function(
     return traced, traced.structured_outputs
 
 
-def _reason(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
+def fault(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
     """Why a sample that could be read cannot be used; 0 if it can. Mends captions, and drops
     blank ones."""
     image = sample["image"]
