@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from clipa_jax import distributed, durations
+from clipa_jax import quiet as noise
 from clipa_jax.errors import ConfigError, UserError, unknown
 from clipa_jax.settings import Settings
 
@@ -67,9 +68,15 @@ def _say_of_several(error: Exception) -> None:
         print(text, file=sys.stderr)  # noqa: T201
 
 
+def say(text: str) -> None:
+    """Prints what a command line was asked for."""
+    print(text)  # noqa: T201
+
+
 def quiet() -> None:
     """Turns the chatter of the libraries down; messages of ours come through, plain."""
     warnings.filterwarnings("ignore")
+    noise.libtpu()
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()

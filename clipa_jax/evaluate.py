@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import cli, distributed, evaluators, loading, stage, workdir
+from clipa_jax import cli, distributed, evaluators, loading, schedules, workdir
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.settings import Settings
@@ -26,7 +26,7 @@ OUT = flags.DEFINE_string("out", None, "Also write the scores to this JSON file.
 def main(argv: list[str]) -> int | None:
     """Prints the scores of the checkpoint as JSON."""
     del argv
-    config = stage.split(CONFIG.value)[-1]  # of a schedule, the last stage
+    config = schedules.split(CONFIG.value)[-1]  # of a schedule, the last stage
     cli.start_jax(config)
     model = loading.load(CHECKPOINT.value, config)
     input_section = Settings(model.config.input, "config.input")

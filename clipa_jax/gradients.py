@@ -31,12 +31,13 @@ def build(plan: StatePlan, mesh: Mesh, loss: Loss, microbatch: int | None = None
       plan: from `state.plan`.
       mesh: the mesh of the plan.
       loss: over the global batch, from `losses.build`.
-      microbatch: samples whose activations are held at a time; None for all.
+      microbatch: samples whose activations are held at a time; None, or as many as there
+        are, for all.
 
     Raises:
       ConfigError: a micro-batch that does not divide the batch over the devices.
     """
-    if microbatch is None:
+    if microbatch is None or microbatch >= plan.batch["image"].shape[0]:
         return at_once(plan.model, loss)
     return in_microbatches(plan, mesh, loss, microbatch)
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from clipa_jax import quiet, trees
 from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.terminal import clock, table
 
 with quiet.stderr():  # its TensorBoard writer imports TensorFlow
     from clu import metric_writers
@@ -330,15 +331,6 @@ class Timers:
         return seconds
 
 
-def clock(seconds: float) -> str:
-    """`75` -> `1:15`, `3675` -> `1:01:15`, more than two days -> `2d 03h`."""
-    whole = round(seconds)
-    if whole >= 2 * 86400:
-        return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def parameter_overview(params: Any) -> str:
     """A short table of a parameter tree: names, shapes, counts, and the total.
 
@@ -364,16 +356,3 @@ def parameter_overview(params: Any) -> str:
         rows.append((stem.replace("{}", span), shown, dtype, f"{count:,}"))
     rows.append(("total", "", "", f"{trees.count(params):,}"))
     return table(rows, right=(1, 3))
-
-
-def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
-    """Aligned columns under a ruled header; the columns in `right` are set to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

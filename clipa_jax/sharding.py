@@ -5,6 +5,7 @@ layers. The batch is split over `replica` and `fsdp` together. A preset gives ev
 parameter a layout; regex rules override it leaf by leaf, first match counts.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,6 +63,30 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Any
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The layout of a global batch: its first axis over all data-parallel devices."""
     return NamedSharding(mesh, BATCH)
+
+
+def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, traced so that `split_batch` inside it knows the mesh."""
+
+    @functools.wraps(function)
+    def traced(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return traced
+
+
+def split_batch(x: jax.Array) -> jax.Array:
+    """Keeps an activation split along its first axis, the batch, and whole along the others.
+
+    Without it the compiler is free to split activations as the parameters are, and to copy
+    whole batches between devices for it. Does nothing outside of `on`, or where the batch does
+    not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or x.shape[0] % (mesh.shape["replica"] * mesh.shape["fsdp"]):
+        return x
+    return jax.lax.with_sharding_constraint(x, BATCH)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -68,7 +68,10 @@ def make_encoders(model: CLIP, mesh: Mesh) -> Encoders:
     def text(params: Any, tokens_BL: jax.Array) -> Any:
         return model.apply({"params": params}, tokens_BL, method=model.encode_text)
 
-    return Encoders(jax.jit(image, out_shardings=split), jax.jit(text, out_shardings=split), split)
+    def compiled(tower: Callable[[Any, jax.Array], Any]) -> Callable[[Any, jax.Array], Any]:
+        return jax.jit(sharding.on(mesh, tower), out_shardings=split)
+
+    return Encoders(compiled(image), compiled(text), split)
 
 
 def make_update(
@@ -125,7 +128,7 @@ def make_update(
         return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
     return jax.jit(
-        update,
+        sharding.on(mesh, update),
         in_shardings=(plan.shardings, dict.fromkeys(plan.batch, split)),
         out_shardings=(plan.shardings, sharding.replicated(mesh)),
         donate_argnums=0,

@@ -11,7 +11,18 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import checkpoint, cli, loading, metrics, recorder, showcase, stage, steps, workdir
+from clipa_jax import (
+    checkpoint,
+    cli,
+    loading,
+    metrics,
+    recorder,
+    schedules,
+    showcase,
+    stage,
+    steps,
+    workdir,
+)
 from clipa_jax.data import to_device
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.interrupt import Interrupt
@@ -25,7 +36,7 @@ def main(argv: list[str]) -> int | None:
     """Trains every stage of the config that is not finished yet."""
     del argv
     root = Path(WORKDIR.value)
-    configs = stage.split(CONFIG.value)
+    configs = schedules.split(CONFIG.value)
     cli.start_jax(configs[0], root)
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}

@@ -18,6 +18,23 @@ LAION_400M = 407_332_084  # CLIPA-v1's epoch: the size that open_clip and CLIPA'
 
 
 @dataclass(frozen=True)
+class Fit:
+    """How a stage lies in memory: what it needs changes with this, its results do not.
+
+    docs/plans.md has what the TPU compiler says of those below at the released batches, and
+    tools/plan.py finds others.
+    """
+
+    preset: str = "dp"  # of the parameters
+    replica: int = 1  # copies of them, -1 for what fsdp leaves
+    fsdp: int = -1  # chips that share one
+    layers: str = "unrolled"
+    remat: str = "full"  # of the image tower
+    remat_text: str = "none"
+    microbatch: int | None = None
+
+
+@dataclass(frozen=True)
 class Stage:
     """One row: what differs between the stages of the models."""
 
@@ -35,8 +52,7 @@ class Stage:
     pool: str = "gap"
     mu_dtype: str = "bfloat16"
     decay: str = "kernels"
-    sharding: str = "dp"
-    remat_text: bool = False
+    fit: Fit = Fit()
     squash: bool = True  # evaluation: straight to a square; else short side and centre crop
 
 
@@ -61,7 +77,6 @@ FINETUNE_224 = Stage(
     lr_per_256=4e-7,
     mask=0.3,
     warmup={"examples": 26_214_400},
-    remat_text=True,
 )
 FINETUNE_336 = replace(
     FINETUNE_224,
@@ -80,11 +95,23 @@ FINETUNE_SHORT = replace(
 )
 V2 = (PRETRAIN, FINETUNE_224, FINETUNE_336)
 
+# H/14 on 64 chips of 16 GB: recomputing all layers is enough, and cheaper than micro-batches.
+FULL = Fit(preset="fsdp", layers="scanned", remat_text="full")
+V2_H = tuple(replace(row, fit=FULL) for row in V2)
+
+# L/14 on 16 such chips, each with four times as many samples: micro-batches, so small that
+# of their layers only the attention is computed again.
+V2_L = tuple(
+    replace(row, fit=replace(FULL, remat="dots_no_batch", remat_text="dots_no_batch", microbatch=n))
+    for row, n in zip(V2, (4_096, 1_024, 512), strict=True)
+)
+
 # The t5x branch, which trained G/14: half the rate, more parameters decay, and 2.5 billion
-# of them with their moments are split over the devices. Its config file says 70 px where
-# the published G/14 was trained at 84; `:res=70` gives the former.
+# of them with their moments are split over the devices; its widths of 1,664 do not divide by
+# more than 128. Its config file says 70 px where the published G/14 was trained at 84; `:res=70`
+# gives the former.
 V2_G = tuple(
-    replace(row, decay="all_but_small", sharding="fsdp")
+    replace(row, decay="all_but_small", fit=replace(FULL, replica=-1, fsdp=64))
     for row in (
         replace(PRETRAIN, lr_per_256=4e-6),
         replace(FINETUNE_224, batch_size=16_384, mask=0.4, warmup={"steps": 0}),
@@ -157,9 +184,9 @@ I37_T8 = (replace(I17_T16[0], res=96, text_len=8), replace(I17_T16[1], text_len=
 TABLE: dict[str, dict[str, tuple[Stage, ...]]] = {
     "S/16": {"": V1},
     "B/16": {"": V1, "i50_t16": I50_T16},
-    "L/14": {"": V2},
+    "L/14": {"": V2_L},
     "L/16": {"i17_t16": I17_T16, "i37_t8": I37_T8},
-    "H/14": {"": V2, "short": (PRETRAIN, FINETUNE_SHORT)},
+    "H/14": {"": V2_H, "short": (V2_H[0], replace(FINETUNE_SHORT, fit=FULL))},
     "G/14": {"": V2_G},
 }
 
@@ -184,10 +211,13 @@ def stage(size: str, row: Stage) -> ConfigDict:
     c.model.size = size
     c.model.dtype = "bfloat16"
     c.model.image.pool = row.pool
-    c.model.image.remat = "full"
-    c.model.text.remat = "full" if row.remat_text else "none"
+    c.model.layers = row.fit.layers
+    c.model.image.remat = row.fit.remat
+    c.model.text.remat = row.fit.remat_text
+    c.microbatch = row.fit.microbatch
     c.mask.ratio = row.mask
-    c.sharding.preset = row.sharding
+    c.mesh.replica, c.mesh.fsdp = row.fit.replica, row.fit.fsdp
+    c.sharding.preset = row.fit.preset
     c.input.batch_size = row.batch_size
     c.input.res = row.res
     c.input.text_len = row.text_len

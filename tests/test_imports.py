@@ -13,7 +13,7 @@ PACKAGE = "clipa_jax"
 
 # A room imports only from its own level and those above it in this list.
 LEVELS = (
-    ("trees", "durations", "errors", "settings", "quiet"),
+    ("trees", "durations", "errors", "settings", "quiet", "terminal", "schedules"),
     (
         "models",
         "losses",

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipa_jax import program, stage, workdir
+from clipa_jax import program, schedules, stage, workdir
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.interrupt import Stopped
 from configs.demo import recipe
@@ -118,7 +118,7 @@ def test_overrides_for_all_stages_reach_each_of_them():
     schedule["all"].total_steps = 7
     schedule["all"].input.batch_size = 64
     schedule.finetune_1.optim.b2 = 0.5
-    stages = stage.split(schedule)
+    stages = schedules.split(schedule)
     assert [one.name for one in stages] == ["pretrain", "finetune_1", "finetune_2"]
     assert [(one.total_steps, one.total_examples) for one in stages] == [(7, None)] * 3
     assert [one.input.batch_size for one in stages] == [64] * 3

@@ -117,7 +117,7 @@ def _parsed(
     """A record's entries, those that are passed on apart, and why it cannot be used."""
     sample = dict(sample)
     found = source.parse(sample.pop("record"), features)
-    reason = _reason(found, captions, max_pixels)
+    reason = fault(found, captions, max_pixels)
     passed = {name: found[name] for name in features}
     image = tf.where(reason == 0, found["image"], _blank())
     return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
@@ -130,17 +130,17 @@ def _blank() -> bytes:
         return tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
 
 
-def _reason(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
+def fault(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
     """Why a sample that could be read cannot be used; 0 if it can. Mends captions, and drops
     blank ones."""
     image = sample["image"]
-    without = tf.strings.length(image) == 0
-    pixels = tf.cond(without, lambda: tf.constant(0, tf.int64), lambda: decode.pixels(image))
-    reason = tf.where(pixels > max_pixels, skips.TOO_LARGE, 0)
-    reason = tf.where(without, skips.MISSING_KEY, reason)
+    sample["_size"] = decode.size(image)
+    reason = tf.where(tf.reduce_prod(sample["_size"]) > max_pixels, skips.TOO_LARGE, 0)
+    reason = tf.where(tf.strings.length(image) == 0, skips.MISSING_KEY, reason)
     if captions:
         texts = _mended(sample["captions"])
-        sample["captions"] = tf.boolean_mask(texts, tf.strings.length(tf.strings.strip(texts)) > 0)
+        filled = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+        sample["captions"] = tf.gather(texts, filled[:, 0])
         blank = tf.where(tf.size(sample["captions"]) == 0, skips.EMPTY_CAPTION, 0)
         reason = tf.where(reason == 0, blank, reason)
     return reason

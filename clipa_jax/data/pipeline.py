@@ -76,11 +76,7 @@ def train(
     Raises:
       UserError: anything wrong with the data or the config.
     """
-    spec = config.source
-    spec = spec.as_dict() if isinstance(spec, Settings) else spec
-    if not spec:
-        raise DataError(f"{config.path}.source is empty; e.g. tfds:data/emoji/1.0.0")
-    source = sources.open(spec, config.split)
+    source = sources.open(source_spec(config), config.split)
     if choice(config, "cache", ("none", "encoded")) == "encoded":
         source = _cached(source)
     order = _order(
@@ -102,6 +98,19 @@ def train(
         process_count=process_count,
         keep=keep,
     )
+
+
+def source_spec(config: Settings) -> sources.Spec:
+    """What `sources.open` takes, from the `input` section.
+
+    Raises:
+      DataError: no source is given.
+    """
+    spec = config.source
+    spec = spec.as_dict() if isinstance(spec, Settings) else spec
+    if not spec:
+        raise DataError(f"{config.path}.source is empty; e.g. tfds:data/emoji/1.0.0")
+    return spec
 
 
 def _cached(source: sources.Source) -> sources.Source:

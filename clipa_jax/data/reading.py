@@ -61,11 +61,11 @@ def everything(source: Source) -> tf.data.Dataset:
     lengths = np.array([shard.length for shard in source.shards], np.int64)
     shards = tf.data.Dataset.from_tensor_slices(lengths).enumerate()
     return shards.flat_map(
-        lambda shard, length: _records(source, shard, tf.constant(0, tf.int64), length)
+        lambda shard, length: records(source, shard, tf.constant(0, tf.int64), length)
     )
 
 
-def _records(source: Source, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor):
+def records(source: Source, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor):
     """Exactly `length` records (F,) of a shard; what cannot be read is empty strings."""
     found = source.read(shard, start, length).ignore_errors(log_warning=True)
     missing = tf.data.Dataset.from_tensors(tf.fill([source.width], "")).repeat()
@@ -170,7 +170,7 @@ def _windows(
 
     def piece(piece_3: tf.Tensor) -> tf.data.Dataset:
         # Not `tf.unstack`: TensorFlow 2.21 crashes on a skip or take by one of several outputs.
-        return _records(source, piece_3[0], piece_3[1], piece_3[2])
+        return records(source, piece_3[0], piece_3[1], piece_3[2])
 
     def run(epoch: tf.Tensor, run_3: tf.Tensor) -> tf.data.Dataset:
         base, length, window = run_3[0], run_3[1], run_3[2]

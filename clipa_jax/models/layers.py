@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipa_jax.sharding import split_batch
+
 GELU: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda x: nn.gelu(x, approximate=True),  # the released CLIPA
     "exact": lambda x: nn.gelu(x, approximate=False),  # open_clip
@@ -90,14 +92,15 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        x_BTD = split_batch(x_BTD)
         y_BTD = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="LayerNorm_0")(x_BTD)
         attention = Attention(
             self.num_heads, self.attention, self.dtype, name="MultiHeadDotProductAttention_0"
         )
-        x_BTD = x_BTD + attention(y_BTD, y_BTD, causal=self.causal)
+        x_BTD = split_batch(x_BTD + attention(y_BTD, y_BTD, causal=self.causal))
         y_BTD = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="LayerNorm_1")(x_BTD)
         mlp = MlpBlock(self.mlp_dim, self.gelu, self.dtype, name="MlpBlock_0")
-        return x_BTD + mlp(y_BTD)
+        return split_batch(x_BTD + mlp(y_BTD))
 
 
 class ScanBlock(Block):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipa_jax.errors import ConfigError
+from clipa_jax.sharding import split_batch
 
 Mask = Callable[[jax.Array, int, int, float], jax.Array]
 
@@ -27,7 +28,7 @@ def random(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
       (B, K) int32 indices, ascending.
     """
     kept = max(int(patches * (1 - ratio)), 1)
-    noise_BP = jax.random.uniform(rng, (batch, patches))
+    noise_BP = split_batch(jax.random.uniform(rng, (batch, patches)))
     keep_BK = jnp.argsort(noise_BP, axis=1)[:, :kept]
     return jnp.sort(keep_BK, axis=1)
 

@@ -76,21 +76,20 @@ def _first_frame(encoded: bytes | np.ndarray) -> np.ndarray:
         return np.asarray(picture.convert("RGBA"))
 
 
-def pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """The number of pixels that a picture's header tells, int64 (), without decoding it.
+def size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width that a picture's header tells, int64 (2,), without decoding it.
 
     Bytes of no known format give 0; a JPEG whose header is damaged is an error.
     """
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),
+        lambda: _size_of_others(encoded),
+    )
 
-    def jpeg() -> tf.Tensor:
-        shape_3 = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
-        return shape_3[0] * shape_3[1]
 
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: _pixels_of_others(encoded))
-
-
-def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
-    """Likewise, for PNG, GIF, WebP and BMP."""
+def _size_of_others(encoded: tf.Tensor) -> tf.Tensor:
+    """Likewise, of PNG, GIF, WebP and BMP."""
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
     header = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8), tf.int64)
 
@@ -98,8 +97,8 @@ def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
         places = np.arange(size)[::-1] if big else np.arange(size)
         return tf.reduce_sum(header[at : at + size] * tf.constant(256**places, tf.int64))
 
-    def area(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
-        return tf.minimum(width, 2**31 - 1) * tf.minimum(height, 2**31 - 1)
+    def sides(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(tf.stack([height, width]), 2**31 - 1)
 
     def starts(text: bytes, at: int = 0) -> tf.Tensor:
         return tf.reduce_all(header[at : at + len(text)] == list(text))
@@ -108,14 +107,14 @@ def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
     lossless, rows = number(21, 4), number(22, 4)
     rows = tf.minimum(rows, 2**32 - rows)  # of a BMP, negative where it is upside down
     sizes = (
-        (starts(b"\x89PNG"), area(number(16, 4, big=True), number(20, 4, big=True))),
-        (starts(b"GIF8"), area(number(6, 2), number(8, 2))),
-        (webp & starts(b"VP8X", 12), area(number(24, 3) + 1, number(27, 3) + 1)),
-        (webp & starts(b"VP8L", 12), area(lossless % 2**14 + 1, lossless // 2**14 % 2**14 + 1)),
-        (webp & starts(b"VP8 ", 12), area(number(26, 2) % 2**14, number(28, 2) % 2**14)),
-        (starts(b"BM"), area(number(18, 4), rows)),
+        (starts(b"\x89PNG"), sides(number(16, 4, big=True), number(20, 4, big=True))),
+        (starts(b"GIF8"), sides(number(6, 2), number(8, 2))),
+        (webp & starts(b"VP8X", 12), sides(number(24, 3) + 1, number(27, 3) + 1)),
+        (webp & starts(b"VP8L", 12), sides(lossless % 2**14 + 1, lossless // 2**14 % 2**14 + 1)),
+        (webp & starts(b"VP8 ", 12), sides(number(26, 2) % 2**14, number(28, 2) % 2**14)),
+        (starts(b"BM"), sides(number(18, 4), rows)),
     )
-    found = tf.zeros([], tf.int64)
+    found = tf.zeros([2], tf.int64)
     for is_it, size in sizes:
         found = tf.where(is_it, size, found)
     return found

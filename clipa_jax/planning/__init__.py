@@ -1,0 +1,1 @@
+"""What training will take, before it is paid for: memory, time and cost of every stage."""

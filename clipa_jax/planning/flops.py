@@ -1,0 +1,85 @@
+"""The model's own arithmetic, from its sizes alone.
+
+Counted are the multiplications and additions of matrix products, two for each pair of
+numbers: projections, attention, MLPs, patch embedding, heads and the contrastive logits.
+Norms, softmax, activations, gathers and the optimiser are not. Training is three forward
+passes: one forward, and backward one product for the gradient of each of the two factors.
+What the backward pass computes again (rematerialisation, micro-batching) is not the
+model's own; comparing with what the compiler emits shows it.
+
+T tokens, D width, M hidden width of the MLP, E embedding.
+"""
+
+from dataclasses import dataclass
+
+from clipa_jax.models import CLIP
+from clipa_jax.models.text import TextTransformer
+from clipa_jax.models.vit import ViT
+
+TRAINING = 3  # forward passes that a training step is worth
+
+
+@dataclass(frozen=True)
+class Forward:
+    """FLOPs of the forward pass of one sample.
+
+    Attributes:
+      image, text: of the two towers.
+      loss: its share of the (B, B) logits.
+    """
+
+    image: float
+    text: float
+    loss: float
+
+    @property
+    def total(self) -> float:
+        return self.image + self.text + self.loss
+
+    @property
+    def training(self) -> float:
+        """Forward and backward, nothing computed twice."""
+        return TRAINING * self.total
+
+
+def forward(model: CLIP, *, res: int, image_tokens: int, text_tokens: int, batch: int) -> Forward:
+    """FLOPs of one sample.
+
+    Args:
+      model: its two towers hold the sizes.
+      res: pixels a side.
+      image_tokens: what the image tower sees after masking, the class token included.
+      text_tokens: L.
+      batch: global; each image meets all its texts in the loss.
+    """
+    return Forward(
+        image=_image(model.img, res, image_tokens),
+        text=_text(model.txt, text_tokens),
+        loss=2.0 * batch * model.img.embed_dim,
+    )
+
+
+def layer(tokens: int, width: int, mlp_dim: int) -> float:
+    """One transformer layer: four projections, scores and their sum of values, two dense layers."""
+    return 8.0 * tokens * width**2 + 4.0 * tokens**2 * width + 4.0 * tokens * width * mlp_dim
+
+
+def _image(tower: ViT, res: int, tokens: int) -> float:
+    # Patches that a mask drops are embedded too.
+    patches = (res // tower.patch_size) ** 2
+    embedding = 2.0 * patches * tower.patch_size**2 * 3 * tower.width
+    return embedding + _tower(tower, tokens)
+
+
+def _text(tower: TextTransformer, tokens: int) -> float:
+    return _tower(tower, tokens)
+
+
+def _tower(tower: ViT | TextTransformer, tokens: int) -> float:
+    """Layers, pooling and head."""
+    width = tower.width
+    total = tower.depth * layer(tokens, width, tower.mlp_dim) + 2.0 * width * tower.embed_dim
+    if tower.pool == "map":  # one query over all tokens, then an MLP
+        total += 4.0 * (tokens + 1) * width**2 + 4.0 * tokens * width
+        total += 4.0 * width * tower.mlp_dim
+    return total

@@ -1,0 +1,138 @@
+"""The GPU hours that CLIPA-v2 published, and how far one efficiency constant is from them.
+
+The hours of a row are those of all the stages that it names: the rows with a third stage
+exceed those without by that stage alone. They are A100-80GB hours (arXiv 2306.15658, table of
+costs); how they were measured is not said.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from clipa_jax import schedules
+from clipa_jax.planning import chips, work
+from clipa_jax.terminal import table
+
+CHIP = "a100-80gb"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published schedule.
+
+    Attributes:
+      size: of the model, as in the configs.
+      stages: names of the stages it trained.
+      argument: of the config file, such as `res=70`.
+      hours: of one A100-80GB.
+    """
+
+    size: str
+    stages: tuple[str, ...]
+    hours: float
+    argument: str = ""
+
+
+_TWO, _THREE = ("pretrain", "finetune_224"), ("pretrain", "finetune_224", "finetune_336")
+ROWS = (
+    Row("L/14", _TWO, 4_008),
+    Row("L/14", _THREE, 4_520),
+    Row("H/14", _TWO, 5_920, "res=70"),
+    Row("H/14", _TWO, 7_776),
+    Row("H/14", _THREE, 8_640),
+    Row("G/14", _TWO, 21_998),
+    Row("G/14", _THREE, 23_742),
+)
+
+# Model FLOPs (nothing recomputed) over the peak of the chip: fitted to `ROWS`, of which it is
+# the geometric mean. `python tools/plan.py --published` prints what it leaves over.
+EFFICIENCY = 0.262
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A published row beside what one efficiency constant makes of it.
+
+    Attributes:
+      model_flops: of all the stages of the row.
+      hours: at `EFFICIENCY`.
+    """
+
+    row: Row
+    model_flops: float
+    hours: float
+
+    @property
+    def off(self) -> float:
+        """Relative difference from the published hours."""
+        return self.hours / self.row.hours - 1
+
+
+def compare(config_of: Callable[[str, str, str], ConfigDict]) -> list[Residual]:
+    """All published rows beside the planner's hours.
+
+    Args:
+      config_of: gives the config of (size, "schedule", argument), as `recipes.config` does.
+    """
+    residuals = []
+    for row in ROWS:
+        stages = schedules.split(config_of(row.size, "schedule", row.argument))
+        total = sum(work.read(stage).total_flops for stage in stages if stage.name in row.stages)
+        residuals.append(Residual(row, total, hours(total)))
+    return residuals
+
+
+def hours(model_flops: float, efficiency: float = EFFICIENCY) -> float:
+    """A100-80GB hours at an efficiency."""
+    return model_flops / (chips.chip(CHIP).peak * efficiency) / 3600
+
+
+def fit(residuals: list[Residual]) -> float:
+    """The efficiency at which the residuals have a geometric mean of nothing."""
+    peak = chips.chip(CHIP).peak
+    shares = [one.model_flops / (one.row.hours * 3600 * peak) for one in residuals]
+    return float(np.exp(np.mean(np.log(shares))))
+
+
+def text(residuals: list[Residual]) -> str:
+    """The comparison as a table."""
+    rows: list[tuple[str, ...]] = [
+        ("model", "stages", "model EFLOPs", "published h", "here h", "off")
+    ]
+    for one in residuals:
+        name = f"{one.row.size} {one.row.argument}".strip()
+        rows.append(
+            (
+                name,
+                " + ".join(one.row.stages),
+                f"{one.model_flops / 1e18:,.0f}",
+                f"{one.row.hours:,.0f}",
+                f"{one.hours:,.0f}",
+                f"{one.off:+.1%}",
+            )
+        )
+    return (
+        f"A100-80GB hours, published (arXiv 2306.15658) and at {EFFICIENCY:.1%} of the chip's "
+        f"peak\n(one constant, fitted to these rows: {fit(residuals):.2%})\n\n"
+        + table(rows, right=(2, 3, 4, 5))
+    )
+
+
+def as_dict(residuals: list[Residual]) -> dict[str, Any]:
+    """The same, for machines."""
+    rows = [
+        {
+            "size": one.row.size,
+            "argument": one.row.argument,
+            "stages": list(one.row.stages),
+            "model_flops": one.model_flops,
+            "published_hours": one.row.hours,
+            "hours": one.hours,
+            "off": one.off,
+        }
+        for one in residuals
+    ]
+    return {"efficiency": EFFICIENCY, "fitted": fit(residuals), "rows": rows}

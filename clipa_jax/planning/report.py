@@ -1,0 +1,267 @@
+"""The plan in the two forms that it is read in: a table, and JSON."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from clipa_jax.planning import analytic, chips, cost, search
+from clipa_jax.planning.compiled import Compiled
+from clipa_jax.planning.work import Work
+from clipa_jax.terminal import table
+
+GIB, TERA = 2**30, 1e12
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is known of one stage.
+
+    Attributes:
+      compiled: None in analytic mode.
+      estimate: None where the compiler was asked.
+      nearest: where the batch does not fit, the largest below it that does.
+      nearest_batch: its size; 0 if none was looked for or found.
+    """
+
+    work: Work
+    chip: chips.Chip
+    num_chips: int
+    price: cost.Price
+    compiled: Compiled | None = None
+    estimate: analytic.Estimate | None = None
+    nearest: Compiled | None = None
+    nearest_batch: int = 0
+
+    @property
+    def step(self) -> cost.Step | None:
+        if self.compiled is None or self.compiled.counts is None:
+            return None
+        return cost.roofline(self.compiled.counts, self.chip)
+
+    @property
+    def step_seconds(self) -> float | None:
+        if self.estimate is not None:
+            return self.estimate.step_seconds
+        return self.step.seconds if self.step else None
+
+    @property
+    def flops_ratio(self) -> float | None:
+        """Compiled FLOPs over the model's own."""
+        if self.compiled is None or self.compiled.counts is None:
+            return None
+        return self.compiled.counts.flops * self.num_chips / self.work.step_flops
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """Of a step, as the compiler expects."""
+        return self.step.expected if self.step else None
+
+    def mfu(self, seconds: float | None) -> float | None:
+        """The model's own FLOPs over what the chips could do in a step of so many seconds."""
+        if seconds is None:
+            return None
+        return self.work.step_flops / (seconds * self.num_chips * self.chip.peak)
+
+    def chip_hours(self, seconds: float | None) -> float | None:
+        """Of the stage, with steps of so many seconds."""
+        if seconds is None:
+            return None
+        return cost.hours(self.work.plan.total_steps, seconds, self.num_chips)
+
+    def dollars(self, seconds: float | None) -> float | None:
+        """Of the stage, with steps of so many seconds."""
+        hours = self.chip_hours(seconds)
+        if hours is None or self.price.dollars is None:
+            return None
+        return hours * self.price.dollars
+
+    def verdict(self) -> str | None:
+        """The sentence for a stage that does not fit; None for one that does."""
+        if self.compiled is None or self.compiled.fits:
+            return None
+        memory, batch = self.compiled.memory, self.work.plan.batch_size
+        sentence = (
+            f"{self.work.name} does not fit: a chip needs {_gib(memory.total)}, of which it has "
+            f"{_gib(memory.limit)}, so {_gib(memory.excess)} too much at batch {batch:,} "
+            f"({batch // self.num_chips:,} a chip; {search.describe(self.work.config)})"
+        )
+        if self.nearest_batch and self.nearest is not None:
+            sentence += (
+                f"; nearest that fits: batch {self.nearest_batch:,} "
+                f"({self.nearest_batch // self.num_chips:,} a chip), "
+                f"{_gib(self.nearest.memory.total)}"
+            )
+        return sentence
+
+
+def text(stages: list[Stage], title: str) -> str:
+    """The plan as a table: a column for each stage, and one for all of them."""
+    columns = [_column(stage) for stage in stages]
+    labels = list(columns[0])
+    total = _total(stages)
+    rows: list[tuple[str, ...]] = [("", *(stage.work.name for stage in stages), "schedule")]
+    for label in labels:
+        rows.append((label, *(column[label] for column in columns), total.get(label, "")))
+    lines = [title, "", table(rows, right=tuple(range(1, len(rows[0]))))]
+    lines += [f"\n{stage.verdict()}" for stage in stages if stage.verdict()]
+    return "\n".join(lines)
+
+
+def _column(stage: Stage) -> dict[str, str]:
+    work, forward = stage.work, stage.work.forward
+    shown = {
+        "parameters": f"{work.num_params / 1e6:,.0f} M",
+        "samples": f"{work.plan.total_examples:,}",
+        "batch": f"{work.plan.batch_size:,}",
+        "  a chip": f"{work.plan.batch_size // stage.num_chips:,}",
+        "steps": f"{work.plan.total_steps:,}",
+        "tokens of an image": f"{work.image_tokens:,}",
+        "tokens of a caption": f"{work.text_tokens:,}",
+        "settings": search.describe(work.config),
+        "model GFLOPs a sample": f"{forward.training / 1e9:,.1f}",
+        "model TFLOPs a step and chip": _tera(work.step_flops / stage.num_chips),
+    }
+    if stage.compiled is None:
+        return shown | _estimated(stage) | _paid(stage, "", stage.step_seconds)
+    shown |= _compiled(stage) | _paid(stage, ", at least", stage.step_seconds)
+    shown["compiler expects a step of"] = _seconds(stage.expected_seconds)
+    return shown | _paid(stage, ", expected", stage.expected_seconds)
+
+
+def _paid(stage: Stage, which: str, seconds: float | None) -> dict[str, str]:
+    return {
+        f"  MFU{which.replace('at least', 'at most')}": _percent(stage.mfu(seconds)),
+        f"  chip-hours{which}": _number(stage.chip_hours(seconds)),
+        f"  cost{which}": _dollars(stage.dollars(seconds)),
+    }
+
+
+def _compiled(stage: Stage) -> dict[str, str]:
+    assert stage.compiled is not None
+    memory, counts, step = stage.compiled.memory, stage.compiled.counts, stage.step
+    ratio = stage.flops_ratio
+    received = None if counts is None else sum(counts.collectives.values())
+    return {
+        "compiled TFLOPs": "-" if counts is None else _tera(counts.flops),
+        "  over the model's": "-" if ratio is None else f"{ratio:.2f}",
+        "memory of a chip": _gib(memory.total),
+        "  arguments": _gib(memory.arguments),
+        "  temporaries": _gib(memory.temporaries),
+        "  limit": _gib(memory.limit),
+        "  fits": "yes" if stage.compiled.fits else f"no: {_gib(memory.excess)} too much",
+        "received from other chips": "-" if received is None else f"{received / 1e9:,.1f} GB",
+        "compiled in": f"{stage.compiled.seconds:,.0f} s",
+        "roofline step": _seconds(stage.step_seconds),
+        "  compute": _seconds(step and step.compute),
+        "  interconnect": _seconds(step and step.interconnect),
+    }
+
+
+def _estimated(stage: Stage) -> dict[str, str]:
+    assert stage.estimate is not None
+    memory = stage.estimate.memory
+    return {
+        "memory of a chip, estimate": _gib(memory.total),
+        "  state and gradient": _gib(memory.state),
+        "  activations": _gib(memory.activations),
+        "  a layer at work": _gib(memory.layer),
+        "  logits": _gib(memory.loss),
+        "  the chip has": _gib(stage.chip.memory),
+        "step": _seconds(stage.estimate.step_seconds),
+    }
+
+
+def _total(stages: list[Stage]) -> dict[str, str]:
+    shown = {
+        "samples": f"{sum(stage.work.plan.total_examples for stage in stages):,}",
+        "steps": f"{sum(stage.work.plan.total_steps for stage in stages):,}",
+    }
+    at_least = "" if stages[0].compiled is None else ", at least"
+    for which, seconds in (
+        (at_least, [stage.step_seconds for stage in stages]),
+        (", expected", [stage.expected_seconds for stage in stages]),
+    ):
+        pairs = list(zip(stages, seconds, strict=True))
+        hours = _sum([stage.chip_hours(one) for stage, one in pairs])
+        shown[f"  chip-hours{which}"] = _number(hours)
+        shown[f"  cost{which}"] = _dollars(_sum([stage.dollars(one) for stage, one in pairs]))
+    return shown
+
+
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def as_dict(stage: Stage) -> dict[str, Any]:
+    """The same, for machines: bytes, FLOPs, seconds, dollars."""
+    work = stage.work
+    shown: dict[str, Any] = {
+        "stage": work.name,
+        "steps": work.plan.total_steps,
+        "batch": work.plan.batch_size,
+        "image_tokens": work.image_tokens,
+        "text_tokens": work.text_tokens,
+        "num_params": work.num_params,
+        "settings": search.describe(work.config),
+        "model_flops_per_sample": work.forward.training,
+        "model_flops_per_step": work.step_flops,
+        "step_seconds": stage.step_seconds,
+        "mfu": stage.mfu(stage.step_seconds),
+        "chip_hours": stage.chip_hours(stage.step_seconds),
+        "dollars": stage.dollars(stage.step_seconds),
+    }
+    if stage.compiled is not None:
+        memory, counts = stage.compiled.memory, stage.compiled.counts
+        shown |= {
+            "fits": stage.compiled.fits,
+            "memory": {
+                "arguments": memory.arguments,
+                "temporaries": memory.temporaries,
+                "limit": memory.limit,
+            },
+            "compiled_flops_per_chip": counts and counts.flops,
+            "compiled_over_model_flops": stage.flops_ratio,
+            "collective_bytes_per_chip": counts and counts.collectives,
+            "compile_seconds": round(stage.compiled.seconds, 1),
+            "nearest_batch": stage.nearest_batch or None,
+            "expected_step_seconds": stage.expected_seconds,
+            "expected_mfu": stage.mfu(stage.expected_seconds),
+            "expected_chip_hours": stage.chip_hours(stage.expected_seconds),
+            "expected_dollars": stage.dollars(stage.expected_seconds),
+        }
+    if stage.estimate is not None:
+        memory = stage.estimate.memory
+        shown["estimated_memory"] = {
+            "state": memory.state,
+            "activations": memory.activations,
+            "layer": memory.layer,
+            "loss": memory.loss,
+            "chip": stage.chip.memory,
+        }
+    return shown
+
+
+def _gib(amount: float) -> str:
+    return f"{amount / GIB:,.2f} GiB"
+
+
+def _tera(amount: float) -> str:
+    return f"{amount / TERA:,.1f}"
+
+
+def _seconds(amount: float | None) -> str:
+    if amount is None:
+        return "-"
+    return f"{amount * 1e3:,.0f} ms" if amount < 10 else f"{amount:,.1f} s"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _dollars(value: float | None) -> str:
+    return "-" if value is None else f"${value:,.0f}"

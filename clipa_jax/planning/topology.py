@@ -1,0 +1,92 @@
+"""TPU slices that are not there: their chips as descriptions, from the `libtpu` wheel alone.
+
+Only requirements-tpu.txt is needed, no TPU and no network.
+"""
+
+import importlib.metadata
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from clipa_jax import quiet
+from clipa_jax.errors import ConfigError, unknown
+from clipa_jax.planning import chips
+
+INSTALL = "pip install -r requirements-tpu.txt"
+# Of each generation: how many axes its slices have, and what libtpu has to be told besides. The
+# two cores of a v4 chip work as one device, as on a real slice; libtpu's own default is two.
+GENERATIONS: dict[str, tuple[int, dict[str, Any]]] = {
+    "v4": (3, {"chip_config_name": "megacore"}),
+    "v5e": (2, {}),
+    "v5p": (3, {}),
+    "v6e": (2, {}),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A TPU slice.
+
+    Attributes:
+      name: such as `v5e:8x8`.
+      chip: of which kind.
+      devices: descriptions, which a mesh takes as it takes devices.
+    """
+
+    name: str
+    chip: chips.Chip
+    devices: list[Any]
+
+
+def available() -> bool:
+    """Whether the libtpu wheel is installed."""
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def find(name: str) -> Slice:
+    """The slice of a name such as `v5e:8x8` or `v4:2x2x4`.
+
+    Raises:
+      ConfigError: libtpu is not installed, or it does not know such a slice.
+    """
+    chip, options = parse(name)
+    if not available():
+        raise ConfigError(
+            f"--topology={name} needs the TPU compiler: {INSTALL}; or leave it out and name "
+            f"--device={chip.name} --chips=N for an estimate"
+        )
+    quiet.libtpu()
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(f"libtpu refuses the topology {name}: {_first_line(error)}") from None
+    return Slice(name, chip, list(found.devices))
+
+
+def version() -> str:
+    """Of the installed libtpu."""
+    return importlib.metadata.version("libtpu")
+
+
+def parse(name: str) -> tuple[chips.Chip, dict[str, Any]]:
+    """`v5e:8x8` -> (the chip, what libtpu has to be told besides).
+
+    Raises:
+      ConfigError: an unknown generation, or not that form.
+    """
+    kind, _, shape = name.partition(":")
+    if kind not in GENERATIONS:
+        raise ConfigError(unknown(f"TPU in --topology={name}:", kind, GENERATIONS))
+    axes, options = GENERATIONS[kind]
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) or shape.count("x") + 1 != axes:
+        example = "x".join("4" * axes)
+        raise ConfigError(f"--topology={name}: expected {axes} sizes, such as {kind}:{example}")
+    return chips.chip(kind), options
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,82 @@
+"""What a stage will do, read from its config: sizes, steps and arithmetic; no devices needed."""
+
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from clipa_jax import durations, models, program, state, steps, trees
+from clipa_jax.models import masks
+from clipa_jax.planning import flops
+from clipa_jax.settings import Settings
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage.
+
+    Attributes:
+      name: of the stage.
+      config: what it was read from.
+      model: the two towers, not initialised.
+      plan: durations in steps.
+      num_params: of the model.
+      image_tokens, text_tokens: of a training sample, the class token included.
+      forward: FLOPs of one sample.
+    """
+
+    name: str
+    config: ConfigDict
+    model: models.CLIP
+    plan: durations.Plan
+    num_params: int
+    image_tokens: int
+    text_tokens: int
+    forward: flops.Forward
+
+    @property
+    def step_flops(self) -> float:
+        """The model's own FLOPs of one training step, on all chips together."""
+        return self.forward.training * self.plan.batch_size
+
+    @property
+    def total_flops(self) -> float:
+        """The model's own FLOPs of the whole stage."""
+        return self.step_flops * self.plan.total_steps
+
+
+def read(config: ConfigDict) -> Work:
+    """The work of a stage's config.
+
+    Raises:
+      ConfigError: a value that is unknown or does not fit the others.
+    """
+    c = Settings(config)
+    plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=None)
+    model, mask = models.build(c.model), steps.Mask.build(c.mask)
+    shapes = program.batch_spec(c.input)
+    res, text_tokens = shapes["image"].shape[1], shapes["tokens"].shape[1]
+    patches = (res // model.img.patch_size) ** 2
+    image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
+    return Work(
+        name=c.name,
+        config=config,
+        model=model,
+        plan=plan,
+        num_params=trees.count(state.param_shapes(_anywhere(config), res, text_tokens)),
+        image_tokens=image_tokens,
+        text_tokens=text_tokens,
+        forward=flops.forward(
+            model,
+            res=res,
+            image_tokens=image_tokens,
+            text_tokens=text_tokens,
+            batch=plan.batch_size,
+        ),
+    )
+
+
+def _anywhere(config: ConfigDict) -> models.CLIP:
+    """The model with an attention that any machine can trace; parameters are the same."""
+    config = config.copy_and_resolve_references()
+    config.model.attention = "xla"
+    return models.build(Settings(config.model))

@@ -1,0 +1,119 @@
+"""The arithmetic of the step benchmark, and one run of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+
+from clipa_jax import program, sharding
+from clipa_jax.benchmark import step
+from clipa_jax.planning import work as works
+from clipa_jax.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def result(**changes) -> step.Result:
+    values = {
+        "stage": "pretrain of H/14",
+        "devices": "8 x H200",
+        "batch": 4_096,
+        "dtype": "bfloat16",
+        "steps": 20,
+        "step_seconds": 0.5,
+        "fastest": 0.4,
+        "slowest": 0.75,
+        "model_flops": 1e15,
+        "matrix_rate": 4e15,
+        "peak_memory": 3 * 2**30,
+        "memory_source": "measured",
+        "compile_seconds": 12.0,
+    }
+    return step.Result(**values | changes)
+
+
+def test_samples_and_utilisation_follow_from_the_median():
+    got = result()
+    assert got.samples_per_second == 8_192
+    assert got.mfu == 0.5
+    assert got.as_dict()["mfu"] == 0.5
+    text = got.text()
+    for part in ("8,192.0", "500.0 ms (fastest 400.0 ms, slowest 750.0 ms)", "50.0%", "3.00 GiB"):
+        assert part in text
+
+
+def test_warm_up_steps_are_not_timed():
+    calls = []
+    seconds = step.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
+    assert len(calls) == 5 and len(seconds) == 3 and min(seconds) > 0
+
+
+def test_the_matrix_rate_is_of_all_devices_together(monkeypatch):
+    """With a clock that says a second for each call."""
+    monkeypatch.setattr(step, "timed", lambda run, steps, warmup: [1.0] * steps)
+    assert step.matrix_rate(tiny.mesh(8), "float32", side=16) == 8 * 4 * 2 * 16**3
+    assert step.matrix_rate(tiny.mesh(1), "bfloat16", side=16) == 4 * 2 * 16**3
+
+
+def test_a_batch_is_noise_of_the_right_kind():
+    c = Settings(tiny.config())
+    work = works.read(tiny.config())
+    made = program.build(c, c.mesh.call(sharding.make_mesh), work.plan, program.batch_spec(c.input))
+    batch = step.random_batch(made)
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+        name: (spec.shape, spec.dtype) for name, spec in made.spec.batch.items()
+    }
+    assert batch["image"].max() > 200 and batch["image"].min() < 50
+    assert batch["tokens"].min() >= 0 and batch["tokens"].max() < 32
+
+
+def test_a_measurement_of_a_small_model():
+    work = works.read(tiny.config(model__layers="scanned"))
+    got = step.measure(work, steps=2, warmup=1, matrix=64)
+    assert got.fastest <= got.step_seconds <= got.slowest
+    assert got.model_flops == work.step_flops
+    assert 0 < got.mfu < 10 and got.peak_memory > 0
+    assert got.devices == f"8 x {jax.devices()[0].device_kind}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [([], "came: ''"), (["stepp"], "step or data; came: 'stepp'")]
+)
+def test_the_subject_has_to_be_named(arguments, said):
+    done = subprocess.run(
+        [sys.executable, "tools/benchmark.py", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and said in done.stderr
+
+
+def test_it_runs_without_tensorflow(tmp_path):
+    """In a process of its own, where importing TensorFlow fails."""
+    code = """
+import runpy, sys
+for missing in ("tensorflow", "tensorflow_text", "tensorflow_datasets", "clu"):
+    sys.modules[missing] = None
+runpy.run_path("tools/benchmark.py", run_name="__main__")
+"""
+    out = tmp_path / "result.json"
+    overrides = {
+        "model.size": "S/4", "input.res": 8, "input.text_len": 4, "input.batch_size": 8,
+        "model.image.depth": 1, "model.text.depth": 1, "model.image.width": 12,
+        "model.text.width": 12, "total_steps": 4, "warmup_steps": 1,
+    }  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable, "-c", code, "step", "--config=configs/model_s/pretrain.py",
+            *[f"--config.{key}={value}" for key, value in overrides.items()],
+            "--steps=2", "--warmup=1", "--matrix=64", f"--json={out}",
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "samples/s" in done.stdout
+    assert json.loads(out.read_text())["batch"] == 8

@@ -1,0 +1,76 @@
+"""The model's own arithmetic, by hand and against what XLA emits."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from clipa_jax import models, state, trees
+from clipa_jax.planning import flops, hlo, work
+from clipa_jax.settings import Settings
+from configs import recipes
+
+
+def test_a_layer_by_hand():
+    # 2 tokens, width 3, 5 hidden units: four projections of 2 x 3 x 3, scores and their sum of
+    # values of 2 x 2 x 3, two dense layers of 2 x 3 x 5; two FLOPs each.
+    assert flops.layer(2, 3, 5) == 2 * (4 * 18 + 2 * 12 + 2 * 30)
+
+
+def test_h_14_at_84_pixels_by_hand():
+    got = work.read(recipes.config("H/14", "pretrain")).forward
+    image = 32 * (8 * 37 * 1280**2 + 4 * 37**2 * 1280 + 4 * 37 * 1280 * 5120)
+    image += 2 * 36 * 14 * 14 * 3 * 1280 + 2 * 1280 * 1024
+    text = 24 * (8 * 8 * 1024**2 + 4 * 8**2 * 1024 + 4 * 8 * 1024 * 4096) + 2 * 1024 * 1024
+    assert (got.image, got.text, got.loss) == (image, text, 2 * 65_536 * 1024)
+    assert got.training == 3 * (image + text + 2 * 65_536 * 1024)
+
+
+# Published sizes: of the two towers with their embeddings and heads (arXiv 2306.15658, table 1,
+# and the released checkpoints); the text tables have 32,000 rows.
+@pytest.mark.parametrize(
+    ("size", "millions"), [("L/14", 414), ("H/14", 968), ("G/14", 2_517)], ids="LHG"
+)
+def test_parameters_are_those_of_the_released_models(size, millions):
+    got = work.read(recipes.config(size, "pretrain"))
+    assert round(got.num_params / 1e6) == millions
+
+
+def test_parameters_are_those_of_the_model_that_is_made():
+    c = tiny.config()
+    _, params = tiny.init(c)
+    assert work.read(c).num_params == trees.count(params)
+
+
+def test_the_attention_of_another_machine_does_not_matter():
+    """cuDNN's cannot even be traced where there is none."""
+    assert work.read(tiny.config(model__attention="cudnn")).num_params == 10_577
+
+
+def test_a_mask_leaves_fewer_tokens():
+    got = work.read(recipes.config("H/14", "finetune_224"))
+    assert (got.image_tokens, got.text_tokens) == (1 + 179, 32)
+
+
+@pytest.mark.parametrize("pool", ["gap", "map"])
+def test_the_forward_pass_is_what_xla_compiles(pool):
+    """Every product of an unrolled model and nothing else, on the CPU."""
+    c = tiny.config(model__image__depth=2, model__image__pool=pool, model__text__causal=True)
+    model, params = tiny.init(c)
+    batch = tiny.batch(c)
+    compiled = (
+        jax.jit(lambda p: model.apply({"params": p}, batch["image"], batch["tokens"]))
+        .lower(params)
+        .compile()
+    )
+    forward = work.read(c).forward
+    expected = c.input.batch_size * (forward.image + forward.text)
+    assert hlo.count(compiled.as_text()).flops == expected
+
+
+def test_shapes_alone_are_enough():
+    """No parameter is made: G/14 would need 10 GB."""
+    c = Settings(recipes.config("G/14", "pretrain"))
+    shapes = state.param_shapes(models.build(c.model), 84, 8)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(shapes))
+    assert np.sum([leaf.size for leaf in jax.tree.leaves(shapes)]) > 2.5e9

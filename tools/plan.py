@@ -1,0 +1,24 @@
+"""Says what a run will take before it is paid for: memory, time and cost of every stage.
+
+    python tools/plan.py --config=configs/model_h/schedule.py --topology=v5e:8x8
+    python tools/plan.py --config=configs/model_l/pretrain.py --topology=v5e:4x4 --search=batch
+    python tools/plan.py --config=configs/model_h/schedule.py --device=h200 --chips=8
+    python tools/plan.py --published
+
+With --topology the TPU compiler itself compiles the training step of every stage, on any
+machine: requirements-tpu.txt is needed, a TPU is not. With --device it is an estimate from sizes
+alone. Any key of the config can be overridden, as in training.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
+
+from clipa_jax import cli
+from clipa_jax.planning import command
+from configs import recipes
+
+if __name__ == "__main__":
+    cli.run(functools.partial(command.main, recipes.config), needs_config=False)
