@@ -41,12 +41,10 @@ def clipa_chain(
         image = tf.cast(tf.image.resize(image, (size, size), antialias=True), tf.uint8)
         return _jitter(image, strength) if strength else image
 
-    shards = [(shard.path, shard.start, shard.length) for shard in source.shards]
-    paths, starts, lengths = zip(*shards, strict=True)
-    files = tf.data.Dataset.from_tensor_slices(
-        (list(paths), np.array(starts, np.int64), np.array(lengths, np.int64))
-    )
-    read = files.interleave(source.read, cycle_length=16).repeat().shuffle(window)
+    starts = [(number, shard.start, shard.length) for number, shard in enumerate(source.shards)]
+    files = tf.data.Dataset.from_tensor_slices(np.array(starts, np.int64))
+    read = files.interleave(lambda start: source.read(start[0], start[1], start[2]))
+    read = read.repeat().shuffle(window)
     images = read.map(one, num_parallel_calls=tf.data.AUTOTUNE)
     batches = images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()

@@ -162,15 +162,15 @@ def decode_box(
         image = decode_reduced(encoded, box_4, ratio)
         return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
 
+    def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
+        return _resize(_crop(decode.any_format(encoded), box_4), (size, size))
+
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
-        branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
-        branches.append(
-            lambda: _resize(_crop(decode.any_format(encoded), box_4), (size, size)),
-        )
+        jpegs = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
         which = tf.where(tf.io.is_jpeg(encoded), level, len(REDUCTIONS))
-        image = tf.switch_case(which, branches)
+        image = tf.switch_case(which, [*jpegs, functools.partial(other, encoded, box_4)])
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
 
     return apply
