@@ -1,9 +1,11 @@
 """The op that decodes pictures, and what it is made of.
 
-H, W height and width, C = 3 channels (red, green, blue).
+H, W height and width, C = 3 channels (red, green, blue). Of headers: N formats, H bytes.
 """
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -90,35 +92,69 @@ def pixels(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
-    """Likewise, for PNG, GIF, WebP and BMP."""
+    """Likewise, for the N formats of `_FORMATS`."""
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8), tf.int64)
+    header_H = tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8)
+    is_N = tf.reduce_all((header_H == _MARKS_NH) | (_MARKS_NH == 0), 1)
+    raw_2N = tf.linalg.matvec(tf.constant(_PLACES_2NH), tf.cast(header_H, tf.int64))
+    rows_N = tf.minimum(raw_2N[1], 2**32 - raw_2N[1])  # negative where a BMP is upside down
+    raw_2N = tf.stack([raw_2N[0], rows_N])
+    size_2N = raw_2N // _DIVISORS_2N % _LIMITS_2N + _MORE_2N
+    return tf.reduce_sum(tf.where(is_N, size_2N[0] * size_2N[1], 0))
 
-    def number(at: int, size: int, *, big: bool = False) -> tf.Tensor:
-        places = np.arange(size)[::-1] if big else np.arange(size)
-        return tf.reduce_sum(header[at : at + size] * tf.constant(256**places, tf.int64))
 
-    def area(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
-        return tf.minimum(width, 2**31 - 1) * tf.minimum(height, 2**31 - 1)
+@dataclass(frozen=True)
+class _Format:
+    """Where the header of a format tells the size, as whole numbers of some bytes.
 
-    def starts(text: bytes, at: int = 0) -> tf.Tensor:
-        return tf.reduce_all(header[at : at + len(text)] == list(text))
+    Attributes:
+      marks: what stands at which byte.
+      width: the bytes of the number for the width, the least significant first.
+      height: likewise.
+      divisor: of the height's number.
+      limit: numbers are taken modulo this.
+      more: added to them.
+    """
 
-    webp = starts(b"RIFF") & starts(b"WEBP", 8)
-    lossless, rows = number(21, 4), number(22, 4)
-    rows = tf.minimum(rows, 2**32 - rows)  # of a BMP, negative where it is upside down
-    sizes = (
-        (starts(b"\x89PNG"), area(number(16, 4, big=True), number(20, 4, big=True))),
-        (starts(b"GIF8"), area(number(6, 2), number(8, 2))),
-        (webp & starts(b"VP8X", 12), area(number(24, 3) + 1, number(27, 3) + 1)),
-        (webp & starts(b"VP8L", 12), area(lossless % 2**14 + 1, lossless // 2**14 % 2**14 + 1)),
-        (webp & starts(b"VP8 ", 12), area(number(26, 2) % 2**14, number(28, 2) % 2**14)),
-        (starts(b"BM"), area(number(18, 4), rows)),
-    )
-    found = tf.zeros([], tf.int64)
-    for is_it, size in sizes:
-        found = tf.where(is_it, size, found)
-    return found
+    marks: dict[int, bytes]
+    width: Sequence[int]
+    height: Sequence[int]
+    divisor: int = 1
+    limit: int = 2**31
+    more: int = 0
+
+
+_RIFF = {0: b"RIFF", 8: b"WEBP"}
+_FORMATS = (
+    _Format({0: b"\x89PNG"}, range(19, 15, -1), range(23, 19, -1)),
+    _Format({0: b"GIF8"}, (6, 7), (8, 9)),
+    _Format({**_RIFF, 12: b"VP8X"}, (24, 25, 26), (27, 28, 29), more=1),
+    _Format({**_RIFF, 12: b"VP8L"}, range(21, 25), range(21, 25), 2**14, 2**14, more=1),
+    _Format({**_RIFF, 12: b"VP8 "}, (26, 27), (28, 29), limit=2**14),
+    _Format({0: b"BM"}, range(18, 22), range(22, 26)),
+)
+
+
+def _marks() -> np.ndarray:
+    marks_NH = np.zeros((len(_FORMATS), _HEADER), np.uint8)  # 0: any byte
+    for row, kind in zip(marks_NH, _FORMATS, strict=True):
+        for at, mark in kind.marks.items():
+            row[at : at + len(mark)] = list(mark)
+    return marks_NH
+
+
+def _places() -> np.ndarray:
+    places_2NH = np.zeros((2, len(_FORMATS), _HEADER), np.int64)
+    for n, kind in enumerate(_FORMATS):
+        for side, places in enumerate((kind.width, kind.height)):
+            places_2NH[side, n, list(places)] = 256 ** np.arange(len(places))
+    return places_2NH
+
+
+_MARKS_NH, _PLACES_2NH = _marks(), _places()
+_DIVISORS_2N = np.array([[1] * len(_FORMATS), [kind.divisor for kind in _FORMATS]], np.int64)
+_LIMITS_2N = np.array([[kind.limit for kind in _FORMATS]], np.int64)
+_MORE_2N = np.array([[kind.more for kind in _FORMATS]], np.int64)
 
 
 def _rounded(values: tf.Tensor) -> tf.Tensor:
