@@ -12,13 +12,15 @@ from jax.sharding import Mesh
 
 from clipa_jax import losses, models, optim, sharding, steps, trees
 from clipa_jax import state as states
+from clipa_jax.colours import COLOUR, NUMBERS
 from clipa_jax.durations import Plan
 from clipa_jax.errors import ConfigError
 from clipa_jax.gradients import CAPTION_HASH
 from clipa_jax.models import masks
 from clipa_jax.settings import Settings, choice
 
-HASH_OP = "hash_caption"  # the preprocessing op that gives the entry `caption_hash`
+# The preprocessing ops that give the entries `caption_hash` and `colour`.
+HASH_OP, JITTER_OP = "hash_caption", "jitter"
 BatchSpec = dict[str, jax.ShapeDtypeStruct]
 
 
@@ -115,7 +117,10 @@ def batch_spec(config: Settings) -> BatchSpec:
         "image": jax.ShapeDtypeStruct((batch, res, res, 3), np.uint8),
         "tokens": jax.ShapeDtypeStruct((batch, config.text_len), np.int32),
     }
-    if HASH_OP in (op.partition("(")[0].strip() for op in config.preprocess.split("|")):
+    ops = {op.partition("(")[0].strip() for op in config.preprocess.split("|")}
+    if JITTER_OP in ops:
+        spec[COLOUR] = jax.ShapeDtypeStruct((batch, NUMBERS), np.float32)
+    if HASH_OP in ops:
         spec[CAPTION_HASH] = jax.ShapeDtypeStruct((batch,), np.int32)
     return spec
 

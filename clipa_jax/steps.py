@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from clipa_jax import gradients, losses, optim, sharding
+from clipa_jax import colours, gradients, losses, optim, sharding
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import CLIP
 from clipa_jax.models.masks import MASKS
@@ -110,7 +110,7 @@ def make_update(
         rng = jax.random.fold_in(state.rng, state.step)
         patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
         keep_BK = mask(rng, batch["image"].shape[0], patches)
-        (value, extra), grads = loss_and_gradients(state.params, batch, keep_BK)
+        (value, extra), grads = loss_and_gradients(state.params, colours.apply(batch), keep_BK)
         updates, opt_state = plan.tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         l2_grads = optim.global_norm(grads)

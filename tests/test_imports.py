@@ -17,6 +17,7 @@ LEVELS = (
     (
         "models",
         "losses",
+        "colours",
         "sharding",
         "preprocess",
         "metrics",
@@ -28,7 +29,17 @@ LEVELS = (
     ("gradients", "steps", "program", "evaluators"),
     # everything else, `import clipa_jax` itself included
 )
-MODEL_SIDE = ("models", "losses", "sharding", "optim", "state", "gradients", "steps", "program")
+MODEL_SIDE = (
+    "models",
+    "losses",
+    "colours",
+    "sharding",
+    "optim",
+    "state",
+    "gradients",
+    "steps",
+    "program",
+)
 
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").rglob("*.py"))

@@ -15,13 +15,13 @@ from clipa_jax.data.sources import Source
 
 
 def clipa_chain(
-    source: Source, records: list[bytes], batch_size: int, size: int, strength: float
+    source: Source, batch_size: int, window: int, size: int, strength: float
 ) -> Iterator[np.ndarray]:
     """Endless batches of pictures, uint8 (B, R, R, 3).
 
     Args:
-      source: parses records.
-      records: that are gone through again and again.
+      source: of the records.
+      window: of the shuffle.
       batch_size: B.
       size: R, pixels a side.
       strength: of the colour jitter; 0 for none.
@@ -41,8 +41,11 @@ def clipa_chain(
         image = tf.cast(tf.image.resize(image, (size, size), antialias=True), tf.uint8)
         return _jitter(image, strength) if strength else image
 
-    samples = tf.data.Dataset.from_tensor_slices(records).repeat()
-    images = samples.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    starts = [(number, shard.start, shard.length) for number, shard in enumerate(source.shards)]
+    files = tf.data.Dataset.from_tensor_slices(np.array(starts, np.int64))
+    read = files.interleave(lambda start: source.read(start[0], start[1], start[2]))
+    read = read.repeat().shuffle(window)
+    images = read.map(one, num_parallel_calls=tf.data.AUTOTUNE)
     batches = images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1

@@ -57,41 +57,19 @@ def chunk_function(
       leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
     draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
-    placeholder = tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
-
-    at_once = not phases or phases[0].batched
-
-    def parse(sample: Chunk) -> dict[str, Any]:
-        found = source.parse(sample.pop("record"), features)
-        reason = fault(found, captions, max_pixels)
-        passed = {name: found[name] for name in features}
-        image = tf.where(reason == 0, found["image"], placeholder)
-        return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
-
-    later = phases if at_once else phases[1:]
-    captions_later = any(phase.entries - {"image"} for phase in later)
-
-    def first(sample: Chunk) -> dict[str, Any]:
-        done = parse(sample)
-        done = done if at_once else phases[0].function(done)
-        if not captions_later:
-            del done["captions"]  # any number of them: to put those of a chunk together is slow
-        return done if keep is not None else _measured(done)
-
-    def one(phase: registry.Phase, sample: Chunk) -> dict[str, Any]:
-        done = phase.function(sample)
-        return done if keep is not None or phase is not phases[-1] else _measured(done)
+    parse = functools.partial(_parsed, source, tuple(features), captions, max_pixels)
+    steps = _steps(parse, phases, measured=keep is None)
 
     def process(chunk: Chunk) -> Chunk:
         seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
+        samples = {"record": chunk["record"], **draw(seed_n2)}
         unreadable_n = tf.reduce_all(chunk["record"] == "", 1)
-        samples, reason_n = _each({"record": chunk["record"], **draw(seed_n2)}, first, size)
-        reason_n = tf.where(unreadable_n, skips.UNREADABLE, reason_n)
-        for phase in later:
-            if phase.batched:
-                samples = phase.function(samples)
+        reason_n = tf.where(unreadable_n, skips.UNREADABLE, 0)
+        for batched, function in steps:
+            if batched:
+                samples = function(samples)
             else:
-                samples, found_n = _each(samples, functools.partial(one, phase), size)
+                samples, found_n = _each(samples, function, size)
                 reason_n = tf.where(reason_n == 0, found_n, reason_n)
         passed = samples.pop(_PASSED)
         kept = {k: v for k, v in samples.items() if keep is None or k in keep}
@@ -104,17 +82,65 @@ def chunk_function(
     return traced, traced.structured_outputs
 
 
+def _steps(
+    parse: registry.Function, phases: list[registry.Phase], *, measured: bool
+) -> list[tuple[bool, registry.Function]]:
+    """What happens to a chunk: functions, each with whether it takes all samples at once.
+
+    A record is parsed together with the first ops on single samples, and its captions go no
+    further if no op needs them: any number of them, put together for a chunk, is slow.
+    """
+    steps = [(phase.batched, phase.function) for phase in phases]
+    first = [parse]
+    if steps and not steps[0][0]:
+        first.append(steps.pop(0)[1])
+    if not any(phase.entries - {"image"} for phase in phases[len(phases) - len(steps) :]):
+        first.append(lambda sample: {k: v for k, v in sample.items() if k != "captions"})
+    steps.insert(0, (False, _chain(first)))
+    if measured and not steps[-1][0]:
+        steps[-1] = (False, _chain([steps[-1][1], _measured]))
+    return steps
+
+
+def _chain(functions: list[registry.Function]) -> registry.Function:
+    def apply(sample: dict[str, Any]) -> dict[str, Any]:
+        for function in functions:
+            sample = function(sample)
+        return sample
+
+    return apply
+
+
+def _parsed(
+    source: Source, features: tuple[str, ...], captions: bool, max_pixels: int, sample: Chunk
+) -> dict[str, Any]:
+    """A record's entries, those that are passed on apart, and why it cannot be used."""
+    sample = dict(sample)
+    found = source.parse(sample.pop("record"), features)
+    reason = fault(found, captions, max_pixels)
+    passed = {name: found[name] for name in features}
+    image = tf.where(reason == 0, found["image"], _blank())
+    return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
+
+
+@functools.cache
+def _blank() -> bytes:
+    """A picture in place of one that is not decoded."""
+    with tf.init_scope():
+        return tf.io.encode_jpeg(tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy()
+
+
 def fault(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
     """Why a sample that could be read cannot be used; 0 if it can. Mends captions, and drops
     blank ones."""
     image = sample["image"]
-    without = tf.strings.length(image) == 0
-    pixels = tf.cond(without, lambda: tf.constant(0, tf.int64), lambda: decode.pixels(image))
-    reason = tf.where(pixels > max_pixels, skips.TOO_LARGE, 0)
-    reason = tf.where(without, skips.MISSING_KEY, reason)
+    sample["_size"] = decode.size(image)
+    reason = tf.where(tf.reduce_prod(sample["_size"]) > max_pixels, skips.TOO_LARGE, 0)
+    reason = tf.where(tf.strings.length(image) == 0, skips.MISSING_KEY, reason)
     if captions:
         texts = _mended(sample["captions"])
-        sample["captions"] = tf.boolean_mask(texts, tf.strings.length(tf.strings.strip(texts)) > 0)
+        filled = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
+        sample["captions"] = tf.gather(texts, filled[:, 0])
         blank = tf.where(tf.size(sample["captions"]) == 0, skips.EMPTY_CAPTION, 0)
         reason = tf.where(reason == 0, blank, reason)
     return reason

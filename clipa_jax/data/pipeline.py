@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import tensorflow as tf
 
+from clipa_jax.colours import COLOUR
 from clipa_jax.data import feed, guard, mixing, reading, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
@@ -21,7 +22,7 @@ from clipa_jax.settings import Settings, choice
 
 IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
 CHUNK = 32  # samples preprocessed together: enough to share the overhead, few enough for caches
-KEEP = (IMAGE, TOKENS, CAPTION_HASH)  # entries of a batch
+KEEP = (IMAGE, TOKENS, CAPTION_HASH, COLOUR)  # entries of a batch
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
 

@@ -1,11 +1,9 @@
 """The op that decodes pictures, and what it is made of.
 
-H, W height and width, C = 3 channels (red, green, blue). Of headers: N formats, H bytes.
+H, W height and width, C = 3 channels (red, green, blue).
 """
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -78,83 +76,48 @@ def _first_frame(encoded: bytes | np.ndarray) -> np.ndarray:
         return np.asarray(picture.convert("RGBA"))
 
 
-def pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """The number of pixels that a picture's header tells, int64 (), without decoding it.
+def size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width that a picture's header tells, int64 (2,), without decoding it.
 
     Bytes of no known format give 0; a JPEG whose header is damaged is an error.
     """
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),
+        lambda: _size_of_others(encoded),
+    )
 
-    def jpeg() -> tf.Tensor:
-        shape_3 = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
-        return shape_3[0] * shape_3[1]
 
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: _pixels_of_others(encoded))
-
-
-def _pixels_of_others(encoded: tf.Tensor) -> tf.Tensor:
-    """Likewise, for the N formats of `_FORMATS`."""
+def _size_of_others(encoded: tf.Tensor) -> tf.Tensor:
+    """Likewise, of PNG, GIF, WebP and BMP."""
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
-    header_H = tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8)
-    is_N = tf.reduce_all((header_H == _MARKS_NH) | (_MARKS_NH == 0), 1)
-    raw_2N = tf.linalg.matvec(tf.constant(_PLACES_2NH), tf.cast(header_H, tf.int64))
-    rows_N = tf.minimum(raw_2N[1], 2**32 - raw_2N[1])  # negative where a BMP is upside down
-    raw_2N = tf.stack([raw_2N[0], rows_N])
-    size_2N = raw_2N // _DIVISORS_2N % _LIMITS_2N + _MORE_2N
-    return tf.reduce_sum(tf.where(is_N, size_2N[0] * size_2N[1], 0))
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _HEADER), tf.uint8), tf.int64)
 
+    def number(at: int, size: int, *, big: bool = False) -> tf.Tensor:
+        places = np.arange(size)[::-1] if big else np.arange(size)
+        return tf.reduce_sum(header[at : at + size] * tf.constant(256**places, tf.int64))
 
-@dataclass(frozen=True)
-class _Format:
-    """Where the header of a format tells the size, as whole numbers of some bytes.
+    def sides(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(tf.stack([height, width]), 2**31 - 1)
 
-    Attributes:
-      marks: what stands at which byte.
-      width: the bytes of the number for the width, the least significant first.
-      height: likewise.
-      divisor: of the height's number.
-      limit: numbers are taken modulo this.
-      more: added to them.
-    """
+    def starts(text: bytes, at: int = 0) -> tf.Tensor:
+        return tf.reduce_all(header[at : at + len(text)] == list(text))
 
-    marks: dict[int, bytes]
-    width: Sequence[int]
-    height: Sequence[int]
-    divisor: int = 1
-    limit: int = 2**31
-    more: int = 0
-
-
-_RIFF = {0: b"RIFF", 8: b"WEBP"}
-_FORMATS = (
-    _Format({0: b"\x89PNG"}, range(19, 15, -1), range(23, 19, -1)),
-    _Format({0: b"GIF8"}, (6, 7), (8, 9)),
-    _Format({**_RIFF, 12: b"VP8X"}, (24, 25, 26), (27, 28, 29), more=1),
-    _Format({**_RIFF, 12: b"VP8L"}, range(21, 25), range(21, 25), 2**14, 2**14, more=1),
-    _Format({**_RIFF, 12: b"VP8 "}, (26, 27), (28, 29), limit=2**14),
-    _Format({0: b"BM"}, range(18, 22), range(22, 26)),
-)
-
-
-def _marks() -> np.ndarray:
-    marks_NH = np.zeros((len(_FORMATS), _HEADER), np.uint8)  # 0: any byte
-    for row, kind in zip(marks_NH, _FORMATS, strict=True):
-        for at, mark in kind.marks.items():
-            row[at : at + len(mark)] = list(mark)
-    return marks_NH
-
-
-def _places() -> np.ndarray:
-    places_2NH = np.zeros((2, len(_FORMATS), _HEADER), np.int64)
-    for n, kind in enumerate(_FORMATS):
-        for side, places in enumerate((kind.width, kind.height)):
-            places_2NH[side, n, list(places)] = 256 ** np.arange(len(places))
-    return places_2NH
-
-
-_MARKS_NH, _PLACES_2NH = _marks(), _places()
-_DIVISORS_2N = np.array([[1] * len(_FORMATS), [kind.divisor for kind in _FORMATS]], np.int64)
-_LIMITS_2N = np.array([[kind.limit for kind in _FORMATS]], np.int64)
-_MORE_2N = np.array([[kind.more for kind in _FORMATS]], np.int64)
+    webp = starts(b"RIFF") & starts(b"WEBP", 8)
+    lossless, rows = number(21, 4), number(22, 4)
+    rows = tf.minimum(rows, 2**32 - rows)  # of a BMP, negative where it is upside down
+    sizes = (
+        (starts(b"\x89PNG"), sides(number(16, 4, big=True), number(20, 4, big=True))),
+        (starts(b"GIF8"), sides(number(6, 2), number(8, 2))),
+        (webp & starts(b"VP8X", 12), sides(number(24, 3) + 1, number(27, 3) + 1)),
+        (webp & starts(b"VP8L", 12), sides(lossless % 2**14 + 1, lossless // 2**14 % 2**14 + 1)),
+        (webp & starts(b"VP8 ", 12), sides(number(26, 2) % 2**14, number(28, 2) % 2**14)),
+        (starts(b"BM"), sides(number(18, 4), rows)),
+    )
+    found = tf.zeros([2], tf.int64)
+    for is_it, size in sizes:
+        found = tf.where(is_it, size, found)
+    return found
 
 
 def _rounded(values: tf.Tensor) -> tf.Tensor:

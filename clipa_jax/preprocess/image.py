@@ -107,19 +107,14 @@ def inception_crop(
     return apply
 
 
-@op("jpeg_size", entry="image")
-def jpeg_size(*args: Any, **kwargs: Any) -> Function:
-    """Adds sample["_size"], int32 (H, W) of a JPEG; (0, 0) for other formats."""
+@op("read_size", entry="image")
+def read_size(*args: Any, **kwargs: Any) -> Function:
+    """Adds sample["_size"], int64 (H, W) as the header of the encoded picture has them."""
     del args, kwargs
 
     def apply(sample: Sample) -> Sample:
-        encoded = sample["image"]
-        size_2 = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-            lambda: tf.zeros([2], tf.int32),
-        )
-        return {**sample, "_size": tf.ensure_shape(size_2, (2,))}
+        known = sample.get("_size")
+        return {**sample, "_size": decode.size(sample["image"]) if known is None else known}
 
     return apply
 
@@ -132,13 +127,12 @@ def draw_box(
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
     """sample["_size"] (..., 2) -> sample["_box"] (..., 4), the box of `inception_crop`, and
-    sample["_level"] (...), see `_boxes`. The numbers drawn stay in sample["_box_draws"]."""
+    sample["_level"] (...), see `_boxes`."""
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        size_2 = sample.pop("_size")
-        box_4, level = draw(draws, size_2)
-        return {**sample, "_box": box_4, "_level": level, "_box_draws": draws}
+        box_4, level = draw(draws, sample.pop("_size"))
+        return {**sample, "_box": box_4, "_level": level}
 
     return apply
 
@@ -147,7 +141,7 @@ def draw_box(
     "decode_box",
     entry="image",
     fuses=("decode", "inception_crop"),
-    before=("jpeg_size", "draw_box"),
+    before=("read_size", "draw_box"),
 )
 def decode_box(
     size: int,
@@ -162,22 +156,21 @@ def decode_box(
     falls into it. Both together are near to bilinear with antialiasing: docs/performance.md has
     the differences and the times.
     """
-    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
+    del area_min, area_max, aspect  # the box is there already
 
     def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
         image = decode_reduced(encoded, box_4, ratio)
         return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
 
-    def other(encoded: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        image = decode.any_format(encoded)
-        return _resize(_crop(image, draw(draws, tf.shape(image)[:2])[0]), (size, size))
+    def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
+        return _resize(_crop(decode.any_format(encoded), box_4), (size, size))
 
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         encoded, box_4, level = sample["image"], sample.pop("_box"), sample.pop("_level")
-        branches = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
-        branches.append(functools.partial(other, encoded, sample.pop("_box_draws")))
-        image = tf.switch_case(level, branches)
+        jpegs = [functools.partial(jpeg, encoded, box_4, ratio) for ratio in REDUCTIONS]
+        which = tf.where(tf.io.is_jpeg(encoded), level, len(REDUCTIONS))
+        image = tf.switch_case(which, [*jpegs, functools.partial(other, encoded, box_4)])
         return {**sample, "image": tf.ensure_shape(image, (size, size, 3))}
 
     return apply
@@ -197,10 +190,11 @@ def flip_lr() -> Function:
 
 @op("jitter", entry="image", draws=6, batched=True)
 def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
-    """Random colours, uint8 (..., H, W, C), after SimCLR (arXiv 2002.05709, appendix A).
+    """Draws random colours, after SimCLR (arXiv 2002.05709, appendix A).
 
     Brightness, contrast about each channel's mean, saturation and hue are linear in the
-    colours and commute, so all are one matrix and one offset a picture.
+    colours, so all are one matrix and the contrast: sample["colour"], float32 (..., 10). The
+    devices apply it (`clipa_jax.colours`) after all other ops, wherever this one stands.
 
     # differs from CLIPA: saturation and hue act in YIQ instead of HSV, and values are cut to
     # 0..255 once at the end instead of after each of four steps in random order.
@@ -218,7 +212,8 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
     luma_CC, chroma_CC, turned_CC = _colour_matrices()
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        image = sample["image"]
+        if "colour" in sample:
+            raise ConfigError("jitter stands twice in the preprocessing; once is all it can")
         active = tf.cast(draws[..., 0] < p, tf.float32)
         bright, contrast, saturate, hue = (
             active * spread * (2 * draws[..., 2 + i] - 1) for i, spread in enumerate(spreads)
@@ -228,13 +223,11 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
         matrix_CC = luma_CC + _square(colourful * cos) * chroma_CC
         matrix_CC += _square(colourful * sin) * turned_CC
         matrix_CC *= _square(tf.nn.relu(1 + bright))
-        shape = tf.shape(image)
-        pixels_PC = tf.cast(tf.reshape(image, tf.concat([shape[:-3], [-1, 3]], 0)), tf.float32)
-        mean_1C = tf.reduce_mean(pixels_PC, -2, keepdims=True)
-        keep = _square(tf.nn.relu(1 + contrast))
-        offset_1C = tf.matmul(mean_1C, matrix_CC * (1 - keep))
-        pixels_PC = tf.matmul(pixels_PC, matrix_CC * keep) + offset_1C
-        return {**sample, "image": tf.reshape(_to_uint8(pixels_PC), shape)}
+        matrix = tf.reshape(matrix_CC, [*draws.shape[:-1], 9])
+        return {
+            **sample,
+            "colour": tf.concat([matrix, tf.nn.relu(1 + contrast)[..., None]], -1),
+        }
 
     return apply
 
@@ -328,8 +321,8 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     """A function from draws (..., 22) and sizes (..., 2), H and W, to boxes: int32 (..., 4), of
     top, left, height and width.
 
-    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded, or
-    their number for a picture without pixels. The box lies on that grid, whatever the format.
+    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded. The
+    box lies on that grid, whatever the format.
     """
     _check_size(name, size)
     if not 0 < area_min <= area_max <= 100:
@@ -342,8 +335,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole_2 = tf.cast(size_2, tf.float32)
         shares_A = area_min / 100 + draws[..., :_ATTEMPTS] * (area_max - area_min) / 100
-        ratios_A = logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2
-        ratios_A = tf.exp(ratios_A)
+        ratios_A = tf.exp(logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2)
         sides_A = tf.sqrt(shares_A * tf.reduce_prod(whole_2, -1, keepdims=True))
         # One more that always fits stands at the end.
         boxes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], -1))
@@ -356,10 +348,8 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
         level = tf.reduce_sum(tf.cast(spare, tf.int32), -1)
         step_1 = tf.gather(REDUCTIONS, level)[..., None]
         box_2 = tf.cast(box_2, tf.int32) // step_1
-        places_2 = tf.cast(size_2 // step_1 - box_2 + 1, tf.float32)
-        corner_2 = tf.cast(draws[..., -2:] * places_2, tf.int32)
-        empty = tf.reduce_max(size_2, -1) == 0
-        level = tf.where(empty, len(REDUCTIONS), level)
+        places_2 = tf.cast(size_2, tf.int32) // step_1 - box_2 + 1
+        corner_2 = tf.cast(draws[..., -2:] * tf.cast(places_2, tf.float32), tf.int32)
         return tf.concat([corner_2, box_2], -1) * step_1, level
 
     return draw
