@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -134,7 +136,7 @@ def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: i
     if tokens is not None:
         texts = [charts.kept_text(tokenizer, token_L) for token_L in tokens]
     title = f"{config.name}: {section.res} px, {section.text_len} text tokens"
-    seen = colours.apply(batch)[pipeline.IMAGE]
+    seen = colours.apply(jax.tree.map(jnp.asarray, batch))[pipeline.IMAGE]
     charts.contact_sheet(np.asarray(seen), texts, out, title=title)
 
 
