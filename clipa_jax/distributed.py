@@ -127,20 +127,24 @@ def from_all(number: int) -> list[int]:
 class Flag:
     """A number that any process may raise, and that all see raised at the same call.
 
-    Each `read` starts a sum over all devices behind the work that they have been given, and
-    returns the one that the call before started. So all processes see the same, and none
-    waits for more than the step before.
+    Each `read` asks all devices for the largest number, behind the work that they have been
+    given, and returns what the call before has asked for. So all processes see the same, and
+    none waits for more than the step before.
+
+    CPU devices are different: their processes may run two programs that do not depend on each
+    other in either order, and then wait for each other for ever. There `read` waits.
     """
 
     def __init__(self) -> None:
         self._inputs: dict[int, jax.Array] = {}
         self._pending: jax.Array | None = None
 
-    def read(self, mine: int) -> int:
+    def read(self, mine: int, after: Any = None) -> int:
         """The largest number that a process gave at the call before; 0 at the first.
 
         Args:
           mine: of this process, at least 0; on a single one it is returned at once.
+          after: arrays of the program that was started last, if it may still run.
         """
         if not several():
             return mine
@@ -150,7 +154,12 @@ class Flag:
             self._inputs[mine] = jax.make_array_from_process_local_data(
                 NamedSharding(mesh, P("all")), local
             )
+        waits = jax.default_backend() == "cpu"
+        if waits:
+            jax.block_until_ready(after)
         before, self._pending = self._pending, _largest(self._inputs[mine])
+        if waits:
+            jax.block_until_ready(self._pending)
         return 0 if before is None else int(before)
 
 

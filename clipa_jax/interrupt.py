@@ -11,6 +11,7 @@ one that stops at once; so it is switched off in `distributed.join`.
 import os
 import signal
 from types import FrameType, TracebackType
+from typing import Any
 
 from absl import logging
 
@@ -38,22 +39,25 @@ class Interrupt:
         self._flag: distributed.Flag | None = None
         self._before: dict[signal.Signals, object] = {}
 
-    def asked(self) -> signal.Signals | None:
+    def asked(self, after: Any = None) -> signal.Signals | None:
         """The signal, once all processes know of it; the same at the same call on all of them.
 
         On a single process that is at once, on several one call after it came.
+
+        Args:
+          after: arrays of the program that was started last, if it may still run.
         """
         if self._flag is not None and self.agreed is None:
-            number = self._flag.read(self.signal or 0)
+            number = self._flag.read(self.signal or 0, after)
             if number:
                 self.agreed = signal.Signals(number)
                 if self.signal is None:
                     logging.warning("%s on another process: stopping too", self.agreed.name)
         return self.agreed
 
-    def check(self) -> None:
+    def check(self, after: Any = None) -> None:
         """Raises `Stopped` if the run was asked to stop; counts as a call of `asked`."""
-        if self.asked() is not None:
+        if self.asked(after) is not None:
             raise Stopped
 
     def __enter__(self) -> "Interrupt":

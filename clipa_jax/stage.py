@@ -103,7 +103,7 @@ def prepare(
     config: ConfigDict,
     root: Path,
     before: Mapping[str, "Stage"],
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[Any], None] = lambda embeddings: None,
 ) -> Stage:
     """Builds and checks all that a stage needs; takes no device memory, compiles nothing.
 
@@ -111,7 +111,8 @@ def prepare(
       config: of the stage.
       root: the workdir; the stage's folder is below it.
       before: stages of the same run that come earlier, by name.
-      between: called before each batch of an evaluation; what it raises ends the evaluation.
+      between: called after each batch of an evaluation with its embeddings, which may not be there
+        yet; what it raises ends the evaluation.
 
     Raises:
       UserError: anything about the config, the data or the workdir that would stop the run.
@@ -170,13 +171,14 @@ def _evaluators(
     return evaluators.build(c.evals, environment)
 
 
-def _watched(encoders: steps.Encoders, between: Callable[[], None]) -> steps.Encoders:
-    """The same encoders, with `between` called before each batch."""
+def _watched(encoders: steps.Encoders, between: Callable[[Any], None]) -> steps.Encoders:
+    """The same encoders, with `between` called after each batch."""
 
     def watched(tower: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
         def call(params: Any, batch: jax.Array) -> jax.Array:
-            between()
-            return tower(params, batch)
+            embeddings = tower(params, batch)
+            between(embeddings)
+            return embeddings
 
         return call
 

@@ -124,7 +124,7 @@ def loop(
             state, values = update(state, batch)
             record.step(step, values, waited=feed.wait_seconds)
             checkpoints.check()
-            last, stop = step == plan.total_steps, interrupt.asked() is not None
+            last, stop = step == plan.total_steps, interrupt.asked(values) is not None
             owed = bool(run.evaluators) and (last or _due(step, plan.eval_steps))
             if owed and not stop:
                 owed = not record.evaluation(step, functools.partial(evaluate, run, state))

@@ -133,11 +133,11 @@ def test_another_experiment_in_the_workdir_is_refused(tmp_path):
         stage.prepare(config(seed=1), tmp_path, {})
 
 
-def test_an_evaluation_can_be_left_before_each_of_its_batches(tmp_path):
+def test_an_evaluation_can_be_left_after_each_of_its_batches(tmp_path):
     calls = []
 
-    def between():
-        calls.append(len(calls))
+    def between(embeddings):
+        calls.append(embeddings.shape)
         if len(calls) == 2:
             raise Stopped
 
@@ -147,4 +147,4 @@ def test_an_evaluation_can_be_left_before_each_of_its_batches(tmp_path):
     made.encoders.text(params, tokens_BL)
     with pytest.raises(Stopped):
         made.encoders.text(params, tokens_BL)
-    assert calls == [0, 1]
+    assert calls == [(8, 128)] * 2

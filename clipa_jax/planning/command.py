@@ -78,6 +78,7 @@ def _chosen(config: ConfigDict) -> list[ConfigDict]:
 
 
 def _estimate(work: list[Work]) -> tuple[list[report.Stage], str]:
+    assert DEVICE.value
     chip = chips.chip(DEVICE.value)
     price = cost.price(chip, PRICE.value)
     stages = [
@@ -98,6 +99,7 @@ def _estimate(work: list[Work]) -> tuple[list[report.Stage], str]:
 
 
 def _compile(work: list[Work]) -> tuple[list[report.Stage], str]:
+    assert TOPOLOGY.value
     place = topology.find(TOPOLOGY.value)
     price = cost.price(place.chip, PRICE.value)
     stages = []
@@ -143,7 +145,8 @@ class _Compiling:
     """Compiles, and says on the terminal how long that may still take."""
 
     def __init__(self, place: topology.Slice, number: int):
-        self._place, self._number, self._seconds = place, number, []
+        self._place, self._number = place, number
+        self._seconds: list[float] = []
         self.stage = 0
 
     def __call__(self, work: Work) -> compiled.Compiled:

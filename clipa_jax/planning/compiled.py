@@ -87,7 +87,7 @@ def compile_step(work: Work, place: topology.Slice) -> Compiled:
     beside = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
     beside += stats.output_size_in_bytes - stats.alias_size_in_bytes
     memory = Memory(arguments, beside, limit(place))
-    return Compiled(memory, hlo.count(made.as_text()), time.monotonic() - began)
+    return Compiled(memory, hlo.count(made.as_text() or ""), time.monotonic() - began)
 
 
 def lower(work: Work, place: topology.Slice) -> tuple[jax.stages.Lowered, float]:

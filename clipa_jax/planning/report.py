@@ -1,6 +1,6 @@
 """The plan in the two forms that it is read in: a table, and JSON."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipa_jax.planning import analytic, chips, cost, search
@@ -151,8 +151,8 @@ def _compiled(stage: Stage) -> dict[str, str]:
         "received from other chips": "-" if received is None else f"{received / 1e9:,.1f} GB",
         "compiled in": f"{stage.compiled.seconds:,.0f} s",
         "roofline step": _seconds(stage.step_seconds),
-        "  compute": _seconds(step and step.compute),
-        "  interconnect": _seconds(step and step.interconnect),
+        "  compute": _seconds(step.compute if step else None),
+        "  interconnect": _seconds(step.interconnect if step else None),
     }
 
 
@@ -230,14 +230,7 @@ def as_dict(stage: Stage) -> dict[str, Any]:
             "expected_dollars": stage.dollars(stage.expected_seconds),
         }
     if stage.estimate is not None:
-        memory = stage.estimate.memory
-        shown["estimated_memory"] = {
-            "state": memory.state,
-            "activations": memory.activations,
-            "layer": memory.layer,
-            "loss": memory.loss,
-            "chip": stage.chip.memory,
-        }
+        shown["estimated_memory"] = asdict(stage.estimate.memory) | {"chip": stage.chip.memory}
     return shown
 
 

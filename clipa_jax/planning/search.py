@@ -120,12 +120,10 @@ def with_batch(work: Work, batch_size: int) -> Work:
 def describe(config: Any) -> str:
     """The settings that a search changes, in a few words."""
     micro = config.get("microbatch")
-    remat = {config.model.image.remat, config.model.text.remat}
-    if len(remat) > 1:
-        remat = [f"{config.model.image.remat} / {config.model.text.remat}"]
+    image, text = config.model.image.remat, config.model.text.remat
     return ", ".join(
         [
-            f"remat {next(iter(remat))}",
+            f"remat {image}" if image == text else f"remat {image} / {text}",
             config.model.layers,
             config.sharding.preset,
             *([f"micro {micro:,}"] if micro else []),

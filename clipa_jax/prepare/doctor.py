@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from clipa_jax import metrics, schedules, workdir
+from clipa_jax import colours, metrics, schedules, workdir
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.prepare import charts, inspection, supply
@@ -133,7 +136,8 @@ def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: i
     if tokens is not None:
         texts = [charts.kept_text(tokenizer, token_L) for token_L in tokens]
     title = f"{config.name}: {section.res} px, {section.text_len} text tokens"
-    charts.contact_sheet(batch[pipeline.IMAGE], texts, out, title=title)
+    seen = colours.apply(jax.tree.map(jnp.asarray, batch))[pipeline.IMAGE]
+    charts.contact_sheet(np.asarray(seen), texts, out, title=title)
 
 
 def text(report: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ def test_resume_continues_with_the_next_batch(tfds_spec, cache, window):
     config = settings(tfds_spec, cache=cache, shuffle_window=window)
     data = pipeline.train(config, seed=0)
     batches, positions = take(data, 20)
-    for done in (1, 2, 5, 6, 7, 12, 13, 19):  # 6 and 12: at the borders of epochs
+    for done in (1, 6, 7, 12, 19):  # 6 and 12: at the borders of epochs
         rest, ends = take(data, 20 - done, positions[done - 1])
         assert rest == batches[done:]
         assert ends == positions[done:]

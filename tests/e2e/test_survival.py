@@ -87,12 +87,26 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     assert before and set(compiled.iterdir()) == before
 
 
-def test_two_processes_stop_go_on_and_end_together(whole, tmp_path):
+@pytest.fixture
+def pairs():
+    """Starts two processes; ends them with the test, whatever becomes of it."""
+    started = []
+
+    def start_pair(starter, arguments):
+        started.extend(starter(2, arguments))
+        return started[-2:]
+
+    yield start_pair
+    for process in started:
+        process.kill()
+
+
+def test_two_processes_stop_go_on_and_end_together(whole, pairs, tmp_path):
     """Two with SIGTERM to one of them; one on another mesh; two of which one is killed."""
     four = [*LONGER, "--config.all.cpu_devices=4", "--config.all.distributed.peer_timeout=20"]
 
-    two = processes.start(
-        2,
+    two = pairs(
+        processes.start,
         lambda index, port: shrunk.command(
             tmp_path,
             *four,
@@ -116,7 +130,7 @@ def test_two_processes_stop_go_on_and_end_together(whole, tmp_path):
     stopped = len(losses(tmp_path))
 
     split = ["--config.all.sharding.preset=fsdp_tp", "--config.all.mesh.tensor=2"]
-    two = processes.start_in_slurm(2, shrunk.command(tmp_path, *four, *split))
+    two = pairs(processes.start_in_slurm, shrunk.command(tmp_path, *four, *split))
     wait(lambda: len(losses(tmp_path)) >= stopped + 2, *two)
     two[1].kill()
     began = time.monotonic()
