@@ -27,6 +27,7 @@ class Recorder:
       skipped: samples that could not be used so far, by reason.
       max_skips: updates in a row that the step may have dropped because they were not finite;
         one more ends the run.
+      slow_input: takes each share of the time that was spent waiting for input.
 
     Attributes:
       scores: the last evaluation, by `<evaluator>/<metric>`.
@@ -40,9 +41,10 @@ class Recorder:
         seconds: float = 0.0,
         skipped: Callable[[], Mapping[str, int]] = dict,
         max_skips: int = 0,
+        slow_input: Callable[[float], object] = lambda share: None,
     ):
         self._plan, self._writer, self._progress = plan, writer, progress
-        self._skipped = skipped
+        self._skipped, self._slow_input = skipped, slow_input
         self._max_skips, self._skips, self._in_a_row = max_skips, 0, 0
         self._began = time.monotonic() - seconds
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -138,12 +140,14 @@ class Recorder:
         seconds, steps = now - then, step - step_then
         self._last = (now, self._waited, step)
         speed = {"samples_per_second": steps * self._plan.batch_size / seconds} if step_then else {}
+        share = min((self._waited - waited_then) / seconds, 1.0)
+        self._slow_input(share)
         self._writer.write(
             step,
             {
                 **values,
                 **speed,
-                "input_wait_share": min((self._waited - waited_then) / seconds, 1.0),
+                "input_wait_share": share,
                 "samples": step * self._plan.batch_size,
                 "train_seconds": self.seconds,
                 **{f"data/skipped/{reason}": n for reason, n in self._skipped().items()},

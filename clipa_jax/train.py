@@ -23,7 +23,7 @@ from clipa_jax import (
     steps,
     workdir,
 )
-from clipa_jax.data import to_device
+from clipa_jax.data import stages, to_device
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
@@ -84,7 +84,13 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     ):
         seconds = start.position.get("seconds", 0.0)
         record = recorder.Recorder(
-            run.plan, writer, progress, seconds, run.data.skipped, run.program.max_skips
+            run.plan,
+            writer,
+            progress,
+            seconds,
+            run.data.skipped,
+            run.program.max_skips,
+            stages.WaitWarning(run.data),
         )
         record.scores = start.position.get("scores", {})
         with progress.paused("compiling"):

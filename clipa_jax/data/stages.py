@@ -6,14 +6,17 @@ in which they run (`registry.phases`).
 """
 
 import itertools
+import math
+import random
 import threading
 import time
 
 import tensorflow as tf
 from absl import logging
 
-from clipa_jax.data import guard
+from clipa_jax.data import guard, reading
 from clipa_jax.data.pipeline import TrainData
+from clipa_jax.data.sources import Source
 from clipa_jax.errors import UserError
 from clipa_jax.preprocess import registry
 
@@ -36,35 +39,41 @@ def beginnings(preprocess: str) -> dict[str, str]:
     return {PARSE: "", **dict(zip(names, strings, strict=True))}
 
 
-def measure(data: TrainData, count: int = 0) -> dict[str, float]:
+def measure(data: TrainData) -> dict[str, float]:
     """Seconds that one sample takes in each stage, on one core.
 
-    Reads a few chunks of samples and prepares them several times, one chunk at a time.
+    Reads some neighbours from anywhere in the data and prepares them a few times, a chunk at
+    a time. Data that lies in memory is read all the same.
 
     Args:
       data: of the run.
-      count: of the sample where reading begins.
     """
-    chunks = iter(data.chunks(count))
-    first = next(chunks)  # opens the files
-    size = first["record"].shape[0]
+    source, size = data.source, data.chunk
     begin = time.perf_counter()
-    chunks_read = [next(chunks) for _ in range(_CHUNKS)]
-    spent = {READ: (time.perf_counter() - begin) / _CHUNKS / size}
+    records = _some_records(source, size * _CHUNKS)
+    spent = {READ: (time.perf_counter() - begin) / len(records)}
+    counts = tf.range(size, dtype=tf.int64)
+    chunks = [{"record": part, "count": counts} for part in tf.split(records, _CHUNKS)]
     before = 0.0
     for name, preprocess in beginnings(data.preprocess).items():
         process, _ = guard.chunk_function(
-            data.source,
-            preprocess,
-            size=size,
-            seed=0,
-            keep=None,
-            captions=data.source.has_captions,
+            source, preprocess, size=size, seed=0, keep=None, captions=source.has_captions
         )
-        until = min(_timed(process, chunks_read) for _ in range(_ROUNDS)) / size
+        until = min(_timed(process, chunks) for _ in range(_ROUNDS)) / size
         spent[name] = max(until - before, 0.0)
         before = max(until, before)
     return spent
+
+
+def _some_records(source: Source, number: int) -> tf.Tensor:
+    """Neighbouring records (number, F), from one shard; small ones more than once."""
+    chance = random.Random()
+    shard = chance.choice([i for i, shard in enumerate(source.shards) if shard.length])
+    length = min(source.shards[shard].length, number)
+    start = chance.randint(0, source.shards[shard].length - length)
+    places = (tf.constant(place, tf.int64) for place in (shard, start, length))
+    found = reading.records(source, *places).batch(length).get_single_element()
+    return tf.gather(found, tf.range(number) % length)
 
 
 def _timed(process: guard.Process, chunks: list[guard.Chunk]) -> float:
@@ -90,13 +99,13 @@ class WaitWarning:
 
     def __init__(self, data: TrainData, share: float = 0.1, every: float = 1_800.0):
         self._data, self._share, self._every = data, share, every
-        self._first = True
-        self._next = 0.0
+        self._first = True  # has the start of the pipeline in it
+        self._next = -math.inf
         self._thread: threading.Thread | None = None
 
     def __call__(self, share: float) -> None:
         """Takes the share of time waited since the last call."""
-        first, self._first = self._first, False  # which has the start of the pipeline in it
+        first, self._first = self._first, False
         now = time.monotonic()
         if first or share <= self._share or now < self._next:
             return
@@ -105,7 +114,7 @@ class WaitWarning:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until a warning that is being prepared is out."""
+        """Waits until a warning that is being prepared is out."""
         if self._thread is not None:
             self._thread.join()
 
