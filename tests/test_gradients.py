@@ -99,7 +99,6 @@ def test_the_bias_of_the_sigmoid_loss_learns_too():
         (24, 1, "microbatch 24 does not divide the batch of 64 .*nearest: 16"),
         (0, 1, "nearest: 1"),
         (12, 8, "into equal shares of 8 data-parallel devices; nearest: 8"),
-        (128, 8, "nearest: 64"),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused(size, devices, said):

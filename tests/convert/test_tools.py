@@ -119,8 +119,8 @@ def test_results_are_never_overwritten(tmp_path, exported):
         travel.from_torch(out, tmp_path / "x.npz")
 
 
-def test_only_three_modules_import_pytorch():
-    """The rest reads and writes weights without it."""
+def test_pytorch_is_imported_where_it_has_to_be():
+    """Weights are read and written without it; the last is what the data benchmark compares with."""
     importers = set()
     for file in Path("clipa_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -129,4 +129,9 @@ def test_only_three_modules_import_pytorch():
             roots = {name.split(".")[0] for name in names}
             if roots & {"torch", "torchvision", "open_clip", "timm", "transformers"}:
                 importers.add(str(file.relative_to("clipa_jax")))
-    assert importers == {f"convert/{name}.py" for name in ("parity", "state_file", "travel")}
+    assert importers == {
+        "convert/parity.py",
+        "convert/state_file.py",
+        "convert/travel.py",
+        "benchmark/open_clip_loader.py",
+    }
