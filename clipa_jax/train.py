@@ -23,7 +23,8 @@ from clipa_jax import (
     steps,
     workdir,
 )
-from clipa_jax.data import stages, to_device
+from clipa_jax.data import to_device
+from clipa_jax.data.stages import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.interrupt import Interrupt
 from clipa_jax.state import TrainState
@@ -90,7 +91,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             seconds,
             run.data.skipped,
             run.program.max_skips,
-            stages.WaitWarning(run.data),
+            WaitWarning(run.data),
         )
         record.scores = start.position.get("scores", {})
         with progress.paused("compiling"):

@@ -120,7 +120,7 @@ def test_results_are_never_overwritten(tmp_path, exported):
 
 
 def test_pytorch_is_imported_where_it_has_to_be():
-    """Weights are read and written without it; the last is what the data benchmark compares with."""
+    """Weights are read and written without it; the last one is the data benchmark's rival."""
     importers = set()
     for file in Path("clipa_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
