@@ -3,7 +3,7 @@
 The same steps and libraries as open_clip_train/data.py for training: tar files read by
 webdataset, PIL decoding, and the transform of `open_clip.image_transform(is_train=True)`
 (RandomResizedCrop, bicubic; ToTensor; Normalize), in batches. Without worker processes, which
-only add the cost of passing batches on. Needs requirements-torch.txt and webdataset.
+only add the cost of passing batches on. Needs requirements-torch.txt and requirements-dev.txt.
 """
 
 from collections.abc import Iterator

@@ -167,6 +167,8 @@ def random_batch(made: program.Program) -> dict[str, jax.Array]:
     vocab = made.model.txt.vocab_size
 
     def one(name: str, spec: jax.ShapeDtypeStruct, key: jax.Array) -> jax.Array:
+        if jnp.issubdtype(spec.dtype, jnp.floating):
+            return jax.random.uniform(key, spec.shape, spec.dtype)
         highest = 256 if name == "image" else vocab
         return jax.random.randint(key, spec.shape, 0, highest, jnp.int32).astype(spec.dtype)
 
