@@ -58,7 +58,7 @@ def start(workdir: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def wait(happened: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
     """Waits until something happened while the processes live."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not happened():
         assert time.monotonic() < deadline
         for process in processes:

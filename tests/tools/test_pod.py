@@ -37,6 +37,11 @@ def call(tool, *arguments, **environment):
     )
 
 
+def said(*arguments, **worker):
+    """The last line, which a worker said; those before it are the commands."""
+    return call(POD, *arguments, **worker).stdout.splitlines()[-1]
+
+
 def printed(tool, *arguments):
     done = call(tool, *arguments)
     assert done.returncode == 0, done.stderr
@@ -161,16 +166,23 @@ def test_a_run_goes_on_alone_and_only_it_is_stopped(worker, tmp_path):
     expected = "-m clipa_jax.train --config=c.py --config.stages=('pretrain',) key=mine\n"
     assert read(worker, "h1", "log") == expected
     again = call(POD, "run", *SLICE, "--run=h1", "--", "--config=c.py", **worker)
-    assert again.returncode == 1 and "h1 is running already" in again.stdout
-    assert "running as" in call(POD, "status", *SLICE, "--run=h1", **worker).stdout
+    assert again.returncode == 1
+    assert again.stdout.splitlines()[-2] == "h1 is running already"
+    assert (
+        f"\nrunning as {read(worker, 'h1', 'pid')}"
+        in call(POD, "status", *SLICE, "--run=h1", **worker).stdout
+    )
 
     assert call(POD, "stop", *SLICE, "--run=h1", **worker).returncode == 0
     until(lambda: read(worker, "h1", "status"))
     assert read(worker, "h1", "log") == expected + "saved\n"
     assert read(worker, "h1", "status") == "143\n"
-    assert "not running" in call(POD, "stop", *SLICE, "--run=h1", **worker).stdout
+    assert said("stop", *SLICE, "--run=h1", **worker) == "not running"
 
     other = int(read(worker, "h10", "pid"))
+    mine = Path(worker["HOME"]) / "clipa_jax" / "runs" / "h1" / "pid"
+    mine.write_text(str(other))  # as if the id had come round to another run's process
+    assert said("stop", *SLICE, "--run=h1", **worker) == "not running"
     os.kill(other, 0)  # lives
     os.kill(other, signal.SIGTERM)
     until(lambda: read(worker, "h10", "status"))
@@ -181,7 +193,7 @@ def test_a_pid_that_is_anothers_by_now_is_left_alone(worker):
     folder.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         (folder / "pid").write_text(str(stranger.pid))
-        assert "not running" in call(POD, "stop", *SLICE, "--run=h1", **worker).stdout
+        assert said("stop", *SLICE, "--run=h1", **worker) == "not running"
         assert stranger.poll() is None
         stranger.communicate(b"\n")
     assert stranger.returncode == 0
