@@ -210,6 +210,11 @@ class TrainData:
                 f"{', '.join(source.features) or '(none)'}; looked for {', '.join(CAPTION_NAMES)}"
             )
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells data apart: the names and lengths of its shards, wherever they lie."""
+        return Shards.of(self.source).digest()
+
     def skipped(self) -> dict[str, int]:
         """Samples of this host that could not be used, by reason."""
         return self._skips.counts
