@@ -9,8 +9,8 @@ from typing import Any
 from clipa_jax.collect.rows import Row
 
 TRAIN, SOURCE, SPLIT = "train.fingerprint", "train.source", "train.split"
-# Of an evaluation; `count` is how many samples it had, `prompts` the fingerprint of its texts.
-FIELDS = ("source", "split", "count", "prompts")
+# Of an evaluation: fingerprints of its data and of its texts, how many samples it had.
+DATA, WHERE, REST = "data", "source", ("split", "count", "prompts")
 
 
 def of(
@@ -32,8 +32,8 @@ def of(
     written = evaluation.get("evaluations") or {}
     for name in {key.partition("/")[0] for key in result.get("scores") or {}}:
         one = {**(config.get("evals") or {}).get(name, {}), **written.get(name, {})}
-        one["prompts"] = one.get("prompts_fingerprint")
-        found |= {f"{name}.{key}": _text(one.get(key)) for key in FIELDS}
+        one |= {DATA: one.get("data_fingerprint"), "prompts": one.get("prompts_fingerprint")}
+        found |= {f"{name}.{key}": _text(one.get(key)) for key in (DATA, WHERE, *REST)}
     return found
 
 
@@ -44,11 +44,17 @@ def differing(rows: Sequence[Row], metrics: Iterable[str]) -> list[str]:
       rows: two or more.
       metrics: which scores are looked at; only their evaluators count.
     """
-    evaluators = {metric.partition("/")[0] for metric in metrics}
-    fields = [TRAIN, SPLIT, *(f"{name}.{key}" for name in sorted(evaluators) for key in FIELDS)]
-    if any(row.data.get(TRAIN) is None for row in rows):
-        fields.insert(1, SOURCE)  # else the fingerprint knows better where the same data lies
+    fields = [*_where(rows, TRAIN, SOURCE), SPLIT]
+    for name in sorted({metric.partition("/")[0] for metric in metrics}):
+        fields += _where(rows, f"{name}.{DATA}", f"{name}.{WHERE}")
+        fields += [f"{name}.{key}" for key in REST]
     return [field for field in fields if len(_known(rows, field)) > 1]
+
+
+def _where(rows: Sequence[Row], fingerprint: str, source: str) -> list[str]:
+    """Fields that say where samples came from; fingerprints do better than paths."""
+    unknown = any(row.data.get(fingerprint) is None for row in rows)
+    return [fingerprint, source] if unknown else [fingerprint]
 
 
 def marks(rows: Sequence[Row], metrics: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -114,12 +114,17 @@ def save(rows: Sequence[Row], file: Path) -> None:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            cells: list[Any] = [row.run, row.stage, *(row.keys.get(key) for key in keys)]
-            cells += [row.own.get(key) for key in SIZES] + [row.costs.get(key) for key in COSTS]
-            cells += [row.data.get(key) for key in data] + [row.scores.get(key) for key in scores]
+            settings = [row.keys.get(key) for key in keys] + [row.own.get(key) for key in SIZES]
+            costs = [row.costs.get(key) for key in COSTS]
+            values: list[Any] = [row.scores.get(key) for key in scores]
             for key in ranged:
-                cells += row.intervals.get(key, (None, None))
-            writer.writerow([_cell(value) for value in cells])
+                values += row.intervals.get(key, (None, None))
+            writer.writerow(
+                [row.run, row.stage]
+                + [_cell(value) for value in settings + costs]
+                + [row.data.get(key) or "" for key in data]
+                + [_cell(value) for value in values]
+            )
 
 
 def _config_keys(rows: Sequence[Row]) -> list[str]:

@@ -18,25 +18,33 @@ PRETRAIN = recipes.Stage(
     name="pretrain",
     res=64,
     text_len=16,
-    batch_size=64,
-    samples=32_000,
-    lr_per_256=4e-3,
+    batch_size=32,  # after 16,000 samples 0.1 nats better than 64
+    samples=24_000,
+    lr_per_256=8e-3,
     warmup={"percent": 10.0},
 )
-FINETUNE = replace(PRETRAIN, name="finetune", after="pretrain", samples=3_200, lr_per_256=2e-3)
+FINETUNE = replace(PRETRAIN, name="finetune", after="pretrain", samples=2_400, lr_per_256=4e-3)
 ROWS = {row.name: row for row in (PRETRAIN, FINETUNE)}
-EVALS = ("zero_shot", "zero_shot_pictures", "contrastive")  # of the demo's
 
 
 def stage(row: recipes.Stage) -> ConfigDict:
     """A stage, evaluated and saved at its end alone."""
     c = demo.stage(row)
     c.cpu_devices = 1  # points run side by side instead
-    c.checkpoint_percent = 100.0
+    c.eval_percent = c.checkpoint_percent = 100.0
     c.checkpoint.keep_last = 1
     c.logs.tensorboard = False
     c.logs.compare = ()
-    c.evals = ConfigDict({name: c.evals[name] for name in EVALS})
+    held_out = c.evals
+    # Names are tried in their order; the sheet of held-out pictures takes the first zero-shot
+    # evaluation, which is the smaller one.
+    c.evals = ConfigDict(
+        {
+            "contrastive": held_out.contrastive,
+            "pictures": held_out.zero_shot_pictures,
+            "zero_shot": held_out.zero_shot,
+        }
+    )
     return c
 
 

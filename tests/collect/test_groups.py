@@ -1,5 +1,6 @@
 """Averages over seeds, and what is never averaged."""
 
+import json
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from clipa_jax.collect import find, text
 from clipa_jax.collect.groups import Estimate, group, of_stage
 from clipa_jax.errors import DataError
+from configs.scaling import recipe
 from tests.collect.planted import plant
 
 TOP1 = "zero_shot/top1"
@@ -37,7 +39,7 @@ def test_by_default_the_keys_that_differ_tell_groups_apart(tmp_path):
     ]
     assert [one.score(TOP1).mean for one in groups] == [pytest.approx(0.03), pytest.approx(0.11)]
     assert groups[0].score(TOP1).error == pytest.approx(0.01 / math.sqrt(3))
-    assert groups[0].cost("total_samples") == 32_000 and notes == []
+    assert groups[0].cost("total_samples") == recipe.PRETRAIN.samples and notes == []
     lines = text.cells(groups, [TOP1])
     assert lines[1][0] == "0.002" and lines[1][-1] == "3.00 ± 0.58"
 
@@ -89,6 +91,7 @@ def test_other_data_are_marked_and_kept_apart(tmp_path):
 
 def evaluated(**changes):
     one = {"source": "tfds:x", "split": "test", "count": 100, "prompts_fingerprint": "ab"}
+    one["data_fingerprint"] = "f0"
     return {"evaluations": {"zero_shot": {**one, "metrics": {}, **changes}}}
 
 
@@ -98,6 +101,8 @@ def evaluated(**changes):
         ({"count": 90}, "zero_shot.count"),
         ({"split": "val"}, "zero_shot.split"),
         ({"prompts_fingerprint": "cd"}, "zero_shot.prompts"),
+        ({"data_fingerprint": "f1"}, "zero_shot.data"),
+        ({"data_fingerprint": None, "source": "tfds:y"}, "zero_shot.source"),
     ],
 )
 def test_other_evaluations_are_other_data_for_their_own_metrics(tmp_path, change, field):
@@ -112,8 +117,11 @@ def test_other_evaluations_are_other_data_for_their_own_metrics(tmp_path, change
 def test_the_same_data_elsewhere_and_older_runs_agree(tmp_path):
     plant(tmp_path / "a", 0.1)
     plant(tmp_path / "b", 0.2, seed=1, input__source="tfds:/elsewhere/emoji/1.0.0")
+    for run, source in (("a", "tfds:x"), ("b", "tfds:y")):
+        file = tmp_path / run / "pretrain" / "evaluation.json"
+        file.write_text(json.dumps(evaluated(source=source)))
     groups, _ = group(rows(tmp_path), [], ["seed"], [TOP1])
-    assert len(groups) == 1  # the fingerprint says so
+    assert len(groups) == 1  # the fingerprints say so
     plant(tmp_path / "c", 0.2, seed=2, extra={"data": None}, evaluation=evaluated())
     [_, _, old] = rows(tmp_path)
     assert old.data["train.fingerprint"] is None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from configs.scaling import recipe
 from tests.collect.planted import plant
 from tests.collect.test_scaling import grid
 
@@ -41,7 +42,11 @@ def test_a_table_and_plots(tmp_path):
         "seconds",
         "zero_shot/top1",
     ]
-    assert lines[2][:3] == ["0.002", "2", "32,000"] and lines[2][-3:] == ["2.50", "±", "0.50"]
+    assert lines[2][:3] == ["0.002", "2", f"{recipe.PRETRAIN.samples:,}"] and lines[2][-3:] == [
+        "2.50",
+        "±",
+        "0.50",
+    ]
     assert "1 of 7 points are not finished: 0.032/0" in done.stderr
     assert (tmp_path / "out" / "table.md").read_text().startswith("| optim.lr_per_256 | runs |")
     for name in ("zero_shot_top1.png", "zero_shot_top1_flops.png"):

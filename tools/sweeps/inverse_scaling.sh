@@ -13,35 +13,37 @@
 #   GRID   full, or small: the recorded one
 #   SIZES  of the towers, rows of clipa_jax/models/sizes.py
 #   SEEDS  three by default
+#   STAGES pretrain to leave the fine-tuning for later: run again without it, and it is added
 set -u
 cd "$(dirname "$0")/../.." && . tools/sweeps/points.sh
 sweep configs/scaling/schedule.py runs/inverse_scaling "$@"
 SIZES=${SIZES:-nano micro mini}
 SEEDS=${SEEDS:-0 1 2}
 GRID=${GRID:-full}
+STAGES_ARGUMENT=()
+[ -z "${STAGES:-}" ] || STAGES_ARGUMENT=("--config.stages=('$STAGES',)")
 
 # run NAME [OVERRIDE...]: a point for every seed and size.
 run() {
-  local name=$1 seed size
+  local name=$1 seed size rate
   shift
   for seed in $SEEDS; do
     for size in $SIZES; do
+      case $size in # the wider the towers, the lower the rate that they take: as 1 / width
+        nano) rate=24e-3 ;;
+        micro) rate=12e-3 ;;
+        mini) rate=8e-3 ;;
+        S) rate=2e-3 ;;
+        B) rate=1e-3 ;;
+        *) echo "error: no learning rate for the size '$size'" >&2 && exit 2 ;;
+      esac
       point "$name/$size/seed_$seed" --config.all.model.size="$size/8" --config.all.seed="$seed" \
-        --config.pretrain.optim.lr_per_256="$(rate "$size")" \
-        --config.all.compilation_cache="$OUT/cache" "$@"
+        --config.pretrain.optim.lr_per_256=$rate \
+        --config.all.compilation_cache="$OUT/cache" "${STAGES_ARGUMENT[@]}" "$@"
     done
   done
 }
 
-# The smaller the towers, the higher the rate that they take.
-rate() {
-  case $1 in
-    nano) echo 8e-3 ;;
-    micro) echo 4e-3 ;;
-    mini) echo 2.7e-3 ;;
-    *) echo 1e-3 ;;
-  esac
-}
 
 # image TOKENS REDUCTIONS: with all text tokens. Of 8 x 8 patches, grid and block keep a square, as
 # resizing does: 36 where 32 are asked for.
