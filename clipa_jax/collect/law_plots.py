@@ -1,6 +1,7 @@
 """The plots of the inverse scaling law: drops by reduction, and scores against training FLOPs."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.lines import Line2D
 
@@ -62,11 +63,11 @@ def against_flops(law: Law, out: Path, note: str = "") -> Path:
                 cells = [cell for cell in law.of_side(side) if cell.reduction == reduction]
                 cuts = [[cut for _, cut in c.pairs.get(size, {}).values()] for c in cells]
                 joined = [full, *(_at(law, cut) for cut in cuts)]
-                how = {"color": colour, "marker": mark, "lw": 0.8}
-                plots.line(axes, [one for one in joined if one], law.metric, index, **how)
+                drawn = [one for one in joined if one]
+                plots.line(axes, drawn, law.metric, index, color=colour, marker=mark, lw=0.8)
             if full:
-                how = {"color": colour, "marker": FULL_MARK, "ms": 13, "zorder": 5}
-                plots.line(axes, [full], law.metric, index, **how)
+                how: dict[str, Any] = {"marker": FULL_MARK, "ms": 13, "zorder": 5}
+                plots.line(axes, [full], law.metric, index, color=colour, **how)
         axes.set_xscale("log")
         first = plots.score_label(law.metric) if axes is panels[0] else ""
         plots.style(axes, "training FLOPs, all stages", first)

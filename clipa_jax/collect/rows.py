@@ -163,7 +163,6 @@ def _from_cells(record: Mapping[str, str]) -> Row:
     earlier = {key: v for key, v in config.items() if key.partition(".")[0] in before}
     own = {key: v for key, v in config.items() if key not in earlier}
     scores = {k: v for k, v in value.items() if "/" in k and not k.endswith((LOW, HIGH))}
-    bounds = {key: (value.get(key + LOW), value.get(key + HIGH)) for key in scores}
     return Row(
         run=record["run"],
         stage=record["stage"],
@@ -172,7 +171,11 @@ def _from_cells(record: Mapping[str, str]) -> Row:
         costs={key: value[key] for key in COSTS},
         data={k.removeprefix(DATA): v or None for k, v in record.items() if k.startswith(DATA)},
         scores={k: v for k, v in scores.items() if v is not None},
-        intervals={k: both for k, both in bounds.items() if None not in both},
+        intervals={
+            key: (value[key + LOW], value[key + HIGH])
+            for key in scores
+            if value.get(key + LOW) is not None and value.get(key + HIGH) is not None
+        },
     )
 
 
