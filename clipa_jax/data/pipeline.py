@@ -212,8 +212,11 @@ class TrainData:
 
     @property
     def fingerprint(self) -> str:
-        """Tells data apart: the names and lengths of its shards, wherever they lie."""
-        return Shards.of(self.source).digest()
+        """Tells data apart: names and lengths of its shards, and how parts are mixed."""
+        shards = Shards.of(self.source)
+        if isinstance(self.source, sources.Mixture):
+            return shards.digest(*mixing.whole_weights(self.source.weights))
+        return shards.digest()
 
     def skipped(self) -> dict[str, int]:
         """Samples of this host that could not be used, by reason."""

@@ -9,6 +9,7 @@ import pytest
 from shrunk import ONE_STAGE, SMALL, losses, run
 
 import clipa_jax
+from clipa_jax.collect import find
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 
@@ -34,6 +35,17 @@ def test_the_summary_names_every_stage(finished):
             assert 0 <= stage[key] <= 1
         assert stage["seconds"] > 0
         assert stage["num_params"] > 50_000
+
+
+def test_the_collector_reads_what_the_trainer_wrote(finished):
+    found = find.read([finished])
+    assert found.broken == [] and [row.stage for row in found.rows] == list(STAGES)
+    last = found.rows[-1]
+    assert last.before == STAGES[:-1] and last.costs["total_samples"] == 288
+    assert last.costs["total_flops"] == sum(row.costs["flops"] for row in found.rows)
+    assert last.first("image_tokens") < last.own["image_tokens"]
+    assert len({row.data["train.fingerprint"] for row in found.rows} - {None}) == 1
+    assert last.data["zero_shot.split"] == "heldout_pictures"
 
 
 def test_both_pictures_are_drawn(finished):
