@@ -94,11 +94,15 @@ def _law(chosen: Sequence[Row], metric: str, found: Found, out: Path | None) -> 
     sides = [side for side in (scaling.IMAGE, scaling.TEXT) if law.of_side(side)]
     unit = "nats" if text.is_loss(metric) else "points"
     title = (
-        f"{metric}: at full length, and the drop in {unit} with fewer tokens; mean ± standard error"
+        f"{metric}: at full length, and the drop in {unit} with fewer tokens; mean ± standard "
+        "error over seeds (what is left of the full length's)"
     )
     note = _unfinished(found)
+    ratio = law.signal_to_noise()
     page = [title, note] if note else [title]
-    cli.say(f"\n{title}")
+    if ratio is not None:
+        page.append(f"settings are {ratio:.1f} times as far apart as seeds")
+    cli.say("\n" + "\n".join(page))
     for side in sides:
         lines, said = scaling.lines(law, side), scaling.summary(law, side)
         cli.say("\n".join(["", f"fewer {side} tokens", text.terminal(lines, 1), "", *said]))

@@ -80,6 +80,14 @@ class Cell:
         values = list(self.drops(size).values())
         return Estimate.of(values) if values else None
 
+    def left(self, size: str) -> str:
+        """` (80 %)`: what is left of the score at full length; "" for losses."""
+        pairs = self.pairs.get(size, {}).values()
+        full = sum(full.row.scores[self.metric] for full, _ in pairs)
+        if text.is_loss(self.metric) or not full:
+            return ""
+        return f" ({sum(cut.row.scores[self.metric] for _, cut in pairs) / full:.0%})"
+
 
 @dataclass(frozen=True)
 class Law:
@@ -106,6 +114,25 @@ class Law:
     def score(self, points: Sequence[Point]) -> Estimate | None:
         """Of repeats."""
         return Estimate.of([p.row.scores[self.metric] for p in points]) if points else None
+
+    def signal_to_noise(self) -> float | None:
+        """How far settings are apart over how far seeds are: what a metric is chosen by.
+
+        The standard deviation of the settings' means over the pooled one of their seeds; None
+        where no setting has two seeds. It does not ask which way settings differ.
+        """
+        settings: dict[tuple[Any, ...], dict[str, float]] = {}
+        for cell in self.cells:
+            for pairs in cell.pairs.values():
+                for point in (point for pair in pairs.values() for point in pair):
+                    same = settings.setdefault((point.size, point.image, point.text), {})
+                    same[point.row.name] = point.row.scores[self.metric]
+        repeated = [list(same.values()) for same in settings.values() if len(same) > 1]
+        if len(repeated) < 2:
+            return None
+        noise = float(np.mean([np.var(same, ddof=1) for same in repeated])) ** 0.5
+        signal = float(np.std([np.mean(same) for same in repeated], ddof=1))
+        return signal / noise if noise else None
 
     def contrast(self, cells: Iterable[Cell]) -> Estimate | None:
         """Drop of the largest towers less that of the smallest, over `cells`, by seed.
@@ -173,7 +200,9 @@ def lines(law: Law, side: str) -> text.Cells:
     full = (law.score(law.full(side, size)) for size in law.sizes)
     table.append((FULL_LENGTH, "", *(text.estimate(one, law.metric) for one in full), ""))
     for cell in law.of_side(side):
-        drops = (text.estimate(cell.drop(size), law.metric, "+") for size in law.sizes)
+        drops = (
+            text.estimate(cell.drop(size), law.metric, "+") + cell.left(size) for size in law.sizes
+        )
         contrast = verdict(law.contrast([cell]), law.metric)
         table.append((cell.reduction, str(cell.tokens), *drops, contrast))
     return table

@@ -1,5 +1,7 @@
 """The inverse scaling law, on planted scores of which the drops are known."""
 
+import statistics
+
 import pytest
 from PIL import Image
 
@@ -80,6 +82,15 @@ def test_the_contrast_of_the_largest_and_the_smallest(points):
     assert said[1].startswith("image, random: mean drop +12.00 ± 0.58 over all sizes at 16 tokens")
 
 
+def test_signal_to_noise_by_hand(points):
+    law = scaling.read([row for row in points if row.run.split("/")[0] != "text_4"], TOP1)
+    means = [FULL[size] - times * DROP[size] for size in FULL for times in (0, 1, 2)]
+    noise = (2 / 3 * 0.01**2) ** 0.5  # two of three settings vary by seed
+    assert law.signal_to_noise() == pytest.approx(statistics.stdev(means) / noise)
+    one_seed = [row for row in points if row.run.endswith("0")]
+    assert scaling.read(one_seed, TOP1).signal_to_noise() is None
+
+
 def test_what_cannot_be_told_is_said():
     wide = Estimate.of([-0.02, 0.01, 0.0])
     assert scaling.verdict(wide, TOP1).endswith("cannot tell")
@@ -92,7 +103,7 @@ def test_an_unfinished_grid_shows_what_is_there(tmp_path):
     rows = [row for row in rows if not row.run.startswith(("full/mini/1", "random_16/nano"))]
     law = scaling.read(rows, TOP1)
     lines = {line[:2]: line[2:] for line in scaling.lines(law, "image")}
-    assert lines["random", "16"] == ("-", "+4.00", "-")
+    assert lines["random", "16"] == ("-", "+4.00 (90%)", "-")
     assert lines["resize", "16"][-1] == "-8.00 (one seed)"
     assert law_plots.drops(law, "image", tmp_path / "drops.png", "2 are missing").exists()
 
