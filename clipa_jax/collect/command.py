@@ -101,7 +101,7 @@ def _law(chosen: Sequence[Row], metric: str, found: Found, out: Path | None) -> 
     ratio = law.signal_to_noise()
     page = [title, note] if note else [title]
     if ratio is not None:
-        page.append(f"settings are {ratio:.1f} times as far apart as seeds")
+        page.append(f"drops are {ratio:.1f} times as large as their scatter over seeds")
     cli.say("\n" + "\n".join(page))
     for side in sides:
         lines, said = scaling.lines(law, side), scaling.summary(law, side)

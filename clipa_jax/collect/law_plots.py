@@ -22,7 +22,7 @@ def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
       note: a line below, such as what is missing.
     """
     cells = law.of_side(side)
-    reductions = _reductions(law, side)
+    reductions, counts = _reductions(law, side), {cell.tokens for cell in cells}
     width = max(2.7 * len(reductions) + 0.8, 5.5)
     figure, panels = plots.sheet(len(reductions), height=3.7, width=width)
     unit = "nats" if text.is_loss(law.metric) else "points"
@@ -41,9 +41,8 @@ def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
         first = f"{verb} {law.metric}, {unit}" if axes is panels[0] else ""
         plots.style(axes, f"{side} tokens in training", first)
         axes.set_xscale("log", base=2)
-        axes.invert_xaxis()  # fewer tokens to the right
+        axes.set_xlim(1.4 * max(counts), min(counts) / 1.4)  # fewer tokens to the right
         plots.ticks_at(axes, sorted({float(cell.tokens) for cell in same}))
-        axes.margins(x=0.2)
         axes.set_title(reduction, fontsize=10, color=plots.INK)
     panels[0].legend(frameon=False, fontsize=8, labelcolor=plots.INK)
     plots.note(figure, note)

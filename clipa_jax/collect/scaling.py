@@ -116,22 +116,17 @@ class Law:
         return Estimate.of([p.row.scores[self.metric] for p in points]) if points else None
 
     def signal_to_noise(self) -> float | None:
-        """How far settings are apart over how far seeds are: what a metric is chosen by.
+        """How large drops are over how far they scatter by seed: what a metric is chosen by.
 
-        The standard deviation of the settings' means over the pooled one of their seeds; None
-        where no setting has two seeds. It does not ask which way settings differ.
+        Root mean squares over cells and sizes: of the mean drop, and of its standard deviation
+        over seeds. It does not ask which size drops more. None where no drop has two seeds.
         """
-        settings: dict[tuple[Any, ...], dict[str, float]] = {}
-        for cell in self.cells:
-            for pairs in cell.pairs.values():
-                for point in (point for pair in pairs.values() for point in pair):
-                    same = settings.setdefault((point.size, point.image, point.text), {})
-                    same[point.row.name] = point.row.scores[self.metric]
-        repeated = [list(same.values()) for same in settings.values() if len(same) > 1]
-        if len(repeated) < 2:
+        drops = [list(cell.drops(size).values()) for cell in self.cells for size in self.sizes]
+        repeated = [one for one in drops if len(one) > 1]
+        if not repeated:
             return None
-        noise = float(np.mean([np.var(same, ddof=1) for same in repeated])) ** 0.5
-        signal = float(np.std([np.mean(same) for same in repeated], ddof=1))
+        noise = float(np.mean([np.var(one, ddof=1) for one in repeated])) ** 0.5
+        signal = float(np.mean([np.mean(one) ** 2 for one in repeated])) ** 0.5
         return signal / noise if noise else None
 
     def contrast(self, cells: Iterable[Cell]) -> Estimate | None:
