@@ -149,15 +149,17 @@ def test_as_many_at_a_time_as_there_are_jobs_and_a_signal_reaches_all(out):
     out.mkdir()
     (out / "wait").touch()
     with start(out, JOBS="2") as process:
-        until(lambda: len(calls(out)) == 2)
-        time.sleep(0.2)
-        assert len(calls(out)) == 2
-        process.send_signal(signal.SIGINT)
-        _, complained = process.communicate(timeout=30)
+        try:
+            until(lambda: len(calls(out)) == 2)
+            time.sleep(0.2)
+            assert len(calls(out)) == 2
+            process.send_signal(signal.SIGINT)
+            _, complained = process.communicate(timeout=30)
+        finally:
+            (out / "wait").unlink()  # whatever still waits ends
     assert process.returncode == 130
     assert complained == "stopped; run the same command again to go on\n"
     assert [file.read_text() for file in out.rglob("log")] == ["saved\n"] * 2
-    (out / "wait").unlink()
     assert run(out)[0] == 0
     assert calls(out) == {**dict.fromkeys(points(), 1), **dict.fromkeys(points()[:2], 2)}
 
