@@ -96,5 +96,6 @@ esac
 run_points
 status=$?
 [ "${DRY_RUN:-0}" != 0 ] || [ "${SLURM:-0}" != 0 ] || [ $status -gt 1 ] \
-  || $PYTHON tools/collect.py "$OUT" --law --out="$OUT/collected" || status=1
+  || $PYTHON tools/collect.py "$OUT" --law --out="$OUT/collected" \
+    --metrics=contrastive/loss,zero_shot/top1,zero_shot/top5 || status=1
 exit $status
