@@ -4,6 +4,7 @@ One format for `clipa_jax.evaluate` and for the end of every training stage; doc
 says what is in it. What was said of each sample lies beside it, in evaluation.npz.
 """
 
+import json
 import math
 import platform
 import time
@@ -112,6 +113,7 @@ def make(
         "evaluations": {name: _entry(one) for name, one in evaluated.items()},
         "missing": {name: dict(one) for name, one in (missing or {}).items()},
     }
+    report = json.loads(json.dumps(report))  # as it will be read: a tuple is a list
     return Record(report, {name: one.outcomes for name, one in evaluated.items()})
 
 

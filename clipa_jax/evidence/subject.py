@@ -22,7 +22,7 @@ from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.settings import Settings
 
-OF_THE_MACHINE = ("cpu_devices", "distributed", "compilation_cache", "mesh")
+OF_THE_MACHINE = ("cpu_devices", "distributed", "compilation_cache", "mesh", "sharding")
 # Fields of a model that change how it is computed, not what, or that only training reads.
 _SAME_RESULT = ("attention", "layers", "remat", "parent", "name", "temperature_init")
 
@@ -96,7 +96,7 @@ def load(path: str, given: ConfigDict) -> Subject:
     config, model, leaves = loading.as_stored(config, leaves, path)
     load_tokenizer(config.input.vocab).check_fits(model.txt.vocab_size)
     mesh = _mesh(given)
-    layout = Settings(config.sharding, "config.sharding") if "sharding" in config else None
+    layout = Settings(given.sharding, "config.sharding")
     return Subject(path, loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)
 
 
