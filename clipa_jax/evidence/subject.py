@@ -69,23 +69,25 @@ def stage_of(config: ConfigDict, path: str) -> ConfigDict:
     return stages[-1]
 
 
-def load(path: str, given: ConfigDict) -> Subject:
+def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subject:
     """Reads a checkpoint and lays it over the devices; on several processes all call it.
 
     Args:
       path: what `loading.load` takes.
       given: from `stage_of`.
+      stage: the config that trained the weights, where they carry none.
 
     Raises:
       CheckpointError: there are no weights, they do not fit the config, or they were trained with
         another vocabulary.
     """
     carried, leaves = loading.read(path)
+    carried = stage if carried is None else carried
     config = merged(carried, given)
     if config is None:
         raise CheckpointError(
-            f"{path} carries no config; give the config of the stage that trained it: "
-            "--config=configs/model_.../finetune_....py"
+            f"{path} carries no config; name the one that trained it, as "
+            "--stage=configs/model_h/finetune_336.py"
         )
     if not config.input.vocab:
         raise CheckpointError(
