@@ -1,0 +1,34 @@
+"""Bars move by what the encoders make, and the last batch does not overshoot."""
+
+import io
+
+import numpy as np
+
+from clipa_jax.evidence.bars import Bars
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_bar_counts_pictures_and_texts():
+    stream = Terminal()
+    bars = Bars(stream)
+    bars.pictures(np.zeros((8, 2)))  # before anything is shown
+    with bars.of("zero_shot", 20):
+        bars.texts(np.zeros((1_900, 2)))
+        for _ in range(3):
+            bars.pictures(np.zeros((8, 2)))
+    said = stream.getvalue()
+    assert "zero_shot 20/20" in said and "zero_shot 24" not in said
+    assert "1,900 texts" in said and "pictures/s" in said and "loss" not in said
+
+
+def test_without_a_total_it_counts_on():
+    stream = Terminal()
+    with Bars(stream).of("webdataset", None):
+        pass
+    assert "webdataset" in stream.getvalue()
