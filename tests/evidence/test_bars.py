@@ -27,8 +27,22 @@ def test_a_bar_counts_pictures_and_texts():
     assert "1,900 texts" in said and "pictures/s" in said and "loss" not in said
 
 
-def test_without_a_total_it_counts_on():
+def test_without_a_total_and_beyond_it_counts_on():
     stream = Terminal()
-    with Bars(stream).of("webdataset", None):
-        pass
-    assert "webdataset" in stream.getvalue()
+    bars = Bars(stream)
+    for name, total in (("unknown", None), ("probe", 10)):
+        with bars.of(name, total):
+            for _ in range(3):
+                bars.pictures(np.zeros((8, 2)))
+    said = stream.getvalue()
+    assert "unknown 24/?" in said
+    assert "probe 10/10" in said and "probe 18/?" in said
+
+
+def test_where_there_is_no_terminal_it_is_calm(caplog):
+    bars = Bars(io.StringIO())
+    with bars.of("retrieval", 8), caplog.at_level("INFO"):
+        bars.pictures(np.zeros((8, 2)))
+        for _ in range(100):
+            bars.texts(np.zeros((8, 2)))
+    assert len(caplog.records) == 1
