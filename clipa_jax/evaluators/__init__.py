@@ -1,4 +1,4 @@
-"""Evaluators: objects whose `run(state)` yields (metric, value), chosen by name.
+"""Evaluators: objects whose `outcomes(state)` yields (metric, outcome), chosen by name.
 
 The keyword arguments of a class, but `env` and `name`, are the keys of its section in
 `config.evals`.
@@ -7,14 +7,15 @@ The keyword arguments of a class, but `env` and `name`, are the keys of its sect
 from collections.abc import Callable
 from typing import Any
 
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.contrastive import Contrastive
-from clipa_jax.evaluators.environment import Environment, Evaluator, HasParams
+from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
 from clipa_jax.settings import Settings, choice
 
-__all__ = ["EVALUATORS", "Environment", "Evaluator", "HasParams", "build"]
+__all__ = ["EVALUATORS", "About", "Environment", "Evaluator", "HasParams", "Outcome", "build"]
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "contrastive": Contrastive,
@@ -24,7 +25,9 @@ EVALUATORS: dict[str, Callable[..., Any]] = {
 OFF = "off"
 
 
-def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
+def build(
+    config: Settings, env: Environment, missing: dict[str, DataError] | None = None
+) -> dict[str, Evaluator]:
     """The evaluators of `config.evals`, by their names there, in that order.
 
     Cheap: checks that the data is there, reads none of it.
@@ -33,6 +36,8 @@ def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
       config: sections with `type` and the keyword arguments of that evaluator; the
         type "off" switches it off.
       env: what all of them share.
+      missing: takes the errors of evaluators whose data is not there, by name, instead of raising
+        the first of them.
 
     Raises:
       ConfigError: an unknown type or key.
@@ -48,5 +53,10 @@ def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
             section.as_dict()  # switched off on purpose, not forgotten
             continue
         make = EVALUATORS[kind]
-        built[name] = section.call(make, skip=("type",), env=env, name=name)
+        try:
+            built[name] = section.call(make, skip=("type",), env=env, name=name)
+        except DataError as error:
+            if missing is None:
+                raise
+            missing[name] = error
     return built

@@ -10,6 +10,7 @@ from shrunk import ONE_STAGE, SMALL, losses, run
 
 import clipa_jax
 from clipa_jax.collect import find
+from clipa_jax.evidence import record
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 
@@ -46,6 +47,24 @@ def test_the_collector_reads_what_the_trainer_wrote(finished):
     assert last.first("image_tokens") < last.own["image_tokens"]
     assert len({row.data["train.fingerprint"] for row in found.rows} - {None}) == 1
     assert last.data["zero_shot.split"] == "heldout_pictures"
+    assert last.data["zero_shot.count"] == "280" and last.data["zero_shot.data"]
+    low, high = last.intervals["zero_shot/top1"]
+    assert low <= last.scores["zero_shot/top1"] <= high
+
+
+def test_every_stage_ends_with_its_evaluation(finished):
+    """The same numbers as in the summary, to the bit, with intervals and samples."""
+    for stage in json.loads((finished / "summary.json").read_text())["stages"]:
+        made = record.read(finished / stage["name"] / "evaluation.json")
+        told = {
+            f"{name}/{metric}": entry["value"]
+            for name, one in made.report["evaluations"].items()
+            for metric, entry in one["metrics"].items()
+        }
+        assert told == stage["scores"]
+        top1 = made.report["evaluations"]["zero_shot"]["metrics"]["top1"]
+        assert top1["low"] <= top1["value"] <= top1["high"]
+        assert len(made.outcomes["zero_shot"]["top1"].ids) == top1["count"] == 280
 
 
 def test_both_pictures_are_drawn(finished):
