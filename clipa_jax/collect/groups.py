@@ -19,6 +19,7 @@ from clipa_jax.collect.rows import Row
 from clipa_jax.errors import DataError, nearest
 
 CONFIDENCE = 0.95
+USUAL = ("zero_shot/top1", "zero_shot/top5")  # metrics
 # What `identity` looks at, or what follows from other keys.
 NOT_SETTINGS = ("input.source", "input.split", "name", "after", *tables.SIZES)
 
@@ -95,6 +96,23 @@ def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
     if not chosen:
         raise DataError(f"no stage {stage!r}; {nearest(stage, {row.stage for row in rows})}")
     return chosen
+
+
+def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
+    """The wanted metrics; with none, zero-shot accuracy where rows have it, else any.
+
+    Raises:
+      DataError: no row has one of them, or any.
+    """
+    known = {key for row in rows for key in row.scores}
+    for metric in wanted:
+        if metric not in known:
+            raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
+    usual = [metric for metric in USUAL if metric in known]
+    metrics = list(wanted) or usual or sorted(known)[:1]
+    if not metrics:
+        raise DataError(f"{rows[0].run} and the others have no scores: they were not evaluated")
+    return metrics
 
 
 def group(
