@@ -19,6 +19,7 @@ from clipa_jax.collect.rows import Row
 from clipa_jax.errors import DataError, nearest
 
 CONFIDENCE = 0.95
+STAGE = "stage"
 USUAL = ("zero_shot/top1", "zero_shot/top5")  # metrics
 # What `identity` looks at, or what follows from other keys.
 NOT_SETTINGS = ("input.source", "input.split", "name", "after", *tables.SIZES)
@@ -121,7 +122,7 @@ def group(
     """Rows with the same settings together, in the order of the settings.
 
     Args:
-      rows: of one stage.
+      rows: of one stage each; where some runs went further than others, the stage is a setting.
       by: config keys that tell groups apart; empty for all that differ.
       over: keys that may differ inside a group, such as ("seed",).
       metrics: scores that will be looked at.
@@ -132,11 +133,13 @@ def group(
     Raises:
       DataError: an unknown key, or rows of one group that differ in another one.
     """
-    known = {key for row in rows for key in row.keys} | set(tables.COSTS)
+    known = {key for row in rows for key in row.keys} | {*tables.COSTS, STAGE}
     for key in (*by, *over):
         if key not in known:
             raise DataError(f"no run has the key {key!r}; {nearest(key, known)}")
     by = by or [key for key in tables.varying(rows) if _is_setting(rows, key, over)]
+    if len({row.stage for row in rows}) > 1 and STAGE not in (*by, *over):
+        by = [STAGE, *by]
     letters, legend = identity.marks(rows, metrics)
     gathered: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
     for row, letter in zip(rows, letters, strict=True):
@@ -155,6 +158,8 @@ def group(
 
 
 def _value(row: Row, key: str) -> Any:
+    if key == STAGE:
+        return row.stage
     return row.costs[key] if key in tables.COSTS else row.keys.get(key)
 
 
