@@ -21,6 +21,26 @@ class DataError(UserError):
     """Data that is missing, unreadable or of the wrong form."""
 
 
+class MissingData(DataError):
+    """Data that is not where it was looked for.
+
+    Args:
+      sentence: for the person who asked for it.
+      dataset: which, as it was asked for.
+      looked: the path or pattern where it was looked for.
+      command: a shell command that would make it; "" where there is no such.
+    """
+
+    def __init__(self, sentence: str, *, dataset: str, looked: str, command: str = ""):
+        super().__init__(sentence)
+        self.dataset, self.looked, self.command = dataset, looked, command
+
+    def of(self, who: str) -> "MissingData":
+        """The same, where the sentence begins with who needs it."""
+        sentence = f"{who}: {self}"
+        return MissingData(sentence, dataset=self.dataset, looked=self.looked, command=self.command)
+
+
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or does not fit."""
 

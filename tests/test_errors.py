@@ -24,3 +24,11 @@ def test_every_kind_is_a_user_error_and_a_value_error(kind):
     assert issubclass(kind, errors.UserError)
     with pytest.raises(ValueError, match="what came"):
         raise kind("what came")
+
+
+def test_missing_data_keeps_where_it_was_looked_for():
+    error = errors.MissingData("no pets", dataset="pets", looked="/data/pets", command="make pets")
+    named = error.of("evaluator zero_shot")
+    assert isinstance(named, errors.DataError)
+    assert str(named) == "evaluator zero_shot: no pets"
+    assert (named.dataset, named.looked, named.command) == ("pets", "/data/pets", "make pets")

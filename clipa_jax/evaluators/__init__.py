@@ -1,4 +1,4 @@
-"""Evaluators: objects whose `run(state)` yields (metric, value), chosen by name.
+"""Evaluators: objects whose `outcomes(state)` yields (metric, outcome), chosen by name.
 
 The keyword arguments of a class, but `env` and `name`, are the keys of its section in
 `config.evals`.
@@ -9,12 +9,13 @@ from typing import Any
 
 from clipa_jax.errors import ConfigError
 from clipa_jax.evaluators.contrastive import Contrastive
-from clipa_jax.evaluators.environment import Environment, Evaluator, HasParams
+from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
 from clipa_jax.settings import Settings, choice
 
-__all__ = ["EVALUATORS", "Environment", "Evaluator", "HasParams", "build"]
+__all__ = ["EVALUATORS", "About", "Environment", "Evaluator", "HasParams", "Outcome", "build"]
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "contrastive": Contrastive,

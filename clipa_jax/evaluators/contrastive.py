@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from clipa_jax.evaluators import embed, scores
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import Environment, HasParams
+from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.retrieval import present
 
 
-class Contrastive:
+class Contrastive(Evaluator):
     """CLIP's softmax loss on held-out pairs in fixed batches: `loss`, in nats.
 
     Pairs compete in batches of `batch_size` that depend on the pairs' ids alone, so the
@@ -58,8 +60,12 @@ class Contrastive:
                 f"candidates={candidates} must be at least 2 and caption={caption} at least 0"
             )
 
-    def run(self, state: HasParams) -> Iterator[tuple[str, float]]:
-        """Yields (metric, value) for the parameters of `state`."""
+    def about(self) -> About:
+        """What is evaluated."""
+        return self._data.about()
+
+    def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
+        """Yields `loss` for the parameters of `state`; a sample is a pair among its batch."""
         encoders, params = self._env.encoders, state.params
         parts, captions, ids = [], [], []
         for batch in embed.images(encoders, params, self._data.batches()):
@@ -73,7 +79,9 @@ class Contrastive:
         order = sorted(range(len(ids)), key=lambda row: (_digest(ids[row]), row))
         image_NE, text_NE = np.concatenate(parts)[order], text_NE[order]
         scale = self._env.scale(params)
-        yield "loss", scores.contrastive_loss(image_NE, text_NE, scale, self._candidates)
+        loss_N = scores.contrastive_losses(image_NE, text_NE, scale, self._candidates)
+        outcome = Outcome.mean(unique_ids([ids[row] for row in order]), loss_N)
+        yield "loss", replace(outcome, value=scores.contrastive_loss(loss_N, self._candidates))
 
     def _chosen(self, row: list[str]) -> str:
         captions = present(row)

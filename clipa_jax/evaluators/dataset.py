@@ -1,13 +1,13 @@
 """An evaluator's held-out data: checked when the run starts, read when it is evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clipa_jax.data import pipeline, sources
-from clipa_jax.errors import DataError, UserError
-from clipa_jax.evaluators import embed
-from clipa_jax.evaluators.environment import Environment
+from clipa_jax.errors import DataError, MissingData, UserError
+from clipa_jax.evaluators import embed, identity
+from clipa_jax.evaluators.environment import About, Environment
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Dataset:
         preprocess = env.preprocess_image if preprocess is None else preprocess
         try:
             opened = sources.open(source, split)
+        except MissingData as error:
+            raise error.of(f"evaluator {evaluator}") from None
         except UserError as error:
             raise DataError(f"evaluator {evaluator}: {error}") from None
         return cls(evaluator, source, split, preprocess, batch_size, features, opened)
@@ -68,6 +70,15 @@ class Dataset:
             self.batch_size,
             features=self.features,
         )
+
+    def about(self, prompts: Sequence[str] | None = None) -> About:
+        """What is evaluated, for the record; looks at the sizes of the files.
+
+        Args:
+          prompts: the texts that stand for classes, where there are such.
+        """
+        data = identity.of_data(self.opened)
+        return About(self.source, self.split, data, self.preprocess, prompts)
 
     def class_names(self, label: str) -> tuple[str, ...]:
         """The names that the source gives to the values of `label`.

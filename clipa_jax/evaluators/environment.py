@@ -1,12 +1,13 @@
 """What the trainer gives to every evaluator, and what it may ask of one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from clipa_jax.evaluators import embed
+from clipa_jax.evaluators.outcome import Outcome
 
 
 class HasParams(Protocol):
@@ -16,11 +17,39 @@ class HasParams(Protocol):
     def params(self) -> Any: ...
 
 
+@dataclass(frozen=True)
+class About:
+    """What an evaluator evaluates: two scores are of one kind only where this is the same.
+
+    Attributes:
+      source, split: of the data.
+      data_fingerprint: tells data apart that has the same name, see `identity.of_data`.
+      preprocess: ops on the pictures.
+      prompts: the texts that stand for the classes, in order; None where there are none.
+    """
+
+    source: str
+    split: str
+    data_fingerprint: str
+    preprocess: str
+    prompts: Sequence[str] | None = None
+
+
 class Evaluator(Protocol):
     """Built cheaply before training, run many times during and after it."""
 
+    def about(self) -> About:
+        """What is evaluated, without evaluating it."""
+        raise NotImplementedError
+
+    def outcomes(self, state: HasParams, /) -> Iterator[tuple[str, Outcome]]:
+        """Pairs (metric, outcome) for the parameters of `state`; the same on every process."""
+        raise NotImplementedError
+
     def run(self, state: HasParams, /) -> Iterator[tuple[str, float]]:
-        """Pairs (metric, value) for the parameters of `state`; the same on every process."""
+        """Pairs (metric, value) of all outcomes."""
+        for metric, outcome in self.outcomes(state):
+            yield metric, outcome.value
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 
 from clipa_jax.evaluators import embed, scores
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import Environment, HasParams
+from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.outcome import Outcome, unique_ids
 
 
-class Retrieval:
+class Retrieval(Evaluator):
     """R@k both ways: `i2t_r1`, `t2i_r1`, ..., as shares of the queries in [0, 1].
 
     A query counts as found at k if any of its right answers is among the best k of all
@@ -55,33 +56,41 @@ class Retrieval:
             split,
             preprocess=preprocess,
             batch_size=batch_size,
-            features=("captions",),
+            features=("captions", "id"),
         )
         if self._captions is not None and (not self._captions or min(self._captions) < 0):
             raise self._data.error(f"captions={captions} must be positions from 0, or None for all")
         if not self._ks or min(self._ks) < 1:
             raise self._data.error(f"ks={ks} must be numbers from 1")
 
-    def run(self, state: HasParams) -> Iterator[tuple[str, float]]:
-        """Yields (metric, value) for the parameters of `state`."""
+    def about(self) -> About:
+        """What is evaluated."""
+        return self._data.about()
+
+    def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
+        """Yields R@k for the parameters of `state`; a sample is a query."""
         encoders, params = self._env.encoders, state.params
-        parts, captions = [], []
+        parts, captions, ids = [], [], []
         for batch in embed.images(encoders, params, self._data.batches()):
             parts.append(batch.image_BE)
             captions += [self._chosen(row) for row in batch.features["captions"]]
+            ids += batch.features["id"]
         if not captions:
             raise self._data.error("no pictures")
-        image_NE = np.concatenate(parts)
+        image_NE, ids = np.concatenate(parts), unique_ids(ids)
         texts = [text for row in captions for text in row]
         tokens_ML = self._env.tokenize(texts)
         text_ME = embed.all_texts(encoders, params, tokens_ML, self._data.batch_size)
         pairs_P2 = right_pairs(captions)
-        for direction, ranks in (
-            ("i2t", scores.best_ranks(image_NE, text_ME, pairs_P2)),
-            ("t2i", scores.best_ranks(text_ME, image_NE, pairs_P2[:, ::-1])),
+        text_ids = [
+            f"{i}/{n}" for i, row in zip(ids, captions, strict=True) for n in range(len(row))
+        ]
+        for direction, queries, ranks in (
+            ("i2t", ids, scores.best_ranks(image_NE, text_ME, pairs_P2)),
+            ("t2i", text_ids, scores.best_ranks(text_ME, image_NE, pairs_P2[:, ::-1])),
         ):
             for k in self._ks:
-                yield f"{direction}_r{k}", scores.top_k(ranks, k)
+                yield f"{direction}_r{k}", Outcome.mean(queries, ranks < k)
 
     def _chosen(self, row: Sequence[str]) -> list[str]:
         captions = present(row)

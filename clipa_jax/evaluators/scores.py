@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from clipa_jax.evaluators.outcome import class_mean
+
 # Scores held at once by the chunked functions: 64 MiB of float32.
 MAX_SCORES = 1 << 24
 
@@ -49,10 +51,7 @@ def mean_per_class_recall(ranks_N: np.ndarray, label_N: np.ndarray, k: int = 1) 
     Classes without a sample are left out of the mean, as in scikit-learn's
     `balanced_accuracy_score`.
     """
-    _check_some(ranks_N)
-    classes, index_N = np.unique(label_N, return_inverse=True)
-    hits = np.bincount(index_N, weights=ranks_N < k, minlength=len(classes))
-    return float(np.mean(hits / np.bincount(index_N)))
+    return class_mean(ranks_N < k, label_N)
 
 
 def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndarray) -> np.ndarray:
@@ -95,10 +94,10 @@ def softmax(logits_NC: np.ndarray) -> np.ndarray:
     return exp_NC / exp_NC.sum(axis=-1, keepdims=True)
 
 
-def contrastive_loss(
+def contrastive_losses(
     image_NE: np.ndarray, text_NE: np.ndarray, scale: float, batch_size: int
-) -> float:
-    """CLIP's loss in batches of `batch_size` pairs, mean over pairs and directions, in nats.
+) -> np.ndarray:
+    """CLIP's loss of each pair in batches of `batch_size`, mean of both directions, in nats, (N,).
 
     The loss depends on the number of candidates, so a short last batch would weigh down
     the mean. Instead the last batch reaches back into pairs that were counted before:
@@ -112,15 +111,22 @@ def contrastive_loss(
     """
     num_pairs = len(image_NE)
     _check_some(image_NE)
-    total = 0.0
+    parts = []
     for start in range(0, num_pairs, batch_size):
         stop = min(start + batch_size, num_pairs)
         first = max(stop - batch_size, 0)
         logits_BB = scale * (image_NE[first:stop] @ text_NE[first:stop].T).astype(np.float64)
         both_B = _log_sum_exp(logits_BB, axis=1) + _log_sum_exp(logits_BB, axis=0)
         loss_B = both_B / 2 - np.diagonal(logits_BB)
-        total += float(loss_B[start - first :].sum())
-    return total / num_pairs
+        parts.append(loss_B[start - first :])
+    return np.concatenate(parts)
+
+
+def contrastive_loss(loss_N: np.ndarray, batch_size: int) -> float:
+    """The mean of `contrastive_losses`, added up batch by batch, as recorded numbers were."""
+    _check_some(loss_N)
+    starts = range(0, len(loss_N), batch_size)
+    return sum(float(loss_N[s : s + batch_size].sum()) for s in starts) / len(loss_N)
 
 
 def _chunks(num_queries: int, num_candidates: int) -> Iterator[slice]:

@@ -12,7 +12,8 @@ import numpy as np
 from clipa_jax.errors import nearest
 from clipa_jax.evaluators import embed, scores, wording
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import Environment, HasParams
+from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.outcome import Outcome, unique_ids
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Examples:
     right_N: np.ndarray
 
 
-class ZeroShot:
+class ZeroShot(Evaluator):
     """Top-1, top-5 and mean per-class recall over all classes, as shares in [0, 1].
 
     `top5` is reported for more than five classes. `mean_recall` leaves out classes that the
@@ -83,7 +84,7 @@ class ZeroShot:
             split,
             preprocess=preprocess,
             batch_size=batch_size,
-            features=(label, by) if by else (label,),
+            features=(label, by, "id") if by else (label, "id"),
         )
         self.names = _class_names(self._data, label, classes)
         self._groups = self._data.class_names(by) if by else ()
@@ -98,29 +99,34 @@ class ZeroShot:
         self._canonicalize = canonicalize
         self._tokens_NL: np.ndarray | None = None
 
-    def run(self, state: HasParams) -> Iterator[tuple[str, float]]:
-        """Yields (metric, value) for the parameters of `state`."""
+    def about(self) -> About:
+        """What is evaluated, and the prompts of all classes."""
+        return self._data.about(self._prompts())
+
+    def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
+        """Yields the metrics for the parameters of `state`; a sample is a picture."""
         class_CE = self.classifier(state)
-        rank_parts, labels, groups = [], [], []
+        rank_parts, labels, groups, ids = [], [], [], []
         for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
             right_B = self._labels(batch)
             rank_parts.append(scores.ranks(batch.image_BE @ class_CE.T, right_B))
             labels.append(right_B)
             groups += batch.features[self._by] if self._by else []
-        if not rank_parts or not sum(map(len, rank_parts)):
+            ids += batch.features["id"]
+        if not ids:
             raise self._data.error("no pictures")
         ranks_N, label_N = np.concatenate(rank_parts), np.concatenate(labels)
-        yield "top1", scores.top_k(ranks_N, 1)
+        id_N = np.asarray(unique_ids(ids))
+        yield "top1", Outcome.mean(id_N, ranks_N < 1)
         if len(self.names) > 5:
-            yield "top5", scores.top_k(ranks_N, 5)
-        yield "mean_recall", scores.mean_per_class_recall(ranks_N, label_N)
-        yield from self._by_group(ranks_N, np.asarray(groups))
+            yield "top5", Outcome.mean(id_N, ranks_N < 5)
+        yield "mean_recall", Outcome.class_mean(id_N, ranks_N < 1, label_N)
+        yield from self._by_group(id_N, ranks_N < 1, np.asarray(groups))
 
     def classifier(self, state: HasParams) -> np.ndarray:
         """Unit-length embeddings of the classes, float32 (C, E)."""
         if self._tokens_NL is None:
-            prompts = wording.prompts(self.names, self._sentences, canonicalize=self._canonicalize)
-            self._tokens_NL = self._env.tokenize(prompts)
+            self._tokens_NL = self._env.tokenize(self._prompts())
         encoders, size = self._env.encoders, self._data.batch_size
         sum_CE: np.ndarray | None = None
         for rows, text_BE in embed.texts(encoders, state.params, self._tokens_NL, size):
@@ -171,12 +177,19 @@ class ZeroShot:
             )
         return label_B
 
-    def _by_group(self, ranks_N: np.ndarray, group_N: np.ndarray) -> Iterator[tuple[str, float]]:
+    def _prompts(self) -> list[str]:
+        return wording.prompts(self.names, self._sentences, canonicalize=self._canonicalize)
+
+    def _by_group(
+        self, id_N: np.ndarray, hit_N: np.ndarray, group_N: np.ndarray
+    ) -> Iterator[tuple[str, Outcome]]:
         for index, group in enumerate(self._groups):
-            if np.any(group_N == index):
-                yield f"top1/{wording.slug(group)}", scores.top_k(ranks_N[group_N == index], 1)
-            if group in self._without and np.any(group_N != index):
-                yield f"top1/not_{wording.slug(group)}", scores.top_k(ranks_N[group_N != index], 1)
+            for name, mine_N in (
+                (f"top1/{wording.slug(group)}", group_N == index),
+                (f"top1/not_{wording.slug(group)}", (group_N != index) & (group in self._without)),
+            ):
+                if np.any(mine_N):
+                    yield name, Outcome.mean(id_N[mine_N], hit_N[mine_N])
 
 
 def _class_names(data: Dataset, label: str, source: str | Sequence[str] | None) -> tuple[str, ...]:

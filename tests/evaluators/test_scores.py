@@ -95,11 +95,17 @@ def test_query_without_an_answer_is_refused():
         scores.best_ranks(np.ones((2, 2)), np.ones((2, 2)), np.array([[0, 0]]))
 
 
+def contrastive_loss(image_NE, text_NE, scale, batch_size):
+    loss_N = scores.contrastive_losses(image_NE, text_NE, scale, batch_size)
+    assert loss_N.shape == (len(image_NE),)
+    return scores.contrastive_loss(loss_N, batch_size)
+
+
 def test_contrastive_loss_by_hand():
     # Two orthogonal pairs at scale 2: each pair has logits (2, 0).
     z = np.eye(2, dtype=np.float32)
     want = np.log(1 + np.exp(-2.0))
-    assert scores.contrastive_loss(z, z, 2.0, 2) == pytest.approx(want, rel=1e-6)
+    assert contrastive_loss(z, z, 2.0, 2) == pytest.approx(want, rel=1e-6)
 
 
 def test_last_batch_counts_each_pair_once_against_a_whole_batch():
@@ -114,13 +120,13 @@ def test_last_batch_counts_each_pair_once_against_a_whole_batch():
         return list((rows_loss + columns_loss)[here] / 2)
 
     want = of_pairs([0, 1, 2], [0, 1, 2]) + of_pairs([3, 4], [2, 3, 4])
-    got = scores.contrastive_loss(image, text, 3.0, 3)
+    got = contrastive_loss(image, text, 3.0, 3)
     assert got == pytest.approx(np.mean(want), rel=1e-5)
 
 
 def test_contrastive_loss_of_few_pairs_and_large_logits_is_finite():
     z = np.eye(3, dtype=np.float32)
-    assert scores.contrastive_loss(z, z, 1.0, 256) == pytest.approx(np.log(np.e + 2) - 1, rel=1e-6)
-    assert scores.contrastive_loss(z, z, 1e4, 256) == pytest.approx(0.0, abs=1e-6)
+    assert contrastive_loss(z, z, 1.0, 256) == pytest.approx(np.log(np.e + 2) - 1, rel=1e-6)
+    assert contrastive_loss(z, z, 1e4, 256) == pytest.approx(0.0, abs=1e-6)
     swapped = z[[1, 2, 0]]
-    assert scores.contrastive_loss(z, swapped, 1e4, 256) == pytest.approx(1e4, rel=1e-6)
+    assert contrastive_loss(z, swapped, 1e4, 256) == pytest.approx(1e4, rel=1e-6)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import fsspec
 import tensorflow as tf
 
-from clipa_jax.errors import DataError
+from clipa_jax.errors import DataError, MissingData
 
 # What reading may raise, whoever reads; other errors of fsspec's are turned into OSError.
 ERRORS = (OSError, tf.errors.OpError)
@@ -44,14 +44,14 @@ def expand(where: str, spec: str) -> list[str]:
       spec: the source, for messages.
 
     Raises:
-      DataError: a pattern that matches no file.
+      MissingData: a pattern that matches no file.
     """
     paths: list[str] = []
     for pattern in _at_commas(where):
         for part in braces(pattern):
             found = [part] if not re.search(r"[*?\[]", part) else glob(part)
             if not found or (found == [part] and not exists(part)):
-                raise DataError(f"{spec}: no files match {part}")
+                raise MissingData(f"{spec}: no files match {part}", dataset=spec, looked=part)
             paths += found
     return paths
 
@@ -89,6 +89,14 @@ def exists(path: str) -> bool:
         return tf.io.gfile.exists(path)
     system, inside = _system(path)
     return bool(_guarded(system.exists, inside))
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is such a folder."""
+    if with_tensorflow(path):
+        return tf.io.gfile.isdir(path)
+    system, inside = _system(path)
+    return bool(_guarded(system.isdir, inside))
 
 
 def stamp(path: str) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from clipa_jax.data.sources import base, fields, files
-from clipa_jax.errors import DataError
+from clipa_jax.errors import DataError, MissingData
 
 TABLES = (".csv", ".tsv", ".jsonl")
 _OWN_TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv")
@@ -42,7 +42,8 @@ class FolderSource(fields.FieldSource):
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
         self.spec, self.split = f"folder:{where}", split
         if not files.exists(where):
-            raise DataError(f"{self.spec}: no such folder or file")
+            sentence = f"{self.spec}: no such folder or file"
+            raise MissingData(sentence, dataset=self.spec, looked=where)
         own = [files.join(where, name) for name in _OWN_TABLES]
         table = where if where.endswith(TABLES) else next(filter(files.exists, own), None)
         self._rows: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
 from clipa_jax.data.sources import base, fields, tfrecord
-from clipa_jax.errors import DataError, nearest
+from clipa_jax.errors import DataError, MissingData, nearest
 
 INFO = "dataset_info.json"
 _FORMATS = (tfds.core.FileFormat.TFRECORD, tfds.core.FileFormat.ARRAY_RECORD)
@@ -50,7 +50,8 @@ class TfdsSource(base.Source):
         )
         for shard in self.shards:
             if not tf.io.gfile.exists(shard.path):
-                raise DataError(f"{self.spec}, split {split}: {shard.path} is missing")
+                sentence = f"{self.spec}, split {split}: {shard.path} is missing"
+                raise MissingData(sentence, dataset=self.spec, looked=shard.path)
         self._info = info
         names = list(info.features)
         self._image = base.find("image", base.IMAGE_NAMES, names, self.spec)
@@ -133,7 +134,11 @@ def _builder(where: str) -> tfds.core.DatasetBuilder:
     if tf.io.gfile.exists(tf.io.gfile.join(where, INFO)):
         return tfds.builder_from_directory(where)
     if tf.io.gfile.exists(where) or where.startswith((".", "/", "~")) or "://" in where:
-        raise DataError(f"tfds:{where}: no dataset there; looked for {where}/{INFO}")
+        raise MissingData(
+            f"tfds:{where}: no dataset there; looked for {where}/{INFO}",
+            dataset=f"tfds:{where}",
+            looked=f"{where}/{INFO}",
+        )
     try:
         builder = tfds.builder(where)
     except (tfds.core.DatasetNotFoundError, ValueError, KeyError) as error:
@@ -142,8 +147,11 @@ def _builder(where: str) -> tfds.core.DatasetBuilder:
             f"tfds:{where}: neither a folder with {INFO} nor a dataset that TFDS knows ({first})"
         ) from None
     if not tf.io.gfile.exists(tf.io.gfile.join(str(builder.data_dir), INFO)):
-        raise DataError(
-            f"tfds:{where}: not prepared; looked for {builder.data_dir}/{INFO}; "
-            f"prepare it with: tfds build {where}"
+        looked, command = f"{builder.data_dir}/{INFO}", f"tfds build {where}"
+        raise MissingData(
+            f"tfds:{where}: not prepared; looked for {looked}; prepare it with: {command}",
+            dataset=f"tfds:{where}",
+            looked=looked,
+            command=command,
         )
     return builder
