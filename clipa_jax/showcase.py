@@ -37,7 +37,7 @@ def end_of_stage(run: Stage, state: Any) -> None:
 
 
 def end(root: Path, summary: dict[str, Any], stages: Sequence[Stage]) -> None:
-    """Logs the table of all stages and where the pictures are; draws W/accuracy.png and the page."""
+    """Draws W/accuracy.png and the page; logs the table of all stages and where everything is."""
     logging.info("\n%s\n", pictures.stage_table(summary))
     if jax.process_index():
         return
