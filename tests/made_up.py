@@ -12,6 +12,7 @@ from clipa_jax.report.held_out import Confused, Guess, HeldOut, Hit, Shown, Soug
 from configs.demo import recipe
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
+DATA = "tfds:data/emoji/1.0.0"  # as in the config of the demo
 ENVIRONMENT = {
     "versions": {"clipa_jax": "0.1.0", "jax": "0.10.2"},
     "processor": "A Processor",
@@ -53,7 +54,7 @@ def stage(root: Path, name: str, accuracy: float, steps: int = 200, seconds: flo
 def evaluation(folder: Path, value: float, **changes: Any) -> None:
     """An evaluation.json with one interval."""
     score = {"value": value, "low": value - 0.02, "high": value + 0.02, "count": 1906}
-    entry = {"type": "zero_shot", "source": "tfds:d", "split": "heldout_vendor", "count": 1906}
+    entry = {"type": "zero_shot", "source": DATA, "split": "heldout_vendor", "count": 1906}
     entry |= {"seconds": 2.5, "metrics": {"top1": score}, "prompts_fingerprint": "p0"} | changes
     content = {"checkpoint": str(folder), "evaluations": {"zero_shot": entry}, "missing": {}}
     workdir.write_json(folder / "evaluation.json", content)

@@ -112,18 +112,20 @@ def _training_data(run: Run) -> str:
     return f"{data.get('source')}, {data.get('split')}, {number} samples, {data.get('fingerprint')}"
 
 
+# What must be the same for two results to be of one kind, by the keys that tell it. Resolution
+# may differ: that one stage sees more of a picture is what is compared.
+_KIND = (
+    ("data", ("data_fingerprint", "source")),
+    ("splits", ("split",)),
+    ("numbers of samples", ("count",)),
+    ("prompts", ("prompts_fingerprint", "templates")),
+    ("options", ("options",)),
+)
+
+
 def _mark(stages: Sequence[Stage], evaluator: str) -> str:
     """Why an evaluator's numbers of some stages must not be compared, "" if they may be."""
-    differ = [
-        what
-        for what, keys in (
-            ("data", ("data_fingerprint", "source")),
-            ("splits", ("split",)),
-            ("numbers of samples", ("count",)),
-            ("prompts", ("prompts_fingerprint", "templates")),
-        )
-        if _differs(stages, evaluator, keys)
-    ]
+    differ = [what for what, keys in _KIND if _differs(stages, evaluator, keys)]
     return f"measured on different {' and '.join(differ)}: not to be compared" if differ else ""
 
 
