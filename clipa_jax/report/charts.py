@@ -54,9 +54,9 @@ def charts(runs: Sequence[Run]) -> dict[str, Any]:
     """
     unit, seconds = _time_unit(runs)
     fixed = (
-        ("loss", "Training loss, nats", ".2~f"),
-        ("temperature", "Inverse temperature (what similarities are multiplied by)", ".1~f"),
-        ("lr", "Learning rate", ".1~e"),
+        ("loss", "Training loss, nats", "f"),
+        ("temperature", "Inverse temperature (what similarities are multiplied by)", "f"),
+        ("lr", "Learning rate", "e"),
     )
     evaluated = list(dict.fromkeys(name for run in runs for name in series.metrics_of(run)))
     data = {
@@ -69,11 +69,11 @@ def charts(runs: Sequence[Run]) -> dict[str, Any]:
     shares = [name for name in shown if is_share(name)]
     if shown:
         title = "Held-out accuracy, %" if shares else "Held-out score"
-        drawn.append(_chart("score", title, _ordered(shares or shown), ".1~f", runs, True))
+        drawn.append(_chart("score", title, _ordered(shares or shown), "f", runs, True))
     for name, title, form in fixed:
         if name in data:
             drawn.append(_chart(name, title, [name], form, runs, False))
-    return {"axes": _axes(unit), "config": CONFIG, "data": data, "charts": drawn}
+    return {"axes": _axes(unit, data), "config": CONFIG, "data": data, "charts": drawn}
 
 
 def legend(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -115,8 +115,8 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
             "field": "y",
             "type": "quantitative",
             "title": None,
-            "scale": {"zero": False},
-            "axis": {"format": form},
+            "scale": {"zero": dots, "nice": True},
+            "axis": {"labelExpr": _label(form)},
         },
         "color": {"field": "series", "type": "nominal", "scale": scale, "legend": None},
         "detail": {"field": "stage", "type": "nominal"},
@@ -130,7 +130,8 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
     shape = {"shape": {"field": "stage", "type": "nominal", "legend": None}}
     layers = [line]
     if dots:
-        layers.append({"mark": {"type": "point", "filled": True, "size": 55}, "encoding": shape})
+        mark = {"type": "point", "filled": True, "size": 55, "opacity": 1}
+        layers.append({"mark": mark, "encoding": shape})
     layers.append(_hover(form))
     return {
         "width": "container",
@@ -141,6 +142,11 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
     }
 
 
+def _label(form: str) -> str:
+    """The text at a tick: `0.5`, or with the form e `5e-4`, and zero as 0."""
+    return f"datum.value === 0 ? '0' : format(datum.value, '.2~{form}')"
+
+
 def _hover(form: str) -> dict[str, Any]:
     """A dot at the nearest point, and what it stands for."""
     near = {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True}
@@ -148,7 +154,7 @@ def _hover(form: str) -> dict[str, Any]:
     told = [
         {"field": "run", "type": "nominal", "title": "run"},
         {"field": "stage", "type": "nominal", "title": "stage"},
-        {"field": "y", "type": "quantitative", "title": "value", "format": form.replace("1", "3")},
+        {"field": "y", "type": "quantitative", "title": "value", "format": f".4~{form}"},
         {"field": "samples", "type": "quantitative", "title": "samples", "format": ",.0f"},
         {"field": "time", "type": "quantitative", "title": "time", "format": ".2~f"},
         {"field": "flops", "type": "quantitative", "title": "FLOPs", "format": ".3~s"},
@@ -160,21 +166,25 @@ def _hover(form: str) -> dict[str, Any]:
     }
 
 
-def _axes(unit: str) -> dict[str, Any]:
+def _axes(unit: str, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The x axes to choose from; each is the same in all charts."""
     axes = {
         "samples": ("samples trained on", "~s"),
         "time": (f"training time, {unit} (compilation included, evaluation not)", "~f"),
         "flops": ("training FLOPs (the model's own)", "~s"),
     }
-    return {
-        field: {
-            "field": field,
-            "type": "quantitative",
-            "title": title,
-            "axis": {"format": form, "labelFlush": True},
-        }
-        for field, (title, form) in axes.items()
-    }
+    found = {}
+    for field, (title, form) in axes.items():
+        values = [row[field] for rows in data.values() for row in rows if row[field] is not None]
+        if values:
+            found[field] = {
+                "field": field,
+                "type": "quantitative",
+                "title": title,
+                "scale": {"domain": [0, max(values)], "nice": False},
+                "axis": {"format": form},
+            }
+    return found
 
 
 def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, Any]]:

@@ -178,6 +178,7 @@ def _sought(gallery: Gallery, caption_M: np.ndarray, places: _Places) -> tuple[S
 def _confused(gallery: Gallery, places: _Places) -> tuple[Confused, ...]:
     """The pairs of captions that take most of each other's probability, worst first.
 
+    In a pair the caption that gives more comes first.
     A picture counts for its first caption. Only its most probable wrong captions are looked at,
     so memory does not grow with the square of the captions.
     """
@@ -195,26 +196,24 @@ def _confused(gallery: Gallery, places: _Places) -> tuple[Confused, ...]:
                 pair, value = (own, other), float(share_M[other])
                 share[pair] = share.get(pair, 0.0) + value / float(count_M[own])
                 example[pair] = max(example.get(pair, (0.0, row)), (value, row))
-    both = {tuple(sorted(pair)): 0.0 for pair in share}
-    for pair, value in share.items():
-        both[tuple(sorted(pair))] += value
+    pairs = {max((a, b), (b, a), key=lambda pair: (share.get(pair, 0.0), pair)) for a, b in share}
+    both = {(a, b): share[a, b] + share.get((b, a), 0.0) for a, b in pairs}
+    worst = sorted(both, key=lambda pair: (-both[pair], pair))[:PAIRS]
     any_row = dict(zip(first_N[::-1].tolist(), range(len(first_N) - 1, -1, -1), strict=True))
 
-    def row_of(own: int, other: int) -> int | None:
-        return example[own, other][1] if (own, other) in example else any_row.get(own)
-
-    def place(row: int | None) -> int | None:
+    def place(own: int, other: int) -> int | None:
+        """Of the picture that shows the confusion best, or of any."""
+        row = example[own, other][1] if (own, other) in example else any_row.get(own)
         return None if row is None else places(row)
 
-    worst = sorted(both, key=lambda pair: (-both[pair], pair))[:PAIRS]
     return tuple(
         Confused(
             gallery.captions[a],
             gallery.captions[b],
-            share.get((a, b), 0.0),
+            share[a, b],
             share.get((b, a), 0.0),
-            place(row_of(a, b)),
-            place(row_of(b, a)),
+            place(a, b),
+            place(b, a),
         )
         for a, b in worst
     )

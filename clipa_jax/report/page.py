@@ -110,19 +110,14 @@ def headlines(run: Run) -> list[Headline]:
     seconds = sum(stage.seconds for stage in run.stages)
     samples = sum(stage.samples for stage in run.stages)
     flops = [stage.flops for stage in run.stages]
-    stage = results.last_evaluated(run)
     found = []
-    for evaluator, scores in results.scores(stage).items():
-        metric = next((m for m in ("top1", "i2t_r1", "t2i_r1") if m in scores), None)
-        if metric:
-            score = scores[metric]
-            note = f"{evaluator}, {metric.replace('top1', 'top-1')}, after {stage.name}"
-            interval = ""
-            if score.low is not None and score.high is not None:
-                ends = [words.score(metric, x).removesuffix(" %") for x in (score.low, score.high)]
-                interval = f"95 %: {ends[0]} to {ends[1]}"
-            found.append(Headline(words.score(metric, score.value), note, interval))
-            break
+    if first := results.headline(run):
+        evaluator, metric, score = first
+        name = results.last_evaluated(run).name
+        label = f"{evaluator}, {metric.replace('top1', 'top-1')}, after {name}"
+        interval = results.interval(metric, score)
+        value = words.score(metric, score.value)
+        found.append(Headline(value, label, f"95 %: {interval}" if interval else ""))
     params = next((s.result["num_params"] for s in run.stages[::-1] if s.result), None)
     found.append(Headline(words.short(samples), "samples trained on"))
     found.append(Headline(words.duration(seconds), "of training"))

@@ -64,14 +64,35 @@ def of_runs(runs: Sequence[Run]) -> list[Block]:
     return _blocks([(run.label, last_evaluated(run)) for run in runs])
 
 
+def headline(run: Run) -> tuple[str, str, Score] | None:
+    """(evaluator, metric, score) that stands for a run: the first accuracy of its last stage."""
+    found = scores(last_evaluated(run))
+    for metric in ("top1", "i2t_r1", "t2i_r1"):
+        for evaluator, known in found.items():
+            if metric in known:
+                return evaluator, metric, known[metric]
+    return None
+
+
+def interval(metric: str, score: Score) -> str:
+    """`35.6 to 39.9`; "" where there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    low, high = (words.score(metric, end).removesuffix(" %") for end in (score.low, score.high))
+    return f"{low} to {high}"
+
+
 def last_evaluated(run: Run) -> Stage:
     """The last stage with scores; the last one where none has any."""
     return next((stage for stage in run.stages[::-1] if scores(stage)), run.stages[-1])
 
 
 def scores(stage: Stage) -> dict[str, dict[str, Score]]:
-    """By evaluator and metric; of evaluation.json where there is one, else without intervals."""
-    found: dict[str, dict[str, Score]] = {}
+    """By evaluator and metric, evaluators in the order of the config.
+
+    Of evaluation.json where there is one, else without intervals.
+    """
+    found: dict[str, dict[str, Score]] = {name: {} for name in stage.config.get("evals", {})}
     evaluations = (stage.evaluation or {}).get("evaluations", {})
     for name, value in stage.scores.items():
         evaluator, _, metric = name.partition("/")
@@ -81,7 +102,7 @@ def scores(stage: Stage) -> dict[str, dict[str, Score]]:
             found.setdefault(evaluator, {})[metric] = Score(
                 one.get("value"), one.get("low"), one.get("high"), one.get("count")
             )
-    return found
+    return {evaluator: metrics for evaluator, metrics in found.items() if metrics}
 
 
 def marks(runs: Sequence[Run]) -> list[str]:
@@ -183,11 +204,7 @@ def _about(stage: Stage, evaluator: str) -> str:
 def _cell(metric: str, score: Score | None) -> Cell:
     if score is None or score.value is None:
         return Cell(words.NONE)
-    text = words.score(metric, score.value)
-    interval = ""
-    if score.low is not None and score.high is not None:
-        ends = [words.score(metric, end).removesuffix(" %") for end in (score.low, score.high)]
-        interval = f"{ends[0]} to {ends[1]}"
+    text, between = words.score(metric, score.value), interval(metric, score)
     if not words.is_share(metric):
-        return Cell(text, interval)
-    return Cell(text, interval, score.value, score.low, score.high)
+        return Cell(text, between)
+    return Cell(text, between, score.value, score.low, score.high)

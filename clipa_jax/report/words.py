@@ -59,4 +59,6 @@ def setting(value: Any) -> str:
     """A config's value."""
     if value is None:
         return NONE
+    if isinstance(value, float):
+        value = float(f"{value:.6g}")
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

@@ -104,11 +104,12 @@ def test_what_is_absent_comes_with_its_command(tmp_path):
     [run] = runs.read([root])
     found = {one.what: one for one in absent.of(run)}
     assert "the environment of pretrain" in found
-    assert "--look" in found["held-out pictures of finetune_2"].command
-    interval = found["intervals of the results of finetune_2"]
-    assert interval.command.startswith("python -m clipa_jax.evaluate ")
-    assert f"--out={root}/finetune_2/evaluation.json" in interval.command
-    assert f"--json={root}/plan.json" in found["a plan to compare with"].command
+    every = "pretrain, finetune_1, finetune_2"
+    assert "--look" in found[f"held-out pictures of {every}"].commands[0]
+    intervals = found[f"intervals of the results of {every}"].commands
+    assert len(intervals) == 3 and intervals[2].startswith("python -m clipa_jax.evaluate ")
+    assert f"--out={root}/finetune_2/evaluation.json" in intervals[2]
+    assert f"--json={root}/plan.json" in found["a plan to compare with"].commands[0]
 
 
 @pytest.mark.parametrize(
