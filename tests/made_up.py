@@ -14,10 +14,13 @@ from configs.demo import recipe
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 DATA = "tfds:data/emoji/1.0.0"  # as in the config of the demo
 ENVIRONMENT = {
-    "versions": {"clipa_jax": "0.1.0", "jax": "0.10.2"},
+    "clipa_jax": "0.1.0",
+    "jax": "0.10.2",
+    "device": "cpu",
+    "devices": 2,
+    "mesh": {"replica": 1, "fsdp": 2},
     "processor": "A Processor",
     "memory_bytes": 8 * 2**30,
-    "devices": [{"kind": "cpu", "count": 2}],
     "data": {"source": "tfds:d", "split": "train", "num_examples": 10, "fingerprint": "f0"},
 }
 

@@ -43,7 +43,8 @@ CONFIG = {
 @functools.cache
 def library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that sets `window.vegaEmbed`."""
-    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    # Without a snippet it is the libraries alone, which the package's types forget.
+    return vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)  # type: ignore[arg-type]
 
 
 def charts(runs: Sequence[Run]) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
             "type": "quantitative",
             "title": None,
             "scale": {"zero": dots, "nice": True},
-            "axis": {"labelExpr": _label(form)},
+            "axis": {"labelExpr": _label(f".2~{form}")},
         },
         "color": {"field": "series", "type": "nominal", "scale": scale, "legend": None},
         "detail": {"field": "stage", "type": "nominal"},
@@ -143,8 +144,8 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
 
 
 def _label(form: str) -> str:
-    """The text at a tick: `0.5`, or with the form e `5e-4`, and zero as 0."""
-    return f"datum.value === 0 ? '0' : format(datum.value, '.2~{form}')"
+    """The text at a tick: `0.5`, `5e-4` or `200k`, and zero as 0."""
+    return f"datum.value === 0 ? '0' : format(datum.value, '{form}')"
 
 
 def _hover(form: str) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _axes(unit: str, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 "type": "quantitative",
                 "title": title,
                 "scale": {"domain": [0, max(values)], "nice": False},
-                "axis": {"format": form},
+                "axis": {"labelExpr": _label(form)},
             }
     return found
 

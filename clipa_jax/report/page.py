@@ -78,7 +78,7 @@ def html(runs: Sequence[Run]) -> str:
     drawn = charts.charts(runs)
     scripts = [_inline(charts.library()), _inline((ASSETS / "page.js").read_text("utf-8"))]
     looks = [look for run in runs if (look := _look(run))]
-    return environment.get_template("page.html").render(
+    text = environment.get_template("page.html").render(
         title=" and ".join(run.label for run in runs),
         runs=runs,
         headlines={run.label: headlines(run) for run in runs},
@@ -103,6 +103,7 @@ def html(runs: Sequence[Run]) -> str:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
     )
+    return text.lstrip()
 
 
 def headlines(run: Run) -> list[Headline]:

@@ -72,7 +72,7 @@ class Stage:
     @property
     def sample_flops(self) -> float | None:
         """The model's own FLOPs of training on one sample."""
-        return self.sizes and self.sizes.forward.training
+        return self.sizes.forward.training if self.sizes else None
 
     @property
     def flops(self) -> float | None:

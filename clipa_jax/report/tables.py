@@ -18,7 +18,7 @@ class Table:
     """A header and rows of cells; the first column names the rows."""
 
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     caption: str = ""
 
 
@@ -53,7 +53,7 @@ def schedule(run: Run) -> Table:
             (
                 stage.name if stage.result else f"{stage.name} (not finished)",
                 f"{inputs['res']}",
-                words.count(result.get("image_tokens") or (sizes and sizes.image_tokens)),
+                words.count(result.get("image_tokens") or (sizes.image_tokens if sizes else None)),
                 words.count(inputs["text_len"]),
                 words.count(stage.samples),
                 words.count(stage.batch_size),
@@ -199,9 +199,9 @@ def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
     actual = stage.batch_size / pace if pace else None
     step = planned.get("expected_step_seconds") or planned.get("step_seconds")
     chip_hours = planned.get("expected_chip_hours") or planned.get("chip_hours")
-    devices = sum(one.get("count", 0) for one in (stage.environment or {}).get("devices", ()))
+    environment = stage.environment or {}
+    devices = environment.get("devices")
     hours = stage.seconds * devices / 3600 if devices else None
-    kinds = ", ".join(one.get("kind", "?") for one in (stage.environment or {}).get("devices", ()))
     sizes, remarks = stage.sizes, []
     if planned.get("batch") != stage.batch_size:
         remarks.append(f"planned for batch {words.count(planned.get('batch'))}")
@@ -209,8 +209,8 @@ def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
         remarks.append(f"planned for {planned['image_tokens']} image tokens")
     if sizes and planned.get("text_tokens") not in (None, sizes.text_tokens):
         remarks.append(f"planned for {planned['text_tokens']} text tokens")
-    if kinds:
-        remarks.append(f"ran on {devices} {kinds}")
+    if devices:
+        remarks.append(f"ran on {devices} x {environment.get('device')}")
     return (
         stage.name,
         _milliseconds(step),
@@ -247,16 +247,13 @@ def _environment(stage: Stage) -> dict[str, str]:
     known = stage.environment or (stage.evaluation or {}).get("environment") or {}
     shown: dict[str, str] = {}
     for key, value in known.items():
-        if key == "devices" and isinstance(value, list):
-            value = ", ".join(f"{one.get('count')} x {one.get('kind')}" for one in value)
-        if key == "memory_bytes":
-            key, value = "memory", f"{value / 2**30:.1f} GiB" if value else None
-        if isinstance(value, dict):
-            for inner, one in value.items():
-                label = inner if key == "versions" else f"{key}: {inner}"
-                shown[label.replace("_", " ") if key != "versions" else label] = _plain(one)
+        name = key.removesuffix("_bytes").replace("_", " ")
+        if key.endswith("_bytes"):
+            shown[name] = f"{value / 2**30:.1f} GiB" if value else words.NONE
+        elif isinstance(value, dict):
+            shown[name] = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in value.items())
         else:
-            shown[key.replace("_", " ")] = _plain(value)
+            shown[name] = _plain(value)
     return shown
 
 

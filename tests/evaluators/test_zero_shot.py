@@ -69,7 +69,8 @@ def test_gallery_holds_the_whole_split_in_order(world):
     _, model = world
     evaluator = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT)
     found = evaluator.gallery(model.state)
-    assert found.captions == tuple(f"class {i}" for i in range(7)) and found.scale == 10
+    assert found.captions == tuple(f"class {i}" for i in range(7))
+    assert found.scale == pytest.approx(10)
     np.testing.assert_allclose(found.image_NE, model.image_NE, rtol=1e-6)
     np.testing.assert_array_equal(found.caption_ME, evaluator.classifier(model.state))
     assert found.pairs_P2.tolist() == [[n, n % 7] for n in range(11)]

@@ -166,7 +166,7 @@ def test_a_bare_workdir_gives_a_page_that_says_what_is_absent(tmp_path):
         (folder / name).unlink()
     text = page.html(runs.read([tmp_path / "W"]))
     parsed(text)
-    for words in ("What is absent", "the curves of pretrain", "tools/report.py", "tools/plan.py"):
+    for words in ("What is absent", "the curves of pretrain", "clipa_jax.train", "tools/plan.py"):
         assert words in text
 
 

@@ -91,7 +91,8 @@ def test_one_environment_is_one_column_and_two_are_two(tmp_path):
     one = tables.environment(runs.read(roots[:1]))
     assert one.header == ("", "pretrain, finetune_1, finetune_2")
     shown = dict(one.rows)
-    assert (shown["jax"], shown["devices"], shown["memory"]) == ("0.10.2", "2 x cpu", "8.0 GiB")
+    assert (shown["jax"], shown["devices"], shown["memory"]) == ("0.10.2", "2", "8.0 GiB")
+    assert shown["mesh"] == "replica 1, fsdp 2"
     other = made_up.ENVIRONMENT | {"processor": "Another"}
     (roots[1] / "pretrain" / "environment.json").write_text(json.dumps(other))
     both = tables.environment(runs.read(roots))
