@@ -10,7 +10,8 @@ from clipa_jax.report import series
 from clipa_jax.report.runs import Run
 from clipa_jax.report.words import is_share
 
-VEGA_LITE = "6.4"
+# 6.4 shows names in tooltips of the nearest point as undefined (vega-lite pull request 9707).
+VEGA_LITE = "6.1"
 # Seconds of a unit of the time axis, and from how many of them on it is used.
 _TIMES = ((86400, "days", 3), (3600, "hours", 3), (60, "minutes", 2), (1, "seconds", 0))
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"

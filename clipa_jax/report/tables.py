@@ -111,7 +111,7 @@ def speed(run: Run) -> Table:
                 words.duration(stage.seconds),
                 words.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
                 words.NONE if pace is None else f"{pace:,.0f}",
-                words.short(flops, "FLOP/s"),
+                words.short(flops),
                 words.percent(statistics.fmean(waits) if waits else None),
                 words.count(sum(stage.skipped.values())),
                 words.count(dropped),
@@ -122,7 +122,7 @@ def speed(run: Run) -> Table:
         "training",
         "evaluation",
         "samples/s",
-        "model's own",
+        "model FLOP/s",
         "waiting for input",
         "skipped samples",
         "skipped updates",
@@ -231,6 +231,7 @@ def environment(runs: Sequence[Run]) -> Table | None:
             if not shown:
                 continue
             name = stage.name if len(runs) == 1 else f"{run.label}: {stage.name}"
+            name += "" if stage.environment else " (of its evaluation)"
             same = next((names for names, known in columns if known == shown), None)
             if same is None:
                 columns.append(([name], shown))
@@ -247,11 +248,11 @@ def _environment(stage: Stage) -> dict[str, str]:
     known = stage.environment or (stage.evaluation or {}).get("environment") or {}
     shown: dict[str, str] = {}
     for key, value in known.items():
-        name = key.removesuffix("_bytes").replace("_", " ")
+        name = key.removesuffix("_bytes")
         if key.endswith("_bytes"):
             shown[name] = f"{value / 2**30:.1f} GiB" if value else words.NONE
         elif isinstance(value, dict):
-            shown[name] = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in value.items())
+            shown[name] = ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
         else:
             shown[name] = _plain(value)
     return shown

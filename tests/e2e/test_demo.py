@@ -61,7 +61,7 @@ def test_both_pictures_are_drawn(finished):
 def test_the_report_is_written_and_lacks_nothing_but_a_plan(finished):
     text = (finished / "report.html").read_text()
     assert len(text) < 5e6
-    for words in ("pretrain", "Most confused pairs", "95 %:", "samples/s", "num examples"):
+    for words in ("pretrain", "Most confused pairs", "95 %:", "samples/s", "num_examples"):
         assert words in text
     [run] = runs.read([finished])
     assert [one.what for one in absent.of(run)] == ["a plan to compare with"]

@@ -59,3 +59,15 @@ def test_the_axis_and_the_metric_can_be_chosen(report, tab):
     tab.run("document.querySelector('input[value=time]').click()")
     tab.wait(f"{read}.includes('minutes')")
     assert tab.complaints == []
+
+
+def test_the_nearest_point_says_what_it_is(report, tab):
+    tab.open(report / "single.html", 1280, height=2000)
+    box = "document.querySelector('#chart-loss svg').getBoundingClientRect()"
+    x, y, width, height = tab.run(f"(b => [b.x, b.y, b.width, b.height])({box})")
+    said = "document.querySelector('#vg-tooltip-element.visible')?.textContent"
+    for share in (0.5, 0.52):  # a pointer that moves
+        at = {"x": x + share * width, "y": y + height / 2}
+        tab.call("Input.dispatchMouseEvent", type="mouseMoved", **at)
+    tab.wait(f"({said} ?? '').includes('finetune_1')")
+    assert "runone" in tab.run(said) and "undefined" not in tab.run(said)
