@@ -28,7 +28,7 @@ class Absent:
 
 def of(run: Run) -> list[Absent]:
     """All that is absent of one run."""
-    found = [Absent("a file that can be read", "", sentence) for sentence in run.damaged]
+    found = [Absent("something that cannot be read", "", sentence) for sentence in run.damaged]
     for make in (_ends, _curves, _intervals, _looks, _environments, _plans):
         found += make(run)
     return found

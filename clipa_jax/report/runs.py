@@ -195,7 +195,7 @@ def _sizes(folder: Path, config: dict[str, Any], damaged: list[str]) -> work.Siz
     try:
         return work.sizes(Settings(config))
     except (UserError, KeyError, TypeError, ValueError) as error:
-        damaged.append(f"{folder / workdir.CONFIG}: no FLOPs: {error}")
+        damaged.append(f"{folder / workdir.CONFIG}: its FLOPs are not known: {error}")
         return None
 
 
