@@ -15,14 +15,16 @@ class Gallery:
     """Pictures, captions, and which of them belong together.
 
     Attributes:
-      data: where the pictures come from; row n of `image_NE` is its n-th.
-      captions: no two the same; of a classification, the class names.
+      data: where the pictures come from.
+      row_N: where each picture lies in it; those of no caption are left out.
+      captions: of a classification, the class names.
       image_NE, caption_ME: unit-length embeddings, float32.
       pairs_P2: rows (picture, right caption); every picture has one or more.
       scale: inverse temperature: similarities times it are logits.
     """
 
     data: Dataset
+    row_N: np.ndarray
     captions: tuple[str, ...]
     image_NE: np.ndarray
     caption_ME: np.ndarray

@@ -114,6 +114,7 @@ class Retrieval(Evaluator):
         tokens_ML = self._env.tokenize(texts)
         return Gallery(
             data=self._data,
+            row_N=np.arange(len(rows)),
             captions=tuple(texts),
             image_NE=np.concatenate(parts),
             caption_ME=embed.all_texts(encoders, params, tokens_ML, self._data.batch_size),

@@ -131,6 +131,7 @@ class ZeroShot(Evaluator):
         label_N = np.concatenate(labels)
         return Gallery(
             data=self._data,
+            row_N=np.arange(len(label_N)),
             captions=self.names,
             image_NE=np.concatenate(parts),
             caption_ME=self.classifier(state),

@@ -58,14 +58,14 @@ def look(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOu
     gallery = evaluator.gallery(state)
     rng = np.random.default_rng(SEED)
     num_pictures = len(gallery.image_NE)
-    row_N = np.sort(rng.permutation(num_pictures)[:PICTURES])
+    picture_N = np.sort(rng.permutation(num_pictures)[:PICTURES])
     answered_M = np.unique(gallery.pairs_P2[:, 1])  # captions that have a picture
     caption_M = np.sort(rng.permutation(answered_M)[:CAPTIONS])
     places = _Places()
-    shown = _shown(gallery, row_N, places)
+    shown = _shown(gallery, picture_N, places)
     sought = _sought(gallery, caption_M, places)
     confused = _confused(gallery, places)
-    image_NRRC = gallery.data.pictures(np.array(places.rows))
+    image_NRRC = gallery.data.pictures(gallery.row_N[places.pictures])
     return HeldOut(
         evaluator=name,
         source=gallery.data.source,
@@ -112,16 +112,16 @@ def reduced(image_NRRC: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 
 class _Places:
-    """Gives each row of the split that is kept its place among the kept pictures."""
+    """Gives each picture that is kept its place among those that are."""
 
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
 
-    def __call__(self, row: int) -> int:
-        return self._places.setdefault(int(row), len(self._places))
+    def __call__(self, picture: int) -> int:
+        return self._places.setdefault(int(picture), len(self._places))
 
     @property
-    def rows(self) -> list[int]:
+    def pictures(self) -> list[int]:
         return list(self._places)
 
 
@@ -133,31 +133,37 @@ def _right(gallery: Gallery, axis: int) -> dict[int, set[int]]:
     return right
 
 
-def _probabilities(gallery: Gallery, row_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Chunks of (rows, probabilities (B, M)) of some pictures, at constant memory."""
+def _probabilities(
+    gallery: Gallery, picture_N: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Chunks of (pictures, probabilities (B, M)) of some pictures, at constant memory."""
     size = max(scores.MAX_SCORES // len(gallery.captions), 1)
-    for start in range(0, len(row_N), size):
-        row_B = row_N[start : start + size]
-        logits_BM = gallery.scale * (gallery.image_NE[row_B] @ gallery.caption_ME.T)
-        yield row_B, scores.softmax(logits_BM)
+    for start in range(0, len(picture_N), size):
+        picture_B = picture_N[start : start + size]
+        logits_BM = gallery.scale * (gallery.image_NE[picture_B] @ gallery.caption_ME.T)
+        yield picture_B, scores.softmax(logits_BM)
 
 
 def _best(score_BM: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the best `count` of each row, best first; of equals the lower index."""
-    return np.argsort(-score_BM, axis=1, kind="stable")[:, :count]
+    """Indices of the best `count` of each row, best first."""
+    count = min(count, score_BM.shape[1])
+    some = np.sort(np.argpartition(-score_BM, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(-np.take_along_axis(score_BM, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
 
 
-def _shown(gallery: Gallery, row_N: np.ndarray, places: _Places) -> tuple[Shown, ...]:
+def _shown(gallery: Gallery, picture_N: np.ndarray, places: _Places) -> tuple[Shown, ...]:
     right, shown = _right(gallery, 0), []
-    for row_B, share_BM in _probabilities(gallery, row_N):
-        for row, share_M, top in zip(row_B.tolist(), share_BM, _best(share_BM, TOP), strict=True):
-            own = max(right[row], key=lambda m: (share_M[m], -m))  # noqa: B023, used at once
+    for picture_B, share_BM in _probabilities(gallery, picture_N):
+        for n, share_M, top in zip(picture_B.tolist(), share_BM, _best(share_BM, TOP), strict=True):
+            own = max(right[n], key=lambda m: (share_M[m], -m))  # noqa: B023, used at once
             rank = scores.ranks(share_M[None], np.array([own]))[0]
             guesses = tuple(
-                Guess(gallery.captions[m], float(share_M[m]), m in right[row]) for m in top.tolist()
+                Guess(gallery.captions[m], float(share_M[m]), m in right[n]) for m in top.tolist()
             )
             own_caption, share = gallery.captions[own], float(share_M[own])
-            shown.append(Shown(places(row), row, own_caption, int(rank) + 1, share, guesses))
+            at = int(gallery.row_N[n])
+            shown.append(Shown(places(n), at, own_caption, int(rank) + 1, share, guesses))
     return tuple(shown)
 
 
@@ -178,33 +184,33 @@ def _sought(gallery: Gallery, caption_M: np.ndarray, places: _Places) -> tuple[S
 def _confused(gallery: Gallery, places: _Places) -> tuple[Confused, ...]:
     """The pairs of captions that take most of each other's probability, worst first.
 
-    In a pair the caption that gives more comes first.
-    A picture counts for its first caption. Only its most probable wrong captions are looked at,
-    so memory does not grow with the square of the captions.
+    In a pair the caption that gives more comes first. A picture counts for its first caption.
+    Only its most probable wrong captions are looked at, so memory does not grow with the square
+    of the captions.
     """
     first_N = _first_captions(gallery)
     right = _right(gallery, 0)
     count_M = np.bincount(first_N, minlength=len(gallery.captions))
     share: dict[tuple[int, int], float] = {}
     example: dict[tuple[int, int], tuple[float, int]] = {}
-    for row_B, share_BM in _probabilities(gallery, np.arange(len(first_N))):
-        for row, share_M, top in zip(row_B.tolist(), share_BM, _best(share_BM, TOP), strict=True):
-            own = int(first_N[row])
+    for picture_B, share_BM in _probabilities(gallery, np.arange(len(first_N))):
+        for n, share_M, top in zip(picture_B.tolist(), share_BM, _best(share_BM, TOP), strict=True):
+            own = int(first_N[n])
             for other in top.tolist():
-                if other in right[row] or share_M[other] < _WORTH:
+                if other in right[n] or share_M[other] < _WORTH:
                     continue
                 pair, value = (own, other), float(share_M[other])
                 share[pair] = share.get(pair, 0.0) + value / float(count_M[own])
-                example[pair] = max(example.get(pair, (0.0, row)), (value, row))
+                example[pair] = max(example.get(pair, (0.0, n)), (value, n))
     pairs = {max((a, b), (b, a), key=lambda pair: (share.get(pair, 0.0), pair)) for a, b in share}
     both = {(a, b): share[a, b] + share.get((b, a), 0.0) for a, b in pairs}
     worst = sorted(both, key=lambda pair: (-both[pair], pair))[:PAIRS]
-    any_row = dict(zip(first_N[::-1].tolist(), range(len(first_N) - 1, -1, -1), strict=True))
+    any_of = dict(zip(first_N[::-1].tolist(), range(len(first_N) - 1, -1, -1), strict=True))
 
     def place(own: int, other: int) -> int | None:
         """Of the picture that shows the confusion best, or of any."""
-        row = example[own, other][1] if (own, other) in example else any_row.get(own)
-        return None if row is None else places(row)
+        n = example[own, other][1] if (own, other) in example else any_of.get(own)
+        return None if n is None else places(n)
 
     return tuple(
         Confused(
@@ -228,5 +234,6 @@ def _first_captions(gallery: Gallery) -> np.ndarray:
 
 def _fingerprint(gallery: Gallery) -> str:
     """A number for all captions and for what is right for every picture."""
-    content = json.dumps([gallery.captions, gallery.pairs_P2.tolist()]).encode()
+    pairs_P2 = gallery.pairs_P2.tolist()
+    content = json.dumps([gallery.captions, gallery.row_N.tolist(), pairs_P2]).encode()
     return hashlib.sha256(content).hexdigest()[:12]

@@ -13,7 +13,7 @@ from clipa_jax.report import looking
 class Evaluator:
     """One whose gallery is given."""
 
-    def __init__(self, image_NE, caption_ME, pairs, scale=10.0, side=4):
+    def __init__(self, image_NE, caption_ME, pairs, scale=10.0, side=4, skip=0):
         def pictures(row_N):
             return np.broadcast_to(
                 row_N.astype(np.uint8)[:, None, None, None], (len(row_N), side, side, 3)
@@ -22,7 +22,8 @@ class Evaluator:
         unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (image_NE, caption_ME)]
         names = tuple(f"caption {m}" for m in range(len(caption_ME)))
         data = SimpleNamespace(source="fake", split="heldout", pictures=pictures)
-        self.made = Gallery(data, names, *unit, np.asarray(pairs), scale)
+        row_N = np.arange(len(image_NE)) + skip
+        self.made = Gallery(data, row_N, names, *unit, np.asarray(pairs), scale)
 
     def gallery(self, state):
         return self.made
@@ -103,6 +104,13 @@ def test_confusion_is_a_mean_over_pictures_and_needs_none_of_the_other():
     assert (pair.first, pair.second) == ("caption 0", "caption 1")
     assert pair.first_as_second == pytest.approx(0.5, abs=1e-3)
     assert pair.second_picture is None
+
+
+def test_pictures_that_have_no_caption_are_passed_over():
+    """The gallery starts at row 7 of the split."""
+    held, later = looking.look("zs", some(), None), looking.look("zs", some(skip=7), None)
+    assert [one.row for one in later.shown] == [one.row + 7 for one in held.shown]
+    assert later.image_NSSC[0, 0, 0, 0] == held.image_NSSC[0, 0, 0, 0] + 7
 
 
 def test_several_right_captions_are_no_confusion():
