@@ -5,7 +5,6 @@ A class's embedding is the mean of its prompts' unit embeddings, scaled to unit 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,24 +12,8 @@ from clipa_jax.errors import nearest
 from clipa_jax.evaluators import embed, scores, wording
 from clipa_jax.evaluators.dataset import Dataset
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Some held-out pictures with what the model says of them.
-
-    Attributes:
-      image_NRRC: uint8 pictures, as the model sees them.
-      names: names of the C classes.
-      probability_NC: softmax over the classes at the model's temperature.
-      right_N: the right class of each picture.
-    """
-
-    image_NRRC: np.ndarray
-    names: tuple[str, ...]
-    probability_NC: np.ndarray
-    right_N: np.ndarray
 
 
 class ZeroShot(Evaluator):
@@ -137,35 +120,23 @@ class ZeroShot(Evaluator):
         assert sum_CE is not None  # there is at least one class
         return sum_CE / np.linalg.norm(sum_CE, axis=1, keepdims=True)
 
-    def examples(self, state: HasParams, count: int, seed: int = 0) -> Examples:
-        """Pictures drawn at random from the split, with the probabilities of all classes.
-
-        Args:
-          state: holds the parameters.
-          count: how many pictures, at most as many as there are.
-          seed: which ones; the same seed draws the same pictures for every model.
-
-        Only for a single process: a picture's pixels stay on the process that read it.
-        """
-        class_CE = self.classifier(state)
-        keys: list[float] = []
-        kept: list[tuple[np.ndarray, np.ndarray, int]] = []
-        rng = np.random.default_rng(seed)
-        for local in self._data.batches():
-            [batch] = embed.images(self._env.encoders, state.params, [local])
-            pictures = local[embed.IMAGE][np.asarray(local[embed.MASK], bool)]
-            kept += zip(pictures, batch.image_BE, self._labels(batch), strict=True)
-            keys += rng.random(len(pictures)).tolist()
-            # The `count` smallest of uniform keys are a uniform draw at constant memory.
-            order = np.argsort(keys)[:count]
-            keys, kept = [keys[i] for i in order], [kept[i] for i in order]
-        image_NE = np.stack([row[1] for row in kept])
-        logits_NC = self._env.scale(state.params) * (image_NE @ class_CE.T)
-        return Examples(
-            image_NRRC=np.stack([row[0] for row in kept]),
-            names=self.names,
-            probability_NC=scores.softmax(logits_NC),
-            right_N=np.asarray([row[2] for row in kept]),
+    def gallery(self, state: HasParams) -> Gallery:
+        """All pictures and class names as the parameters of `state` embed them."""
+        parts, labels = [], []
+        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
+            parts.append(batch.image_BE)
+            labels.append(self._labels(batch))
+        if not parts:
+            raise self._data.error("no pictures")
+        label_N = np.concatenate(labels)
+        return Gallery(
+            data=self._data,
+            row_N=np.arange(len(label_N)),
+            captions=self.names,
+            image_NE=np.concatenate(parts),
+            caption_ME=self.classifier(state),
+            pairs_P2=np.stack([np.arange(len(label_N)), label_N], axis=1),
+            scale=self._env.scale(state.params),
         )
 
     def _labels(self, batch: embed.Batch) -> np.ndarray:
