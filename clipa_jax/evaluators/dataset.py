@@ -78,7 +78,8 @@ class Dataset:
           prompts: the texts that stand for classes, where there are such.
         """
         data = identity.of_data(self.opened)
-        return About(self.source, self.split, data, self.preprocess, prompts)
+        total = self.opened.num_examples
+        return About(self.source, self.split, data, self.preprocess, prompts, total)
 
     def class_names(self, label: str) -> tuple[str, ...]:
         """The names that the source gives to the values of `label`.

@@ -26,6 +26,7 @@ class About:
       data_fingerprint: tells data apart that has the same name, see `identity.of_data`.
       preprocess: ops on the pictures.
       prompts: the texts that stand for the classes, in order; None where there are none.
+      num_examples: of the split, if that is known.
     """
 
     source: str
@@ -33,6 +34,7 @@ class About:
     data_fingerprint: str
     preprocess: str
     prompts: Sequence[str] | None = None
+    num_examples: int | None = None
 
 
 class Evaluator(Protocol):

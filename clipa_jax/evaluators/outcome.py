@@ -43,37 +43,54 @@ class Outcome:
       ids: of the samples, strings (N,), no two the same; None for a number without samples.
       kind: name of the statistic in `STATISTICS`, or "plain".
       arrays: what the statistic takes, by the names of its arguments; each has N rows.
+      unit_N: int (N,), samples that are not independent, such as the captions of one picture,
+        share a number and are drawn together; None where each stands for itself.
     """
 
     value: float
     ids: np.ndarray | None = None
     kind: str = PLAIN
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unit_N: np.ndarray | None = None
 
     @classmethod
-    def of(cls, kind: str, ids: Sequence[str] | np.ndarray, **arrays: np.ndarray) -> "Outcome":
+    def of(
+        cls,
+        kind: str,
+        ids: Sequence[str] | np.ndarray,
+        *,
+        unit_N: np.ndarray | None = None,
+        **arrays: np.ndarray,
+    ) -> "Outcome":
         """Any statistic by its name.
 
         Args:
           kind: in `STATISTICS`.
           ids: of the N samples, no two the same; see `unique_ids`.
+          unit_N: which samples are drawn together, see the attribute.
           **arrays: its arguments, N rows each.
 
         Raises:
           ValueError: arrays of another length, or ids that repeat.
         """
         ids = np.asarray(ids, np.str_)
-        lengths = {name: len(array) for name, array in arrays.items()}
+        units = {} if unit_N is None else {"unit_N": unit_N}
+        lengths = {name: len(array) for name, array in (arrays | units).items()}
         if set(lengths.values()) != {len(ids)}:
             raise ValueError(f"{kind}: {len(ids)} ids for arrays of lengths {lengths}")
         if len(np.unique(ids)) != len(ids):
             raise ValueError(f"{kind}: {len(ids)} ids of which {len(np.unique(ids))} differ")
-        return cls(STATISTICS[kind](**arrays), ids, kind, arrays)
+        return cls(STATISTICS[kind](**arrays), ids, kind, arrays, unit_N)
 
     @classmethod
-    def mean(cls, ids: Sequence[str] | np.ndarray, value_N: np.ndarray) -> "Outcome":
+    def mean(
+        cls,
+        ids: Sequence[str] | np.ndarray,
+        value_N: np.ndarray,
+        unit_N: np.ndarray | None = None,
+    ) -> "Outcome":
         """The mean of a number a sample."""
-        return cls.of("mean", ids, value_N=value_N)
+        return cls.of("mean", ids, unit_N=unit_N, value_N=value_N)
 
     @classmethod
     def class_mean(

@@ -82,15 +82,15 @@ class Retrieval(Evaluator):
         tokens_ML = self._env.tokenize(texts)
         text_ME = embed.all_texts(encoders, params, tokens_ML, self._data.batch_size)
         pairs_P2 = right_pairs(captions)
-        text_ids = [
-            f"{i}/{n}" for i, row in zip(ids, captions, strict=True) for n in range(len(row))
-        ]
-        for direction, queries, ranks in (
-            ("i2t", ids, scores.best_ranks(image_NE, text_ME, pairs_P2)),
-            ("t2i", text_ids, scores.best_ranks(text_ME, image_NE, pairs_P2[:, ::-1])),
+        rows = zip(ids, captions, strict=True)
+        text_ids = [f"{one}/{n}" for one, row in rows for n in range(len(row))]
+        picture_M = np.repeat(np.arange(len(ids)), [len(row) for row in captions])
+        for direction, queries, units, ranks in (
+            ("i2t", ids, None, scores.best_ranks(image_NE, text_ME, pairs_P2)),
+            ("t2i", text_ids, picture_M, scores.best_ranks(text_ME, image_NE, pairs_P2[:, ::-1])),
         ):
             for k in self._ks:
-                yield f"{direction}_r{k}", Outcome.mean(queries, ranks < k)
+                yield f"{direction}_r{k}", Outcome.mean(queries, ranks < k, units)
 
     def _chosen(self, row: Sequence[str]) -> list[str]:
         captions = present(row)

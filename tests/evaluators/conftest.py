@@ -32,7 +32,7 @@ class FakeData:
     def open(self, source, split):
         if source != "fake" or split != "heldout":
             raise DataError(f"no dataset {source}, split {split}")
-        return SimpleNamespace(class_names=self.names.get, shards=())
+        return SimpleNamespace(class_names=self.names.get, shards=(), num_examples=len(self.rows))
 
     def evaluation(self, source, split, preprocess, batch_size, *, features):
         assert (source, split, preprocess) == ("fake", "heldout", "decode")

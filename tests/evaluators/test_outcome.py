@@ -80,6 +80,8 @@ def test_samples_of_each_evaluator_are_named(world):
     # Row i has one caption, or two of which the second is shared.
     queries = [f"id/{i}/{n}" for i in range(11) for n in range(1 + (i % 3 > 0))]
     assert retrieval["t2i_r1"].ids.tolist() == queries
+    pictures_of = [int(query.split("/")[1]) for query in queries]
+    assert retrieval["t2i_r1"].unit_N.tolist() == pictures_of
     contrastive = dict(Contrastive(env=env, **HELD_OUT).outcomes(model.state))
     assert sorted(contrastive["loss"].ids.tolist()) == sorted(pictures)
 
@@ -89,6 +91,7 @@ def test_what_is_evaluated_is_told_without_evaluating(world):
     env = model.environment()
     about = ZeroShot(env=env, label="concept", templates=("{}", "a {}"), **HELD_OUT).about()
     assert (about.source, about.split, about.preprocess) == ("fake", "heldout", "decode")
+    assert about.num_examples == 11
     assert list(about.prompts[:3]) == ["class 0", "a class 0", "class 1"]
     assert Retrieval(env=env, **HELD_OUT).about().prompts is None
     assert model.batch_shapes == set()
