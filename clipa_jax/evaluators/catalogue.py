@@ -20,60 +20,70 @@ _CLIP_BENCHMARK, _TFDS = "clip_benchmark", "tfds"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What an evaluator reads, and how: the arguments of the same names.
+class Entry:
+    """How a data set is read; evaluators' arguments of these names win over it.
 
     Attributes:
-      source, split: of the pictures that are scored.
+      source, split: of the pictures that are scored; "" if not known.
       train_split: of those that a probe learns from; "" where the set has none.
       label: the feature with the class or classes.
       classes: a name in the tables, or the classes; None for the data's own names.
-      templates: likewise.
+      templates: a name in the tables; None for the data's own.
       naming: how the data's own names become words, see `NAMINGS`.
       metric: of classification.
       outside: what happens to pictures of no class.
-      captions: how many a picture has at least, and are used.
+      captions: how many a picture has at least, and are used; None for all.
     """
 
-    source: str
-    split: str
-    train_split: str
-    label: str
-    classes: str | tables.Classes | None
-    templates: str | None
-    naming: str
-    metric: str
-    outside: str
-    captions: int | None
+    source: str = ""
+    split: str = ""
+    train_split: str = ""
+    label: str = "label"
+    classes: str | tables.Classes | None = None
+    templates: str | None = None
+    naming: str = "as_given"
+    metric: str = "accuracy"
+    outside: str = "error"
+    captions: int | None = None
 
 
-def choose(dataset: str, root: str, task: str) -> Choice:
-    """How a data set is read, by its name in the catalogue.
+def choose(dataset: str | None, root: str, source: str | None, task: str) -> Entry:
+    """How a data set is read.
 
     Args:
-      dataset: its name; hyphens may stand for underscores.
+      dataset: its name in the catalogue, hyphens may stand for underscores; None for a `source`
+        that the catalogue knows nothing of.
       root: a folder with data sets; "" to look in TFDS alone.
+      source: where it lies; None to look.
       task: what it is wanted for.
 
     Raises:
       ConfigError: an unknown name, or a set for another task.
       MissingData: it is in none of the places where it was looked for.
     """
-    name, entry = _entry(dataset)
-    if entry["task"] != task:
-        raise ConfigError(f"dataset={dataset!r} is for {entry['task']}, not for {task}")
-    kind, source, layout = _find(name, entry, root.rstrip("/"))
-    return Choice(
+    if dataset is None:
+        return _entry({}, {}, source or "", root)
+    name, known = _known(dataset)
+    if known["task"] != task:
+        raise ConfigError(f"dataset={dataset!r} is for {known['task']}, not for {task}")
+    if source is None:
+        source, layout = _find(name, known, root.rstrip("/"))
+    else:
+        layout = known["layouts"].get(source.partition(":")[0], {})
+    return _entry(known, layout, source, root.rstrip("/"))
+
+
+def _entry(known: dict[str, Any], layout: dict[str, Any], source: str, root: str) -> Entry:
+    kind = source.partition(":")[0]
+    mappings = layout.get("mappings")
+    wanted = ("templates", "naming", "metric", "outside", "captions")
+    return Entry(
         source=source,
-        split=layout["split"],
+        split=layout.get("split", ""),
         train_split=layout.get("train", ""),
         label=layout.get("label", _LABELS.get(kind, "label")),
-        classes=_classes(entry, layout, root.rstrip("/")),
-        templates=entry.get("templates"),
-        naming=entry.get("naming", "as_given"),
-        metric=entry.get("metric", "accuracy"),
-        outside=entry.get("outside", "error"),
-        captions=entry.get("captions"),
+        classes=tables.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
+        **{key: known[key] for key in wanted if key in known},
     )
 
 
@@ -100,7 +110,7 @@ def _paths(own: Sequence[str]) -> list[str]:
 NAMINGS = {"as_given": _as_given, "blanks": _blanks, "paths": _paths}
 
 
-def _entry(dataset: str) -> tuple[str, dict[str, Any]]:
+def _known(dataset: str) -> tuple[str, dict[str, Any]]:
     listed = tables.catalogue()
     name = dataset.replace("-", "_")
     name = listed["aliases"].get(name, name)
@@ -110,18 +120,16 @@ def _entry(dataset: str) -> tuple[str, dict[str, Any]]:
     return name, listed["datasets"][name]
 
 
-def _find(name: str, entry: dict[str, Any], root: str) -> tuple[str, str, dict[str, Any]]:
-    """(kind, source, layout) of the first place where the data is; TFDS without looking."""
+def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, Any]]:
+    """(source, layout) of the first place where the data is."""
     looked = []
-    for kind, where, layout in _places(entry, root):
-        if kind == _TFDS:
-            return kind, f"{kind}:{where}", layout  # which looks for itself
+    for kind, where, layout in _places(known, root):
         looked.append(where)
-        if files.exists(where):
-            return kind, f"{kind}:{where}", layout
+        if kind == _TFDS or files.exists(where):  # TFDS looks for itself, and says where
+            return f"{kind}:{where}", layout
     if not looked:
         looked = ["root= (no folder with data sets is given)"]
-    command = _command(name, entry, root or "ROOT")
+    command = _command(name, known, root or "ROOT")
     raise MissingData(
         f"dataset {name} is not there; looked for {', '.join(looked)}; make it with: {command}",
         dataset=name,
@@ -130,8 +138,9 @@ def _find(name: str, entry: dict[str, Any], root: str) -> tuple[str, str, dict[s
     )
 
 
-def _places(entry: dict[str, Any], root: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for kind, layout in entry["layouts"].items():
+def _places(known: dict[str, Any], root: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(kind, where, layout) of all places, in the order in which they are looked at."""
+    for kind, layout in known["layouts"].items():
         if kind == _TFDS:
             yield kind, layout["name"], layout
         elif root and kind == _CLIP_BENCHMARK:
@@ -142,17 +151,9 @@ def _places(entry: dict[str, Any], root: str) -> Iterator[tuple[str, str, dict[s
             yield kind, f"{root}/{layout['name']}", layout
 
 
-def _classes(
-    entry: dict[str, Any], layout: dict[str, Any], root: str
-) -> str | tables.Classes | None:
-    if "mappings" in layout:
-        return tables.objectnet(f"{root}/{layout['mappings']}")
-    return entry.get("classes")
-
-
-def _command(name: str, entry: dict[str, Any], root: str) -> str:
+def _command(name: str, known: dict[str, Any], root: str) -> str:
     """What would make the data, as CLIP_benchmark exports it."""
-    layout = entry["layouts"][_CLIP_BENCHMARK]
+    layout = known["layouts"][_CLIP_BENCHMARK]
     theirs = layout["name"]
     return (
         f"clip_benchmark_export_wds --dataset {theirs} --split {layout['split']} "

@@ -1,16 +1,65 @@
 """Which class of a table a data set's label means: a map that fits, or a sentence why none does.
 
 A label is a number in the data. Where the data names its labels, their names decide: by the
-table's keys (WordNet ids, folders), or by its names. L labels of the data, C classes.
+table's keys (WordNet ids, folders), or by its names. L labels of the data, C classes, B rows of a
+batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from clipa_jax.evaluators import embed
 from clipa_jax.evaluators.tables import Classes
 
 OUTSIDE = -1  # a label that is none of the classes
+ERROR, LEAVE_OUT = "error", "leave_out"  # what may happen to a picture of no class
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Reads the classes of pictures.
+
+    Attributes:
+      feature: of the data, with one number a picture or a list of numbers.
+      class_L: of each label, from `fit`.
+      num_classes: C.
+      outside: what happens to a picture none of whose labels is a class: "error" or "leave_out".
+      error: makes an error that says which evaluator and data.
+    """
+
+    feature: str
+    class_L: np.ndarray
+    num_classes: int
+    outside: str
+    error: Callable[[str], Exception]
+
+    def of(self, batch: embed.Batch) -> np.ndarray:
+        """Which classes each picture has, bool (B, C); none for one that is left out.
+
+        Raises:
+          DataError: a label that is not among the data's, or one of no class.
+        """
+        rows = batch.features[self.feature]
+        several = bool(rows) and isinstance(rows[0], list)
+        row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows] if several else 1)
+        label_X = np.asarray([one for row in rows for one in row] if several else rows, np.int64)
+        wrong = label_X[(label_X < 0) | (label_X >= len(self.class_L))]
+        if len(wrong):
+            raise self.error(
+                f"{self.feature}={wrong[0]} has no class name; there are {len(self.class_L)} names"
+            )
+        class_X = self.class_L[label_X]
+        right_BC = np.zeros((len(rows), self.num_classes), bool)
+        inside_X = class_X != OUTSIDE
+        right_BC[row_X[inside_X], class_X[inside_X]] = True
+        if self.outside == ERROR and not np.all(inside_X):
+            raise self.error(
+                f"{self.feature}={label_X[~inside_X][0]} is none of the {self.num_classes} classes; "
+                f"outside={LEAVE_OUT} leaves such pictures out"
+            )
+        return right_BC
 
 
 def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:
@@ -63,7 +112,5 @@ def _by_name(names: Sequence[str], own: Sequence[str]) -> np.ndarray:
 def _by_number(classes: Classes, labels: int | None) -> np.ndarray:
     """Labels are numbers of classes."""
     if labels is not None and labels != len(classes.names):
-        raise ValueError(
-            f"{len(classes.names)} class names, but the data has {labels} labels"
-        )
+        raise ValueError(f"{len(classes.names)} class names for {labels} classes in the data")
     return np.arange(len(classes.names))

@@ -147,7 +147,9 @@ def _named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
         file = {"classes": "classnames", "templates": "zeroshot_classification_templates"}[what]
         path = _package() / f"{language}_{file}.json"
         if not path.exists():
-            there = [p.name.removesuffix(f"_{file}.json") for p in path.parent.glob(f"*_{file}.json")]
+            there = [
+                p.name.removesuffix(f"_{file}.json") for p in path.parent.glob(f"*_{file}.json")
+            ]
             raise ConfigError(unknown(f"language of {what}", language, there))
         found = read(path, f"{what} of {language}")
     place = PLACE if what == "templates" else SLOT

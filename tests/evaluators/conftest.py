@@ -32,7 +32,13 @@ class FakeData:
     def open(self, source, split):
         if source != "fake" or split != "heldout":
             raise DataError(f"no dataset {source}, split {split}")
-        return SimpleNamespace(class_names=self.names.get, shards=(), num_examples=len(self.rows))
+        return SimpleNamespace(
+            class_names=self.names.get,
+            templates=lambda: None,
+            has_captions=True,
+            shards=(),
+            num_examples=len(self.rows),
+        )
 
     def evaluation(self, source, split, preprocess, batch_size, *, features):
         assert (source, split, preprocess) == ("fake", "heldout", "decode")

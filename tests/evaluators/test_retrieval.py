@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import DataError
-from clipa_jax.evaluators.retrieval import Retrieval, right_pairs
+from clipa_jax.evaluators.retrieval import Retrieval, same_text_pairs
 
 HELD_OUT = {"name": "ret", "source": "fake", "split": "heldout"}
 
 
 def test_right_pairs_join_captions_that_read_the_same():
-    pairs = right_pairs([["a dog", "shared"], ["Shared ", "a cat"]])
+    pairs = same_text_pairs([["a dog", "shared"], ["Shared ", "a cat"]])
     assert pairs.tolist() == [[0, 0], [0, 1], [1, 1], [0, 2], [1, 2], [1, 3]]
 
 
@@ -44,7 +44,7 @@ def test_perfect_towers_find_everything_even_with_one_caption_for_all(world):
 def test_picture_without_the_chosen_caption_is_an_error(world):
     _, model = world
     evaluator = Retrieval(env=model.environment(), captions=(1,), **HELD_OUT)
-    with pytest.raises(DataError, match="a picture with 1 captions has none at captions="):
+    with pytest.raises(DataError, match="picture 'id/0' with 1 captions has none at captions="):
         dict(evaluator.run(model.state))
 
 
