@@ -56,8 +56,8 @@ class Labels:
         right_BC[row_X[inside_X], class_X[inside_X]] = True
         if self.outside == ERROR and not np.all(inside_X):
             raise self.error(
-                f"{self.feature}={label_X[~inside_X][0]} is none of the {self.num_classes} classes; "
-                f"outside={LEAVE_OUT} leaves such pictures out"
+                f"{self.feature}={label_X[~inside_X][0]} is none of the {self.num_classes} "
+                f"classes; outside={LEAVE_OUT} leaves such pictures out"
             )
         return right_BC
 

@@ -124,7 +124,8 @@ def _from_file(path: Path) -> Classes:
     keys = strings(content["keys"], "keys")
     if len(keys) != len(names) or len(set(keys)) != len(keys):
         raise DataError(
-            f"{path}: {len(keys)} keys, {len(set(keys))} of them different, for {len(names)} classes"
+            f"{path}: {len(keys)} keys, {len(set(keys))} of them different, for {len(names)} "
+            f"classes"
         )
     return Classes(names, keys)
 

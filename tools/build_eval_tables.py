@@ -1,0 +1,104 @@
+"""Makes clipa_jax/evaluators/tables/ and prompts/ from the packages that carry their content.
+
+    pip install --no-deps clip_benchmark==1.6.2 open_clip_torch==3.3.0 timm==1.0.31
+    python tools/build_eval_tables.py
+
+Facts are carried over as they are, none by hand: class names and sentences of CLIP_benchmark,
+OpenAI's sentences for ImageNet from open_clip, WordNet ids from timm. Nothing of the packages is
+imported but open_clip's one file of sentences.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
+
+from clipa_jax import cli
+from clipa_jax.errors import DataError
+from clipa_jax.evaluators import tables, wording
+
+MIT_CLIP_BENCHMARK = "MIT, CLIP_benchmark, (c) 2022 Mehdi Cherti, Romain Beaumont and others"
+MIT_OPEN_CLIP = "MIT, open_clip, (c) 2012-2021 Gabriel Ilharco, Mitchell Wortsman and others"
+APACHE_TIMM = "Apache-2.0, timm, (c) Ross Wightman and others; WordNet ids are facts"
+
+
+def main(argv: list[str]) -> None:
+    """Writes the tables."""
+    del argv
+    theirs = _folder("clip_benchmark") / "datasets"
+    names = json.loads((theirs / "en_classnames.json").read_text())
+    sentences = json.loads((theirs / "en_zeroshot_classification_templates.json").read_text())
+    _write(
+        tables.TABLES / "clip_benchmark_en.json",
+        description="English class names and sentences, by data set; {} takes the name.",
+        provenance=f"{_release('clip_benchmark')}, datasets/en_classnames.json and "
+        "en_zeroshot_classification_templates.json: the prompts of OpenAI's CLIP and their own",
+        licence=MIT_CLIP_BENCHMARK,
+        classes=names,
+        templates={
+            key: [one.replace(tables.PLACE, tables.SLOT) for one in value]
+            for key, value in sentences.items()
+        },
+    )
+    info = _folder("timm") / "data" / "_info"
+    ids = {
+        name: (info / f"{file}_synsets.txt").read_text().split()
+        for name, file in (("all", "imagenet"), ("a", "imagenet_a"), ("r", "imagenet_r"))
+    }
+    if len(ids["all"]) != len(names["imagenet1k"]) or ids["all"] != sorted(ids["all"]):
+        raise DataError("WordNet ids and class names are not of the same 1,000 classes")
+    _write(
+        tables.TABLES / "imagenet.json",
+        description="WordNet ids of ImageNet-1k in the order of its labels, and of its subsets.",
+        provenance=f"{_release('timm')}, data/_info/imagenet*_synsets.txt",
+        licence=APACHE_TIMM,
+        wordnet_ids=ids["all"],
+        subsets={"imagenet_a": sorted(ids["a"]), "imagenet_r": sorted(ids["r"])},
+    )
+    _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
+
+
+def _from_open_clip(names: list[str], sentences: list[str]) -> None:
+    """The seven sentences; and what both packages have must be the same."""
+    found = runpy.run_path(str(_folder("open_clip") / "zero_shot_metadata.py"))
+    eighty, seven = (
+        [template(tables.SLOT) for template in found[key]]
+        for key in ("OPENAI_IMAGENET_TEMPLATES", "SIMPLE_IMAGENET_TEMPLATES")
+    )
+    if [one.replace(tables.PLACE, tables.SLOT) for one in sentences] != eighty:
+        raise DataError("CLIP_benchmark and open_clip have different sentences for ImageNet")
+    differing = [pair for pair in zip(names, found["IMAGENET_CLASSNAMES"], strict=True) if len(set(pair)) > 1]
+    cli.say(f"ImageNet's names that differ between CLIP_benchmark and open_clip: {differing}")
+    _write(
+        wording.PROMPTS / "imagenet_7.json",
+        description="Seven sentences that do about as well as the eighty of imagenet1k.",
+        provenance=f"{_release('open_clip_torch')}, zero_shot_metadata.py, after OpenAI's "
+        "Prompt_Engineering_for_ImageNet.ipynb",
+        licence=MIT_OPEN_CLIP,
+        templates=seven,
+    )
+
+
+def _write(path: Path, **content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    cli.say(f"wrote {path}")
+
+
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise DataError(f"{package} is not installed; the first lines of this file say how")
+    return Path(spec.origin).parent
+
+
+def _release(distribution: str) -> str:
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+if __name__ == "__main__":
+    cli.run(main, needs_config=False)
