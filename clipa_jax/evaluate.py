@@ -1,61 +1,51 @@
-"""Runs every evaluator of a config on a checkpoint; JSON out.
+"""Evaluates a checkpoint, or compares two: a table with intervals, JSON and Markdown.
 
-python -m clipa_jax.evaluate --config=configs/demo/finetune_2.py --checkpoint=runs/demo
+python -m clipa_jax.evaluate --config=configs/demo/finetune_2.py --checkpoint=runs/demo --out=here
+python -m clipa_jax.evaluate --compare=here/evaluation.json,there/evaluation.json
+
+The table goes to standard error, JSON to standard output unless that is a terminal. With --out
+both go to files too, and beside them what was said of each sample. See docs/evaluation.md.
+
+Exit status: 0, all that was asked for is there; 3, some of it is not, and the JSON says what and
+why; 1, nothing came of it, and a sentence says why.
 """
 
-import json
-import sys
-import time
-from pathlib import Path
-from typing import Any
+from absl import flags
+from ml_collections import config_flags
 
-from absl import flags, logging
-
-from clipa_jax import cli, distributed, evaluators, loading, schedules, workdir
-from clipa_jax.data import pipeline
+from clipa_jax import cli
 from clipa_jax.errors import ConfigError
-from clipa_jax.settings import Settings
+from clipa_jax.evidence import comparison
+from clipa_jax.evidence.command import Command
 
 CONFIG = cli.define_config()
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "A workdir, a stage's folder or a weights file.", required=True
+    "checkpoint", None, "A workdir, a stage's folder, a .npz of CLIPA or a folder of open_clip."
 )
-OUT = flags.DEFINE_string("out", None, "Also write the scores to this JSON file.")
+STAGE = config_flags.DEFINE_config_file(
+    "stage", None, "The config that trained the weights, for a .npz with a --config of evals alone."
+)
+COMPARE = flags.DEFINE_list(
+    "compare", [], "A,B: what B has more than A; each a checkpoint, or a .json written before."
+)
+ACROSS = flags.DEFINE_list(
+    "across", [], f"What a comparison may be made across: {', '.join(comparison.ACROSS)}."
+)
+OUT = flags.DEFINE_string(
+    "out", "", "Where JSON, Markdown and samples go: this folder, or beside this .json."
+)
 
 
 def main(argv: list[str]) -> int | None:
-    """Prints the scores of the checkpoint as JSON."""
+    """Evaluates or compares, and says what came of it."""
     del argv
-    config = schedules.split(CONFIG.value)[-1]  # of a schedule, the last stage
-    cli.start_jax(config)
-    model = loading.load(CHECKPOINT.value, config)
-    input_section = Settings(model.config.input, "config.input")
-    environment = evaluators.Environment(
-        encoders=model.encoders,
-        tokenize=model.tokenize,
-        preprocess_image=pipeline.fill(input_section.preprocess_eval, input_section),
-        temperature_max=model.config.model.temperature_max,
-    )
-    built = evaluators.build(Settings(config.evals, "config.evals"), environment)
-    if not built:
-        raise ConfigError("the config has no evaluators; name some in config.evals")
-    scores = {name: _run(name, evaluator, model) for name, evaluator in built.items()}
-    report = {"checkpoint": CHECKPOINT.value, "scores": scores}
-    if distributed.first():
-        if OUT.value:
-            workdir.write_json(Path(OUT.value), report)
-        json.dump(report, sys.stdout, indent=1)
-        sys.stdout.write("\n")
-    return None
-
-
-def _run(name: str, evaluator: evaluators.Evaluator, model: loading.Model) -> dict[str, Any]:
-    began = time.monotonic()
-    scores: dict[str, Any] = dict(evaluator.run(model))
-    scores["seconds"] = round(time.monotonic() - began, 1)
-    logging.info("%s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-    return scores
+    command = Command(CONFIG.value, STAGE.value, OUT.value)
+    if bool(CHECKPOINT.value) == bool(COMPARE.value):
+        raise ConfigError("name one checkpoint with --checkpoint=PATH, or two with --compare=A,B")
+    if CHECKPOINT.value:
+        return command.evaluate(CHECKPOINT.value)
+    return command.compare(COMPARE.value, ACROSS.value)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, needs_config=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipa_jax import checkpoint, models, sharding, state, steps, trees, workdir
@@ -126,9 +127,33 @@ def load(path: str, config: ConfigDict | None = None) -> Model:
     Raises:
       CheckpointError: there are no weights, or they do not fit the config.
     """
-    config, model, leaves = fitted(path, config)
-    mesh = sharding.make_mesh()
-    params = jax.device_put(trees.unflatten(leaves), sharding.replicated(mesh))
+    return on_mesh(*fitted(path, config), sharding.make_mesh())
+
+
+def on_mesh(
+    config: ConfigDict,
+    model: CLIP,
+    leaves: Mapping[str, Any],
+    mesh: Mesh,
+    layout: Settings | None = None,
+) -> Model:
+    """A model with its weights on devices.
+
+    Args:
+      config, model, leaves: see `fitted`.
+      mesh: the devices, of any number of processes, all of which call this.
+      layout: the `sharding` section; None for a copy of the weights on every device.
+    """
+    params = trees.unflatten(leaves)
+    whole = jax.tree.map(lambda leaf: sharding.replicated(mesh), params)
+    layouts = sharding.param_shardings(params, mesh, layout) if layout else whole
+    params = jax.tree.map(
+        lambda leaf, one: jax.make_array_from_callback(
+            leaf.shape, one, lambda index: np.asarray(leaf)[index]
+        ),
+        params,
+        layouts,
+    )
     return Model(config, params, steps.make_encoders(model, mesh), make_tokenize(config.input))
 
 
@@ -138,8 +163,15 @@ def fitted(path: str, config: ConfigDict | None) -> tuple[ConfigDict, CLIP, dict
     config = carried if config is None else config
     if config is None:
         raise CheckpointError(f"{path} carries no config; pass config=, a stage's config")
+    return as_stored(config, leaves, path)
+
+
+def as_stored(
+    config: ConfigDict, leaves: Mapping[str, Any], path: str
+) -> tuple[ConfigDict, CLIP, dict[str, Any]]:
+    """(config, model, weights that fit it), layers unrolled as files hold them."""
     config = config.copy_and_resolve_references()
-    config.model.layers = "unrolled"  # as files hold them
+    config.model.layers = "unrolled"
     return config, *fit(config, leaves, path)
 
 
@@ -178,8 +210,12 @@ def read(path: str) -> tuple[ConfigDict | None, dict[str, Any]]:
     check_exists(path)
     if weights.is_file(Path(path)):
         return weights.read(Path(path))
-    folder = _stage_folder(Path(path))
-    return _config_of(folder), checkpoint.read_params(str(folder))
+    return stage_config(path), checkpoint.read_params(str(_stage_folder(Path(path))))
+
+
+def stage_config(path: str) -> ConfigDict | None:
+    """The config of the stage that a workdir or a stage's folder stands for; None without any."""
+    return None if weights.is_file(Path(path)) else _config_of(_stage_folder(Path(path)))
 
 
 def _config_of(folder: Path) -> ConfigDict | None:

@@ -1,7 +1,7 @@
 """A stage made ready: everything that its config asks for, built and checked, not yet run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from clipa_jax import (
 )
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
+from clipa_jax.evaluators import embed
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.preprocess.vocab import keep_copy
@@ -129,7 +130,7 @@ def prepare(
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     made = program.build(c, mesh, plan, data.spec)
     load_tokenizer(c.input.vocab).check_fits(made.model.txt.vocab_size)
-    encoders = _watched(steps.make_encoders(made.model, mesh), between)
+    encoders = embed.watched(steps.make_encoders(made.model, mesh), between, between)
     stage = Stage(
         name=c.name,
         config=config,
@@ -169,20 +170,6 @@ def _evaluators(
         c.evals.as_dict()  # counts as read
         return {}
     return evaluators.build(c.evals, environment)
-
-
-def _watched(encoders: steps.Encoders, between: Callable[[Any], None]) -> steps.Encoders:
-    """The same encoders, with `between` called after each batch."""
-
-    def watched(tower: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-        def call(params: Any, batch: jax.Array) -> jax.Array:
-            embeddings = tower(params, batch)
-            between(embeddings)
-            return embeddings
-
-        return call
-
-    return replace(encoders, image=watched(encoders.image), text=watched(encoders.text))
 
 
 def _init(c: Settings, root: Path, before: Mapping[str, Stage]) -> str:

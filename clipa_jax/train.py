@@ -14,6 +14,7 @@ from absl import flags, logging
 from clipa_jax import (
     checkpoint,
     cli,
+    evidence,
     loading,
     metrics,
     recorder,
@@ -147,12 +148,18 @@ def loop(
 
 
 def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
-    """What all evaluators of the stage say of a state, by `<evaluator>/<metric>`."""
-    return {
-        f"{name}/{metric}": value
+    """What all evaluators of the stage say of a state, by `<evaluator>/<metric>`.
+
+    At the end of the stage it is also written to W/<stage>/evaluation.json, with intervals.
+    """
+    said = {
+        name: evidence.run(evaluator, run.config.evals[name].to_dict(), state)
         for name, evaluator in run.evaluators.items()
-        for metric, value in evaluator.run(state)
     }
+    if int(state.step) == run.plan.total_steps:
+        made = evidence.make(str(run.folder), said, params=state.params, mesh=run.program.mesh)
+        evidence.write(run.folder / evidence.NAME, made)
+    return evidence.values(said)
 
 
 def _due(step: int, every: int) -> bool:

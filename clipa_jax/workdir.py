@@ -5,6 +5,7 @@ W/<stage>/vocab.txt        its vocabulary (or vocab.model), so that the folder c
 W/<stage>/checkpoints/     see checkpoint.py
 W/<stage>/metrics.jsonl    see metrics.py
 W/<stage>/result.json      once the stage is finished
+W/<stage>/evaluation.json  its last evaluation with intervals, and .npz beside it: evidence/
 W/summary.json             the results of the finished stages, in order
 W/cache/xla/               compiled programs
 

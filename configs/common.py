@@ -47,6 +47,38 @@ def default() -> ConfigDict:
     c.input = inputs()
     c.optim = optim()
 
+    machine(c)
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.keep_last = 2  # how many of the newest to keep
+    c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
+
+    c.logs = logs()
+    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    return c
+
+
+def evaluation() -> ConfigDict:
+    """A config for `clipa_jax.evaluate` alone, to which `evals` is added.
+
+    What is None is the checkpoint's own; a checkpoint that carries no config needs a stage's.
+    """
+    c = ConfigDict()
+    c.input = ConfigDict()
+    c.input.res = placeholder(int)
+    c.input.text_len = placeholder(int)
+    c.input.vocab = placeholder(str)
+    c.input.preprocess_eval = placeholder(str)
+    c.model = ConfigDict()
+    c.model.dtype = placeholder(str)
+    c.model.attention = placeholder(str)
+    machine(c)
+    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    return c
+
+
+def machine(c: ConfigDict) -> None:
+    """Adds what says how a run lies on its devices."""
     c.mesh = ConfigDict()  # devices along each axis; one may be -1 for all the others leave
     c.mesh.replica = 1  # copies of the parameters
     c.mesh.fsdp = -1  # parameters may be split along it; so is the batch
@@ -57,14 +89,6 @@ def default() -> ConfigDict:
     c.cpu_devices = placeholder(int)  # on a machine without accelerator: split it into so many
     c.compilation_cache = "workdir"  # of compiled programs: WORKDIR/cache/xla; none, or a folder
     c.distributed = distributed()
-
-    c.checkpoint = ConfigDict()
-    c.checkpoint.keep_last = 2  # how many of the newest to keep
-    c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
-
-    c.logs = logs()
-    c.evals = ConfigDict()  # evaluators by name: their type and arguments
-    return c
 
 
 def distributed() -> ConfigDict:

@@ -7,7 +7,7 @@ The keyword arguments of a class, but `env` and `name`, are the keys of its sect
 from collections.abc import Callable
 from typing import Any
 
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.contrastive import Contrastive
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.outcome import Outcome
@@ -27,7 +27,9 @@ EVALUATORS: dict[str, Callable[..., Any]] = {
 OFF = "off"
 
 
-def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
+def build(
+    config: Settings, env: Environment, missing: dict[str, DataError] | None = None
+) -> dict[str, Evaluator]:
     """The evaluators of `config.evals`, by their names there, in that order.
 
     Cheap: checks that the data is there, reads none of it.
@@ -36,6 +38,8 @@ def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
       config: sections with `type` and the keyword arguments of that evaluator; the
         type "off" switches it off.
       env: what all of them share.
+      missing: takes the errors of evaluators whose data is not there, by name, instead of raising
+        the first of them.
 
     Raises:
       ConfigError: an unknown type or key.
@@ -51,5 +55,10 @@ def build(config: Settings, env: Environment) -> dict[str, Evaluator]:
             section.as_dict()  # switched off on purpose, not forgotten
             continue
         make = EVALUATORS[kind]
-        built[name] = section.call(make, skip=("type",), env=env, name=name)
+        try:
+            built[name] = section.call(make, skip=("type",), env=env, name=name)
+        except DataError as error:
+            if missing is None:
+                raise
+            missing[name] = error
     return built

@@ -8,7 +8,7 @@ R pixels a side, L text tokens, N texts.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -29,6 +29,28 @@ class Encoders(Protocol):
     def image(self, params: Any, image_BRRC: jax.Array, /) -> jax.Array: ...
 
     def text(self, params: Any, tokens_BL: jax.Array, /) -> jax.Array: ...
+
+
+def watched(
+    encoders: Any, image: Callable[[jax.Array], Any], text: Callable[[jax.Array], Any]
+) -> Any:
+    """The same encoders, with a function called with each batch of embeddings.
+
+    Args:
+      encoders: a dataclass with `image` and `text`.
+      image, text: called after the tower, with (B, E) embeddings that may not be there yet. What
+        they raise ends the evaluation.
+    """
+
+    def after(tower: Callable[..., jax.Array], tell: Callable[[jax.Array], Any]) -> Any:
+        def call(params: Any, batch: jax.Array) -> jax.Array:
+            z_BE = tower(params, batch)
+            tell(z_BE)
+            return z_BE
+
+        return call
+
+    return replace(encoders, image=after(encoders.image, image), text=after(encoders.text, text))
 
 
 @dataclass(frozen=True)

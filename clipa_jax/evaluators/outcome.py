@@ -144,6 +144,16 @@ class Outcome:
             raise ValueError("a number without samples cannot be resampled")
         return STATISTICS[self.kind](**{name: rows[rows_N] for name, rows in self.arrays.items()})
 
+    def only(self, rows: np.ndarray) -> "Outcome":
+        """The same metric of some of the samples, each once; itself where these are all."""
+        if self.ids is None or self.kind == PLAIN:
+            raise ValueError("a number without samples has no part of them")
+        part = {name: array[rows] for name, array in self.arrays.items()}
+        unit_N = None if self.unit_N is None else self.unit_N[rows]
+        all_of_them = len(rows) == self.count
+        value = self.value if all_of_them else STATISTICS[self.kind](**part)
+        return Outcome(value, self.ids[rows], self.kind, part, unit_N)
+
 
 def unique_ids(ids: Sequence[str]) -> list[str]:
     """Ids of which no two are the same, whatever the data gives.

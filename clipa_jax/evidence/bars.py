@@ -1,0 +1,53 @@
+"""What is going on while evaluators run: a bar on a terminal, elsewhere a line at times."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from clipa_jax import metrics
+from clipa_jax.terminal import clock
+
+
+class Bars:
+    """A bar for each evaluation, moved by the batches that the encoders make."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream
+        self._bar: _Bar | None = None
+
+    @contextlib.contextmanager
+    def of(self, name: str, total: int | None) -> Iterator[None]:
+        """Shows the evaluation `name` of `total` pictures while it runs inside."""
+        with _Bar(name, total, self._stream) as self._bar:
+            yield
+        self._bar = None
+
+    def pictures(self, z_BE: Any) -> None:
+        """Tells that a batch of pictures has been started; see `embed.watched`."""
+        if self._bar is not None:
+            self._bar.pictures(len(z_BE))
+
+    def texts(self, z_BE: Any) -> None:
+        """Likewise of texts."""
+        if self._bar is not None:
+            self._bar.texts(len(z_BE))
+
+
+class _Bar(metrics.Progress):
+    def __init__(self, name: str, total: int | None, stream: TextIO | None):
+        super().__init__(name, total or 0, batch_size=1, stream=stream)
+        self._num_texts = 0
+
+    def pictures(self, more: int) -> None:
+        # The last batch is padded.
+        self.update(min(self._step + more, self._total) if self._total else self._step + more)
+
+    def texts(self, more: int) -> None:
+        self._num_texts += more
+        self.update(self._step)
+
+    def _status(self) -> str:
+        texts = f"{self._num_texts:,} texts  " if self._num_texts else ""
+        left = max(self._total - self._step, 0) * (self._seconds_per_step or 0.0)
+        speed = f"{self.samples_per_second:,.0f} pictures/s  ETA {clock(left)}"
+        return texts + (speed if self._step else "")
