@@ -72,7 +72,9 @@ def _from_open_clip(names: list[str], sentences: list[str]) -> None:
     )
     if [one.replace(tables.PLACE, tables.SLOT) for one in sentences] != eighty:
         raise DataError("CLIP_benchmark and open_clip have different sentences for ImageNet")
-    differing = [pair for pair in zip(names, found["IMAGENET_CLASSNAMES"], strict=True) if len(set(pair)) > 1]
+    differing = [
+        pair for pair in zip(names, found["IMAGENET_CLASSNAMES"], strict=True) if len(set(pair)) > 1
+    ]
     cli.say(f"ImageNet's names that differ between CLIP_benchmark and open_clip: {differing}")
     _write(
         wording.PROMPTS / "imagenet_7.json",
