@@ -22,9 +22,8 @@ from clipa_jax import cli
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import tables, wording
 
-MIT_CLIP_BENCHMARK = "MIT, CLIP_benchmark, (c) 2022 Mehdi Cherti, Romain Beaumont and others"
-MIT_OPEN_CLIP = "MIT, open_clip, (c) 2012-2021 Gabriel Ilharco, Mitchell Wortsman and others"
-APACHE_TIMM = "Apache-2.0, timm, (c) Ross Wightman and others; WordNet ids are facts"
+MIT = "MIT, see tables/LICENSES.txt"
+APACHE = "Apache-2.0; which WordNet ids belong to a data set is a fact"
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> None:
         description="English class names and sentences, by data set; {} takes the name.",
         provenance=f"{_release('clip_benchmark')}, datasets/en_classnames.json and "
         "en_zeroshot_classification_templates.json: the prompts of OpenAI's CLIP and their own",
-        licence=MIT_CLIP_BENCHMARK,
+        licence=MIT,
         classes=names,
         templates={
             key: [one.replace(tables.PLACE, tables.SLOT) for one in value]
@@ -56,11 +55,13 @@ def main(argv: list[str]) -> None:
         tables.TABLES / "imagenet.json",
         description="WordNet ids of ImageNet-1k in the order of its labels, and of its subsets.",
         provenance=f"{_release('timm')}, data/_info/imagenet*_synsets.txt",
-        licence=APACHE_TIMM,
+        licence=APACHE,
         wordnet_ids=ids["all"],
         subsets={"imagenet_a": sorted(ids["a"]), "imagenet_r": sorted(ids["r"])},
     )
     _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
+    licences = [f"{name}\n\n{_licence(name)}" for name in ("clip_benchmark", "open_clip_torch")]
+    (tables.TABLES / "LICENSES.txt").write_text("\n\n".join(licences), encoding="utf-8")
 
 
 def _from_open_clip(names: list[str], sentences: list[str]) -> None:
@@ -78,10 +79,10 @@ def _from_open_clip(names: list[str], sentences: list[str]) -> None:
     cli.say(f"ImageNet's names that differ between CLIP_benchmark and open_clip: {differing}")
     _write(
         wording.PROMPTS / "imagenet_7.json",
-        description="Seven sentences that do about as well as the eighty of imagenet1k.",
+        description="Seven of the eighty sentences of imagenet1k, chosen by OpenAI.",
         provenance=f"{_release('open_clip_torch')}, zero_shot_metadata.py, after OpenAI's "
         "Prompt_Engineering_for_ImageNet.ipynb",
-        licence=MIT_OPEN_CLIP,
+        licence=MIT,
         templates=seven,
     )
 
@@ -96,6 +97,14 @@ def _folder(package: str) -> Path:
     if spec is None or spec.origin is None:
         raise DataError(f"{package} is not installed; the first lines of this file say how")
     return Path(spec.origin).parent
+
+
+def _licence(distribution: str) -> str:
+    """The text that comes with a package."""
+    for file in importlib.metadata.files(distribution) or ():
+        if file.name == "LICENSE" and ".dist-info" in str(file):
+            return file.read_text().strip() + "\n"
+    raise DataError(f"{distribution} brings no text of its licence")
 
 
 def _release(distribution: str) -> str:

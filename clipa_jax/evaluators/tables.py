@@ -52,19 +52,21 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
         return _from_file(Path(source))
     subset = _imagenet()["subsets"].get(source)
     whole = "imagenet1k" if subset else source
+    if whole == "imagenet1k" and _babel(language):
+        return _only(_babel(language)[0], subset)
     names = _named(language, "classes").get(whole)
     if names is None:
         options = [*_named(language, "classes"), *_imagenet()["subsets"]]
         raise ConfigError(unknown("class names", source, options))
     if whole != "imagenet1k":
         return Classes(tuple(names))
-    by_id = dict(zip(_imagenet()["wordnet_ids"], names, strict=True))
-    keys = subset or by_id
-    return Classes(tuple(by_id[key] for key in keys), tuple(keys))
+    return _only(Classes(tuple(names), tuple(_imagenet()["wordnet_ids"])), subset)
 
 
 def templates(source: str, language: str = ENGLISH) -> tuple[str, ...] | None:
     """The sentences for a data set of the tables; None if there is no such."""
+    if source == "imagenet1k" and _babel(language):
+        return _babel(language)[1]
     return _named(language, "templates").get(source)
 
 
@@ -156,6 +158,32 @@ def _named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
     place = PLACE if what == "templates" else SLOT
     lists = {name: texts for name, texts in found.items() if isinstance(texts, list)}
     return {name: tuple(t.replace(place, SLOT) for t in texts) for name, texts in lists.items()}
+
+
+def _only(whole: Classes, keys: Sequence[str] | None) -> Classes:
+    """The classes with these keys, of those there are; all without any."""
+    assert whole.keys is not None
+    kept = [
+        pair for pair in zip(whole.names, whole.keys, strict=True) if not keys or pair[1] in keys
+    ]
+    return Classes(tuple(name for name, _ in kept), tuple(key for _, key in kept))
+
+
+@functools.cache
+def _babel(language: str) -> tuple[Classes, tuple[str, ...]] | None:
+    """Babel-ImageNet's names of a language and their sentences: mostly of a part of the classes.
+
+    None where the language has a table of its own, or is not among Babel's.
+    """
+    if language == ENGLISH or (_package() / f"{language}_classnames.json").exists():
+        return None
+    found = read(_package() / "babel_imagenet.json", "Babel-ImageNet").get(language.upper())
+    if found is None:
+        return None
+    numbers, names = found
+    ids = _imagenet()["wordnet_ids"]
+    sentences = read(_package() / "nllb_dist13b_prompts.json", "prompts")[language.upper()]
+    return Classes(tuple(names), tuple(ids[n] for n in numbers)), tuple(sentences)
 
 
 def _package() -> Path:

@@ -58,9 +58,6 @@ OTHERS = (
     "voc2007",
     "voc2007_multilabel",
     "fer2013",
-    "fairface",
-    "fairface_gender",
-    "fairface_race",
 )
 RETRIEVAL = ("mscoco_captions", "flickr30k", "flickr8k")
 
