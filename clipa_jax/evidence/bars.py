@@ -37,17 +37,27 @@ class _Bar(metrics.Progress):
     def __init__(self, name: str, total: int | None, stream: TextIO | None):
         super().__init__(name, total or 0, batch_size=1, stream=stream)
         self._num_texts = 0
+        if total is None:
+            self._forget_total()
 
     def pictures(self, more: int) -> None:
-        # The last batch is padded.
-        self.update(min(self._step + more, self._total) if self._total else self._step + more)
+        if self._total and self._step >= self._total:
+            self._forget_total()  # pictures of another split, such as those that a probe learns from
+        step = self._step + more
+        self.update(min(step, self._total) if self._total else step)  # the last batch is padded
 
     def texts(self, more: int) -> None:
         self._num_texts += more
-        self.update(self._step)
+        if self._bar is not None:
+            self.update(self._step)
+
+    def _forget_total(self) -> None:
+        self._total = 0
+        if self._bar is not None:
+            self._bar.total = None
 
     def _status(self) -> str:
         texts = f"{self._num_texts:,} texts  " if self._num_texts else ""
+        speed = f"{self.samples_per_second:,.0f} pictures/s  " if self._step else ""
         left = max(self._total - self._step, 0) * (self._seconds_per_step or 0.0)
-        speed = f"{self.samples_per_second:,.0f} pictures/s  ETA {clock(left)}"
-        return texts + (speed if self._step else "")
+        return texts + speed + (f"ETA {clock(left)}" if self._step and self._total else "")

@@ -1,4 +1,4 @@
-"""What `clipa_jax.evaluate` does: evaluates checkpoints, compares them, and says what came of it."""
+"""What `clipa_jax.evaluate` does: evaluates checkpoints, compares them, says what came of it."""
 
 import json
 import sys

@@ -82,7 +82,8 @@ def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subje
         another vocabulary.
     """
     carried, leaves = loading.read(path)
-    carried = stage if carried is None else carried
+    if carried is None and stage is not None:
+        carried = schedules.split(stage)[-1]
     config = merged(carried, given)
     if config is None:
         raise CheckpointError(

@@ -9,6 +9,7 @@ import pytest
 from shrunk import ONE_STAGE, SMALL, losses, run
 
 import clipa_jax
+from clipa_jax.evidence import record
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 
@@ -34,6 +35,21 @@ def test_the_summary_names_every_stage(finished):
             assert 0 <= stage[key] <= 1
         assert stage["seconds"] > 0
         assert stage["num_params"] > 50_000
+
+
+def test_every_stage_ends_with_its_evaluation(finished):
+    """The same numbers as in the summary, to the bit, with intervals and samples."""
+    for stage in json.loads((finished / "summary.json").read_text())["stages"]:
+        made = record.read(finished / stage["name"] / "evaluation.json")
+        told = {
+            f"{name}/{metric}": entry["value"]
+            for name, one in made.report["evaluations"].items()
+            for metric, entry in one["metrics"].items()
+        }
+        assert told == stage["scores"]
+        top1 = made.report["evaluations"]["zero_shot"]["metrics"]["top1"]
+        assert top1["low"] <= top1["value"] <= top1["high"]
+        assert len(made.outcomes["zero_shot"]["top1"].ids) == top1["count"] == 280
 
 
 def test_both_pictures_are_drawn(finished):

@@ -45,3 +45,15 @@ def test_missing_keys_and_data_are_named(world):
         build(model, con=CONTRASTIVE | {"source": "elsewhere"})
     with pytest.raises(ConfigError, match="evals.con must be a section"):
         build(model, con="contrastive")
+
+
+def test_missing_data_may_be_collected_while_the_others_are_built(world):
+    _, model = world
+    missing = {}
+    sections = {"gone": CONTRASTIVE | {"source": "elsewhere"}, "con": CONTRASTIVE}
+    settings = Settings(sections, "config.evals")
+    built = evaluators.build(settings, model.environment(), missing)
+    assert list(built) == ["con"] and list(missing) == ["gone"]
+    assert "evaluator gone: no dataset elsewhere" in str(missing["gone"])
+    with pytest.raises(ConfigError, match="nearest: zero_shot"):
+        evaluators.build(Settings({"x": {"type": "zeroshot"}}), model.environment(), missing)

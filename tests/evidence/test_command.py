@@ -1,0 +1,203 @@
+"""The command on every kind of checkpoint, with data missing, on one process and on two."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made
+import processes
+import pytest
+
+from clipa_jax import loading, workdir
+from clipa_jax.convert import architecture, folder, npz, rules
+from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.evidence import command, record
+from clipa_jax.evidence.command import Command
+
+SCRIPT = Path(__file__).with_name("one_of_two.py")
+
+
+def scores(report):
+    return {
+        f"{name}/{metric}": told["value"]
+        for name, entry in report["evaluations"].items()
+        for metric, told in entry["metrics"].items()
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(root):
+    """The record of the small stage, evaluated here on eight devices."""
+    return command.run(str(root), made.config())
+
+
+def open_clip_folder(path, root):
+    """The same weights as open_clip has them, written without PyTorch."""
+    config, model, leaves = loading.fitted(str(root), None)
+    side = config.input.res // model.img.patch_size
+    table = folder.sincos_table(side**2, model.img.width)
+    path.mkdir()
+    content = architecture.to_open_clip(model, config.input, "unknown")
+    folder.write(path, content, rules.to_open_clip({**leaves, "img/pos_embedding": table}))
+    shutil.copy(made.VOCAB, path / folder.VOCABULARY)
+    return path
+
+
+def test_scores_are_plausible_and_have_intervals(alone):
+    entry = alone.report["evaluations"]["zero_shot"]
+    top1 = entry["metrics"]["top1"]
+    assert top1["low"] <= top1["value"] <= top1["high"] and top1["low"] < top1["high"]
+    assert entry["count"] == entry["examples"] == top1["count"] == 280
+    assert entry["prompts_fingerprint"] and entry["seconds"] > 0
+    assert alone.report["evaluations"]["retrieval"]["prompts_fingerprint"] is None
+    assert alone.report["missing"] == {} and alone.report["differs"] == []
+
+
+@pytest.mark.parametrize("kind", ["stage", "archive", "open_clip"])
+def test_every_kind_of_checkpoint_gives_the_same_scores(alone, root, tmp_path, kind):
+    given, stage = made.evaluation(made.EVALS), None
+    if kind == "stage":
+        path = root / "small"
+    elif kind == "archive":
+        path, stage = tmp_path / "weights.npz", made.config()
+        npz.write(path, loading.read(str(root))[1])
+    else:
+        path = open_clip_folder(tmp_path / "folder", root)
+    found = command.run(str(path), given, stage).report
+    assert scores(found) == pytest.approx(scores(alone.report), abs=1e-6)
+    assert found["differs"] == []
+    if kind != "open_clip":  # which has the positions in its table
+        assert found["weights"] == alone.report["weights"]
+
+
+def test_two_processes_agree_with_one(alone, root, tmp_path):
+    started = processes.start(
+        2, lambda index, port: [str(SCRIPT), str(index), str(port), str(root), str(tmp_path)]
+    )
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [3, 3], errors
+    found = record.read(tmp_path / record.NAME)
+    assert found.report["environment"]["processes"] == 2
+    assert found.report["environment"]["devices"] == 8
+    assert scores(found.report) == pytest.approx(scores(alone.report), abs=1e-6)
+    for name, metrics in alone.outcomes.items():
+        for metric, one in metrics.items():
+            assert found.outcomes[name][metric].ids.tolist() == one.ids.tolist()
+    # What one of the two cannot see, neither evaluates.
+    assert list(found.report["missing"]) == ["only_0"]
+    assert found.report["missing"]["only_0"]["error"].endswith("no data on process 1")
+
+
+def test_with_data_missing_the_others_run_and_the_status_says_so(root, tmp_path, capsys):
+    late = {"type": "contrastive", "caption": 7, **made.HELD_OUT}
+    sized = {**made.EVALS["zero_shot"], "preprocess": "decode|resize(24)"}
+    evals = {"gone": made.NOT_THERE, "late": late, "sized": sized, **made.EVALS}
+    status = Command(made.evaluation(evals), out=str(tmp_path)).evaluate(str(root))
+    assert status == command.INCOMPLETE == 3
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((tmp_path / "evaluation.json").read_text())
+    assert list(report["evaluations"]) == ["zero_shot", "retrieval"]
+    gone = report["missing"]["gone"]
+    assert gone["dataset"] == "tfds:/no/such"
+    assert gone["looked"] == "/no/such/dataset_info.json"
+    assert "evaluator gone" in gone["error"]
+    assert "caption=7, but a picture has" in report["missing"]["late"]["error"]
+    assert "24 x 24 pixels, but the checkpoint takes 16 x 16" in report["missing"]["sized"]["error"]
+    assert "gone was not evaluated" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_results_and_checkpoints_are_compared(alone, root, tmp_path, capsys):
+    record.write(tmp_path / "a.json", alone)
+    other = made.stage(tmp_path / "V", made.config(), seed=1)
+    out = tmp_path / "out.json"
+    both = [str(tmp_path / "a.json"), str(other)]
+    assert Command(made.config(), out=str(out)).compare(both) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads(out.read_text())
+    assert found["a"]["weights"] != found["b"]["weights"]
+    b = record.read(tmp_path / "out_b.json")
+    top1 = found["evaluations"]["zero_shot"]["metrics"]["top1"]
+    assert top1["b"] == scores(b.report)["zero_shot/top1"]
+    assert top1["difference"] == top1["b"] - scores(alone.report)["zero_shot/top1"]
+    # Two results need neither a config nor a device.
+    again = Command(None, out=str(tmp_path / "again")).compare(
+        [both[0], str(tmp_path / "out_b.json")]
+    )
+    assert again == 0
+    assert (
+        json.loads((tmp_path / "again" / "comparison.json").read_text())["evaluations"]
+        == (found["evaluations"])
+    )
+
+
+def test_results_of_other_data_are_refused(alone, tmp_path, capsys):
+    record.write(tmp_path / "a.json", alone)
+    entry = alone.report["evaluations"]["zero_shot"]
+    other = {**alone.report["evaluations"], "zero_shot": {**entry, "data_fingerprint": "0"}}
+    record.write(
+        tmp_path / "b.json", record.Record(alone.report | {"evaluations": other}, alone.outcomes)
+    )
+    assert Command(None).compare([str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["evaluations"]) == ["retrieval"]
+    assert [reason["what"] for reason in found["refused"]["zero_shot"]] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda c, root: c.compare([root]), "expected two, A,B"),
+        (lambda c, root: c.compare([root, root], ["data"]), "unknown --across 'data'"),
+        (lambda c, root: Command(None).evaluate(root), "--config=FILE.py is needed"),
+        (lambda c, root: c.evaluate("no/such"), "no weights at no/such"),
+        (lambda c, root: Command(c.config, out="Makefile").evaluate(root), "is a file"),
+        (lambda c, root: Command(made.evaluation({})).evaluate(root), "has no evaluators"),
+    ],
+)
+def test_bad_input_is_a_sentence(root, call, sentence):
+    with pytest.raises(UserError, match=sentence):
+        call(Command(made.config()), str(root))
+
+
+def test_a_misspelt_evaluator_stops_everything(root):
+    evals = {**made.EVALS, "zero_shot": {**made.EVALS["zero_shot"], "lable": "group"}}
+    with pytest.raises(ConfigError, match="nearest: label"):
+        command.run(str(root), made.evaluation(evals))
+
+
+def test_the_command_line(root, alone, tmp_path):
+    """The shipped demo's last stage, with what the small one differs in."""
+    flags = [
+        f"--config={Path(__file__).with_name('small_evaluation.py')}",
+        f"--checkpoint={root}",
+        f"--out={tmp_path}",
+        "--config.evals.gone.type=off",
+        "--config.cpu_devices=2",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "clipa_jax.evaluate", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["environment"]["devices"] == 2
+    assert scores(report) == pytest.approx(scores(alone.report), abs=1e-6)
+    assert "95 % interval" in done.stderr and "wrote" in done.stderr
+    for noise in ("Warning", "WARNING", "orbax", "Traceback", "E0000", "I0000"):
+        assert noise not in done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"evaluation.{kind}" for kind in ("json", "md", "npz")
+    ]
+
+
+def test_a_folder_with_results_alone_stands_for_them(alone, tmp_path):
+    record.write(tmp_path / record.NAME, alone)
+    assert command._result_file(str(tmp_path)) == tmp_path / record.NAME
+    workdir.finish(tmp_path, {})
+    (tmp_path / "checkpoints").mkdir()
+    assert command._result_file(str(tmp_path)) is None
