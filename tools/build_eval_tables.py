@@ -11,6 +11,7 @@ imported but open_clip's one file of sentences.
 import importlib.metadata
 import importlib.util
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.evaluators import tables, wording
 
 MIT = "MIT, see tables/LICENSES.txt"
-APACHE = "Apache-2.0; which WordNet ids belong to a data set is a fact"
+APACHE = "Apache-2.0"
 
 
 def main(argv: list[str]) -> None:
@@ -59,6 +60,14 @@ def main(argv: list[str]) -> None:
         wordnet_ids=ids["all"],
         subsets={"imagenet_a": sorted(ids["a"]), "imagenet_r": sorted(ids["r"])},
     )
+    _write(
+        tables.TABLES / "imagenet_real.json",
+        description="Reassessed labels of ImageNet's validation pictures 1 to 50,000.",
+        provenance=f"{_release('timm')}, data/_info/imagenet_real_labels.json: real.json of "
+        "Beyer et al., Are we done with ImageNet?, arXiv 2006.07159",
+        licence=APACHE,
+        labels=json.loads((info / "imagenet_real_labels.json").read_text()),
+    )
     _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
     licences = [f"{name}\n\n{_licence(name)}" for name in ("clip_benchmark", "open_clip_torch")]
     (tables.TABLES / "LICENSES.txt").write_text("\n\n".join(licences), encoding="utf-8")
@@ -88,7 +97,10 @@ def _from_open_clip(names: list[str], sentences: list[str]) -> None:
 
 
 def _write(path: Path, **content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """One line for each string or list of numbers."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[\s*\d[\d\s,]*\]", lambda found: re.sub(r"\s+", "", found[0]), text)
+    path.write_text(text + "\n", encoding="utf-8")
     cli.say(f"wrote {path}")
 
 

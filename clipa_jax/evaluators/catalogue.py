@@ -32,6 +32,7 @@ class Entry:
       naming: how the data's own names become words, see `NAMINGS`.
       metric: of classification.
       outside: what happens to pictures of no class.
+      pictures: a table with labels by picture, where the data has none; "" for no such.
       captions: how many a picture has at least, and are used; None for all.
     """
 
@@ -44,6 +45,7 @@ class Entry:
     naming: str = "as_given"
     metric: str = "accuracy"
     outside: str = "error"
+    pictures: str = ""
     captions: int | None = None
 
 
@@ -82,6 +84,7 @@ def _entry(known: dict[str, Any], layout: dict[str, Any], source: str, root: str
         split=layout.get("split", ""),
         train_split=layout.get("train", ""),
         label=layout.get("label", _LABELS.get(kind, "label")),
+        pictures=layout.get("pictures", ""),
         classes=tables.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
         **{key: known[key] for key in wanted if key in known},
     )

@@ -27,6 +27,7 @@ class Labels:
       num_classes: C.
       outside: what happens to a picture none of whose labels is a class: "error" or "leave_out".
       error: makes an error that says which evaluator and data.
+      labels_of: the labels of a picture by what `feature` has, where the data has none itself.
     """
 
     feature: str
@@ -34,6 +35,7 @@ class Labels:
     num_classes: int
     outside: str
     error: Callable[[str], Exception]
+    labels_of: Callable[[str], list[int]] | None = None
 
     def of(self, batch: embed.Batch) -> np.ndarray:
         """Which classes each picture has, bool (B, C); none for one that is left out.
@@ -42,6 +44,7 @@ class Labels:
           DataError: a label that is not among the data's, or one of no class.
         """
         rows = batch.features[self.feature]
+        rows = rows if self.labels_of is None else self._looked_up(rows)
         several = bool(rows) and isinstance(rows[0], list)
         row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows] if several else 1)
         label_X = np.asarray([one for row in rows for one in row] if several else rows, np.int64)
@@ -60,6 +63,13 @@ class Labels:
                 f"classes; outside={LEAVE_OUT} leaves such pictures out"
             )
         return right_BC
+
+    def _looked_up(self, ids: list[str]) -> list[list[int]]:
+        assert self.labels_of is not None
+        try:
+            return [self.labels_of(one) for one in ids]
+        except KeyError as error:
+            raise self.error(f"no labels are known for the picture {error}") from None
 
 
 def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:

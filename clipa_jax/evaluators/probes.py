@@ -5,13 +5,13 @@ N pictures, D features (the embedding), C classes, R repeats, K examples of a cl
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from absl import logging
 
 from clipa_jax.errors import ConfigError, unknown
-from clipa_jax.evaluators import classification, embed, linear, question
+from clipa_jax.evaluators import classification, embed, identity, linear, question
 from clipa_jax.evaluators.dataset import Dataset
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.labels import Labels
@@ -109,8 +109,10 @@ class LinearProbe(Evaluator):
         self._check(name)
 
     def about(self) -> About:
-        """What is evaluated: the test split."""
-        return self._test.about()
+        """What is evaluated: the test split, after what the training split has taught."""
+        test, train = self._test.about(), self._train.about()
+        both = identity.of_texts([test.data_fingerprint, train.data_fingerprint])
+        return replace(test, data_fingerprint=both)
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields the metrics for the parameters of `state`; a sample is a test picture."""

@@ -1,5 +1,6 @@
 """What a classification evaluator is asked: the data, its classes and their sentences."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,12 +44,17 @@ class Question:
             class_L = np.arange(len(names))
         else:
             table = given if isinstance(given, tables.Classes) else self._table(given)
-            names = table.names
+            names, own = table.names, data.own_names(label)
             try:
-                class_L = labels.fit(table, data.own_names(label))
+                class_L = labels.fit(table, own)
             except ValueError as error:
                 raise data.error(f"label {label!r}: {error}") from None
-        return names, labels.Labels(label, class_L, len(names), self.entry.outside, data.error)
+        pictures, labels_of = self.entry.pictures, None
+        if pictures:
+            labels_of = functools.partial(tables.labels_of, pictures)
+        return names, labels.Labels(
+            label, class_L, len(names), self.entry.outside, data.error, labels_of
+        )
 
     def sentences(self, data: Dataset) -> tuple[str, ...]:
         """The templates: those asked for, the data's own, or the bare name."""

@@ -8,6 +8,7 @@ where it is from and under which licence. What other languages there are is read
 import functools
 import importlib.util
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,23 @@ def templates(source: str, language: str = ENGLISH) -> tuple[str, ...] | None:
 def template_names() -> list[str]:
     """Data sets that have sentences."""
     return list(_named(ENGLISH, "templates"))
+
+
+def labels_of(table: str, picture: str) -> list[int]:
+    """The labels of a picture of ImageNet's validation split, by the number in its name.
+
+    Args:
+      table: "imagenet_real".
+      picture: such as "n01751748/ILSVRC2012_val_00000001.JPEG".
+
+    Raises:
+      KeyError: a name of another form.
+    """
+    known = _table(table)["labels"]
+    number = re.search(r"ILSVRC2012_val_(\d{8})", picture)
+    if number is None or not 1 <= int(number[1]) <= len(known):
+        raise KeyError(picture)
+    return known[int(number[1]) - 1]
 
 
 def catalogue() -> dict[str, Any]:

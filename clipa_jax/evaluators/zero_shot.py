@@ -99,7 +99,7 @@ class ZeroShot(Evaluator):
             task.entry.split,
             preprocess=preprocess,
             batch_size=batch_size,
-            features=tuple(filter(None, (task.entry.label, by, "id"))),
+            features=tuple(dict.fromkeys(filter(None, (task.entry.label, by, "id")))),
         )
         self.names, self._labels = task.classes(self._data)
         self._metric = task.metric

@@ -64,3 +64,12 @@ def test_labels_of_no_class_are_refused_or_left_out():
     for wrong in (-1, 4):
         with pytest.raises(ValueError, match=f"label={wrong} has no class name; there are 4 names"):
             reader(labels.LEAVE_OUT).of(batch([0, wrong]))
+
+
+def test_labels_may_be_known_by_picture_alone():
+    known = {"a": [2], "b": [], "c": [0, 1]}
+    reader = labels.Labels("id", np.arange(3), 3, "leave_out", ValueError, known.__getitem__)
+    rows = embed.Batch(np.zeros((3, 2)), {"id": ["c", "b", "a"]})
+    assert reader.of(rows).sum(axis=1).tolist() == [2, 0, 1]
+    with pytest.raises(ValueError, match="no labels are known for the picture 'd'"):
+        reader.of(embed.Batch(np.zeros((1, 2)), {"id": ["d"]}))

@@ -8,7 +8,12 @@ from clipa_jax.evaluators import tables, wording
 
 def test_every_table_says_where_it_is_from():
     files = list(tables.TABLES.glob("*.json"))
-    assert {file.stem for file in files} == {"clip_benchmark_en", "datasets", "imagenet"}
+    assert {file.stem for file in files} == {
+        "clip_benchmark_en",
+        "datasets",
+        "imagenet",
+        "imagenet_real",
+    }
     for file in [*files, *wording.PROMPTS.glob("*.json")]:
         content = json.loads(file.read_text())
         assert content["description"] and content["provenance"] and content["licence"]
@@ -22,6 +27,14 @@ def test_imagenet_has_its_names_ids_and_sentences():
     eighty = wording.templates("imagenet1k")
     assert len(eighty) == len(set(eighty)) == 80 and "itap of a {}." in eighty
     assert len(wording.templates("imagenet_7")) == 7
+
+
+def test_reassessed_labels_go_by_the_number_in_the_name():
+    assert tables.labels_of("imagenet_real", "ILSVRC2012_val_00000001.JPEG") == []
+    assert tables.labels_of("imagenet_real", "x/ILSVRC2012_val_00000002.JPEG") == [970, 795]
+    for name in ("0.JPEG", "ILSVRC2012_val_00000000.JPEG", "ILSVRC2012_val_00050001.JPEG"):
+        with pytest.raises(KeyError):
+            tables.labels_of("imagenet_real", name)
 
 
 @pytest.mark.parametrize("name", ["imagenet_a", "imagenet_r"])
