@@ -54,7 +54,7 @@ def test_few_shot_by_hand(world):
     values = dict(probe.run(model.state))
     label_N = np.arange(11) % 7
     keys = np.concatenate(
-        [rng.random((2, n)) for rng in [np.random.default_rng(0)] for n in (4, 4, 3)], axis=1
+        [rng.random((2, n)) for rng in [np.random.default_rng(0)] for n in (8, 3)], axis=1
     )
     for shots in (1, 2):
         right = []
