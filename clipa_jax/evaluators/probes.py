@@ -20,7 +20,10 @@ from clipa_jax.evaluators.outcome import Outcome, unique_ids
 _LEAST_HELD = 10_000  # examples that a drawing holds before it looks which can go
 _HELD_OUT = 5  # of the training examples, one in so many chooses among several penalties
 ACCURACY = classification.METRICS["accuracy"]
-L2 = {"ridge": 2.0**10, "logistic": (0.001, 0.01, 0.1, 1.0, 10.0)}
+L2: dict[str, tuple[float, ...]] = {
+    "ridge": (2.0**10,),
+    "logistic": (0.001, 0.01, 0.1, 1.0, 10.0),
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,19 @@ class LinearProbe(Evaluator):
         if not entry.train_split:
             raise ConfigError(f"evaluator {name}: train_split= is needed; a probe learns from it")
         self._env, self._seed = env, seed
-        features = (entry.label, "id")
-        options = {"preprocess": preprocess, "batch_size": batch_size, "features": features}
         where = train_source or entry.source
-        self._test = Dataset.open(env, name, entry.source, entry.split, **options)
-        self._train = Dataset.open(env, name, where, entry.train_split, **options)
+        self._test, self._train = (
+            Dataset.open(
+                env,
+                name,
+                place,
+                part,
+                preprocess=preprocess,
+                batch_size=batch_size,
+                features=(entry.label, "id"),
+            )
+            for place, part in ((entry.source, entry.split), (where, entry.train_split))
+        )
         names, self._test_labels = asked.classes(self._test)
         train_names, self._train_labels = asked.classes(self._train)
         if names != train_names:
@@ -164,7 +175,7 @@ class LinearProbe(Evaluator):
             right_BC = reader.of(batch)
             if np.any(right_BC.sum(axis=1) > 1):
                 raise data.error("a picture of several classes; a probe needs one a picture")
-            kept_B = right_BC.any(axis=1)
+            kept_B = np.asarray(right_BC.any(axis=1))
             ids = [one for one, kept in zip(batch.features["id"], kept_B, strict=True) if kept]
             yield Examples(batch.image_BE[kept_B], np.argmax(right_BC[kept_B], axis=1), ids)
 

@@ -53,8 +53,9 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
         return _from_file(Path(source))
     subset = _imagenet()["subsets"].get(source)
     whole = "imagenet1k" if subset else source
-    if whole == "imagenet1k" and _babel(language):
-        return _only(_babel(language)[0], subset)
+    babel = _babel(language) if whole == "imagenet1k" else None
+    if babel:
+        return _only(babel[0], subset)
     names = _named(language, "classes").get(whole)
     if names is None:
         options = [*_named(language, "classes"), *_imagenet()["subsets"]]
@@ -66,9 +67,8 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
 
 def templates(source: str, language: str = ENGLISH) -> tuple[str, ...] | None:
     """The sentences for a data set of the tables; None if there is no such."""
-    if source == "imagenet1k" and _babel(language):
-        return _babel(language)[1]
-    return _named(language, "templates").get(source)
+    babel = _babel(language) if source == "imagenet1k" else None
+    return babel[1] if babel else _named(language, "templates").get(source)
 
 
 def template_names() -> list[str]:

@@ -128,7 +128,7 @@ class ZeroShot(Evaluator):
         parts, groups, ids = [], [], []
         for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
             right_BC = self._labels.of(batch)
-            kept_B = right_BC.any(axis=1) | self._metric.empty
+            kept_B = np.asarray(right_BC.any(axis=1) | self._metric.empty)
             score_BC = batch.image_BE @ class_CE.T
             parts.append(self._metric.of_batch(score_BC[kept_B], right_BC[kept_B]))
             ids += _kept(batch.features["id"], kept_B)
