@@ -42,7 +42,7 @@ class _Bar(metrics.Progress):
 
     def pictures(self, more: int) -> None:
         if self._total and self._step >= self._total:
-            self._forget_total()  # pictures of another split, such as those that a probe learns from
+            self._forget_total()  # those of another split, from which a probe learns
         step = self._step + more
         self.update(min(step, self._total) if self._total else step)  # the last batch is padded
 
