@@ -89,6 +89,8 @@ def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:
         by_key = _by_name(classes.keys, own)
         if np.any(by_key != OUTSIDE):
             return by_key
+    if all(name.isdecimal() for name in own):  # in the order of texts: 0, 1, 10, 100, 101, ...
+        return _by_value(classes, [int(name) for name in own])
     names = [plain(name) for name in classes.names]
     by_name = _by_name(names, [plain(name) for name in own])
     known = by_name != OUTSIDE
@@ -117,6 +119,17 @@ def plain(name: str) -> str:
 def _by_name(names: Sequence[str], own: Sequence[str]) -> np.ndarray:
     number = {name: index for index, name in reversed(list(enumerate(names)))}
     return np.array([number.get(name, OUTSIDE) for name in own], np.int64)
+
+
+def _by_value(classes: Classes, numbers: Sequence[int]) -> np.ndarray:
+    """Labels are called by the numbers of classes."""
+    count = len(classes.names)
+    if max(numbers) >= count or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"labels are called {min(numbers)} to {max(numbers)} in the data; for {count} class "
+            f"names they must be different numbers from 0 to {count - 1}"
+        )
+    return np.array(numbers, np.int64)
 
 
 def _by_number(classes: Classes, labels: int | None) -> np.ndarray:

@@ -24,6 +24,16 @@ def test_numbers_for_names_say_nothing():
         labels.fit(ANIMALS, ["0", "1", "2"])
 
 
+def test_folders_called_by_numbers_are_not_taken_in_the_order_of_texts():
+    twelve = Classes(tuple(f"class {number}" for number in range(12)))
+    own = sorted(str(number) for number in range(12))  # 0, 1, 10, 11, 2, ...
+    assert labels.fit(twelve, own).tolist() == [int(name) for name in own]
+    assert labels.fit(ANIMALS, ["0000", "0003"]).tolist() == [0, 3]
+    for wrong in (["1", "2", "3", "4"], ["1", "01"]):
+        with pytest.raises(ValueError, match="they must be different numbers from 0 to 3"):
+            labels.fit(ANIMALS, wrong)
+
+
 def test_order_is_trusted_only_where_nothing_speaks_against_it():
     own = ["white shark", "hen", "salamander", "sphynx cat"]
     assert labels.fit(ANIMALS, own).tolist() == [0, 1, 2, 3]
