@@ -20,6 +20,6 @@ SUBJECTS = ("step", "data", "evaluation")
 if __name__ == "__main__":
     subject = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if subject not in SUBJECTS:
-        sys.exit(f"error: name what to measure, {' or '.join(SUBJECTS)}; came: {subject!r}")
+        sys.exit(f"error: name what to measure, step, data or evaluation; came: {subject!r}")
     # Only the one that is asked for: the step side needs no TensorFlow, and their flags differ.
     cli.run(importlib.import_module(f"clipa_jax.benchmark.{subject}").main)

@@ -11,7 +11,7 @@ B batch, C classes, E embedding.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,8 +21,9 @@ from jax.sharding import Mesh
 
 from clipa_jax import cli, fingerprint, loading, models, program, schedules, sharding, steps
 from clipa_jax import state as states
-from clipa_jax.benchmark.step import timed
-from clipa_jax.evaluators import bootstrap, classification, embed, labels, tables, wording
+from clipa_jax.benchmark.bookkeeping import Parts, bookkeeping
+from clipa_jax.benchmark.timing import timed
+from clipa_jax.evaluators import embed, tables, wording
 from clipa_jax.evaluators.class_embeddings import TEXT, ClassEmbeddings
 from clipa_jax.settings import Settings
 
@@ -33,25 +34,6 @@ SAMPLE = flags.DEFINE_integer("sample", 16, "Inputs of a tower at a time.", lowe
 STEPS = flags.DEFINE_integer("steps", 5, "Times that each tower runs.", lower_bound=1)
 TEMPLATES = flags.DEFINE_list("templates", ["imagenet1k", "imagenet_7"], "Sets of sentences.")
 CLASSES = flags.DEFINE_string("classes", "imagenet1k", "A data set of the tables.")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Seconds of each part of one evaluation, in the order of the report."""
-
-    image_tower: float
-    text_tower: float
-    tokenizing: float
-    class_embeddings: float
-    weights_fingerprint: float
-    scores_and_ranks: float
-    metrics_and_intervals: float
-
-    @property
-    def beside(self) -> float:
-        """Share of the whole that is not the image tower's."""
-        total = sum(vars(self).values())
-        return 1 - self.image_tower / total
 
 
 def main(argv: list[str]) -> None:
@@ -76,33 +58,6 @@ def main(argv: list[str]) -> None:
             PICTURES.value * image, len(names) * len(sentences) * text, *beside, *of_metrics
         )
         cli.say(_report(parts, templates, len(names) * len(sentences), mesh, c))
-
-
-def bookkeeping(pictures: int, classes: int, width: int, batch: int) -> tuple[float, float]:
-    """Seconds of scores and ranks, and of metrics with their intervals, at full size.
-
-    Args:
-      pictures: scored, in batches of `batch`.
-      classes: C.
-      width: of the embedding.
-      batch: B.
-    """
-    rng = np.random.default_rng(0)
-    class_CE = rng.normal(size=(classes, width)).astype(np.float32)
-    image_BE = rng.normal(size=(batch, width)).astype(np.float32)
-    read = labels.Labels("label", np.arange(classes), classes, labels.ERROR, ValueError)
-    metric = classification.METRICS["accuracy"]
-    label_N = rng.integers(0, classes, pictures)
-    began, parts = time.perf_counter(), []
-    for start in range(0, pictures, batch):
-        label_B = label_N[start : start + batch].tolist()
-        right_BC = read.of(embed.Batch(image_BE[: len(label_B)], {"label": label_B}))
-        parts.append(metric.of_batch(image_BE[: len(label_B)] @ class_CE.T, right_BC))
-    ranked = time.perf_counter()
-    ids = np.asarray([f"ILSVRC2012_val_{number:08d}" for number in range(pictures)])
-    for _, outcome in metric.outcomes(ids, classification.joined(parts), classes):
-        bootstrap.interval(outcome)
-    return ranked - began, time.perf_counter() - ranked
 
 
 def _params(model: Any, c: Settings, mesh: Mesh) -> Any:
