@@ -5,7 +5,8 @@
     python tools/export_webdataset.py --source=tfds:data/emoji/1.0.0 --split=heldout_vendor \\
         --kind=retrieval --out=DIR
 
-DIR gets test/0.tar, ..., test/nshards.txt, dataset_type.txt and, but for retrieval, classnames.txt
+open_clip makes quotation marks straight before it tokenizes; --quotes=straight writes them so, for
+comparisons. DIR gets test/0.tar, ..., test/nshards.txt, dataset_type.txt and, but for retrieval, classnames.txt
 and zeroshot_classification_templates.txt. CLIP_benchmark reads it as `--dataset wds/NAME
 --dataset_root DIR`, we as `clip_benchmark:DIR`.
 """
@@ -29,6 +30,7 @@ LABEL = flags.DEFINE_string("label", "label", "The feature with the class.")
 PREPROCESS = flags.DEFINE_string(
     "preprocess", "", 'Ops, e.g. "decode|resize(224)", then PNG; "" copies the files.'
 )
+QUOTES = flags.DEFINE_string("quotes", "kept", "In names and captions: kept, or straight.")
 TEMPLATES = flags.DEFINE_multi_string("templates", [], "A sentence with {}; may be repeated.")
 
 
@@ -37,7 +39,6 @@ def main(argv: list[str]) -> None:
     del argv
     label = "" if KIND.value == "retrieval" else LABEL.value
     source = sources.open(SOURCE.value, SPLIT.value, (label,) if label else ())
-    assert isinstance(source, sources.Source)
     count = export.write(
         source,
         Path(OUT.value),
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> None:
         label=label,
         preprocess=PREPROCESS.value,
         templates=TEMPLATES.value,
+        quotes=QUOTES.value,
     )
     cli.say(f"wrote {count:,} samples to {Path(OUT.value) / OUT_SPLIT.value}")
 

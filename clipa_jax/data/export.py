@@ -13,6 +13,12 @@ from clipa_jax.data.sources import Source, clip_benchmark
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import registry
 
+# What happens to quotation marks in texts: open_clip straightens them before it tokenizes, so the
+# same text means the same tokens on both sides only where there are none to straighten.
+QUOTES: dict[str, dict[int, str]] = {
+    "kept": {},
+    "straight": str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}),
+}
 _SUFFIXES = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"))
 
 
@@ -25,6 +31,7 @@ def write(
     label: str = "",
     preprocess: str = "",
     templates: Sequence[str] = (),
+    quotes: str = "kept",
     shard_size: int = 10_000,
 ) -> int:
     """Writes the samples of a source in their order.
@@ -37,6 +44,7 @@ def write(
       label: the feature with the class; not for retrieval.
       preprocess: ops on the pictures, which are stored as PNG; "" to copy the files.
       templates: sentences with `{}` for the class's name.
+      quotes: in names and captions, see `QUOTES`.
       shard_size: samples of a tar.
 
     Returns:
@@ -46,8 +54,9 @@ def write(
       DataError: a kind that is none, no class names or captions, a picture that cannot be used.
     """
     legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
-    if kind not in legal:
-        raise DataError(f"kind={kind!r}; legal: {', '.join(legal)}")
+    for what, given, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
+        if given not in options:
+            raise DataError(f"{what}={given!r}; legal: {', '.join(options)}")
     names = source.class_names(label) if label else None
     if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
         raise DataError(f"{source.spec}: no captions to write")
@@ -56,7 +65,7 @@ def write(
     place = folder / split
     place.mkdir(parents=True, exist_ok=True)
     count = shards = 0
-    members = _members(source, kind, label, len(names or ()), preprocess)
+    members = _members(source, kind, label, len(names or ()), preprocess, QUOTES[quotes])
     while count < source.num_examples:
         with tarfile.open(place / f"{shards}.tar", "w") as tar:
             for _ in range(min(shard_size, source.num_examples - count)):
@@ -69,14 +78,19 @@ def write(
     _text(place / clip_benchmark.SHARDS, [str(shards)])
     _text(folder / clip_benchmark.TYPE, [kind])
     if kind != clip_benchmark.RETRIEVAL:
-        _text(folder / clip_benchmark.CLASSES, names or ())
+        _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names or ()])
         sentences = [one.replace("{}", clip_benchmark.PLACE) for one in templates]
         _text(folder / clip_benchmark.TEMPLATES, sentences)
     return count
 
 
 def _members(
-    source: Source, kind: str, label: str, classes: int, preprocess: str
+    source: Source,
+    kind: str,
+    label: str,
+    classes: int,
+    preprocess: str,
+    quotes: dict[int, str],
 ) -> Iterator[dict[str, bytes]]:
     """The files of each sample, by suffix."""
     ops = registry.build(preprocess) if preprocess else None
@@ -95,13 +109,15 @@ def _members(
                 f"{source.spec}: the picture of sample {number} is no JPEG, PNG or WebP; give "
                 f"preprocess, e.g. decode"
             )
-        yield {suffix: image, **_label(sample, kind, label, classes)}
+        yield {suffix: image, **_label(sample, kind, label, classes, quotes)}
 
 
-def _label(sample: dict, kind: str, label: str, classes: int) -> dict[str, bytes]:
+def _label(
+    sample: dict, kind: str, label: str, classes: int, quotes: dict[int, str]
+) -> dict[str, bytes]:
     if kind == clip_benchmark.RETRIEVAL:
-        lines = [b" ".join(caption.splitlines()) for caption in sample["captions"]]
-        return {"txt": b"\n".join(lines)}
+        texts = [one.decode("utf8", "replace").translate(quotes) for one in sample["captions"]]
+        return {"txt": "\n".join(" ".join(text.splitlines()) for text in texts).encode()}
     if kind == clip_benchmark.CLASSIFICATION:
         return {clip_benchmark.LABEL: b"%d" % sample[label]}
     there_C = np.zeros(classes, np.float32)

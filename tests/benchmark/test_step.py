@@ -82,7 +82,8 @@ def test_a_measurement_of_a_small_model():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [([], "came: ''"), (["stepp"], "step, data or evaluation; came: 'stepp'")]
+    ("arguments", "said"),
+    [([], "came: ''"), (["stepp"], "step, data or evaluation; came: 'stepp'")],
 )
 def test_the_subject_has_to_be_named(arguments, said):
     done = subprocess.run(
