@@ -5,10 +5,10 @@
     python tools/export_webdataset.py --source=tfds:data/emoji/1.0.0 --split=heldout_vendor \\
         --kind=retrieval --out=DIR
 
-open_clip makes quotation marks straight before it tokenizes; --quotes=straight writes them so, for
-comparisons. DIR gets test/0.tar, ..., test/nshards.txt, dataset_type.txt and, but for retrieval, classnames.txt
+DIR gets test/0.tar, ..., test/nshards.txt, dataset_type.txt and, but for retrieval, classnames.txt
 and zeroshot_classification_templates.txt. CLIP_benchmark reads it as `--dataset wds/NAME
---dataset_root DIR`, we as `clip_benchmark:DIR`.
+--dataset_root DIR`, we as `clip_benchmark:DIR`. open_clip makes quotation marks straight before it
+tokenizes; --quotes=straight writes them so, for comparisons.
 """
 
 import sys
