@@ -100,9 +100,10 @@ FULL = Fit(preset="fsdp", layers="scanned", remat_text="full")
 V2_H = tuple(replace(row, fit=FULL) for row in V2)
 
 # L/14 on 16 such chips, each with four times as many samples: micro-batches, so small that
-# of their layers only the attention is computed again.
+# of their layers only the attention is computed again, and too small to split the parameters.
+MICRO = Fit(layers="scanned", remat="dots_no_batch", remat_text="dots_no_batch")
 V2_L = tuple(
-    replace(row, fit=replace(FULL, remat="dots_no_batch", remat_text="dots_no_batch", microbatch=n))
+    replace(row, fit=replace(MICRO, microbatch=n))
     for row, n in zip(V2, (4_096, 1_024, 512), strict=True)
 )
 

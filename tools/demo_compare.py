@@ -107,6 +107,7 @@ def pace(stage: str, trial: Path) -> Pace:
         "--config.init=scratch",
         "--config.eval_steps=0",
         "--config.log_steps=1",
+        f"--config.checkpoint_steps={TRIAL_STEPS}",  # at its end alone
         quietly=True,
     )
     records = metrics.read(trial / stage / metrics.RECORDS)

@@ -10,14 +10,11 @@ of the processor, of all threads; a ratio is the median of the ratios of the rou
 
 import importlib
 import io
-import itertools
 import os
 import statistics
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from absl import flags, logging
 
 from clipa_jax import cli, schedules
 from clipa_jax.benchmark import references
+from clipa_jax.benchmark.clock import Stream
 from clipa_jax.data import pipeline, stages
 from clipa_jax.errors import ConfigError
 from clipa_jax.preprocess import decode, image, registry
@@ -36,31 +34,7 @@ SAMPLES = flags.DEFINE_integer("samples", 1_024, "Of each round and each line.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each line is measured.")
 BATCH = flags.DEFINE_integer("batch", 32, "Batch size; a small one reads less ahead.")
 
-_POLL, _QUIET = 0.01, 5  # seconds between two looks; how many must find nothing running
 _JITTER = 0.4  # strength, on all sides
-
-
-@dataclass
-class Contender:
-    """Something that gives batches, and what they have cost so far.
-
-    Attributes:
-      name: for the table.
-      batches: endless.
-      cpu: seconds of processor time of each round, for one sample.
-    """
-
-    name: str
-    batches: Iterator[Any]
-    cpu: list[float] = field(default_factory=list)
-
-    def run(self, batches: int, batch_size: int) -> None:
-        """Takes some batches; the time goes until its threads have nothing left to do."""
-        cpu = time.process_time()
-        for _ in itertools.islice(self.batches, batches):
-            pass
-        cpu += _settle()
-        self.cpu.append((time.process_time() - cpu) / batches / batch_size)
 
 
 @registry.op("decode_only", entry="image")
@@ -108,7 +82,7 @@ def _take_one_core() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def rounds(contenders: list[Contender]) -> None:
+def rounds(contenders: list[Stream]) -> None:
     """Measures all contenders in turns; the first turn only warms up."""
     steps = SAMPLES.value // BATCH.value
     for number in range(ROUNDS.value + 1):
@@ -119,23 +93,23 @@ def rounds(contenders: list[Contender]) -> None:
         del contender.cpu[0]
 
 
-def _parts(inputs: Settings) -> list[Contender]:
+def _parts(inputs: Settings) -> list[Stream]:
     """The configured pipeline, ever more of it; the last one is all."""
     preprocess = pipeline.fill(inputs.preprocess, inputs)
     read = _data(inputs, preprocess, pipeline.KEEP)
     number = BATCH.value // read.chunk
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
-    found = [Contender(stages.READ, records.as_numpy_iterator())]
+    found = [Stream(stages.READ, records.as_numpy_iterator())]
     for name, beginning in stages.beginnings(preprocess).items():
         if name == "decode_box":
             alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))
-            found.append(Contender("decode_only", _data(inputs, alone, None).start()))
-        found.append(Contender(name, _data(inputs, beginning, None).start()))
-    return [*found, Contender("batch", _data(inputs, preprocess, pipeline.KEEP).start())]
+            found.append(Stream("decode_only", _data(inputs, alone, None).start()))
+        found.append(Stream(name, _data(inputs, beginning, None).start()))
+    return [*found, Stream("batch", _data(inputs, preprocess, pipeline.KEEP).start())]
 
 
-def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Contender]]:
+def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
     """Pictures alone, without and with colour jitter: ours, then the references."""
     res = inputs.res
     data = _data(inputs, "", None)
@@ -149,15 +123,15 @@ def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Contender]]:
             strength
         )
         found[title] = [
-            Contender("ours", _data(inputs, ours, (pipeline.IMAGE,)).start()),
-            Contender(
+            Stream("ours", _data(inputs, ours, (pipeline.IMAGE,)).start()),
+            Stream(
                 "CLIPA chain",
                 references.clipa_chain(source, BATCH.value, _window(inputs), res, strength),
             ),
         ]
         theirs = _open_clip(tar, res, strength)
         if theirs is not None:
-            found[title].append(Contender("open_clip", theirs))
+            found[title].append(Stream("open_clip", theirs))
     return found
 
 
@@ -188,28 +162,7 @@ def write_tar(path: Path, jpegs: list[bytes]) -> None:
             tar.addfile(info, io.BytesIO(jpeg))
 
 
-def _settle() -> float:
-    """Waits until the threads that read ahead have filled their buffers; gives the processor
-    time of looking."""
-    begin, quiet = time.thread_time(), 0
-    while quiet < _QUIET:
-        time.sleep(_POLL)
-        quiet = 0 if _busy() else quiet + 1
-    return time.thread_time() - begin
-
-
-def _busy() -> bool:
-    """Whether another thread of this process runs, or would if a core were free."""
-    busy = 0
-    for path in Path("/proc/self/task").glob("*/stat"):
-        try:
-            busy += path.read_text().rpartition(")")[2].split()[0] in ("R", "D")
-        except OSError:  # the thread has ended
-            continue
-    return busy > 1
-
-
-def _table(parts: list[Contender]) -> list[str]:
+def _table(parts: list[Stream]) -> list[str]:
     lines = [f"{'':28} us a sample   of it this stage   images/s on one core"]
     before = 0.0
     for part in parts:
@@ -222,7 +175,7 @@ def _table(parts: list[Contender]) -> list[str]:
     return lines
 
 
-def _comparison(pictures: dict[str, list[Contender]]) -> list[str]:
+def _comparison(pictures: dict[str, list[Stream]]) -> list[str]:
     lines = [
         f"{'pictures alone':28} us a sample   images/s on one core   times ours (of each round)"
     ]

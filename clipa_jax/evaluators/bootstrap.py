@@ -93,52 +93,47 @@ def replicates(
       seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    if outcome.kind not in KINDS or (outcome.kind != "mean" and outcome.unit_N is not None):
+    if outcome.kind not in WEIGHTS:
         return _one_by_one(rng, draws, outcome, other)
-    kinds, weighted = KINDS[outcome.kind]
-    columns_K, kind_U = kinds(outcome, other)
+    weight_N, value_N = WEIGHTS[outcome.kind](outcome, other), _values(outcome, other)
+    columns_K, kind_U = _alike(_units(outcome, [weight_N * value_N, weight_N]))
+    sum_K, size_K = columns_K
     counts = _counts(rng, draws, kind_U)
-    return np.concatenate([weighted(count_RK, *columns_K) for count_RK in counts])
+    return np.concatenate([(count_RK @ sum_K) / (count_RK @ size_K) for count_RK in counts])
 
 
-def _means(outcome: Outcome, other: Outcome | None) -> Kinds:
-    """Units by (sum of the values, number of samples); both statistics are linear in values."""
-    value_N = _values(outcome, other)
-    if outcome.unit_N is None:
-        columns = [value_N, np.ones(len(value_N))]
-    else:
-        _, unit_N = np.unique(outcome.unit_N, return_inverse=True)
-        columns = [np.bincount(unit_N, weights=value_N), np.bincount(unit_N)]
-    return _alike(columns)
+def _equal_weights(outcome: Outcome, other: Outcome | None) -> np.ndarray:
+    del other
+    return np.ones(outcome.count)
 
 
-def _weighted_mean(count_RK: np.ndarray, sum_K: np.ndarray, size_K: np.ndarray) -> np.ndarray:
-    return (count_RK @ sum_K) / (count_RK @ size_K)
+def _class_weights(outcome: Outcome, other: Outcome | None) -> np.ndarray:
+    """1 / samples of the class, as in all the samples, not as in a draw.
 
-
-def _class_means(outcome: Outcome, other: Outcome | None) -> Kinds:
-    """Units by (class, value), in the order of the classes."""
+    A class of one sample cannot be drawn half, so a mean over the drawn classes would vary too
+    little: with one sample a class, by a quarter.
+    """
     class_N = outcome.arrays["class_N"]
     if other is not None and np.any(class_N != other.arrays["class_N"]):
         raise ValueError("the same samples are of other classes in the two")
-    return _alike([class_N, _values(outcome, other)])
+    _, index_N, size_C = np.unique(class_N, return_inverse=True, return_counts=True)
+    return 1 / size_C[index_N]
 
 
-def _weighted_class_mean(
-    count_RK: np.ndarray, class_K: np.ndarray, value_K: np.ndarray
-) -> np.ndarray:
-    starts_C = np.flatnonzero(np.diff(class_K, prepend=class_K[0] - 1))
-    size_RC = np.add.reduceat(count_RK, starts_C, axis=1)
-    sum_RC = np.add.reduceat(count_RK * value_K, starts_C, axis=1)
-    drawn_RC = size_RC > 0
-    return (sum_RC / np.where(drawn_RC, size_RC, 1)).sum(axis=1) / drawn_RC.sum(axis=1)
-
-
-# Statistics of which the counts of each kind are enough; of the others each draw is computed.
-KINDS: dict[str, tuple[Callable[..., Kinds], Callable[..., np.ndarray]]] = {
-    "mean": (_means, _weighted_mean),
-    "class_mean": (_class_means, _weighted_class_mean),
+# Statistics that are a mean with weights, (N,), in which a draw is only its counts of each kind of
+# sample; of the others each draw is computed.
+WEIGHTS: dict[str, Callable[[Outcome, Outcome | None], np.ndarray]] = {
+    "mean": _equal_weights,
+    "class_mean": _class_weights,
 }
+
+
+def _units(outcome: Outcome, columns_N: list[np.ndarray]) -> list[np.ndarray]:
+    """Sums of each column over the samples that are drawn together, (U,)."""
+    if outcome.unit_N is None:
+        return columns_N
+    _, unit_N = np.unique(outcome.unit_N, return_inverse=True)
+    return [np.bincount(unit_N, weights=column_N) for column_N in columns_N]
 
 
 def _values(outcome: Outcome, other: Outcome | None) -> np.ndarray:

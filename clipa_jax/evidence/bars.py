@@ -18,7 +18,8 @@ class Bars:
     @contextlib.contextmanager
     def of(self, name: str, total: int | None) -> Iterator[None]:
         """Shows the evaluation `name` of `total` pictures while it runs inside."""
-        with _Bar(name, total, self._stream) as self._bar:
+        self._bar = _Bar(name, total, self._stream)
+        with self._bar:
             yield
         self._bar = None
 

@@ -84,8 +84,11 @@ def _metrics(a: Record, b: Record, name: str) -> dict[str, Any]:
     here = b.report["evaluations"][name]["metrics"]
     found = {}
     for metric in (metric for metric in there if metric in here):
-        outcomes = [record.outcomes.get(name, {}).get(metric) for record in (a, b)]
-        entry = _pair(*outcomes) if all(outcomes) else _plain(there[metric], here[metric])
+        ours, theirs = a.outcomes[name].get(metric), b.outcomes[name].get(metric)
+        if ours is None or theirs is None:
+            entry = _plain(there[metric], here[metric])
+        else:
+            entry = _pair(ours, theirs)
         if entry is not None:
             found[metric] = entry
     return found

@@ -114,7 +114,11 @@ def make(
         "missing": {name: dict(one) for name, one in (missing or {}).items()},
     }
     report = json.loads(json.dumps(report))  # as it will be read: a tuple is a list
-    return Record(report, {name: one.outcomes for name, one in evaluated.items()})
+    outcomes = {
+        name: {metric: one for metric, one in said.outcomes.items() if one.ids is not None}
+        for name, said in evaluated.items()
+    }
+    return Record(report, outcomes)
 
 
 def absent(error: DataError, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ INDEX = "index"
 
 
 def save(file: Path, outcomes: Outcomes) -> None:
-    """Writes the outcomes that have samples; a kill leaves the old file or the new one."""
+    """Writes outcomes that have samples; a kill leaves the old file or the new one."""
     arrays: dict[str, np.ndarray] = {}
     known: dict[str, str] = {}
 
@@ -45,7 +45,8 @@ def save(file: Path, outcomes: Outcomes) -> None:
         }
     part = file.with_name(f"{file.name}.part")
     with part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays, **{INDEX: np.asarray(json.dumps(index))})
+        arrays[INDEX] = np.asarray(json.dumps(index))
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # as in convert/npz.py
     part.replace(file)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clipa_jax import terminal
+from clipa_jax.evidence.comparison import ACROSS
 from clipa_jax.evidence.record import Report
 
 Row = tuple[str, ...]
-_RIGHT = (2, 3, 4, 5)  # columns of numbers
+_RIGHT = (2, 3, 4, 5, 6)  # columns of numbers
 Table = Callable[[Sequence[Row]], str]
 
 
@@ -64,7 +65,7 @@ def _scores(report: Report) -> Iterator[Row]:
 
 
 def _differences(report: Report) -> Iterator[Row]:
-    yield ("evaluation", "metric", "A", "B", "B - A", "95 % interval", "samples", "")
+    yield ("evaluation", "metric", "A", "B", "B - A", "95 % interval", "samples", "higher")
     for name, entry in report["evaluations"].items():
         for metric, told in entry["metrics"].items():
             show = _percent if is_share(metric) else _number
@@ -87,10 +88,10 @@ def is_share(metric: str) -> bool:
 
 
 def _verdict(told: Mapping[str, Any]) -> str:
-    """What the interval of a difference says; nothing where it holds zero."""
+    """Which of the two is higher by the interval; nothing where that holds zero."""
     if told["low"] is None or told["low"] <= 0 <= told["high"]:
         return ""
-    return "B higher" if told["low"] > 0 else "A higher"
+    return "B" if told["low"] > 0 else "A"
 
 
 def _notes(report: Report, compared: bool) -> Iterator[str]:
@@ -111,16 +112,27 @@ def _notes(report: Report, compared: bool) -> Iterator[str]:
 
 
 def _refusals(report: Report) -> Iterator[str]:
-    for name, entry in report["evaluations"].items():
-        for one in entry["marks"]:
-            yield f"{name}: {one['what']} differ: {one['a']} in A, {one['b']} in B"
-    for name, reasons in report["refused"].items():
-        for one in reasons:
-            other = f" in A, {one['b']} in B" if one["b"] else ""
-            yield f"{name} was not compared, {one['what']} differ: {one['a']}{other}"
+    marks = {name: entry["marks"] for name, entry in report["evaluations"].items()}
+    for names, one in _together(marks):
+        yield f"{names}: {one['what']} differ: {one['a']} in A, {one['b']} in B"
+    for names, one in _together(report["refused"]):
+        other = f" in A, {one['b']} in B" if one["b"] else ""
+        yield f"not compared, {one['what']} differ: {names}: {one['a']}{other}"
+        if one["what"] in ACROSS:
+            yield f"--across={one['what']} compares nevertheless"
     for label in ("a", "b"):
         for name in report[f"only_{label}"]:
             yield f"{name} was evaluated in {label.upper()} alone"
+
+
+def _together(said: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[tuple[str, Any]]:
+    """What is said of several evaluations, once, with all of their names."""
+    names: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name, entries in said.items():
+        for entry in entries:
+            names.setdefault(tuple(entry.items()), []).append(name)
+    for entry_items, of in names.items():
+        yield ", ".join(of), dict(entry_items)
 
 
 def _markdown(rows: Sequence[Row]) -> str:
@@ -130,7 +142,10 @@ def _markdown(rows: Sequence[Row]) -> str:
 
 
 def _interval(told: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
-    return "" if told["low"] is None else f"{show(told['low'])} to {show(told['high'])}"
+    if told["low"] is None:
+        return ""
+    low = show(told["low"])
+    return f"{low.partition(' ')[0]} to {show(told['high'])}"  # the unit once
 
 
 def _percent(value: float | None) -> str:

@@ -1,38 +1,39 @@
 """Whether the pipeline keeps up: images/s that a core prepares, and the chips that it feeds."""
 
+import statistics
 import time
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from clipa_jax.benchmark import clock
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import chips, published, work
 from clipa_jax.settings import Settings
 
 EFFICIENCY = published.EFFICIENCY  # what CLIPA's published hours come to
-_BATCH = 256  # of the measurement
+_BATCH, _BATCHES = 32, 8  # of a round of the measurement
 _WINDOW = 1_024
 
 
 def images_per_core(config: ConfigDict, seconds: float) -> float:
     """Images/s that one core prepares of a stage's data, reading included.
 
-    Counted in seconds of the processor over all threads, as `clipa_jax.benchmark.data` does, so
-    that other work on the machine disturbs it little.
+    Processor time over all threads (`benchmark.clock`), so that other work on the machine
+    disturbs it little.
 
     Args:
       config: of the stage.
       seconds: how long to measure.
     """
     data = pipeline.train(section(config, batch_size=_BATCH), seed=config.seed)
-    batches = data.start()
-    next(batches)  # traces the graphs and starts the threads
-    began, until, count = time.process_time(), time.monotonic() + seconds, 0
-    while time.monotonic() < until:
-        batch, _ = next(batches)
-        count += len(batch[pipeline.IMAGE])
-    return count / (time.process_time() - began)
+    stream = clock.Stream("pipeline", data.start())
+    stream.run(1, _BATCH)  # traces the graphs and starts the threads
+    until = time.monotonic() + seconds
+    while len(stream.cpu) < 2 or time.monotonic() < until:
+        stream.run(_BATCHES, _BATCH)
+    return 1 / statistics.fmean(stream.cpu[1:])
 
 
 def section(config: ConfigDict, **changes: Any) -> Settings:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clipa_jax.evaluators import bootstrap, outcome
+from clipa_jax.evaluators import bootstrap
 from clipa_jax.evaluators.outcome import Outcome
 
 
@@ -44,7 +44,7 @@ def test_counting_kinds_and_drawing_samples_are_one_distribution(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(bootstrap, "_WORTH_COUNTING", 1_000)
             drawn = bootstrap.replicates(one, draws=4_000)
-            patch.setattr(bootstrap, "KINDS", {})
+            patch.setattr(bootstrap, "WEIGHTS", {})
             computed = bootstrap.replicates(one, draws=1_000)
         assert not np.array_equal(counted, drawn)
         for other in (drawn, computed):
@@ -52,16 +52,23 @@ def test_counting_kinds_and_drawing_samples_are_one_distribution(monkeypatch):
             assert other.std() == pytest.approx(counted.std(), rel=0.08)
 
 
-def test_class_means_of_counts_are_those_of_the_rows():
-    value_N, class_N = np.array([1, 0, 1, 0]), np.array([7, 7, 2, 9])
-    count_RK = np.array([[2, 0, 1, 1], [0, 0, 3, 0]])
-    # Kinds are sorted by (class, value): (2, 1), (7, 0), (7, 1), (9, 0).
-    columns, kind_N = bootstrap._class_means(Outcome.class_mean(ids(4), value_N, class_N), None)
-    assert kind_N.tolist() == [2, 1, 0, 3]
-    found = bootstrap._weighted_class_mean(count_RK, *columns)
-    for counts, got in zip(count_RK, found, strict=True):
-        rows = np.repeat([2, 1, 0, 3], counts)
-        assert got == pytest.approx(outcome.class_mean(value_N[rows], class_N[rows]))
+def test_a_class_of_one_sample_is_as_uncertain_as_any(monkeypatch):
+    """Where each class has one, the mean over classes is the mean over samples."""
+    one = Outcome.class_mean(ids(1_000), hits(1_000), np.arange(1_000))
+    mean = Outcome.mean(ids(1_000), hits(1_000))
+    assert width(bootstrap.interval(one)) == pytest.approx(width(bootstrap.interval(mean)), rel=0.1)
+    monkeypatch.setattr(bootstrap, "WEIGHTS", {})  # the mean over the classes that were drawn
+    assert width(bootstrap.interval(one)) < 0.85 * width(bootstrap.interval(mean))
+
+
+def test_a_rare_class_weighs_as_much_as_a_frequent_one():
+    class_N = np.repeat([0, 1], [1_900, 100])
+    hit_N = np.concatenate([hits(1_900), hits(100)])
+    found = bootstrap.replicates(Outcome.class_mean(ids(2_000), hit_N, class_N))
+    p = [hit_N[class_N == c].mean() for c in (0, 1)]
+    deviation = np.sqrt(p[0] * (1 - p[0]) / 1_900 + p[1] * (1 - p[1]) / 100) / 2
+    assert found.mean() == pytest.approx(np.mean(p), abs=0.005)
+    assert found.std() == pytest.approx(deviation, rel=0.1)
 
 
 def test_a_mean_of_numbers_that_all_differ():
@@ -85,7 +92,7 @@ def test_units_of_uneven_size_one_by_one(monkeypatch):
     unit_N = np.array([3, 1, 1, 3, 3, 0, 2, 2])
     one = Outcome.mean(ids(8), np.array([1, 0, 0, 1, 1, 1, 0, 1]), unit_N)
     fast = bootstrap.replicates(one, draws=6_000)
-    monkeypatch.setattr(bootstrap, "KINDS", {})
+    monkeypatch.setattr(bootstrap, "WEIGHTS", {})
     slow = bootstrap.replicates(one, draws=6_000)
     assert sorted(set(np.round(slow, 9))) == sorted(set(np.round(fast, 9)))
     assert slow.mean() == pytest.approx(fast.mean(), abs=0.01)
@@ -130,7 +137,7 @@ def test_pairs_of_class_means_and_of_other_statistics(monkeypatch):
     a, b = (Outcome.class_mean(ids(600), hit_N, class_N) for hit_N in (a_N, b_N))
     fast = bootstrap.difference(a, b)
     assert fast.value == b.value - a.value
-    monkeypatch.setattr(bootstrap, "KINDS", {})
+    monkeypatch.setattr(bootstrap, "WEIGHTS", {})
     slow = bootstrap.difference(a, b)
     assert (slow.low, slow.high) == pytest.approx((fast.low, fast.high), abs=0.01)
 

@@ -43,7 +43,7 @@ def test_numbers_of_another_kind_are_refused_and_both_are_said(what, about):
     assert found["evaluations"] == {}
     [reason] = found["refused"]["fake"]
     assert reason["what"] == what and reason["a"] != reason["b"]
-    assert f"fake was not compared, {what} differ" in tables.text(found)
+    assert f"not compared, {what} differ: fake: " in tables.text(found)
 
 
 def test_some_differences_may_be_asked_for_and_are_marked():
@@ -52,6 +52,13 @@ def test_some_differences_may_be_asked_for_and_are_marked():
     assert mark == {"what": "preprocess", "a": "decode", "b": "decode|resize(16)"}
     assert "preprocess differ: decode in A, decode|resize(16) in B" in tables.markdown(found)
     assert "data" not in comparison.ACROSS
+
+
+def test_what_is_said_of_several_is_said_once():
+    a, b = ({name: Fake(preprocess=ops) for name in ("x", "y")} for ops in ("decode", "crop"))
+    found = comparison.compare(make(a), make(b), ["preprocess"])
+    assert tables.text(found).count("preprocess differ") == 1
+    assert "x, y: preprocess differ: decode in A, crop in B" in tables.text(found)
 
 
 def test_options_that_change_the_number_are_compared():
