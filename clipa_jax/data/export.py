@@ -69,10 +69,7 @@ def write(
     while count < source.num_examples:
         with tarfile.open(place / f"{shards}.tar", "w") as tar:
             for _ in range(min(shard_size, source.num_examples - count)):
-                for suffix, content in next(members).items():
-                    info = tarfile.TarInfo(f"s{count:07d}.{suffix}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
+                _add(tar, f"s{count:07d}", next(members))
                 count += 1
         shards += 1
     _text(place / clip_benchmark.SHARDS, [str(shards)])
@@ -82,6 +79,14 @@ def write(
         sentences = [one.replace("{}", clip_benchmark.PLACE) for one in templates]
         _text(folder / clip_benchmark.TEMPLATES, sentences)
     return count
+
+
+def _add(tar: tarfile.TarFile, name: str, sample: dict[str, bytes]) -> None:
+    """Adds the files of one sample."""
+    for suffix, content in sample.items():
+        info = tarfile.TarInfo(f"{name}.{suffix}")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
 
 
 def _members(
