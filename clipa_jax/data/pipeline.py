@@ -210,6 +210,14 @@ class TrainData:
                 f"{', '.join(source.features) or '(none)'}; looked for {', '.join(CAPTION_NAMES)}"
             )
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells data apart: names and lengths of its shards, and how parts are mixed."""
+        shards = Shards.of(self.source)
+        if isinstance(self.source, sources.Mixture):
+            return shards.digest(*mixing.whole_weights(self.source.weights))
+        return shards.digest()
+
     def skipped(self) -> dict[str, int]:
         """Samples of this host that could not be used, by reason."""
         return self._skips.counts

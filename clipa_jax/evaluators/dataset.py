@@ -109,15 +109,17 @@ class Dataset:
         Raises:
           DataError: it gives none.
         """
-        names = self.opened.class_names(label)
+        names = self.own_names(label)
         if names is None:
-            raise self.error(f"the data has no class names for {label!r}; set classes=<JSON file>")
+            raise self.error(
+                f"the data has no class names for {label!r}; set classes= to a JSON file with "
+                f"them, or to a data set of the tables"
+            )
         return tuple(names)
 
-    def num_classes(self, label: str) -> int | None:
-        """How many values `label` has, where the source says so."""
-        names = self.opened.class_names(label)
-        return None if names is None else len(names)
+    def own_names(self, label: str) -> list[str] | None:
+        """What the source calls the values of `label`, where it says so."""
+        return self.opened.class_names(label)
 
     def error(self, message: str) -> DataError:
         """A `DataError` that says which evaluator and which data."""

@@ -9,6 +9,7 @@ import pytest
 from shrunk import ONE_STAGE, SMALL, losses, run
 
 import clipa_jax
+from clipa_jax.collect import find
 from clipa_jax.evidence import record
 from clipa_jax.report import absent, runs
 
@@ -36,6 +37,20 @@ def test_the_summary_names_every_stage(finished):
             assert 0 <= stage[key] <= 1
         assert stage["seconds"] > 0
         assert stage["num_params"] > 50_000
+
+
+def test_the_collector_reads_what_the_trainer_wrote(finished):
+    found = find.read([finished])
+    assert found.broken == [] and [row.stage for row in found.rows] == list(STAGES)
+    last = found.rows[-1]
+    assert last.before == STAGES[:-1] and last.costs["total_samples"] == 288
+    assert last.costs["total_flops"] == sum(row.costs["flops"] for row in found.rows)
+    assert last.first("image_tokens") < last.own["image_tokens"]
+    assert len({row.data["train.fingerprint"] for row in found.rows} - {None}) == 1
+    assert last.data["zero_shot.split"] == "heldout_pictures"
+    assert last.data["zero_shot.count"] == "280" and last.data["zero_shot.data"]
+    low, high = last.intervals["zero_shot/top1"]
+    assert low <= last.scores["zero_shot/top1"] <= high
 
 
 def test_every_stage_ends_with_its_evaluation(finished):
