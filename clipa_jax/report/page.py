@@ -74,7 +74,7 @@ def html(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "count": words.count}
+    environment.filters |= {"percent": _percent, "count": words.count}
     drawn = charts.charts(runs)
     scripts = [_inline(charts.library()), _inline((ASSETS / "page.js").read_text("utf-8"))]
     looks = [look for run in runs if (look := _look(run))]
@@ -190,6 +190,11 @@ def _shared(looks: Sequence[Look]) -> list[dict[str, Any]]:
         }
         for one in rows
     ]
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    """As `words.percent`, on one line."""
+    return words.percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _json(content: Any) -> str:

@@ -113,24 +113,33 @@ def marks(runs: Sequence[Run]) -> list[str]:
     for name in names:
         if mark := _mark([stage for stage in stages if name in scores(stage)], name):
             found.append(f"{name}: {mark}")
-    data = {_training_data(run): run.label for run in runs}
-    if len(data) > 1:
-        told = "; ".join(f"{label}: {what}" for what, label in data.items())
-        found.append(f"the runs were trained on different data ({told})")
+    found += _training_marks(runs)
     held = {stage.held_out.fingerprint for stage in stages if stage.held_out}
     if len(held) > 1:
         found.append("the held-out pictures or captions differ, and are shown run by run")
     return found
 
 
-def _training_data(run: Run) -> str:
-    """The data of the last stage, as well as the workdir tells it apart."""
-    stage = run.stages[-1]
-    data = (stage.environment or {}).get("data")
-    if not data:
-        return f"{stage.config['input']['source']}, {stage.config['input']['split']}"
-    number = words.count(data.get("num_examples"))
-    return f"{data.get('source')}, {data.get('split')}, {number} samples, {data.get('fingerprint')}"
+def _training_marks(runs: Sequence[Run]) -> list[str]:
+    """A sentence if the runs were trained on different data.
+
+    By its fingerprint where all of them tell it, wherever the data lies; else by its name.
+    """
+    inputs = [run.stages[-1].config["input"] for run in runs]
+    told = [f"{one['source']}, {one['split']}" for one in inputs]
+    kinds = told
+    data = [(run.stages[-1].environment or {}).get("data") for run in runs]
+    if all(data):
+        kinds = [str(one["fingerprint"]) for one in data if one]
+        told = [
+            f"{name}, {words.count(one['num_examples'])} samples"
+            for name, one in zip(told, data, strict=True)
+            if one
+        ]
+    if len(set(kinds)) < 2:
+        return []
+    each = "; ".join(f"{run.label}: {what}" for run, what in zip(runs, told, strict=True))
+    return [f"the runs were trained on different data ({each})"]
 
 
 # What must be the same for two results to be of one kind, by the keys that tell it. Resolution

@@ -125,7 +125,7 @@ def test_every_picture_has_words_and_is_there(text):
 def test_what_the_page_says(text):
     for words in ("40.0 %", "38.0 to 42.0", "finetune_2", "A Processor", "decode", "input.res"):
         assert words in text
-    assert "place 7 at 0.1 %" in text
+    assert "place 7 at 0.1\N{NO-BREAK SPACE}%" in text
 
 
 def test_charts_compile_without_a_warning(root, capfd):

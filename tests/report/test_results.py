@@ -60,7 +60,11 @@ def test_the_content_counts_and_not_where_it_lies(tmp_path):
 def test_different_training_data_and_pictures_are_marked(tmp_path):
     a = made_up.run(tmp_path / "a", looked=made_up.held())
     b = made_up.run(tmp_path / "b", looked=made_up.held(fingerprint="other"))
-    data = made_up.ENVIRONMENT["data"] | {"num_examples": 11}
+    assert not any("trained" in mark for mark in results.marks(read(a, b)))
+    (a / "finetune_2" / "environment.json").rename(a / "aside")  # then names alone are compared
+    assert not any("trained" in mark for mark in results.marks(read(a, b)))
+    (a / "aside").rename(a / "finetune_2" / "environment.json")
+    data = made_up.ENVIRONMENT["data"] | {"num_examples": 11, "fingerprint": "f1"}
     environment = made_up.ENVIRONMENT | {"data": data}
     (b / "finetune_2" / "environment.json").write_text(json.dumps(environment))
     marks = results.marks(read(a, b))
