@@ -44,6 +44,7 @@ def main(argv: list[str]) -> None:
     mesh = sharding.make_mesh()
     c = Settings(config)
     model = models.build(c.model)
+    tokenize = loading.make_tokenize(c.input)
     params = _params(model, c, mesh)
     encoders = steps.make_encoders(model, mesh)
     names = tables.classes(CLASSES.value).names
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> None:
     of_metrics = bookkeeping(PICTURES.value, len(names), width, BATCH.value)
     for templates in TEMPLATES.value:
         sentences = wording.templates(templates)
-        beside = _text_side(encoders, params, loading.make_tokenize(c.input), names, sentences)
+        beside = _text_side(encoders, params, tokenize, names, sentences)
         parts = Parts(
             PICTURES.value * image, len(names) * len(sentences) * text, *beside, *of_metrics
         )
