@@ -8,9 +8,9 @@ from absl import flags, logging
 from clipa_jax import cli
 from clipa_jax.collect import find, law_plots, plots, rows, scaling, text
 from clipa_jax.collect.find import Found
-from clipa_jax.collect.groups import group, of_stage
+from clipa_jax.collect.groups import group, metrics_of, of_stage
 from clipa_jax.collect.rows import Row
-from clipa_jax.errors import ConfigError, DataError, nearest
+from clipa_jax.errors import ConfigError, DataError
 
 BY = flags.DEFINE_list(
     "by", [], "Config keys: a row of the table for each of their values. All that differ."
@@ -23,8 +23,6 @@ LINES = flags.DEFINE_list("lines", [], "Config keys that make a line; all others
 LAW = flags.DEFINE_boolean("law", False, "Look for the inverse scaling law.")
 OUT = flags.DEFINE_string("out", None, "Folder for tables and plots; else only the terminal.")
 
-USUAL = ("zero_shot/top1", "zero_shot/top5")
-
 
 def main(argv: list[str]) -> int | None:
     """Tables and plots of all runs; status 1 if something could not be read."""
@@ -35,7 +33,7 @@ def main(argv: list[str]) -> int | None:
     if not found.rows:
         raise DataError("; ".join(found.broken))
     chosen = of_stage(found.rows, STAGE.value)
-    metrics = _metrics(chosen, METRICS.value)
+    metrics = metrics_of(chosen, METRICS.value)
     out = Path(OUT.value) if OUT.value else None
     wrote = []
     if out:
@@ -53,19 +51,6 @@ def main(argv: list[str]) -> int | None:
     for file in wrote:
         logging.info("wrote %s", file)
     return 1 if found.broken else None
-
-
-def _metrics(chosen: Sequence[Row], wanted: Sequence[str]) -> list[str]:
-    """The metrics to look at; each of them some run has."""
-    known = {key for row in chosen for key in row.scores}
-    for metric in wanted:
-        if metric not in known:
-            raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    usual = [metric for metric in USUAL if metric in known]
-    metrics = list(wanted) or usual or sorted(known)[:1]
-    if not metrics:
-        raise DataError(f"no score in {chosen[0].run} and the others: they were not evaluated")
-    return metrics
 
 
 def _table(chosen: Sequence[Row], metrics: Sequence[str], out: Path | None) -> list[Path]:

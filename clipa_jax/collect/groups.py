@@ -19,6 +19,8 @@ from clipa_jax.collect.rows import Row
 from clipa_jax.errors import DataError, nearest
 
 CONFIDENCE = 0.95
+STAGE = "stage"
+USUAL = ("zero_shot/top1", "zero_shot/top5")  # metrics
 # What `identity` looks at, or what follows from other keys.
 NOT_SETTINGS = ("input.source", "input.split", "name", "after", *tables.SIZES)
 
@@ -97,13 +99,30 @@ def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
     return chosen
 
 
+def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
+    """The wanted metrics; with none, zero-shot accuracy where rows have it, else any.
+
+    Raises:
+      DataError: no row has one of them, or any.
+    """
+    known = {key for row in rows for key in row.scores}
+    for metric in wanted:
+        if metric not in known:
+            raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
+    usual = [metric for metric in USUAL if metric in known]
+    metrics = list(wanted) or usual or sorted(known)[:1]
+    if not metrics:
+        raise DataError(f"{rows[0].run} and the others have no scores: they were not evaluated")
+    return metrics
+
+
 def group(
     rows: Sequence[Row], by: Sequence[str], over: Sequence[str], metrics: Sequence[str]
 ) -> tuple[list[Group], list[str]]:
     """Rows with the same settings together, in the order of the settings.
 
     Args:
-      rows: of one stage.
+      rows: of one stage each; where some runs went further than others, the stage is a setting.
       by: config keys that tell groups apart; empty for all that differ.
       over: keys that may differ inside a group, such as ("seed",).
       metrics: scores that will be looked at.
@@ -114,11 +133,13 @@ def group(
     Raises:
       DataError: an unknown key, or rows of one group that differ in another one.
     """
-    known = {key for row in rows for key in row.keys} | set(tables.COSTS)
+    known = {key for row in rows for key in row.keys} | {*tables.COSTS, STAGE}
     for key in (*by, *over):
         if key not in known:
             raise DataError(f"no run has the key {key!r}; {nearest(key, known)}")
     by = by or [key for key in tables.varying(rows) if _is_setting(rows, key, over)]
+    if len({row.stage for row in rows}) > 1 and STAGE not in (*by, *over):
+        by = [STAGE, *by]
     letters, legend = identity.marks(rows, metrics)
     gathered: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
     for row, letter in zip(rows, letters, strict=True):
@@ -137,6 +158,8 @@ def group(
 
 
 def _value(row: Row, key: str) -> Any:
+    if key == STAGE:
+        return row.stage
     return row.costs[key] if key in tables.COSTS else row.keys.get(key)
 
 

@@ -274,6 +274,9 @@ def _check_comparable(rows: Sequence[Row], metric: str) -> None:
             f"the runs are about different data ({', '.join(fields)} differ), so their scores do "
             "not make one law; collect them apart"
         )
+    stages = sorted({row.stage for row in rows})
+    if len(stages) > 1:
+        raise DataError(f"runs end with {' and with '.join(stages)}; choose one by --stage")
     samples = sorted({row.costs["total_samples"] or 0 for row in rows})
     if len(samples) > 1:
         raise DataError(

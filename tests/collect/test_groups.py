@@ -76,6 +76,15 @@ def test_other_keys_are_not_averaged_in_silence(tmp_path):
         group(both, ["optim.b3"], ["seed"], [TOP1])
 
 
+def test_runs_that_went_further_are_a_group_of_their_own(tmp_path):
+    plant(tmp_path / "a", 0.1, stages=("pretrain", "finetune"))
+    plant(tmp_path / "b", 0.2, seed=1)
+    for by in ([], ["model.size"]):
+        groups, _ = group(of_stage(rows(tmp_path), ""), by, ["seed"], [TOP1])
+        assert [one.by["stage"] for one in groups] == ["finetune", "pretrain"]
+        assert [len(one.rows) for one in groups] == [1, 1]
+
+
 def test_other_data_are_marked_and_kept_apart(tmp_path):
     plant(tmp_path / "a", 0.1, seed=0)
     plant(tmp_path / "b", 0.2, seed=1)

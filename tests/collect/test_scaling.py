@@ -131,6 +131,12 @@ def test_other_samples_data_and_settings_are_refused(tmp_path, points):
         scaling.read([*points, *of_stage(find.read([tmp_path / "b2"]).rows, "")], TOP1)
 
 
+def test_a_grid_of_which_some_points_went_further(tmp_path, points):
+    plant(tmp_path / "early", 0.2, seed=7)
+    with pytest.raises(DataError, match="end with finetune and with pretrain; choose one by --st"):
+        scaling.read([*points, *find.read([tmp_path / "early"]).rows], TOP1)
+
+
 def test_metrics_and_pairs_that_are_not_there(points):
     with pytest.raises(DataError, match="no run has the metric 'zero_shot/top2', only contrastive"):
         scaling.read(points, "zero_shot/top2")
