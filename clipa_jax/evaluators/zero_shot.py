@@ -134,22 +134,25 @@ class ZeroShot(Evaluator):
         )
 
     def gallery(self, state: HasParams) -> Gallery:
-        """All pictures and class names as the parameters of `state` embed them."""
-        parts, rights = [], []
+        """All pictures of some class, and all class names, as `state` embeds them."""
+        parts, pairs, rows = [], [], []
+        seen = here = 0  # pictures before this batch: of the split, and of the gallery
         for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
-            parts.append(batch.image_BE)
-            rights.append(self._labels.of(batch))
-        if not parts:
+            right_BC = self._labels.of(batch)
+            some_B = np.asarray(right_BC.any(axis=1))
+            parts.append(batch.image_BE[some_B])
+            pairs.append(np.argwhere(right_BC[some_B]) + [here, 0])
+            rows.append(np.flatnonzero(some_B) + seen)
+            seen, here = seen + len(some_B), here + int(some_B.sum())
+        if not here:
             raise self._data.error("no pictures")
-        right_NC = np.concatenate(rights)
-        row_N = np.flatnonzero(right_NC.any(axis=1))
         return Gallery(
             data=self._data,
-            row_N=row_N,
+            row_N=np.concatenate(rows),
             captions=self.names,
-            image_NE=np.concatenate(parts)[row_N],
+            image_NE=np.concatenate(parts),
             caption_ME=self.classifier(state),
-            pairs_P2=np.argwhere(right_NC[row_N]),
+            pairs_P2=np.concatenate(pairs),
             scale=self._env.scale(state.params),
         )
 

@@ -81,6 +81,17 @@ def test_gallery_holds_the_whole_split_in_order(world):
         found.data.pictures(np.array([11]))
 
 
+def test_gallery_leaves_out_pictures_of_no_class(world):
+    data, model = world
+    for row in data.rows:
+        row["concept"] = np.arange(row["number"] % 3)  # none, 0, or 0 and 1
+    found = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT).gallery(model.state)
+    assert found.row_N.tolist() == [1, 2, 4, 5, 7, 8, 10]
+    np.testing.assert_allclose(found.image_NE, model.image_NE[found.row_N], rtol=1e-6)
+    pairs = [[n, c] for n in range(7) for c in range(found.row_N[n] % 3)]
+    assert found.pairs_P2.tolist() == pairs
+
+
 def test_names_from_a_file_must_fit_the_dataset(world, tmp_path):
     _, model = world
     file = tmp_path / "names.json"
