@@ -154,7 +154,7 @@ def counted(spec, reasons, *, percent=100.0, **changes):
         source, preprocess, size=size, seed=0, keep=("image", "tokens"), captions=True, **changes
     )
     share = reading.Share(size, 0, size, size)
-    done = process(next(iter(reading.once(source, share))))
+    done = process(reading.once(source, share).take(1)).get_single_element()
     found = [skips.REASONS[reason] for reason in done[guard.REASON].numpy()]
     assert found == reasons
     return done
