@@ -29,7 +29,7 @@ ROW, REASON = "_row", "_reason"
 _PASSED = "_passed"
 Chunk = dict[str, tf.Tensor]
 Samples = dict[str, Any]  # entries with a leading axis of n, or in a `tf.TensorArray` of n
-Each = Callable[[Samples, registry.Function, int], tuple[Samples, tf.Tensor]]
+Each = Callable[[Samples, "_Single", int], tuple[Samples, tf.Tensor]]
 Process = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
@@ -64,7 +64,10 @@ def chunk_function(
     """
     draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
     parse = functools.partial(_parsed, source, tuple(features), captions, max_pixels)
-    steps = _steps(parse, phases, measured=keep is None)
+    steps = [
+        (batched, function if batched else _Single(function))
+        for batched, function in _steps(parse, phases, measured=keep is None)
+    ]
 
     def prepare(each: Each, chunk: Chunk) -> Chunk:
         seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
@@ -147,6 +150,7 @@ def _parsed(
     reason = fault(found, captions, max_pixels)
     passed = {name: found[name] for name in features}
     image = tf.where(reason == 0, found["image"], _blank())
+    found.pop("id", None)  # no op needs it
     return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
 
 
@@ -179,24 +183,49 @@ def _mended(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
-def _all(samples: Samples, function: registry.Function, size: int) -> tuple[Samples, tf.Tensor]:
+class _Single:
+    """A function of one sample, which both ways share, so that it is traced once.
+
+    Its results always have a `_reason`.
+
+    Attributes:
+      untouched: entries that come out as they went in, known once it is traced.
+    """
+
+    def __init__(self, function: registry.Function):
+        self.untouched: set[str] = set()
+        self._function = function
+        self._graph = tf.function(self._changes, autograph=False)
+
+    def _changes(self, sample: dict[str, Any]) -> dict[str, Any]:
+        done = {REASON: tf.constant(0), **self._function(sample)}
+        self.untouched = {name for name in done if done[name] is sample.get(name)}
+        return {name: value for name, value in done.items() if name not in self.untouched}
+
+    def changes(self, one: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """A graph from a sample of this specification to the entries that are new."""
+        return self._graph.get_concrete_function(one)
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        changed = self._graph(sample)
+        return {**changed, **{name: sample[name] for name in self.untouched}}
+
+
+def _all(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
     """`_each`, but an error where any sample is bad."""
-
-    def ready(sample: dict[str, Any]) -> dict[str, Any]:
-        return {REASON: tf.constant(0), **function(sample)}
-
     arrays = tf.nest.map_structure(_array, samples)
     one = tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
-    results = tf.function(ready, autograph=False).get_concrete_function(one).structured_outputs
+    changes = single.changes(one)
+    results = changes.structured_outputs
     if not all(result.shape.is_fully_defined() for result in tf.nest.flatten(results)):
         samples = tf.nest.map_structure(_stacked, samples)
-        return _each(samples, function, size)  # rows of different sizes
+        return _each(samples, single, size)  # rows of different sizes
     empty = tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, size, element_shape=x.shape), results
     )
 
     def step(row: tf.Tensor, filled: Samples) -> tuple[tf.Tensor, Samples]:
-        done = ready(tf.nest.map_structure(lambda array: array.read(row), arrays))
+        done = changes(tf.nest.map_structure(lambda array: array.read(row), arrays))
         return row + 1, tf.nest.map_structure(lambda a, value: a.write(row, value), filled, done)
 
     # One after the other: other threads have other chunks, and handing ops around costs time.
@@ -206,6 +235,7 @@ def _all(samples: Samples, function: registry.Function, size: int) -> tuple[Samp
     reason_n = filled.pop(REASON).stack()
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(reason_n == 0), [reason_n])]):
         reason_n = tf.identity(reason_n)
+    kept = {name: samples[name] for name in single.untouched}
     # Encoded pictures are large, and ops on a whole chunk have no use for them.
     done = {
         name: value
@@ -213,7 +243,7 @@ def _all(samples: Samples, function: registry.Function, size: int) -> tuple[Samp
         else tf.nest.map_structure(_stacked, value)
         for name, value in filled.items()
     }
-    return done, reason_n
+    return {**kept, **done}, reason_n
 
 
 def _array(entry: Any) -> tf.TensorArray:
@@ -227,12 +257,12 @@ def _stacked(entry: Any) -> Any:
     return entry.stack() if isinstance(entry, tf.TensorArray) else entry
 
 
-def _each(samples: Samples, function: registry.Function, size: int) -> tuple[Samples, tf.Tensor]:
+def _each(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
     """Applies a function to each of n samples; bad ones are replaced by their neighbours.
 
     Args:
       samples: entries with a leading axis of n.
-      function: of one sample; may tell by `_reason` why it cannot be used.
+      single: the function; may tell by `_reason` why a sample cannot be used.
       size: n.
 
     Returns:
@@ -241,7 +271,7 @@ def _each(samples: Samples, function: registry.Function, size: int) -> tuple[Sam
     """
 
     def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
-        return {REASON: tf.constant(0), **function(sample), ROW: row}
+        return {**single(sample), ROW: row}
 
     rows = tf.data.Dataset.range(size)
     parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)

@@ -162,6 +162,7 @@ def decode_box(
         image = decode_reduced(encoded, box_4, ratio)
         return _quick_resize(image, size) if ratio <= 2 else _resize(image, (size, size))
 
+    @decode.rare
     def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
         return _resize(_crop(decode.any_format(encoded), box_4), (size, size))
 
