@@ -186,8 +186,6 @@ def _mended(texts: tf.Tensor) -> tf.Tensor:
 class _Single:
     """A function of one sample, which both ways share, so that it is traced once.
 
-    Its results always have a `_reason`.
-
     Attributes:
       untouched: entries that come out as they went in, known once it is traced.
     """
@@ -198,11 +196,11 @@ class _Single:
         self._graph = tf.function(self._changes, autograph=False)
 
     def _changes(self, sample: dict[str, Any]) -> dict[str, Any]:
-        done = {REASON: tf.constant(0), **self._function(sample)}
+        done = self._function(sample)
         self.untouched = {name for name in done if done[name] is sample.get(name)}
         return {name: value for name, value in done.items() if name not in self.untouched}
 
-    def changes(self, one: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def changes(self, one: dict[str, Any]) -> Any:
         """A graph from a sample of this specification to the entries that are new."""
         return self._graph.get_concrete_function(one)
 
@@ -213,13 +211,14 @@ class _Single:
 
 def _all(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
     """`_each`, but an error where any sample is bad."""
+    if any(isinstance(entry, tf.RaggedTensor) for entry in tf.nest.flatten(samples)):
+        return _each(tf.nest.map_structure(_stacked, samples), single, size)
     arrays = tf.nest.map_structure(_array, samples)
     one = tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
     changes = single.changes(one)
     results = changes.structured_outputs
-    if not all(result.shape.is_fully_defined() for result in tf.nest.flatten(results)):
-        samples = tf.nest.map_structure(_stacked, samples)
-        return _each(samples, single, size)  # rows of different sizes
+    if not _fixed(results):  # they will be ragged, too
+        return _each(tf.nest.map_structure(_stacked, samples), single, size)
     empty = tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, size, element_shape=x.shape), results
     )
@@ -232,9 +231,12 @@ def _all(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tens
     _, filled = tf.while_loop(
         lambda row, _: row < size, step, (0, empty), parallel_iterations=1, maximum_iterations=size
     )
-    reason_n = filled.pop(REASON).stack()
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(reason_n == 0), [reason_n])]):
-        reason_n = tf.identity(reason_n)
+    reason_n = tf.zeros([size], tf.int32)
+    if REASON in filled:
+        found_n = filled.pop(REASON).stack()
+        good = tf.debugging.Assert(tf.reduce_all(found_n == 0), [found_n])
+        with tf.control_dependencies([good]):
+            reason_n = tf.identity(reason_n)
     kept = {name: samples[name] for name in single.untouched}
     # Encoded pictures are large, and ops on a whole chunk have no use for them.
     done = {
@@ -271,7 +273,7 @@ def _each(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Ten
     """
 
     def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
-        return {**single(sample), ROW: row}
+        return {REASON: tf.constant(0), **single(sample), ROW: row}
 
     rows = tf.data.Dataset.range(size)
     parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)
@@ -313,8 +315,12 @@ def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def _fixed(sample: Any) -> bool:
+    return all(entry.shape.is_fully_defined() for entry in tf.nest.flatten(sample))
+
+
 def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    fixed = all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(samples.element_spec))
+    fixed = _fixed(samples.element_spec)
     return samples.batch(size) if fixed else samples.ragged_batch(size)
 
 

@@ -152,12 +152,13 @@ def decode_box(
     """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
 
     Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
-    eighth where that leaves pixels to spare; then each pixel of the result is the mean of what
-    falls into it. Both together are near to bilinear with antialiasing: docs/performance.md has
-    the differences and the times.
+    eighth where that leaves as many pixels as the result has. What is left to do is resized as
+    fast as keeps it near to bilinear with antialiasing, which other formats get exactly:
+    docs/performance.md has the differences and the times.
     """
     del area_min, area_max, aspect  # the box is there already
 
+    # Reduced by 4 or 8, libjpeg's own error leaves none for another resize that is not exact.
     def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
         image = decode_reduced(encoded, box_4, ratio)
         return _quick_resize(image, size) if ratio <= 2 else _resize(image, (size, size))
