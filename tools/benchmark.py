@@ -1,7 +1,8 @@
-"""Measures speed: of the training step, or of the input pipeline.
+"""Measures speed: of the training step, of the input pipeline, or of zero-shot evaluation.
 
     python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
     python tools/benchmark.py data --config=configs/demo/pretrain.py
+    python tools/benchmark.py evaluation --config=configs/model_b/finetune_224.py
 
 Each has flags of its own: `python tools/benchmark.py step --help`.
 """
@@ -14,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
 from clipa_jax import cli
 
-SUBJECTS = ("step", "data")
+SUBJECTS = ("step", "data", "evaluation")
 
 if __name__ == "__main__":
     subject = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if subject not in SUBJECTS:
-        sys.exit(f"error: name what to measure, {' or '.join(SUBJECTS)}; came: {subject!r}")
+        sys.exit(f"error: name what to measure, step, data or evaluation; came: {subject!r}")
     # Only the one that is asked for: the step side needs no TensorFlow, and their flags differ.
     cli.run(importlib.import_module(f"clipa_jax.benchmark.{subject}").main)

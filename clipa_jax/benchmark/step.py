@@ -9,7 +9,6 @@ the same devices reach, in the same run, on a plain matrix product of the config
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import cli, program, schedules, sharding, terminal
+from clipa_jax.benchmark.timing import timed
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
@@ -178,17 +178,6 @@ def random_batch(made: program.Program) -> dict[str, jax.Array]:
         return {name: one(name, spec, key) for (name, spec), key in zip(specs, keys, strict=True)}
 
     return jax.jit(make, out_shardings=dict.fromkeys(made.spec.batch, split))()
-
-
-def timed(step: Callable[[], Any], *, steps: int, warmup: int) -> list[float]:
-    """Seconds of each step, from its start until its results are there."""
-    seconds = []
-    for index in range(warmup + steps):
-        began = time.perf_counter()
-        jax.block_until_ready(step())
-        if index >= warmup:
-            seconds.append(time.perf_counter() - began)
-    return seconds
 
 
 def matrix_rate(mesh: Mesh, dtype: str, side: int | None = None, repeats: int = 5) -> float:

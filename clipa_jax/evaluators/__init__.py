@@ -11,6 +11,7 @@ from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.contrastive import Contrastive
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.outcome import Outcome
+from clipa_jax.evaluators.probes import LinearProbe
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
 from clipa_jax.settings import Settings, choice
@@ -19,6 +20,7 @@ __all__ = ["EVALUATORS", "About", "Environment", "Evaluator", "HasParams", "Outc
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "contrastive": Contrastive,
+    "linear_probe": LinearProbe,
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }

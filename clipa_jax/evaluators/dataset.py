@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import DataError, MissingData, UserError
 from clipa_jax.evaluators import embed, identity
@@ -71,6 +73,26 @@ class Dataset:
             features=self.features,
         )
 
+    def pictures(self, row_N: np.ndarray) -> np.ndarray:
+        """Some pictures of the split, uint8 (N, R, R, 3), by where they lie in it.
+
+        Only on a single process: a picture's pixels stay on the process that read it.
+        """
+        slots: dict[int, list[int]] = {}
+        for slot, row in enumerate(row_N.tolist()):
+            slots.setdefault(row, []).append(slot)
+        found: dict[int, np.ndarray] = {}
+        start = 0
+        for batch in self.batches():
+            image_BRRC = batch[embed.IMAGE][np.asarray(batch[embed.MASK], bool)]
+            for row in range(start, start + len(image_BRRC)):
+                for slot in slots.get(row, ()):
+                    found[slot] = image_BRRC[row - start]
+            start += len(image_BRRC)
+            if len(found) == len(row_N):
+                return np.stack([found[slot] for slot in range(len(row_N))])
+        raise self.error(f"{start} pictures, but number {max(slots)} is asked for")
+
     def about(self, prompts: Sequence[str] | None = None) -> About:
         """What is evaluated, for the record; looks at the sizes of the files.
 
@@ -87,15 +109,17 @@ class Dataset:
         Raises:
           DataError: it gives none.
         """
-        names = self.opened.class_names(label)
+        names = self.own_names(label)
         if names is None:
-            raise self.error(f"the data has no class names for {label!r}; set classes=<JSON file>")
+            raise self.error(
+                f"the data has no class names for {label!r}; set classes= to a JSON file with "
+                f"them, or to a data set of the tables"
+            )
         return tuple(names)
 
-    def num_classes(self, label: str) -> int | None:
-        """How many values `label` has, where the source says so."""
-        names = self.opened.class_names(label)
-        return None if names is None else len(names)
+    def own_names(self, label: str) -> list[str] | None:
+        """What the source calls the values of `label`, where it says so."""
+        return self.opened.class_names(label)
 
     def error(self, message: str) -> DataError:
         """A `DataError` that says which evaluator and which data."""

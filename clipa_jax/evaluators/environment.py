@@ -1,5 +1,6 @@
 """What the trainer gives to every evaluator, and what it may ask of one."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from clipa_jax.evaluators import embed
+from clipa_jax.evaluators.class_embeddings import ClassEmbeddings
 from clipa_jax.evaluators.outcome import Outcome
 
 
@@ -72,6 +74,11 @@ class Environment:
     preprocess_image: str
     temperature_max: float | None = None
     cache_dir: str | None = None
+
+    @functools.cached_property
+    def class_embeddings(self) -> ClassEmbeddings:
+        """The text side of zero-shot classification, which evaluators share."""
+        return ClassEmbeddings(self.encoders, self.tokenize)
 
     def scale(self, params: Any) -> float:
         """The inverse temperature, exp of the parameter `t` (1,), capped as in the model."""

@@ -30,8 +30,37 @@ def class_mean(value_N: np.ndarray, class_N: np.ndarray) -> float:
     return float(np.mean(sum_C / np.bincount(index_N)))
 
 
+def mean_average_precision(score_NC: np.ndarray, right_NC: np.ndarray) -> float:
+    """The mean over classes of the area under precision against recall, by steps.
+
+    As scikit-learn's `average_precision_score`: pictures of equal scores count together, so the
+    value does not depend on their order. Classes without a right picture are left out; a score
+    that is not a number is below every number.
+    """
+    _check_some(score_NC)
+    there_C = right_NC.any(axis=0)
+    if not np.any(there_C):
+        raise ValueError("no picture is right for any class: the mean over nothing is undefined")
+    score_NC = np.where(np.isnan(score_NC), -np.inf, score_NC)
+    columns = np.flatnonzero(there_C)
+    return float(np.mean([_average_precision(score_NC[:, c], right_NC[:, c]) for c in columns]))
+
+
+def _average_precision(score_N: np.ndarray, right_N: np.ndarray) -> float:
+    order = np.argsort(-score_N, kind="stable")
+    found_N, score_N = np.cumsum(right_N[order]), score_N[order]
+    last_T = np.flatnonzero(np.append(score_N[1:] != score_N[:-1], True))  # of each equal run
+    precision_T = found_N[last_T] / (last_T + 1)
+    gained_T = np.diff(found_N[last_T], prepend=0)
+    return float(np.sum(precision_T * gained_T) / found_N[-1])
+
+
 # By name; a metric of another form adds its own function of arrays with N rows.
-STATISTICS: dict[str, Callable[..., float]] = {"mean": mean, "class_mean": class_mean}
+STATISTICS: dict[str, Callable[..., float]] = {
+    "mean": mean,
+    "class_mean": class_mean,
+    "mean_average_precision": mean_average_precision,
+}
 
 
 @dataclass(frozen=True)

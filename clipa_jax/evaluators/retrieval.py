@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from clipa_jax.evaluators import embed, scores
+from clipa_jax.errors import ConfigError, MissingData, unknown
+from clipa_jax.evaluators import catalogue, embed, scores
 from clipa_jax.evaluators.dataset import Dataset
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 
 
@@ -18,17 +20,21 @@ class Retrieval(Evaluator):
 
     A query counts as found at k if any of its right answers is among the best k of all
     candidates, as in CLIP_benchmark. Every caption of every picture is a candidate and a
-    query of its own. Captions that read the same (but for case and spaces) are right for
-    every picture that has one of them: a model cannot tell them apart, so none of them
-    counts as a miss. They stay separate candidates and separate queries.
+    query of its own, also one that reads like another.
 
     Args:
       env: encoders and defaults.
       name: the evaluator's name in the config, for messages.
-      source: dataset, e.g. "tfds:data/emoji/1.0.0".
+      dataset: a name in the catalogue (`tables/datasets.json`), e.g. "mscoco_captions", which then
+        says what is not given of the next five; None where the data is given.
+      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
+      source: the data, e.g. "tfds:data/emoji/1.0.0".
       split: e.g. "heldout_vendor".
       captions: positions among a picture's captions that are used; None for all. A picture
         that has fewer uses those it has.
+      least: captions that every picture must have; None for one.
+      right: which captions are right for a picture, a name in `RIGHT`; None for "own" with a
+        data set of the catalogue, as others count, else "same_text".
       ks: the k of R@k.
       preprocess: ops for the pictures; None for the run's own.
       batch_size: global; rounded up to what divides over the devices.
@@ -39,15 +45,36 @@ class Retrieval(Evaluator):
         *,
         env: Environment,
         name: str,
-        source: str,
-        split: str,
+        dataset: str | None = None,
+        root: str = "",
+        source: str | None = None,
+        split: str | None = None,
         captions: Sequence[int] | None = None,
+        least: int | None = None,
+        right: str | None = None,
         ks: Sequence[int] = (1, 5, 10),
         preprocess: str | None = None,
         batch_size: int = 256,
     ):
+        try:
+            entry = catalogue.choose(dataset, root, source, catalogue.RETRIEVAL)
+        except MissingData as error:
+            raise error.of(f"evaluator {name}") from None
+        source, split = entry.source, split or entry.split
+        if not source or not split:
+            lacking = "split" if source else "source"
+            raise ConfigError(
+                f"evaluator {name}: {lacking}= is needed, or dataset= with a known name"
+            )
+        right = right or (OWN if dataset else SAME_TEXT)
+        if right not in RIGHT:
+            raise ConfigError(f"evaluator {name}: {unknown('right', right, RIGHT)}")
+        if captions is None and entry.captions:
+            captions = range(entry.captions)
         self._env = env
+        self._pairs = RIGHT[right]
         self._captions = None if captions is None else tuple(captions)
+        self._least = least or entry.captions or 1
         self._ks = tuple(ks)
         self._data = Dataset.open(
             env,
@@ -58,6 +85,8 @@ class Retrieval(Evaluator):
             batch_size=batch_size,
             features=("captions", "id"),
         )
+        if not self._data.opened.has_captions:
+            raise self._data.error("the data has no captions, and retrieval is about them")
         if self._captions is not None and (not self._captions or min(self._captions) < 0):
             raise self._data.error(f"captions={captions} must be positions from 0, or None for all")
         if not self._ks or min(self._ks) < 1:
@@ -73,7 +102,8 @@ class Retrieval(Evaluator):
         parts, captions, ids = [], [], []
         for batch in embed.images(encoders, params, self._data.batches()):
             parts.append(batch.image_BE)
-            captions += [self._chosen(row) for row in batch.features["captions"]]
+            named = zip(batch.features["id"], batch.features["captions"], strict=True)
+            captions += [self._chosen(one, row) for one, row in named]
             ids += batch.features["id"]
         if not captions:
             raise self._data.error("no pictures")
@@ -81,7 +111,7 @@ class Retrieval(Evaluator):
         texts = [text for row in captions for text in row]
         tokens_ML = self._env.tokenize(texts)
         text_ME = embed.all_texts(encoders, params, tokens_ML, self._data.batch_size)
-        pairs_P2 = right_pairs(captions)
+        pairs_P2 = self._pairs(captions)
         rows = zip(ids, captions, strict=True)
         text_ids = [f"{one}/{n}" for one, row in rows for n in range(len(row))]
         picture_M = np.repeat(np.arange(len(ids)), [len(row) for row in captions])
@@ -92,13 +122,49 @@ class Retrieval(Evaluator):
             for k in self._ks:
                 yield f"{direction}_r{k}", Outcome.mean(queries, ranks < k, units)
 
-    def _chosen(self, row: Sequence[str]) -> list[str]:
-        captions = present(row)
-        if self._captions is not None:
-            captions = [captions[i] for i in self._captions if i < len(captions)]
+    def gallery(self, state: HasParams) -> Gallery:
+        """All pictures and captions as the parameters of `state` embed them.
+
+        Captions that read the same are one.
+        """
+        encoders, params = self._env.encoders, state.params
+        parts, rows = [], []
+        for batch in embed.images(encoders, params, self._data.batches()):
+            parts.append(batch.image_BE)
+            named = zip(batch.features["id"], batch.features["captions"], strict=True)
+            rows += [self._chosen(one, row) for one, row in named]
+        if not rows:
+            raise self._data.error("no pictures")
+        captions: dict[str, str] = {}
+        for row in rows:
+            for text in row:
+                captions.setdefault(_key(text), text)
+        place = {key: m for m, key in enumerate(captions)}
+        texts = list(captions.values())
+        tokens_ML = self._env.tokenize(texts)
+        return Gallery(
+            data=self._data,
+            row_N=np.arange(len(rows)),
+            captions=tuple(texts),
+            image_NE=np.concatenate(parts),
+            caption_ME=embed.all_texts(encoders, params, tokens_ML, self._data.batch_size),
+            pairs_P2=np.array([(n, place[_key(t)]) for n, row in enumerate(rows) for t in row]),
+            scale=self._env.scale(params),
+        )
+
+    def _chosen(self, picture: str, row: Sequence[str]) -> list[str]:
+        there = present(row)
+        if len(there) < self._least:
+            raise self._data.error(
+                f"picture {picture!r} has {len(there)} captions, at least {self._least} are needed"
+            )
+        if self._captions is None:
+            return there
+        captions = [there[i] for i in self._captions if i < len(there)]
         if not captions:
             raise self._data.error(
-                f"a picture with {len(present(row))} captions has none at captions={self._captions}"
+                f"picture {picture!r} with {len(there)} captions has none at "
+                f"captions={self._captions}"
             )
         return captions
 
@@ -108,13 +174,19 @@ def present(row: Sequence[str]) -> list[str]:
     return [text for text in row if text.strip()]
 
 
-def right_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
-    """All right pairs (picture, caption), int64 (P, 2).
+def own_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    """Pairs (picture, caption) of the data, int64 (P, 2).
 
     Args:
-      captions: of each picture. Caption m is the m-th of the flat list. Captions that are
-        equal but for case and spaces belong to the same pictures.
+      captions: of each picture. Caption m is the m-th of the flat list.
     """
+    picture_M = np.repeat(np.arange(len(captions)), [len(row) for row in captions])
+    return np.stack([picture_M, np.arange(len(picture_M))], axis=1)
+
+
+def same_text_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
+    """As `own_pairs`, but captions that are equal but for case and spaces belong to the same
+    pictures: a model cannot tell them apart, so none of them counts as a miss."""
     pictures_of: dict[str, set[int]] = {}
     for picture, row in enumerate(captions):
         for text in row:
@@ -126,3 +198,7 @@ def right_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
 
 def _key(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+OWN, SAME_TEXT = "own", "same_text"
+RIGHT = {OWN: own_pairs, SAME_TEXT: same_text_pairs}

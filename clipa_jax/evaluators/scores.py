@@ -74,18 +74,27 @@ def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndar
         raise ValueError(f"query {int(np.argmin(counts_N))} has no right candidate")
     ranks_N = np.empty(num_queries, np.int64)
     for rows in _chunks(num_queries, num_candidates):
-        scores_BM = query_NE[rows] @ candidate_ME.T
         first, last = np.searchsorted(pairs_P2[:, 0], [rows.start, rows.stop])
         query_P, right_P = pairs_P2[first:last].T
-        right_scores_BM = np.full_like(scores_BM, -np.inf)
-        own_P = scores_BM[query_P - rows.start, right_P]
-        right_scores_BM[query_P - rows.start, right_P] = np.where(np.isnan(own_P), -np.inf, own_P)
-        # argmax takes the first of equal scores, which is the one that ranks better.
-        best_B = np.argmax(right_scores_BM, axis=1)
-        ranks_B = ranks(scores_BM, best_B)
-        failed_B = np.isneginf(np.max(right_scores_BM, axis=1))
-        ranks_N[rows] = np.where(failed_B, num_candidates, ranks_B)
+        right_BM = np.zeros((rows.stop - rows.start, num_candidates), bool)
+        right_BM[query_P - rows.start, right_P] = True
+        ranks_N[rows] = ranks_of_best(query_NE[rows] @ candidate_ME.T, right_BM)
     return ranks_N
+
+
+def ranks_of_best(scores_NC: np.ndarray, right_NC: np.ndarray) -> np.ndarray:
+    """Rank of each row's best-placed right candidate, int64 (N,).
+
+    Args:
+      scores_NC: higher is better.
+      right_NC: bool; C is the rank of a row without a right candidate.
+    """
+    own_NC = np.where(right_NC, scores_NC, -np.inf)
+    own_NC[np.isnan(own_NC)] = -np.inf
+    # argmax takes the first of equal scores, which is the one that ranks better.
+    best_N = np.argmax(own_NC, axis=1)
+    failed_N = np.isneginf(np.take_along_axis(own_NC, best_N[:, None], axis=1)[:, 0])
+    return np.where(failed_N, scores_NC.shape[1], ranks(scores_NC, best_N))
 
 
 def softmax(logits_NC: np.ndarray) -> np.ndarray:

@@ -1,54 +1,45 @@
 """Zero-shot classification: each picture against the text of every class.
 
-A class's embedding is the mean of its prompts' unit embeddings, scaled to unit length
-(CLIP, arXiv 2103.00020, section 3.1.4). B batch, C classes, T templates, E embedding.
+B batch, C classes, E embedding.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from clipa_jax.errors import nearest
-from clipa_jax.evaluators import embed, scores, wording
+from clipa_jax.evaluators import classification, embed, question, tables, wording
 from clipa_jax.evaluators.dataset import Dataset
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Some held-out pictures with what the model says of them.
-
-    Attributes:
-      image_NRRC: uint8 pictures, as the model sees them.
-      names: names of the C classes.
-      probability_NC: softmax over the classes at the model's temperature.
-      right_N: the right class of each picture.
-    """
-
-    image_NRRC: np.ndarray
-    names: tuple[str, ...]
-    probability_NC: np.ndarray
-    right_N: np.ndarray
 
 
 class ZeroShot(Evaluator):
     """Top-1, top-5 and mean per-class recall over all classes, as shares in [0, 1].
 
     `top5` is reported for more than five classes. `mean_recall` leaves out classes that the
-    split has no picture of.
+    split has no picture of, and there is none where pictures have several classes: then any of
+    them is right.
 
     Args:
       env: encoders and defaults.
       name: the evaluator's name in the config, for messages.
-      source: dataset, e.g. "tfds:data/emoji/1.0.0".
+      dataset: a name in the catalogue (`tables/datasets.json`), e.g. "imagenet1k", which then
+        says what is not given of the next eight; None where the data is given.
+      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
+      source: the data, e.g. "tfds:data/emoji/1.0.0".
       split: e.g. "heldout_vendor".
-      label: the feature that holds the class, an integer.
-      classes: names of the classes by label: a tuple, or the path of a JSON file; None for
-        the names that the dataset gives.
-      templates: a name in `evaluators/prompts/`, the path of a JSON file, or a tuple of
-        sentences with `{}` for the class name.
+      label: the feature that holds the class, an integer, or classes, a list of them.
+      classes: names of the classes by label: a tuple, a data set of the tables, or the path of a
+        JSON file; None for the names that the data gives.
+      templates: a name in `evaluators/prompts/`, a data set of the tables, the path of a JSON
+        file, or a tuple of sentences with `{}` for the class name; None for those that the data
+        brings, "plain" where it brings none.
+      metric: accuracy, or mean_average_precision for pictures with several right classes.
+      outside: what happens to pictures of no class: "error", or "leave_out".
+      language: of names and sentences from the tables, see `tables`.
       canonicalize: lower-case prompts and strip their punctuation, as in the released
         evaluator. Off by default: a tokenizer may tell "flag: Peru" from "flag Peru".
       by: another integer feature that sorts the pictures into groups; adds `top1/<group>`
@@ -64,30 +55,41 @@ class ZeroShot(Evaluator):
         *,
         env: Environment,
         name: str,
-        source: str,
-        split: str,
-        label: str,
+        dataset: str | None = None,
+        root: str = "",
+        source: str | None = None,
+        split: str | None = None,
+        label: str | None = None,
         classes: str | Sequence[str] | None = None,
-        templates: str | Sequence[str] = "plain",
+        templates: str | Sequence[str] | None = None,
+        metric: str | None = None,
+        outside: str | None = None,
+        language: str = tables.ENGLISH,
         canonicalize: bool = False,
         by: str | None = None,
         without: Sequence[str] = (),
         preprocess: str | None = None,
         batch_size: int = 256,
     ):
+        given = {"source": source, "split": split, "label": label, "classes": classes}
+        given |= {"templates": templates, "metric": metric, "outside": outside}
+        task = question.ask(name, dataset, root, given, language)
         self._env = env
-        self._label, self._by = label, by
         self._data = Dataset.open(
             env,
             name,
-            source,
-            split,
+            task.entry.source,
+            task.entry.split,
             preprocess=preprocess,
             batch_size=batch_size,
-            features=(label, by, "id") if by else (label, "id"),
+            features=tuple(dict.fromkeys(filter(None, (task.entry.label, by, "id")))),
         )
-        self.names = _class_names(self._data, label, classes)
+        self.names, self._labels = task.classes(self._data)
+        self._metric = task.metric
+        self._by = by
         self._groups = self._data.class_names(by) if by else ()
+        if by and not self._metric.hits:
+            raise self._data.error(f"by={by!r} needs metric=accuracy")
         for group in without:
             if group not in self._groups:
                 options = self._groups or ("by=<feature> must be set",)
@@ -95,90 +97,64 @@ class ZeroShot(Evaluator):
                     f"without={group!r}: no such group; {nearest(group, options)}"
                 )
         self._without = tuple(without)
-        self._sentences = wording.templates(templates)
+        self._sentences = task.sentences(self._data)
         self._canonicalize = canonicalize
-        self._tokens_NL: np.ndarray | None = None
 
     def about(self) -> About:
         """What is evaluated, and the prompts of all classes."""
-        return self._data.about(self._prompts())
+        prompts = wording.prompts(self.names, self._sentences, canonicalize=self._canonicalize)
+        return self._data.about(prompts)
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields the metrics for the parameters of `state`; a sample is a picture."""
         class_CE = self.classifier(state)
-        rank_parts, labels, groups, ids = [], [], [], []
+        parts, groups, ids = [], [], []
         for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
-            right_B = self._labels(batch)
-            rank_parts.append(scores.ranks(batch.image_BE @ class_CE.T, right_B))
-            labels.append(right_B)
-            groups += batch.features[self._by] if self._by else []
-            ids += batch.features["id"]
+            right_BC = self._labels.of(batch)
+            kept_B = np.asarray(right_BC.any(axis=1) | self._metric.empty)
+            score_BC = batch.image_BE @ class_CE.T
+            parts.append(self._metric.of_batch(score_BC[kept_B], right_BC[kept_B]))
+            ids += _kept(batch.features["id"], kept_B)
+            groups += _kept(batch.features[self._by], kept_B) if self._by else []
         if not ids:
             raise self._data.error("no pictures")
-        ranks_N, label_N = np.concatenate(rank_parts), np.concatenate(labels)
-        id_N = np.asarray(unique_ids(ids))
-        yield "top1", Outcome.mean(id_N, ranks_N < 1)
-        if len(self.names) > 5:
-            yield "top5", Outcome.mean(id_N, ranks_N < 5)
-        yield "mean_recall", Outcome.class_mean(id_N, ranks_N < 1, label_N)
-        yield from self._by_group(id_N, ranks_N < 1, np.asarray(groups))
+        rows, id_N = classification.joined(parts), np.asarray(unique_ids(ids))
+        yield from self._metric.outcomes(id_N, rows, len(self.names))
+        if self._metric.hits:
+            yield from self._by_group(id_N, self._metric.hits(rows), np.asarray(groups))
 
     def classifier(self, state: HasParams) -> np.ndarray:
         """Unit-length embeddings of the classes, float32 (C, E)."""
-        if self._tokens_NL is None:
-            self._tokens_NL = self._env.tokenize(self._prompts())
-        encoders, size = self._env.encoders, self._data.batch_size
-        sum_CE: np.ndarray | None = None
-        for rows, text_BE in embed.texts(encoders, state.params, self._tokens_NL, size):
-            if sum_CE is None:
-                sum_CE = np.zeros((len(self.names), text_BE.shape[1]), np.float32)
-            class_B = np.arange(rows.start, rows.stop) // len(self._sentences)
-            np.add.at(sum_CE, class_B, text_BE)
-        assert sum_CE is not None  # there is at least one class
-        return sum_CE / np.linalg.norm(sum_CE, axis=1, keepdims=True)
-
-    def examples(self, state: HasParams, count: int, seed: int = 0) -> Examples:
-        """Pictures drawn at random from the split, with the probabilities of all classes.
-
-        Args:
-          state: holds the parameters.
-          count: how many pictures, at most as many as there are.
-          seed: which ones; the same seed draws the same pictures for every model.
-
-        Only for a single process: a picture's pixels stay on the process that read it.
-        """
-        class_CE = self.classifier(state)
-        keys: list[float] = []
-        kept: list[tuple[np.ndarray, np.ndarray, int]] = []
-        rng = np.random.default_rng(seed)
-        for local in self._data.batches():
-            [batch] = embed.images(self._env.encoders, state.params, [local])
-            pictures = local[embed.IMAGE][np.asarray(local[embed.MASK], bool)]
-            kept += zip(pictures, batch.image_BE, self._labels(batch), strict=True)
-            keys += rng.random(len(pictures)).tolist()
-            # The `count` smallest of uniform keys are a uniform draw at constant memory.
-            order = np.argsort(keys)[:count]
-            keys, kept = [keys[i] for i in order], [kept[i] for i in order]
-        image_NE = np.stack([row[1] for row in kept])
-        logits_NC = self._env.scale(state.params) * (image_NE @ class_CE.T)
-        return Examples(
-            image_NRRC=np.stack([row[0] for row in kept]),
-            names=self.names,
-            probability_NC=scores.softmax(logits_NC),
-            right_N=np.asarray([row[2] for row in kept]),
+        return self._env.class_embeddings.of(
+            state.params,
+            self.names,
+            self._sentences,
+            canonicalize=self._canonicalize,
+            batch_size=self._data.batch_size,
         )
 
-    def _labels(self, batch: embed.Batch) -> np.ndarray:
-        label_B = np.asarray(batch.features[self._label], np.int64)
-        wrong = label_B[(label_B < 0) | (label_B >= len(self.names))]
-        if len(wrong):
-            raise self._data.error(
-                f"{self._label}={wrong[0]} has no class name; there are {len(self.names)} names"
-            )
-        return label_B
-
-    def _prompts(self) -> list[str]:
-        return wording.prompts(self.names, self._sentences, canonicalize=self._canonicalize)
+    def gallery(self, state: HasParams) -> Gallery:
+        """All pictures of some class, and all class names, as `state` embeds them."""
+        parts, pairs, rows = [], [], []
+        seen = here = 0  # pictures before this batch: of the split, and of the gallery
+        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
+            right_BC = self._labels.of(batch)
+            some_B = np.asarray(right_BC.any(axis=1))
+            parts.append(batch.image_BE[some_B])
+            pairs.append(np.argwhere(right_BC[some_B]) + [here, 0])
+            rows.append(np.flatnonzero(some_B) + seen)
+            seen, here = seen + len(some_B), here + int(some_B.sum())
+        if not here:
+            raise self._data.error("no pictures")
+        return Gallery(
+            data=self._data,
+            row_N=np.concatenate(rows),
+            captions=self.names,
+            image_NE=np.concatenate(parts),
+            caption_ME=self.classifier(state),
+            pairs_P2=np.concatenate(pairs),
+            scale=self._env.scale(state.params),
+        )
 
     def _by_group(
         self, id_N: np.ndarray, hit_N: np.ndarray, group_N: np.ndarray
@@ -192,12 +168,5 @@ class ZeroShot(Evaluator):
                     yield name, Outcome.mean(id_N[mine_N], hit_N[mine_N])
 
 
-def _class_names(data: Dataset, label: str, source: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The given names, checked against the dataset's own number, or the dataset's names."""
-    if source is None:
-        return data.class_names(label)
-    names = wording.class_names(source)
-    own = data.num_classes(label)
-    if own is not None and own != len(names):
-        raise data.error(f"{len(names)} class names for {own} classes of {label!r}")
-    return names
+def _kept(values: list[Any], kept_B: np.ndarray) -> list[Any]:
+    return [value for value, kept in zip(values, kept_B, strict=True) if kept]

@@ -17,6 +17,7 @@ ACROSS = ("preprocess", "prompts", "options")  # what a comparison may be made a
 # Options that the fingerprints speak for, or that change no number.
 _TOLD_ELSEWHERE = frozenset(
     ("source", "split", "preprocess", "classes", "templates", "canonicalize", "batch_size")
+    + ("dataset", "root", "language", "train_source", "train_split")
 )
 
 

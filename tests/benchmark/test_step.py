@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from clipa_jax import program, sharding
-from clipa_jax.benchmark import step
+from clipa_jax.benchmark import step, timing
 from clipa_jax.planning import work as works
 from clipa_jax.settings import Settings
 
@@ -49,7 +49,7 @@ def test_samples_and_utilisation_follow_from_the_median():
 
 def test_warm_up_steps_are_not_timed():
     calls = []
-    seconds = step.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
+    seconds = timing.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
     assert len(calls) == 5 and len(seconds) == 3 and min(seconds) > 0
 
 
@@ -82,7 +82,8 @@ def test_a_measurement_of_a_small_model():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [([], "came: ''"), (["stepp"], "step or data; came: 'stepp'")]
+    ("arguments", "said"),
+    [([], "came: ''"), (["stepp"], "step, data or evaluation; came: 'stepp'")],
 )
 def test_the_subject_has_to_be_named(arguments, said):
     done = subprocess.run(

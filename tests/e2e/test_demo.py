@@ -11,6 +11,7 @@ from shrunk import ONE_STAGE, SMALL, losses, run
 import clipa_jax
 from clipa_jax.collect import find
 from clipa_jax.evidence import record
+from clipa_jax.report import absent, runs
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 
@@ -70,6 +71,19 @@ def test_every_stage_ends_with_its_evaluation(finished):
 def test_both_pictures_are_drawn(finished):
     for picture in (finished / "accuracy.png", finished / "finetune_2" / "held_out.png"):
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_report_is_written_and_lacks_nothing_but_a_plan(finished):
+    text = (finished / "report.html").read_text()
+    assert len(text) < 5e6
+    for words in ("pretrain", "Most confused pairs", "95 %:", "samples/s", "num_examples"):
+        assert words in text
+    [run] = runs.read([finished])
+    assert [one.what for one in absent.of(run)] == ["a plan to compare with"]
+    held = [stage.held_out for stage in run.stages]
+    assert {one.num_pictures for one in held} == {280}
+    assert len({tuple(shown.row for shown in one.shown) for one in held}) == 1
+    assert [one.image_NSSC.shape[1] for one in held] == [16, 40, 48]
 
 
 def test_a_workdir_can_be_moved_and_loaded_from_anywhere(finished, tmp_path, monkeypatch):

@@ -30,12 +30,18 @@ class FakeData:
         self.rows, self.names = rows, names
 
     def open(self, source, split):
-        if source != "fake" or split != "heldout":
+        if source != "fake" or split not in ("heldout", "train"):
             raise DataError(f"no dataset {source}, split {split}")
-        return SimpleNamespace(class_names=self.names.get, shards=(), num_examples=len(self.rows))
+        return SimpleNamespace(
+            class_names=self.names.get,
+            templates=lambda: None,
+            has_captions=True,
+            shards=(),
+            num_examples=len(self.rows),
+        )
 
     def evaluation(self, source, split, preprocess, batch_size, *, features):
-        assert (source, split, preprocess) == ("fake", "heldout", "decode")
+        assert (source, preprocess) == ("fake", "decode") and split in ("heldout", "train")
         processes, me = jax.process_count(), jax.process_index()
         local = batch_size // processes
         mine = self.rows[me::processes]

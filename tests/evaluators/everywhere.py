@@ -24,6 +24,7 @@ held_out = {"source": "fake", "split": "heldout", "batch_size": 4}
 config = {
     "zero_shot": {"type": "zero_shot", "label": "concept", "by": "group", **held_out},
     "retrieval": {"type": "retrieval", **held_out},
+    "probe": {"type": "linear_probe", "label": "concept", "train_split": "train", **held_out},
     "contrastive": {"type": "contrastive", "candidates": 4, **held_out},
 }
 built = evaluators.build(Settings(config, "config.evals"), model.environment())

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from clipa_jax.errors import DataError
-from clipa_jax.evaluators.retrieval import Retrieval, right_pairs
+from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.evaluators.retrieval import Retrieval, own_pairs, same_text_pairs
 
 HELD_OUT = {"name": "ret", "source": "fake", "split": "heldout"}
 
 
 def test_right_pairs_join_captions_that_read_the_same():
-    pairs = right_pairs([["a dog", "shared"], ["Shared ", "a cat"]])
+    pairs = same_text_pairs([["a dog", "shared"], ["Shared ", "a cat"]])
     assert pairs.tolist() == [[0, 0], [0, 1], [1, 1], [0, 2], [1, 2], [1, 3]]
 
 
@@ -44,7 +44,7 @@ def test_perfect_towers_find_everything_even_with_one_caption_for_all(world):
 def test_picture_without_the_chosen_caption_is_an_error(world):
     _, model = world
     evaluator = Retrieval(env=model.environment(), captions=(1,), **HELD_OUT)
-    with pytest.raises(DataError, match="a picture with 1 captions has none at captions="):
+    with pytest.raises(DataError, match="picture 'id/0' with 1 captions has none at captions="):
         dict(evaluator.run(model.state))
 
 
@@ -54,3 +54,58 @@ def test_bad_options_stop_before_the_run(world):
         Retrieval(env=model.environment(), captions=(-1,), **HELD_OUT)
     with pytest.raises(DataError, match="numbers from 1"):
         Retrieval(env=model.environment(), ks=(0,), **HELD_OUT)
+
+
+def test_gallery_joins_captions_that_read_the_same(world):
+    data, model = world
+    found = Retrieval(env=model.environment(), **HELD_OUT).gallery(model.state)
+    assert found.captions[:3] == ("caption 0", "caption 1", "shared")
+    assert len(found.captions) == 12  # one of each picture, and the one that many share
+    assert [m for n, m in found.pairs_P2.tolist() if n == 1] == [1, 2]
+    rows = [model.texts[text] for text in found.captions]
+    np.testing.assert_allclose(found.caption_ME, model.text_ME[rows], rtol=1e-6)
+
+
+def test_own_captions_alone_may_be_right():
+    assert own_pairs([["a dog", "shared"], [], ["shared"]]).tolist() == [[0, 0], [0, 1], [2, 2]]
+
+
+def test_recall_with_own_captions_counts_a_twin_as_a_miss(world):
+    data, model = world
+    for row in data.rows:
+        row["captions"] = np.asarray([b"shared"], object)
+    evaluator = Retrieval(env=model.environment(), right="own", ks=(1, 10), **HELD_OUT)
+    values = dict(evaluator.run(model.state))
+    # All captions score the same, so the first is ahead for every picture.
+    assert values["i2t_r1"] == pytest.approx(1 / 11) and values["i2t_r10"] == pytest.approx(10 / 11)
+    assert values["t2i_r1"] == pytest.approx(1 / 11)
+
+
+def test_captions_that_are_missing_are_an_error(world):
+    data, model = world
+    evaluator = Retrieval(env=model.environment(), least=2, **HELD_OUT)
+    with pytest.raises(DataError, match="picture 'id/0' has 1 captions, at least 2 are needed"):
+        dict(evaluator.run(model.state))
+    data.rows[3]["captions"] = np.asarray([b" "], object)
+    with pytest.raises(DataError, match="picture 'id/3' has 0 captions, at least 1 are needed"):
+        dict(Retrieval(env=model.environment(), **HELD_OUT).run(model.state))
+    open_ = data.open
+
+    def without(source, split):
+        found = open_(source, split)
+        found.has_captions = False
+        return found
+
+    data.open = without
+    with pytest.raises(DataError, match="evaluator ret on fake.*the data has no captions"):
+        Retrieval(env=model.environment(), **HELD_OUT)
+
+
+def test_options_that_are_none_stop_before_the_run(world):
+    _, model = world
+    with pytest.raises(ConfigError, match="unknown right 'mine'; legal: own, same_text"):
+        Retrieval(env=model.environment(), right="mine", **HELD_OUT)
+    with pytest.raises(ConfigError, match="evaluator ret: split= is needed"):
+        Retrieval(env=model.environment(), name="ret", source="fake")
+    with pytest.raises(ConfigError, match="'cifar10' is for classification, not for retrieval"):
+        Retrieval(env=model.environment(), name="ret", dataset="cifar10")

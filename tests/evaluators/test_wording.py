@@ -42,17 +42,5 @@ def test_template_takes_the_name_once(template):
         wording.templates((template,))
 
 
-def test_names_that_cannot_be_used_are_refused(tmp_path):
-    assert wording.class_names(("a", "b")) == ("a", "b")
-    with pytest.raises(DataError, match="no file .*gone.json with class names"):
-        wording.class_names(str(tmp_path / "gone.json"))
-    (tmp_path / "bad.json").write_text("[1, 2]")
-    with pytest.raises(DataError, match="list of strings"):
-        wording.class_names(str(tmp_path / "bad.json"))
-    (tmp_path / "torn.json").write_text("[")
-    with pytest.raises(DataError, match="cannot be read as JSON"):
-        wording.class_names(str(tmp_path / "torn.json"))
-
-
 def test_slug():
     assert wording.slug("Smileys & Emotion") == "smileys_and_emotion"

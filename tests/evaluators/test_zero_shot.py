@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.evaluators import scores
+from clipa_jax.evaluators import catalogue, outcome, question, tables
 from clipa_jax.evaluators.zero_shot import ZeroShot
 
 HELD_OUT = {"name": "zs", "source": "fake", "split": "heldout", "label": "concept"}
@@ -66,18 +66,30 @@ def test_top5_is_left_out_for_five_classes(world):
     assert set(values) == {"top1", "mean_recall"}
 
 
-def test_examples_are_the_same_for_every_model_and_hold_the_right_class(world):
+def test_gallery_holds_the_whole_split_in_order(world):
     _, model = world
     evaluator = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT)
-    found = evaluator.examples(model.state, 6, seed=3)
-    numbers = found.image_NRRC[:, 0, 0, 0]
-    assert len(set(numbers.tolist())) == 6
-    assert found.right_N.tolist() == (numbers % 7).tolist()
-    logits = 10 * model.image_NE[numbers] @ evaluator.classifier(model.state).T
-    np.testing.assert_allclose(found.probability_NC, scores.softmax(logits), rtol=1e-5)
-    model.image_NE = model.image_NE[::-1].copy()
-    again = evaluator.examples(model.state, 6, seed=3)
-    assert again.image_NRRC[:, 0, 0, 0].tolist() == numbers.tolist()
+    found = evaluator.gallery(model.state)
+    assert found.captions == tuple(f"class {i}" for i in range(7))
+    assert found.scale == pytest.approx(10)
+    np.testing.assert_allclose(found.image_NE, model.image_NE, rtol=1e-6)
+    np.testing.assert_array_equal(found.caption_ME, evaluator.classifier(model.state))
+    assert found.pairs_P2.tolist() == [[n, n % 7] for n in range(11)]
+    rows = np.array([9, 0, 9])
+    assert found.data.pictures(rows)[:, 0, 0, 0].tolist() == rows.tolist()
+    with pytest.raises(DataError, match="11 pictures, but number 11 is asked for"):
+        found.data.pictures(np.array([11]))
+
+
+def test_gallery_leaves_out_pictures_of_no_class(world):
+    data, model = world
+    for row in data.rows:
+        row["concept"] = np.arange(row["number"] % 3)  # none, 0, or 0 and 1
+    found = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT).gallery(model.state)
+    assert found.row_N.tolist() == [1, 2, 4, 5, 7, 8, 10]
+    np.testing.assert_allclose(found.image_NE, model.image_NE[found.row_N], rtol=1e-6)
+    pairs = [[n, c] for n in range(7) for c in range(found.row_N[n] % 3)]
+    assert found.pairs_P2.tolist() == pairs
 
 
 def test_names_from_a_file_must_fit_the_dataset(world, tmp_path):
@@ -93,6 +105,95 @@ def test_label_without_a_name_is_an_error(world):
     data.rows[3]["concept"] = np.int64(-1)
     with pytest.raises(DataError, match="concept=-1 has no class name; there are 7"):
         dict(ZeroShot(env=model.environment(), **HELD_OUT).run(model.state))
+
+
+def test_names_in_another_order_than_the_datas_are_mapped_or_refused(world, tmp_path):
+    _, model = world
+    want = dict(ZeroShot(env=model.environment(), **HELD_OUT).run(model.state))
+    names = [f"class {i}" for i in range(7)]
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(names[::-1]))
+    got = ZeroShot(env=model.environment(), classes=str(file), **HELD_OUT)
+    assert got.names == tuple(names[::-1])
+    assert dict(got.run(model.state)) == pytest.approx(want)
+    file.write_text(json.dumps(["other", "class 0", *names[2:]]))
+    with pytest.raises(
+        DataError, match="label 'concept': label 0 is 'class 0' in the data and 'oth"
+    ):
+        ZeroShot(env=model.environment(), classes=str(file), **HELD_OUT)
+
+
+def test_pictures_of_several_classes_or_of_none(world):
+    data, model = world
+    for row in data.rows:
+        row["concept"] = np.arange(row["number"] % 3)  # none, 0, or 0 and 1
+    class_CE = np.stack([model.text_ME[model.texts[f"class {c}"]] for c in range(7)])
+    score_NC = model.image_NE @ class_CE.T
+    some = [n for n in range(11) if n % 3]
+    best_N = score_NC.argmax(axis=1)
+    evaluator = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT)
+    values = dict(evaluator.run(model.state))
+    assert set(values) == {"top1", "top5"}  # a recall of which class?
+    assert values["top1"] == pytest.approx(np.mean([best_N[n] < n % 3 for n in some]))
+    assert [len(outcome.ids) for _, outcome in evaluator.outcomes(model.state)] == [7, 7]
+    evaluator = ZeroShot(
+        env=model.environment(), metric="mean_average_precision", batch_size=4, **HELD_OUT
+    )
+    right_NC = np.arange(7) < (np.arange(11) % 3)[:, None]
+    want = outcome.mean_average_precision(score_NC, right_NC)
+    assert dict(evaluator.run(model.state)) == pytest.approx({"map": want})
+
+
+def test_pictures_of_no_class_of_the_table(world, tmp_path):
+    data, model = world
+    data.names["concept"] = ("n0", "n1", "n2", "n3", "n4", "n5", "n6")
+    file = tmp_path / "names.json"
+    names = {"classes": ["class 6", "class 1", "class 3"], "keys": ["n6", "n1", "n3"]}
+    file.write_text(json.dumps(names))
+    options = {"env": model.environment(), "classes": str(file), "batch_size": 4, **HELD_OUT}
+    with pytest.raises(DataError, match="concept=0 is none of the 3 classes; outside=leave_out"):
+        dict(ZeroShot(**options).run(model.state))
+    values = dict(ZeroShot(outside="leave_out", **options).run(model.state))
+    mine = [n for n in range(11) if n % 7 in (6, 1, 3)]
+    class_CE = np.stack([model.text_ME[model.texts[f"class {c}"]] for c in (6, 1, 3)])
+    best = [(6, 1, 3)[c] for c in (model.image_NE[mine] @ class_CE.T).argmax(axis=1)]
+    assert values["top1"] == pytest.approx(
+        np.mean([b == n % 7 for b, n in zip(best, mine, strict=True)])
+    )
+
+
+def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
+    data, model = world
+    known = {"title": "x", "task": "classification", "classes": "table", "templates": "plain"}
+    known["layouts"] = {"tfds": {"name": "x", "split": "heldout", "label": "concept"}}
+    listed = {"datasets": {"mine": known}, "aliases": {}}
+    monkeypatch.setattr(catalogue.tables, "catalogue", lambda: listed)
+    monkeypatch.setattr(catalogue, "_TFDS", "tfds")
+    names = tuple(f"class {i}" for i in range(7))
+    monkeypatch.setattr(question.tables, "classes", lambda *_: tables.Classes(names))
+    opened = []
+    data_open = data.open
+    data.open = lambda source, split: opened.append((source, split)) or data_open("fake", split)
+    evaluator = ZeroShot(env=model.environment(), name="zs", dataset="mine")
+    assert opened == [("tfds:x", "heldout")] and evaluator.names == names
+    ZeroShot(env=model.environment(), name="zs", dataset="mine", split="train")
+    assert opened[-1] == ("tfds:x", "train")
+    with pytest.raises(ConfigError, match="evaluator zs: source= is needed, or dataset="):
+        ZeroShot(env=model.environment(), name="zs")
+    with pytest.raises(ConfigError, match="unknown dataset 'mime'; nearest: mine"):
+        ZeroShot(env=model.environment(), name="zs", dataset="mime")
+
+
+def test_unknown_metrics_and_treatments_name_the_nearest(world):
+    _, model = world
+    for change, message in (
+        ({"metric": "acuracy"}, "unknown metric 'acuracy'; nearest: accuracy"),
+        ({"outside": "leave_in"}, "unknown outside 'leave_in'; nearest: leave_out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ZeroShot(env=model.environment(), **HELD_OUT | change)
+    with pytest.raises(DataError, match="by='group' needs metric=accuracy"):
+        ZeroShot(env=model.environment(), by="group", metric="mean_average_precision", **HELD_OUT)
 
 
 def test_missing_data_and_unknown_options_stop_before_the_run(world):

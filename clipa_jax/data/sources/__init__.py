@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 
 from clipa_jax.data.sources import mixture
 from clipa_jax.data.sources.base import Shard, Source, empty
+from clipa_jax.data.sources.class_folders import ClassFoldersSource
+from clipa_jax.data.sources.clip_benchmark import ClipBenchmarkSource
 from clipa_jax.data.sources.folder import FolderSource
+from clipa_jax.data.sources.karpathy import KarpathySource
 from clipa_jax.data.sources.memory import MemorySource
 from clipa_jax.data.sources.mixture import Mixture, Spec
 from clipa_jax.data.sources.parquet import ParquetSource
@@ -21,6 +24,9 @@ KINDS: dict[str, Callable[[str, str, Sequence[str]], Source]] = {
     "webdataset": WebdatasetSource,
     "folder": FolderSource,
     "parquet": ParquetSource,
+    "clip_benchmark": ClipBenchmarkSource,
+    "class_folders": ClassFoldersSource,
+    "karpathy": KarpathySource,
 }
 
 

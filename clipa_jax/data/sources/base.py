@@ -104,6 +104,10 @@ class Source(abc.ABC):
         del label
         return None
 
+    def templates(self) -> list[str] | None:
+        """Sentences with `{}` for a class's name, where the data brings its own."""
+        return None
+
     def check_features(self, names: Iterable[str]) -> None:
         """Raises `DataError` if samples cannot carry one of these features."""
         for name in names:

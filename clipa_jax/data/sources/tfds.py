@@ -107,6 +107,8 @@ class TfdsSource(base.Source):
 
     def class_names(self, label: str) -> list[str] | None:
         feature = dict(self._info.features.items()).get(label)
+        if isinstance(feature, tfds.features.Sequence):  # of several labels a picture
+            feature = feature.feature
         return list(feature.names) if isinstance(feature, tfds.features.ClassLabel) else None
 
 

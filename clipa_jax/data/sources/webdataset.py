@@ -30,9 +30,11 @@ class WebdatasetSource(fields.FieldSource):
 
     random_access = False  # possible, yet neighbours are read many times as fast
 
+    kind = "webdataset"
+
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
-        self.spec, self.split = f"webdataset:{where}", split
-        paths = files.expand(where, self.spec)
+        self.spec, self.split = f"{self.kind}:{where}", split
+        paths = self._paths(where)
         scans = index.build(paths, tar.scan, tables=True)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
         self._names = [scan.names for scan in scans]
@@ -47,6 +49,10 @@ class WebdatasetSource(fields.FieldSource):
         self.has_captions = bool(there & {*_TEXTS, _JSON})
         others = sorted(there - {tar.IMAGE, _JSON, *_TEXTS})
         super().__init__(wanted, {n: int if n in _LABELS else str for n in others})
+
+    def _paths(self, where: str) -> list[str]:
+        """The files, in order."""
+        return files.expand(where, self.spec)
 
     def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
         path = self.shards[shard].path

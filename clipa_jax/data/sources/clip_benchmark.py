@@ -1,0 +1,119 @@
+"""The webdatasets of CLIP_benchmark: a folder with a split's tars, its classes and its prompts.
+
+    DIR/SPLIT/0.tar, 1.tar, ...           DIR/SPLIT/nshards.txt     how many there are
+    DIR/classnames.txt                    one a line, in the order of the labels
+    DIR/zeroshot_classification_templates.txt    one a line, with {c} for the class's name
+    DIR/dataset_type.txt                  classification (if there is none), multilabel, retrieval
+
+A sample is a picture and its label: `cls`, a number; `npy`, 0 or 1 for each class (multilabel); or
+`txt`, one caption a line (retrieval). L labels of a picture.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from clipa_jax.data.sources import fields, files
+from clipa_jax.data.sources.webdataset import WebdatasetSource
+from clipa_jax.errors import DataError, MissingData
+
+CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
+SHARDS, TYPE = "nshards.txt", "dataset_type.txt"
+RETRIEVAL, MULTILABEL, CLASSIFICATION = "retrieval", "multilabel", "classification"
+LABEL, LABELS = "cls", "npy"
+PLACE = "{c}"  # of the class's name, in their templates
+_CAPTIONS, _FIRST_WANTED = 1, 3  # places in a record
+
+
+class ClipBenchmarkSource(WebdatasetSource):
+    """A folder of this layout, here or on a server.
+
+    Args:
+      where: the folder.
+      split: a folder below it, e.g. "test".
+      wanted: features that records are to have: "cls" or "npy".
+
+    Raises:
+      DataError: files that say something else than this layout has.
+      MissingData: no such folder or split.
+    """
+
+    kind = "clip_benchmark"
+
+    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+        self._folder = where.rstrip("/")
+        super().__init__(where, split, wanted)
+        self.type = _text(files.join(self._folder, TYPE)).strip().lower() or CLASSIFICATION
+        legal = (CLASSIFICATION, MULTILABEL, RETRIEVAL)
+        if self.type not in legal:
+            raise DataError(f"{self.spec}: {TYPE} says {self.type!r}; legal: {', '.join(legal)}")
+        self._several = self._wanted.index(LABELS) if LABELS in self._wanted else None
+
+    def class_names(self, label: str) -> list[str] | None:
+        known = label in (LABEL, LABELS)
+        return _lines(files.join(self._folder, CLASSES)) or None if known else None
+
+    def templates(self) -> list[str] | None:
+        found = _lines(files.join(self._folder, TEMPLATES))
+        return [line.replace(PLACE, "{}") for line in found] or None
+
+    def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
+        for record in super().rows(shard, indices):
+            yield self._as_records_are(record) if record else record
+
+    def _as_records_are(self, record: list[bytes]) -> list[bytes]:
+        """A record with captions apart, and labels as text; empty where those are no array."""
+        if self.type == RETRIEVAL:
+            record[_CAPTIONS] = fields.captions(record[_CAPTIONS].splitlines())
+        if self._several is not None:
+            place = _FIRST_WANTED + self._several
+            try:
+                there_C = np.load(io.BytesIO(record[place]), allow_pickle=False)
+            except (ValueError, EOFError):
+                return []
+            record[place] = b" ".join(b"%d" % number for number in np.flatnonzero(there_C))
+        return record
+
+    def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
+        sample = super().parse(record, features)
+        if LABELS in sample:
+            sample[LABELS] = tf.strings.to_number(tf.strings.split(sample[LABELS]), tf.int64)
+        return sample
+
+    def _paths(self, where: str) -> list[str]:
+        folder = files.join(self._folder, self.split)
+        count = _text(files.join(folder, SHARDS)).strip()
+        if count and not count.isdigit():
+            raise DataError(f"{self.spec}, split {self.split}: {SHARDS} says {count!r}, no number")
+        if count:
+            paths = [f"{folder}/{number}.tar" for number in range(int(count))]
+        else:
+            paths = sorted(files.glob(f"{folder}/*.tar"), key=_number)
+        lacking = next((path for path in paths if not files.exists(path)), None)
+        if lacking or not paths:
+            looked = lacking or f"{folder}/*.tar"
+            raise MissingData(
+                f"{self.spec}, split {self.split}: no {looked}", dataset=self.spec, looked=looked
+            )
+        return paths
+
+
+def _text(path: str) -> str:
+    """Of a small file; empty where there is none."""
+    try:
+        return files.read(path).decode("utf-8-sig")
+    except files.ERRORS:
+        return ""
+
+
+def _lines(path: str) -> list[str]:
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+
+
+def _number(path: str) -> tuple[int, str]:
+    found = re.search(r"(\d+)\.tar$", path)
+    return (int(found[1]) if found else 0, path)

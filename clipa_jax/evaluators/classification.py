@@ -1,0 +1,71 @@
+"""What classification is scored by: metrics over pictures, from scores and right classes.
+
+B rows of a batch, N pictures, C classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipa_jax.evaluators import scores
+from clipa_jax.evaluators.outcome import Outcome
+
+Rows = dict[str, np.ndarray]
+MANY = 5  # top-5 says something where there are more classes
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to score classification.
+
+    Attributes:
+      of_batch: (scores (B, C), right classes bool (B, C)) -> what is kept of each picture.
+      outcomes: (ids, what was kept of N pictures, C) -> named outcomes.
+      hits: what was kept -> which pictures are right, bool (N,); None where none is.
+      empty: whether a picture of no class counts.
+    """
+
+    of_batch: Callable[[np.ndarray, np.ndarray], Rows]
+    outcomes: Callable[[np.ndarray, Rows, int], Iterator[tuple[str, Outcome]]]
+    hits: Callable[[Rows], np.ndarray] | None
+    empty: bool
+
+
+def _ranks(score_BC: np.ndarray, right_BC: np.ndarray) -> Rows:
+    several_B = right_BC.sum(axis=1) > 1
+    class_B = np.where(several_B, -1, np.argmax(right_BC, axis=1))
+    return {"rank": scores.ranks_of_best(score_BC, right_BC), "class": class_B}
+
+
+def _accuracy(ids: np.ndarray, rows: Rows, classes: int) -> Iterator[tuple[str, Outcome]]:
+    """`top1`, `top5` and, where each picture has one class, `mean_recall`."""
+    rank_N, class_N = rows["rank"], rows["class"]
+    yield "top1", Outcome.mean(ids, rank_N < 1)
+    if classes > MANY:
+        yield "top5", Outcome.mean(ids, rank_N < MANY)
+    if np.all(class_N >= 0):
+        yield "mean_recall", Outcome.class_mean(ids, rank_N < 1, class_N)
+
+
+def _all_scores(score_BC: np.ndarray, right_BC: np.ndarray) -> Rows:
+    return {"score": score_BC, "right": right_BC}
+
+
+def _average_precision(ids: np.ndarray, rows: Rows, classes: int) -> Iterator[tuple[str, Outcome]]:
+    """`map`, the mean over classes of their average precision."""
+    del classes
+    name = "mean_average_precision"
+    yield "map", Outcome.of(name, ids, score_NC=rows["score"], right_NC=rows["right"])
+
+
+METRICS = {
+    # A picture of several classes (ImageNet-ReaL) is right if the best class is one of them.
+    "accuracy": Metric(_ranks, _accuracy, lambda rows: rows["rank"] < 1, empty=False),
+    "mean_average_precision": Metric(_all_scores, _average_precision, None, empty=True),
+}
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """The rows of all batches."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

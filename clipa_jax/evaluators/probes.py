@@ -1,0 +1,259 @@
+"""Linear probes: what a linear classifier on frozen features learns from a training split.
+
+Features are the unit-length embeddings of the image tower, as for zero-shot classification.
+N pictures, D features (the embedding), C classes, R repeats, K examples of a class.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from absl import logging
+
+from clipa_jax.errors import ConfigError, unknown
+from clipa_jax.evaluators import classification, embed, identity, linear, question
+from clipa_jax.evaluators.dataset import Dataset
+from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.labels import Labels
+from clipa_jax.evaluators.outcome import Outcome, unique_ids
+
+_LEAST_HELD = 10_000  # examples that a drawing holds before it looks which can go
+_HELD_OUT = 5  # of the training examples, one in so many chooses among several penalties
+ACCURACY = classification.METRICS["accuracy"]
+L2: dict[str, tuple[float, ...]] = {
+    "ridge": (2.0**10,),
+    "logistic": (0.001, 0.01, 0.1, 1.0, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features, float32 (N, D), with one class each, int64 (N,), and ids."""
+
+    x_ND: np.ndarray
+    label_N: np.ndarray
+    ids: list[str]
+
+
+class LinearProbe(Evaluator):
+    """A linear classifier on the training split's features, scored on the test split.
+
+    With the whole training split: `top1`, `top5` for more than five classes, `mean_recall`. With
+    `shots`: `top1_<K>shot` for each K, the mean over `repeats` draws of K examples a class; a
+    draw of more examples has all of a smaller one, and a class that has fewer gives those.
+
+    Args:
+      env: encoders and defaults.
+      name: the evaluator's name in the config, for messages.
+      dataset: a name in the catalogue (`tables/datasets.json`), which then says what is not given
+        of the next six.
+      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
+      source, split: the test data.
+      train_source: the training data, if it lies elsewhere.
+      train_split: of the training data.
+      label: the feature that holds the class.
+      classes: see `ZeroShot`; for a probe only their number and order matter.
+      fit: ridge, as in big_vision's few-shot evaluator, or logistic, as in CLIP's linear probes.
+      shots: examples of a class to learn from; () for all there are.
+      repeats: draws of the examples.
+      l2: strength of the penalty; several: the one that is best on a fifth of the training
+        examples, which are then added. None: 2^10 for ridge, five powers of ten for logistic.
+      seed: of all draws.
+      preprocess: ops for the pictures of both; None for the run's own.
+      batch_size: global; rounded up to what divides over the devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: Environment,
+        name: str,
+        dataset: str | None = None,
+        root: str = "",
+        source: str | None = None,
+        split: str | None = None,
+        train_source: str | None = None,
+        train_split: str | None = None,
+        label: str | None = None,
+        classes: str | Sequence[str] | None = None,
+        fit: str = "ridge",
+        shots: Sequence[int] = (),
+        repeats: int = 3,
+        l2: float | Sequence[float] | None = None,
+        seed: int = 0,
+        preprocess: str | None = None,
+        batch_size: int = 256,
+    ):
+        given = {"source": source, "split": split, "label": label, "classes": classes}
+        asked = question.ask(name, dataset, root, given | {"train_split": train_split})
+        entry = asked.entry
+        if not entry.train_split:
+            raise ConfigError(f"evaluator {name}: train_split= is needed; a probe learns from it")
+        self._env, self._seed = env, seed
+        where = train_source or entry.source
+        self._test, self._train = (
+            Dataset.open(
+                env,
+                name,
+                place,
+                part,
+                preprocess=preprocess,
+                batch_size=batch_size,
+                features=(entry.label, "id"),
+            )
+            for place, part in ((entry.source, entry.split), (where, entry.train_split))
+        )
+        names, self._test_labels = asked.classes(self._test)
+        train_names, self._train_labels = asked.classes(self._train)
+        if names != train_names:
+            raise self._test.error(
+                f"{len(names)} classes, but {len(train_names)} in {where}, split "
+                f"{entry.train_split}, or other names; set classes= to a table that both fit"
+            )
+        self._num_classes = len(names)
+        if fit not in linear.FITS:
+            raise ConfigError(f"evaluator {name}: {unknown('fit', fit, linear.FITS)}")
+        self._fit = linear.FITS[fit]
+        penalties = L2[fit] if l2 is None else l2
+        self._l2 = (penalties,) if isinstance(penalties, int | float) else tuple(penalties)
+        self._shots, self._repeats = tuple(shots), repeats
+        self._check(name)
+
+    def about(self) -> About:
+        """What is evaluated: the test split, after what the training split has taught."""
+        test, train = self._test.about(), self._train.about()
+        both = identity.of_texts([test.data_fingerprint, train.data_fingerprint])
+        return replace(test, data_fingerprint=both)
+
+    def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
+        """Yields the metrics for the parameters of `state`; a sample is a test picture."""
+        if self._shots:
+            yield from self._few(state)
+            return
+        train = _joined(self._read(state, self._train, self._train_labels), self._train)
+        test = _joined(self._read(state, self._test, self._test_labels), self._test)
+        model = self._fit(train.x_ND, train.label_N, self._num_classes, self._chosen_l2(train))
+        right_NC = test.label_N[:, None] == np.arange(self._num_classes)
+        rows = ACCURACY.of_batch(model.scores(test.x_ND), right_NC)
+        yield from ACCURACY.outcomes(np.asarray(test.ids), rows, self._num_classes)
+
+    def _few(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
+        most = max(self._shots)
+        train, order_RN = draw(
+            self._read(state, self._train, self._train_labels), most, self._repeats, self._seed
+        )
+        if not train.ids:
+            raise self._train.error("no pictures")
+        test = _joined(self._read(state, self._test, self._test_labels), self._test)
+        for shots in self._shots:
+            hits_RN = []
+            for place_N in order_RN:
+                mine = place_N < shots
+                x_ND, label_N = train.x_ND[mine], train.label_N[mine]
+                model = self._fit(x_ND, label_N, self._num_classes, self._l2[0])
+                hits_RN.append(np.argmax(model.scores(test.x_ND), axis=1) == test.label_N)
+            yield f"top1_{shots}shot", Outcome.mean(test.ids, np.mean(hits_RN, axis=0))
+
+    def _chosen_l2(self, train: Examples) -> float:
+        if len(self._l2) == 1:
+            return self._l2[0]
+        rng = np.random.default_rng(self._seed)
+        apart_N = rng.permutation(len(train.ids)) % _HELD_OUT == 0
+        right = []
+        for l2 in self._l2:
+            model = self._fit(train.x_ND[~apart_N], train.label_N[~apart_N], self._num_classes, l2)
+            answers = np.argmax(model.scores(train.x_ND[apart_N]), axis=1)
+            right.append(float(np.mean(answers == train.label_N[apart_N])))
+        best = self._l2[int(np.argmax(right))]
+        tried = ", ".join(f"{p:g}: {share:.3f}" for p, share in zip(self._l2, right, strict=True))
+        logging.info("%s: l2=%g of %s", self._test.evaluator, best, tried)
+        return best
+
+    def _read(self, state: HasParams, data: Dataset, reader: Labels) -> Iterator[Examples]:
+        """Features of the pictures of a class, batch by batch."""
+        for batch in embed.images(self._env.encoders, state.params, data.batches()):
+            right_BC = reader.of(batch)
+            if np.any(right_BC.sum(axis=1) > 1):
+                raise data.error("a picture of several classes; a probe needs one a picture")
+            kept_B = np.asarray(right_BC.any(axis=1))
+            ids = [one for one, kept in zip(batch.features["id"], kept_B, strict=True) if kept]
+            yield Examples(batch.image_BE[kept_B], np.argmax(right_BC[kept_B], axis=1), ids)
+
+    def _check(self, name: str) -> None:
+        if not self._l2 or min(self._l2) <= 0:
+            raise ConfigError(f"evaluator {name}: l2={self._l2} must be above 0")
+        if self._shots and (min(self._shots) < 1 or self._repeats < 1):
+            raise ConfigError(
+                f"evaluator {name}: shots={self._shots} and repeats={self._repeats} must be at "
+                f"least 1"
+            )
+        if self._shots and len(self._l2) > 1:
+            raise ConfigError(
+                f"evaluator {name}: l2={self._l2}: few examples leave none to choose by; give one"
+            )
+
+
+def draw(
+    parts: Iterable[Examples], most: int, repeats: int, seed: int
+) -> tuple[Examples, np.ndarray]:
+    """Examples of which some draw has up to `most` a class, with constant memory.
+
+    Args:
+      parts: all examples, in an order that is always the same.
+      most: examples of a class in a draw.
+      repeats: R, independent draws.
+      seed: of the draws.
+
+    Returns:
+      The examples, and int64 (R, N): the place of each in the draw of its class; those below K
+      are a draw of K.
+    """
+    rng = np.random.default_rng(seed)
+    held = [(_concatenated([]), np.zeros((repeats, 0)))]
+    limit = _LEAST_HELD
+    for part in parts:
+        held.append((part, rng.random((repeats, len(part.ids)))))
+        if sum(len(one.ids) for one, _ in held) > limit:
+            held = [_pruned(held, most)]
+            limit = max(_LEAST_HELD, 2 * len(held[0][0].ids))
+    examples, key_RN = _pruned(held, most)
+    return examples, _places(key_RN, examples.label_N)
+
+
+def _pruned(held: Sequence[tuple[Examples, np.ndarray]], most: int) -> tuple[Examples, np.ndarray]:
+    """What can still be among the `most` smallest keys of its class, in some repeat."""
+    examples = _concatenated([one for one, _ in held])
+    key_RN = np.concatenate([keys for _, keys in held], axis=1)
+    rows = np.flatnonzero((_places(key_RN, examples.label_N) < most).any(axis=0))
+    ids = [examples.ids[row] for row in rows]
+    return Examples(examples.x_ND[rows], examples.label_N[rows], ids), key_RN[:, rows]
+
+
+def _places(key_RN: np.ndarray, label_N: np.ndarray) -> np.ndarray:
+    """Place of each example among those of its class by its key, int64 (R, N)."""
+    place_RN = np.empty(key_RN.shape, np.int64)
+    for place_N, key_N in zip(place_RN, key_RN, strict=True):
+        order = np.lexsort((key_N, label_N))
+        first = np.append(True, np.diff(label_N[order]) != 0)  # of each class
+        number = np.arange(len(order))
+        place_N[order] = number - np.maximum.accumulate(np.where(first, number, 0))
+    return place_RN
+
+
+def _joined(parts: Iterable[Examples], data: Dataset) -> Examples:
+    """All of a split: N x D numbers on every process."""
+    examples = _concatenated(list(parts))
+    if not examples.ids:
+        raise data.error("no pictures")
+    return Examples(examples.x_ND, examples.label_N, unique_ids(examples.ids))
+
+
+def _concatenated(parts: Sequence[Examples]) -> Examples:
+    parts = [part for part in parts if part.ids]
+    if not parts:
+        return Examples(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), [])
+    return Examples(
+        np.concatenate([part.x_ND for part in parts]),
+        np.concatenate([part.label_N for part in parts]),
+        [one for part in parts for one in part.ids],
+    )

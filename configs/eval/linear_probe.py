@@ -1,0 +1,16 @@
+"""Linear probes, few-shot and full, of data sets by name: `linear_probe.py:cifar10`."""
+
+from ml_collections.config_dict import placeholder
+
+from configs.eval import parts
+
+
+def get_config(arg="imagenet1k"):
+    c = parts.config()
+    names = arg.split(",")
+    parts.add(c, "linear_probe", names, "_few_shot", fit="ridge", shots=(1, 5, 10, 25))
+    parts.add(c, "linear_probe", names, "_ridge", fit="ridge")
+    parts.add(c, "linear_probe", names, "_logistic", fit="logistic")
+    for section in c.evals.values():
+        section.train_split = placeholder(str)  # None: the data set's
+    return c

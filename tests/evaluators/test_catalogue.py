@@ -1,0 +1,109 @@
+import importlib.util
+
+import pytest
+
+from clipa_jax.errors import ConfigError, MissingData
+from clipa_jax.evaluators import catalogue, tables, wording
+from configs.eval import parts
+
+
+def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION):
+    return catalogue.choose(dataset, root, source, task)
+
+
+def test_every_set_has_its_sentences_and_names():
+    for name in catalogue.names(catalogue.CLASSIFICATION):
+        entry = choose(name, source="clip_benchmark:/data/x")
+        assert wording.templates(entry.templates)
+        if entry.classes is not None:
+            assert len(tables.classes(entry.classes).names) > 1
+        assert entry.split == "test" or name == "imagenet_real"
+        assert entry.metric in ("accuracy", "mean_average_precision")
+        assert entry.naming in catalogue.NAMINGS
+
+
+def test_the_configs_have_every_set():
+    listed = {*parts.IMAGENET, *parts.VTAB, *parts.OTHERS}
+    assert listed == set(catalogue.names(catalogue.CLASSIFICATION))
+    assert set(parts.RETRIEVAL) == set(catalogue.names(catalogue.RETRIEVAL))
+    # All for which CLIP_benchmark has sentences, but the dummy; caltech101 in VTAB's splits.
+    assert set(tables.template_names()) - {"dummy"} <= listed
+
+
+def test_the_first_place_that_is_there_is_taken(tmp_path):
+    assert choose("cifar10").source == "tfds:cifar10"
+    assert choose("cifar10", str(tmp_path)).source == "tfds:cifar10"
+    for folder in ("wds_vtab-cifar10", "wds/vtab/cifar10", "vtab/cifar10"):
+        (tmp_path / folder).mkdir(parents=True)
+        entry = choose("cifar10", f"{tmp_path}/")
+        assert entry.source == f"clip_benchmark:{tmp_path}/{folder}"
+        assert (entry.split, entry.label, entry.train_split) == ("test", "cls", "train")
+    (tmp_path / "imagenet").mkdir()
+    entry = choose("imagenet", str(tmp_path))
+    assert entry.source == f"class_folders:{tmp_path}/imagenet"
+    assert (entry.split, entry.label, entry.classes) == ("val", "label", "imagenet1k")
+
+
+def test_what_is_nowhere_says_where_it_was_looked_for(tmp_path):
+    with pytest.raises(MissingData, match="no folder with data sets is given"):
+        choose("gtsrb")
+    with pytest.raises(MissingData, match=f"looked for {tmp_path}/gtsrb, .*wds_gtsrb") as missing:
+        choose("gtsrb", str(tmp_path))
+    assert missing.value.dataset == "gtsrb"
+    assert missing.value.command.startswith("clip_benchmark_export_wds --dataset gtsrb")
+
+
+def test_names_are_forgiving_and_tasks_are_not():
+    assert choose("imagenet-a").classes == "imagenet_a"
+    with pytest.raises(ConfigError, match="unknown dataset 'cifar11'; nearest: cifar10"):
+        choose("cifar11")
+    with pytest.raises(ConfigError, match="'coco' is for retrieval, not for classification"):
+        choose("coco")
+    entry = choose("coco", task=catalogue.RETRIEVAL)
+    assert (entry.source, entry.split, entry.captions) == ("tfds:coco_captions", "test", 5)
+
+
+def test_a_given_source_takes_the_layout_of_its_kind():
+    entry = choose("voc2007_multilabel", source="clip_benchmark:/data/voc")
+    assert (entry.label, entry.metric) == ("npy", "mean_average_precision")
+    entry = choose("voc2007_multilabel", source="tfds:voc/2007")
+    assert entry.label == "labels"
+    assert choose(None, source="class_folders:/data/mine").label == "label"
+
+
+def test_objectnet_from_its_own_folder(tmp_path):
+    (tmp_path / "objectnet-1.0" / "images").mkdir(parents=True)
+    mappings = tmp_path / "objectnet-1.0" / "mappings"
+    mappings.mkdir()
+    (mappings / "folder_to_objectnet_label.json").write_text('{"a_b": "A b", "c": "C"}')
+    (mappings / "objectnet_to_imagenet_1k.json").write_text('{"C": "thing"}')
+    entry = choose("objectnet", str(tmp_path))
+    assert entry.source == f"class_folders:{tmp_path}/objectnet-1.0/images"
+    assert (entry.split, entry.outside) == ("all", "leave_out")
+    assert entry.classes == tables.Classes(("c",), ("c",))
+
+
+def test_namings():
+    assert catalogue.NAMINGS["blanks"](["apple_pie"]) == ["apple pie"]
+    own = ["/a/abbey", "/a/apartment_building/outdoor"]
+    assert catalogue.NAMINGS["paths"](own) == ["abbey", "apartment building outdoor"]
+
+
+def test_labels_of_tfds_fit_the_tables():
+    """The names in TFDS's own code, without its data."""
+    import tensorflow_datasets as tfds
+
+    from clipa_jax.evaluators import labels
+
+    folder = importlib.util.find_spec("tensorflow_datasets").submodule_search_locations[0]
+    names = {
+        "imagenet1k": f"{folder}/datasets/imagenet2012/labels.txt",
+        "caltech101": f"{folder}/image_classification/caltech101_labels.txt",
+    }
+    for dataset, file in names.items():
+        own = tfds.features.ClassLabel(names_file=file).names
+        table = tables.classes(choose(dataset).classes)
+        assert labels.fit(table, own).tolist() == list(range(len(own)))
+    own = tfds.features.ClassLabel(names_file=names["imagenet1k"]).names
+    part = labels.fit(tables.classes("imagenet_r"), own)
+    assert (part != labels.OUTSIDE).sum() == 200
