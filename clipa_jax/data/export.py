@@ -53,19 +53,12 @@ def write(
     Raises:
       DataError: a kind that is none, no class names or captions, a picture that cannot be used.
     """
-    legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
-    for what, given, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
-        if given not in options:
-            raise DataError(f"{what}={given!r}; legal: {', '.join(options)}")
-    names = source.class_names(label) if label else None
-    if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
-        raise DataError(f"{source.spec}: no captions to write")
-    if kind != clip_benchmark.RETRIEVAL and not names:
-        raise DataError(f"{source.spec}: no names for the classes of {label!r}")
+    names = list(source.class_names(label) or ()) if label else []
+    _check(source, kind, label, quotes, bool(names))
     place = folder / split
     place.mkdir(parents=True, exist_ok=True)
     count = shards = 0
-    members = _members(source, kind, label, len(names or ()), preprocess, QUOTES[quotes])
+    members = _members(source, kind, label, len(names), preprocess, QUOTES[quotes])
     while count < source.num_examples:
         with tarfile.open(place / f"{shards}.tar", "w") as tar:
             for _ in range(min(shard_size, source.num_examples - count)):
@@ -78,10 +71,21 @@ def write(
     _text(place / clip_benchmark.SHARDS, [str(shards)])
     _text(folder / clip_benchmark.TYPE, [kind])
     if kind != clip_benchmark.RETRIEVAL:
-        _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names or ()])
+        _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names])
         sentences = [one.replace("{}", clip_benchmark.PLACE) for one in templates]
         _text(folder / clip_benchmark.TEMPLATES, sentences)
     return count
+
+
+def _check(source: Source, kind: str, label: str, quotes: str, named: bool) -> None:
+    legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
+    for what, given, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
+        if given not in options:
+            raise DataError(f"{what}={given!r}; legal: {', '.join(options)}")
+    if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
+        raise DataError(f"{source.spec}: no captions to write")
+    if kind != clip_benchmark.RETRIEVAL and not named:
+        raise DataError(f"{source.spec}: no names for the classes of {label!r}")
 
 
 def _members(
