@@ -3,10 +3,7 @@
 Colours are Okabe and Ito's, told apart with any colour vision; nothing is said by colour alone.
 """
 
-import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,85 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from clipa_jax import metrics
-from clipa_jax.errors import DataError
+from clipa_jax import curves, metrics
+from clipa_jax.curves import PathLike
+from clipa_jax.report.held_out import Shown
 
 STAGE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 COMPARISON_COLOUR = "#555555"
 RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#C9CED3"
 INK, FAINT = "#1B1F23", "#6A737D"
 DPI = 160
-
-PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One stage of a curve.
-
-    Attributes:
-      name: of the stage.
-      image_tokens, text_tokens: per sample.
-      start, stop: seconds of training since the first stage began.
-      points: pairs (seconds as above, accuracy in [0, 1]).
-    """
-
-    name: str
-    image_tokens: int
-    text_tokens: int
-    start: float
-    stop: float
-    points: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy of one run over all its stages; `note` says on what machine and when."""
-
-    segments: list[Segment]
-    note: str = ""
-
-
-def read_curve(workdir: PathLike, metric: str = "zero_shot/top1") -> Curve:
-    """The curve of a finished run, from summary.json and each stage's metrics.jsonl.
-
-    Raises:
-      DataError: no summary, or no value of `metric` in any stage.
-    """
-    workdir = Path(workdir)
-    segments, start = [], 0.0
-    for stage in _stages(_json(workdir / "summary.json")):
-        records = metrics.read(workdir / stage["name"] / metrics.RECORDS)
-        points = [
-            (start + record.get(metrics.TRAIN_SECONDS, record[metrics.SECONDS]), record[metric])
-            for record in records
-            if record.get(metric) is not None
-        ]
-        stop = start + stage["seconds"]
-        tokens = stage["image_tokens"], stage["text_tokens"]
-        segments.append(Segment(stage["name"], *tokens, start, stop, points))
-        start = stop
-    if not any(segment.points for segment in segments):
-        raise DataError(f"no value of {metric!r} in the records of {workdir}")
-    return Curve(segments)
-
-
-def save_curve(curve: Curve, out: PathLike) -> None:
-    """Writes a curve as JSON, to be drawn beside runs on other days."""
-    Path(out).write_text(json.dumps(asdict(curve), indent=1) + "\n", encoding="utf-8")
-
-
-def load_curve(path: PathLike) -> Curve:
-    """Reads what `save_curve` wrote."""
-    content = _json(Path(path))
-    try:
-        segments = [
-            Segment(**{**segment, "points": [(t, a) for t, a in segment["points"]]})
-            for segment in content["segments"]
-        ]
-        return Curve(segments, content.get("note", ""))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a recorded curve: {error!r}") from None
 
 
 def accuracy_against_time(
@@ -119,16 +46,16 @@ def accuracy_against_time(
     Returns:
       `out`.
     """
-    curve = read_curve(workdir, metric)
+    curve = curves.read_curve(workdir, metric)
     figure = Figure(figsize=(9, 5.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     ends = []
     if compare is not None and (Path(compare) / "summary.json").exists():
-        other, origin = read_curve(compare, metric), "run on this machine"
+        other, origin = curves.read_curve(compare, metric), "run on this machine"
         ends.append(_draw_comparison(axes, other, origin))
     elif recorded is not None and Path(recorded).exists():
-        other = load_curve(recorded)
+        other = curves.load_curve(recorded)
         ends.append(_draw_comparison(axes, other, f"recorded: {other.note}".rstrip(": ")))
     ends.append(_draw_stages(axes, curve))
     _label_ends(axes, ends)
@@ -138,7 +65,7 @@ def accuracy_against_time(
     return Path(out)
 
 
-def _draw_stages(axes: Axes, curve: Curve) -> tuple[float, float, str]:
+def _draw_stages(axes: Axes, curve: curves.Curve) -> tuple[float, float, str]:
     """One colour a stage; returns the last point and its colour."""
     previous: list[tuple[float, float]] = []
     end_colour = STAGE_COLOURS[0]
@@ -157,7 +84,7 @@ def _draw_stages(axes: Axes, curve: Curve) -> tuple[float, float, str]:
     return previous[0][0] / 60, 100 * previous[0][1], end_colour
 
 
-def _draw_comparison(axes: Axes, curve: Curve, origin: str) -> tuple[float, float, str]:
+def _draw_comparison(axes: Axes, curve: curves.Curve, origin: str) -> tuple[float, float, str]:
     points = np.asarray([point for segment in curve.segments for point in segment.points])
     tokens = curve.segments[-1]
     label = (
@@ -213,7 +140,7 @@ def _style(axes: Axes, ylabel: str) -> None:
         )
 
 
-def _label_stages(figure: Figure, axes: Axes, curve: Curve) -> None:
+def _label_stages(figure: Figure, axes: Axes, curve: curves.Curve) -> None:
     """Names and tokens above the stages, in as many rows as keep the labels apart."""
     labels: list[Text] = []
     for index, segment in enumerate(curve.segments):
@@ -246,9 +173,8 @@ def _label_stages(figure: Figure, axes: Axes, curve: Curve) -> None:
 
 def top5_sheet(
     image_NRRC: np.ndarray,
-    names: Sequence[str],
-    probability_NC: np.ndarray,
-    right_N: np.ndarray,
+    shown: Sequence[Shown],
+    num_captions: int,
     out: PathLike,
     *,
     title: str = "Held-out pictures and their five most probable captions",
@@ -257,10 +183,9 @@ def top5_sheet(
     """Draws pictures with their top five captions and probabilities, the right one marked.
 
     Args:
-      image_NRRC: uint8 pictures.
-      names: caption of each of the C classes.
-      probability_NC: rows sum to 1.
-      right_N: index of the right caption.
+      image_NRRC: uint8 pictures, to which `shown` points.
+      shown: what was said of N of them.
+      num_captions: among which each was sought.
       out: the PNG to write.
       title: above the sheet.
       columns: of pictures.
@@ -268,17 +193,17 @@ def top5_sheet(
     Returns:
       `out`.
     """
-    columns = min(columns, len(image_NRRC))
-    rows = -(-len(image_NRRC) // columns)
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
     figure = Figure(figsize=(4.5 * columns, 1.75 * rows + 0.75), dpi=DPI)
     FigureCanvasAgg(figure)
     height = figure.get_size_inches()[1]
-    found = int(np.sum(np.argmax(probability_NC, axis=1) == right_N))
+    found = sum(one.place == 1 for one in shown)
     heading: dict[str, Any] = {"ha": "left", "va": "top", "x": 0.12 / columns}
     figure.text(s=title, y=1 - 0.14 / height, fontsize=13, fontweight="bold", color=INK, **heading)
     subtitle = (
-        f"among {len(names):,} captions; \u2713 and the dark bar mark the right one; "
-        f"{found} of {len(image_NRRC)} come first"
+        f"among {num_captions:,} captions; \u2713 and the dark bar mark the right one; "
+        f"{found} of {len(shown)} come first"
     )
     figure.text(s=subtitle, y=1 - 0.42 / height, fontsize=9.5, color=FAINT, **heading)
     grid = figure.add_gridspec(
@@ -292,37 +217,31 @@ def top5_sheet(
         wspace=0.06,
         hspace=0.1,
     )
-    for index, (image, probability_C, right) in enumerate(
-        zip(image_NRRC, probability_NC, right_N, strict=True)
-    ):
+    for index, one in enumerate(shown):
         row, column = divmod(index, columns)
         picture = figure.add_subplot(grid[row, 3 * column])
-        picture.imshow(image, interpolation="lanczos", interpolation_stage="rgba")
+        picture.imshow(image_NRRC[one.picture], interpolation="lanczos", interpolation_stage="rgba")
         picture.set_axis_off()
         bars = figure.add_subplot(grid[row, 3 * column + 1])
-        _draw_top5(bars, names, probability_C, int(right))
+        _draw_top5(bars, one)
     figure.savefig(out, facecolor="white")
     return Path(out)
 
 
-def _draw_top5(axes: Axes, names: Sequence[str], probability_C: np.ndarray, right: int) -> None:
-    order_C = np.argsort(-probability_C, kind="stable")
-    best = order_C[:5]
-    for line, index in enumerate(best):
-        is_right, share = index == right, float(probability_C[index])
-        colour = RIGHT_COLOUR if is_right else WRONG_COLOUR
-        axes.barh(line + 0.3, share, height=0.16, color=colour, left=0, zorder=2)
+def _draw_top5(axes: Axes, one: Shown) -> None:
+    for line, guess in enumerate(one.top):
+        colour = RIGHT_COLOUR if guess.right else WRONG_COLOUR
+        axes.barh(line + 0.3, guess.share, height=0.16, color=colour, left=0, zorder=2)
         axes.barh(line + 0.3, 1, height=0.16, color="#F1F3F5", left=0, zorder=1)
         style: dict[str, Any] = {"fontsize": 8.5, "va": "center", "parse_math": False}
-        style |= {"fontweight": "bold" if is_right else "normal"}
-        style |= {"color": RIGHT_COLOUR if is_right else INK}
-        name = f"\u2713 {names[index]}" if is_right else names[index]
+        style |= {"fontweight": "bold" if guess.right else "normal"}
+        style |= {"color": RIGHT_COLOUR if guess.right else INK}
+        name = f"\u2713 {guess.caption}" if guess.right else guess.caption
         label = axes.text(0, line - 0.08, name, **style)
-        axes.text(1, line - 0.08, f"{100 * share:.1f} %", ha="right", **style)
+        axes.text(1, line - 0.08, f"{100 * guess.share:.1f} %", ha="right", **style)
         _shorten(label, axes)
-    if right not in best:
-        rank = int(np.flatnonzero(order_C == right)[0]) + 1
-        note = f"right: {names[right]}, place {rank:,} at {100 * probability_C[right]:.1f} %"
+    if not any(guess.right for guess in one.top):
+        note = f"right: {one.right}, place {one.place:,} at {100 * one.share:.1f} %"
         style = {"fontsize": 7.5, "va": "center", "color": FAINT, "parse_math": False}
         _shorten(axes.text(0, 4.85, note, fontstyle="italic", **style), axes, room=1.0)
     axes.set_xlim(0, 1)
@@ -358,7 +277,7 @@ def stage_table(summary: Any) -> str:
     )
     shares = ("zero_shot_top1", "zero_shot_top5", "retrieval_i2t_r1", "retrieval_t2i_r1")
     rows: list[tuple[str, ...]] = [header]
-    for stage in _stages(summary):
+    for stage in curves.stages(summary):
         rows.append(
             (
                 stage["name"],
@@ -374,19 +293,3 @@ def stage_table(summary: Any) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _stages(summary: Any) -> Sequence[Mapping[str, Any]]:
-    stages = summary.get("stages") if isinstance(summary, Mapping) else summary
-    if not isinstance(stages, Sequence) or not stages:
-        raise DataError("summary.json must hold a list `stages` with at least one stage")
-    return stages
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no file {path}; has the run finished?") from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None

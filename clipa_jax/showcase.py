@@ -1,49 +1,86 @@
-"""What a run shows when it ends: the two pictures and the table."""
+"""What a run shows when it ends: pictures, the table, and the page with all of it.
 
-from collections.abc import Sequence
+A training that has finished does not fail for what it shows: what cannot be drawn is one line.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
-from clipa_jax import pictures
+from clipa_jax import distributed, pictures, workdir
 from clipa_jax.errors import DataError
-from clipa_jax.evaluators import ZeroShot
+from clipa_jax.interrupt import Stopped
+from clipa_jax.report import held_out, looking, machine, page, runs
 from clipa_jax.stage import Stage
 
 ACCURACY, HELD_OUT = "accuracy.png", "held_out.png"
+SHEET = 15  # pictures on the sheet
 
 
-def held_out(run: Stage, state: Any, count: int = 15) -> Path | None:
-    """Draws held-out pictures with their top five captions: W/<stage>/held_out.png.
+def end_of_stage(run: Stage, state: Any) -> None:
+    """Saves what the report shows beside metrics: the environment, and held-out pictures.
 
-    None where the stage has no zero-shot evaluation, or on several processes: a picture's
-    pixels stay on the process that read them.
+    Writes W/<stage>/environment.json; held_out.json, held_out.npz and held_out.png where the stage
+    has an evaluator to look through. Not on several processes, where a picture's pixels stay on
+    the process that read them.
     """
-    zero_shot = next((e for e in run.evaluators.values() if isinstance(e, ZeroShot)), None)
-    if zero_shot is None or jax.process_count() > 1:
-        return None
-    some = zero_shot.examples(state, count, seed=run.settings.seed)
-    return pictures.top5_sheet(
-        some.image_NRRC, some.names, some.probability_NC, some.right_N, run.folder / HELD_OUT
-    )
+    if distributed.first():
+        _attempt("environment", lambda: _save_environment(run), "")
+    chosen = looking.chosen(run.evaluators)
+    if chosen is None or jax.process_count() > 1:
+        return
+    again = f"; python tools/report.py {run.folder.parent} --look makes it"
+    _attempt("held-out pictures", lambda: _look(run, state, *chosen), again)
 
 
 def end(root: Path, summary: dict[str, Any], stages: Sequence[Stage]) -> None:
-    """Logs the table of all stages and where the pictures are; draws W/accuracy.png."""
+    """Draws W/accuracy.png and the page; logs the table of all stages and where everything is."""
     logging.info("\n%s\n", pictures.stage_table(summary))
     if jax.process_index():
         return
-    compare = stages[-1].settings.logs.compare
-    live = next((path for path in compare if (Path(path) / "summary.json").exists()), None)
-    recorded = next((path for path in compare if path.endswith(".json")), None)
-    drawn = [run.folder / HELD_OUT for run in stages[-1:]]
-    try:
-        picture = root / ACCURACY
-        drawn.append(pictures.accuracy_against_time(root, picture, compare=live, recorded=recorded))
-    except DataError as error:
-        logging.info("no accuracy curve: %s", error)
+    drawn = [stages[-1].folder / HELD_OUT]
+    if any(stage["scores"] for stage in summary["stages"]):
+        _attempt("accuracy curve", lambda: drawn.append(_accuracy(root, stages[-1])), "")
+        again = f"; python tools/report.py {root} writes it"
+        _attempt("report", lambda: drawn.append(_report(root)), again)
     for path in [root / "summary.json", *drawn]:
         if path.exists():
             logging.info("wrote %s", path)
+
+
+def _attempt(what: str, make: Callable[[], object], again: str) -> None:
+    """Makes something to look at; if that fails it is one line, not the end of the run."""
+    try:
+        make()
+    except Stopped:
+        logging.info("no %s, as the run was asked to stop%s", what, again)
+    except DataError as error:
+        logging.info("no %s: %s", what, error)
+    except Exception as error:  # noqa: BLE001, the training itself is finished and saved
+        logging.warning("no %s: %s: %s%s", what, type(error).__name__, error, again)
+
+
+def _save_environment(run: Stage) -> None:
+    workdir.write_json(run.folder / runs.ENVIRONMENT, machine.describe(run))
+
+
+def _look(run: Stage, state: Any, name: str, evaluator: Any) -> None:
+    held = looking.look(name, evaluator, state)
+    held_out.save(held, run.folder)
+    shown, out = held.shown[:SHEET], run.folder / HELD_OUT
+    pictures.top5_sheet(held.image_NSSC, shown, held.num_captions, out)
+
+
+def _accuracy(root: Path, last: Stage) -> Path:
+    compare = last.settings.logs.compare
+    live = next((path for path in compare if (Path(path) / "summary.json").exists()), None)
+    recorded = next((path for path in compare if path.endswith(".json")), None)
+    return pictures.accuracy_against_time(root, root / ACCURACY, compare=live, recorded=recorded)
+
+
+def _report(root: Path) -> Path:
+    page.write(runs.read([root]), root / page.NAME)
+    return root / page.NAME

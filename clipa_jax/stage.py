@@ -95,6 +95,7 @@ class Stage:
             "image_tokens": self.program.image_tokens,
             "text_tokens": self.program.text_tokens,
             "num_params": self.program.num_params,
+            "data": self.data.fingerprint,
             **{key: scores.get(name) for key, name in SUMMARY.items()},
             "scores": dict(scores),
         }

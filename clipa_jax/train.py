@@ -107,7 +107,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     if interrupt.agreed:
         return False
     workdir.finish(run.folder, run.result(record.seconds, record.scores))
-    showcase.held_out(run, state)
+    showcase.end_of_stage(run, state)
     return True
 
 

@@ -84,7 +84,7 @@ def check_same(folder: Path, config: ConfigDict) -> None:
     file = folder / CONFIG
     if not file.exists():
         return
-    there, here = _leaves(read_json(file)), _leaves(to_json(config))
+    there, here = leaves(read_json(file)), leaves(to_json(config))
     differ = [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
         for key in sorted(set(there) | set(here))
@@ -157,10 +157,11 @@ def write_json(file: Path, content: Any) -> None:
     part.replace(file)
 
 
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested dicts by their full keys, such as "optim.b2"."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    leaves: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else key)
-    return leaves
+        found |= leaves(value, f"{prefix}.{key}" if prefix else key)
+    return found

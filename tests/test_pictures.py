@@ -1,31 +1,12 @@
-import json
-
 import numpy as np
 import pytest
+from curve_runs import make_run
 from matplotlib.axes import Axes
 from PIL import Image
 
-from clipa_jax import pictures
+from clipa_jax import curves, pictures
 from clipa_jax.errors import DataError
-
-
-def make_run(root, shares, seconds=60.0):
-    """A run with a stage for each list of accuracies."""
-    stages = []
-    for index, values in enumerate(shares):
-        name = f"stage_{index}"
-        (root / name).mkdir(parents=True)
-        lines = [
-            json.dumps({"step": i, "seconds": seconds * (i + 1) / 2, "zero_shot/top1": value})
-            for i, value in enumerate(values)
-        ]
-        lines.insert(0, json.dumps({"step": 0, "seconds": 1.0, "loss": 3.0}))
-        (root / name / "metrics.jsonl").write_text("\n".join(lines))
-        stage = {"name": name, "seconds": seconds, "samples_seen": 12800, "num_params": 1}
-        stage |= {"image_tokens": 16 << index, "text_tokens": 8, "zero_shot_top1": values[-1]}
-        stages.append(stage)
-    (root / "summary.json").write_text(json.dumps({"stages": stages}))
-    return root
+from clipa_jax.report.held_out import Guess, Shown
 
 
 @pytest.fixture
@@ -52,35 +33,11 @@ def texts(monkeypatch):
     return drawn
 
 
-def test_curve_joins_the_stages_in_time(tmp_path):
-    curve = pictures.read_curve(make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]]))
-    assert [(s.start, s.stop) for s in curve.segments] == [(0, 60), (60, 120)]
-    assert curve.segments[1].points == [(90.0, 0.25), (120.0, 0.3)]
-    assert curve.segments[1].image_tokens == 32
-
-
-def test_the_clock_that_stands_still_in_evaluation_counts(tmp_path):
-    run = make_run(tmp_path / "W", [[0.1]])
-    record = {"step": 9, "seconds": 99.0, "train_seconds": 50.0, "zero_shot/top1": 0.5}
-    (run / "stage_0" / "metrics.jsonl").write_text(json.dumps(record))
-    assert pictures.read_curve(run).segments[0].points == [(50.0, 0.5)]
-
-
-def test_recorded_curve_comes_back_as_it_was(tmp_path):
-    curve = pictures.read_curve(make_run(tmp_path / "W", [[0.1, 0.2]]))
-    curve = pictures.Curve(curve.segments, "seed 0 on 2 cores")
-    pictures.save_curve(curve, tmp_path / "curve.json")
-    assert pictures.load_curve(tmp_path / "curve.json") == curve
-    (tmp_path / "bad.json").write_text('{"segments": [{"name": "x"}]}')
-    with pytest.raises(DataError, match="not a recorded curve"):
-        pictures.load_curve(tmp_path / "bad.json")
-
-
 def test_picture_says_whether_the_comparison_is_live_or_recorded(tmp_path, texts):
     run = make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]])
     live = make_run(tmp_path / "C", [[0.05, 0.15]])
     recorded = tmp_path / "curve.json"
-    pictures.save_curve(pictures.Curve(pictures.read_curve(live).segments, "2 cores"), recorded)
+    curves.save_curve(curves.Curve(curves.read_curve(live).segments, "2 cores"), recorded)
     options = {"compare": live, "recorded": recorded}
     pictures.accuracy_against_time(run, tmp_path / "a.png", **options)
     assert any("run on this machine" in text for text in texts)
@@ -99,17 +56,16 @@ def test_run_without_accuracy_is_an_error(tmp_path):
     run = make_run(tmp_path / "W", [[0.1]])
     with pytest.raises(DataError, match="no value of 'other/top1'"):
         pictures.accuracy_against_time(run, tmp_path / "a.png", metric="other/top1")
-    with pytest.raises(DataError, match="has the run finished"):
-        pictures.read_curve(tmp_path)
 
 
 def test_sheet_marks_the_right_caption_and_its_place(tmp_path, texts):
-    names = [f"name {i}" for i in range(10)] + ["costs $5 or $6, " + "and a long tail " * 9]
-    probability = np.full((3, 11), 0.01, np.float32)
-    probability[0, 4] = probability[1, 7] = probability[2, 10] = 0.9
-    right = np.array([4, 9, 10])
+    long = "costs $5 or $6, " + "and a long tail " * 9
+    sure = (Guess("name 4", 0.9, True), Guess("name 0", 0.01, False))
+    wrong = (Guess("name 7", 0.9, False), Guess("name 0", 0.01, False))
+    shown = [Shown(0, 3, "name 4", 1, 0.9, sure), Shown(1, 5, "name 9", 10, 0.01, wrong)]
+    shown.append(Shown(2, 8, long, 1, 0.9, (Guess(long, 0.9, True),)))
     images = np.zeros((3, 8, 8, 3), np.uint8)
-    out = pictures.top5_sheet(images, names, probability, right, tmp_path / "s.png")
+    out = pictures.top5_sheet(images, shown, 11, tmp_path / "s.png")
     assert "\u2713 name 4" in texts and "90.0 %" in texts
     assert "\u2713 name 9" not in texts
     assert "right: name 9, place 10 at 1.0 %" in texts

@@ -44,7 +44,7 @@ def _in_the_repository(monkeypatch):
         ({"input.reduction": "truncat"}, "nearest: truncate"),
         ({"input.preprocess": "decode|resice(16)"}, "nearest: resize"),
         ({"model.image.pool": "gapp"}, "nearest: gap"),
-        ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, mini"),
+        ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, micro, mini, nano"),
         ({"model.text.vocab_size": 100}, "100"),
         ({"loss.name": "softmaxx"}, "nearest: softmax"),
         ({"loss.name": "sigmoid"}, "the sigmoid losses need a bias .* -10 in SigLIP"),

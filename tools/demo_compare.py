@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from clipa_jax import metrics, pictures
+from clipa_jax import curves, metrics, pictures
 from clipa_jax.errors import UserError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
@@ -67,8 +67,8 @@ def compare(demo: Path, out: Path) -> None:
     print(f"wrote {picture}")
     if RECORD.value:
         note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
-        curve = pictures.Curve(pictures.read_curve(out).segments, note)
-        pictures.save_curve(curve, RECORD.value)
+        curve = curves.Curve(curves.read_curve(out).segments, note)
+        curves.save_curve(curve, RECORD.value)
         print(f"wrote {RECORD.value}")
 
 

@@ -30,10 +30,11 @@ from clipa_jax.preprocess import decode, image, registry
 from clipa_jax.settings import Settings
 
 CONFIG = cli.define_config()
-SAMPLES = flags.DEFINE_integer("samples", 1_024, "Of each round and each line.")
+SAMPLES = flags.DEFINE_integer("samples", 2_048, "Of each round and each line.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each line is measured.")
-BATCH = flags.DEFINE_integer("batch", 32, "Batch size; a small one reads less ahead.")
+BATCH = flags.DEFINE_integer("batch", 128, "Batch size; a small one reads less ahead.")
 
+_LANES = 4  # at most: the window is small here, and lanes with few samples each cost more
 _JITTER = 0.4  # strength, on all sides
 
 
@@ -63,8 +64,9 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"--samples={SAMPLES.value} is less than one batch of {BATCH.value}")
     config = schedules.split(CONFIG.value)[0]
     config.input.batch_size = BATCH.value
-    # A round has to read, too.
-    config.input.shuffle_window = min(config.input.shuffle_window, SAMPLES.value // 2)
+    # As many samples as a round takes, so that every round reads, too; theirs is the same.
+    config.input.shuffle_window = min(config.input.shuffle_window, SAMPLES.value)
+    config.input.lanes = min(config.input.lanes, _LANES)
     inputs = Settings(config).input
     with tempfile.TemporaryDirectory() as folder:
         parts = _parts(inputs)
@@ -126,7 +128,7 @@ def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
             Stream("ours", _data(inputs, ours, (pipeline.IMAGE,)).start()),
             Stream(
                 "CLIPA chain",
-                references.clipa_chain(source, BATCH.value, _window(inputs), res, strength),
+                references.clipa_chain(source, BATCH.value, inputs.shuffle_window, res, strength),
             ),
         ]
         theirs = _open_clip(tar, res, strength)
@@ -146,11 +148,6 @@ def _open_clip(tar: Path, res: int, strength: float) -> Iterator[Any] | None:
 
 def _data(inputs: Settings, preprocess: str, keep: Sequence[str] | None) -> pipeline.TrainData:
     return pipeline.train(inputs, seed=0, preprocess=preprocess, keep=keep)
-
-
-def _window(inputs: Settings) -> int:
-    """Of the shuffle: small enough for every round to read, too."""
-    return min(inputs.shuffle_window, SAMPLES.value // 2)
 
 
 def write_tar(path: Path, jpegs: list[bytes]) -> None:

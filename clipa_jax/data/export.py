@@ -53,39 +53,40 @@ def write(
     Raises:
       DataError: a kind that is none, no class names or captions, a picture that cannot be used.
     """
-    names = list(source.class_names(label) or ()) if label else []
-    _check(source, kind, label, quotes, bool(names))
+    legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
+    for what, given, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
+        if given not in options:
+            raise DataError(f"{what}={given!r}; legal: {', '.join(options)}")
+    names = source.class_names(label) if label else None
+    if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
+        raise DataError(f"{source.spec}: no captions to write")
+    if kind != clip_benchmark.RETRIEVAL and not names:
+        raise DataError(f"{source.spec}: no names for the classes of {label!r}")
     place = folder / split
     place.mkdir(parents=True, exist_ok=True)
     count = shards = 0
-    members = _members(source, kind, label, len(names), preprocess, QUOTES[quotes])
+    members = _members(source, kind, label, len(names or ()), preprocess, QUOTES[quotes])
     while count < source.num_examples:
         with tarfile.open(place / f"{shards}.tar", "w") as tar:
             for _ in range(min(shard_size, source.num_examples - count)):
-                for suffix, content in next(members).items():
-                    info = tarfile.TarInfo(f"s{count:07d}.{suffix}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
+                _add(tar, f"s{count:07d}", next(members))
                 count += 1
         shards += 1
     _text(place / clip_benchmark.SHARDS, [str(shards)])
     _text(folder / clip_benchmark.TYPE, [kind])
     if kind != clip_benchmark.RETRIEVAL:
-        _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names])
+        _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names or ()])
         sentences = [one.replace("{}", clip_benchmark.PLACE) for one in templates]
         _text(folder / clip_benchmark.TEMPLATES, sentences)
     return count
 
 
-def _check(source: Source, kind: str, label: str, quotes: str, named: bool) -> None:
-    legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
-    for what, given, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
-        if given not in options:
-            raise DataError(f"{what}={given!r}; legal: {', '.join(options)}")
-    if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
-        raise DataError(f"{source.spec}: no captions to write")
-    if kind != clip_benchmark.RETRIEVAL and not named:
-        raise DataError(f"{source.spec}: no names for the classes of {label!r}")
+def _add(tar: tarfile.TarFile, name: str, sample: dict[str, bytes]) -> None:
+    """Adds the files of one sample."""
+    for suffix, content in sample.items():
+        info = tarfile.TarInfo(f"{name}.{suffix}")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
 
 
 def _members(

@@ -1,11 +1,15 @@
 """Preprocessing in small chunks, such that a bad sample costs neither the run nor its place.
 
 TensorFlow has no exceptions inside a graph: an op that fails ends the element that it
-works on. Here each chunk of samples is a little dataset of its own, from which failed
-elements drop out; each is then replaced by the next good sample of the chunk (the one
-before, where there is none behind), with its reason beside it. So a bad sample never
-moves the others: hosts stay in step and the position of a run stays exact. Ops that can
-do a whole chunk at once do so in between.
+works on. So a chunk of samples is prepared in one of two ways:
+
+- quickly, all samples in one loop, which is lost as a whole where one of them is bad;
+- carefully, then, each sample an element of a little dataset of its own, from which failed ones
+  drop out. Each is replaced by the next good sample of the chunk (the one before, where there is
+  none behind), with its reason beside it.
+
+Both give the same samples. A bad one never moves the others: hosts stay in step and the position
+of a run stays exact. Ops that can do a whole chunk at once do so in between.
 
 n samples of a chunk, F strings of a record.
 """
@@ -24,7 +28,9 @@ CAPTION_BYTES = 16_384  # of a caption that are looked at
 ROW, REASON = "_row", "_reason"
 _PASSED = "_passed"
 Chunk = dict[str, tf.Tensor]
-Process = Callable[[Chunk], Chunk]
+Samples = dict[str, Any]  # entries with a leading axis of n, or in a `tf.TensorArray` of n
+Each = Callable[[Samples, "_Single", int], tuple[Samples, tf.Tensor]]
+Process = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
 def chunk_function(
@@ -38,8 +44,8 @@ def chunk_function(
     captions: bool,
     max_pixels: int = decode.MAX_PIXELS,
 ) -> tuple[Process, dict[str, tf.TensorSpec]]:
-    """A function for `Dataset.map` from encoded to ready samples, traced, with its results'
-    specification.
+    """A function from a dataset of chunks of encoded samples to one of ready samples, and the
+    specification of its elements.
 
     Args:
       source: parses records.
@@ -53,14 +59,17 @@ def chunk_function(
       max_pixels: of a picture; a larger one is not decoded.
 
     Returns:
-      A function of {"record": string (n, F), "count": int64 (n,)}; it gives entries with a
-      leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
+      A function of chunks {"record": string (n, F), "count": int64 (n,)}; it gives, in the same
+      order, entries with a leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
     draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
     parse = functools.partial(_parsed, source, tuple(features), captions, max_pixels)
-    steps = _steps(parse, phases, measured=keep is None)
+    steps = [
+        (batched, function if batched else _Single(function))
+        for batched, function in _steps(parse, phases, measured=keep is None)
+    ]
 
-    def process(chunk: Chunk) -> Chunk:
+    def prepare(each: Each, chunk: Chunk) -> Chunk:
         seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
         samples = {"record": chunk["record"], **draw(seed_n2)}
         unreadable_n = tf.reduce_all(chunk["record"] == "", 1)
@@ -69,17 +78,38 @@ def chunk_function(
             if batched:
                 samples = function(samples)
             else:
-                samples, found_n = _each(samples, function, size)
+                samples, found_n = each(samples, function, size)
                 reason_n = tf.where(reason_n == 0, found_n, reason_n)
         passed = samples.pop(_PASSED)
-        kept = {k: v for k, v in samples.items() if keep is None or k in keep}
+        kept = {k: _stacked(v) for k, v in samples.items() if keep is None or k in keep}
         return {**kept, **passed, REASON: reason_n}
 
     record_nF = tf.TensorSpec([size, source.width], tf.string)
-    count_n = tf.TensorSpec([size], tf.int64)
-    graph = tf.function(process, autograph=False)
-    traced = graph.get_concrete_function({"record": record_nF, "count": count_n})
-    return traced, traced.structured_outputs
+    specs = {"record": record_nF, "count": tf.TensorSpec([size], tf.int64)}
+    quickly, carefully = (
+        tf.function(functools.partial(prepare, each), autograph=False).get_concrete_function(specs)
+        for each in (_all, _each)
+    )
+    return functools.partial(_process, quickly, carefully), carefully.structured_outputs
+
+
+def _process(
+    quickly: Callable[[Chunk], Chunk],
+    carefully: Callable[[Chunk], Chunk],
+    chunks: tf.data.Dataset,
+) -> tf.data.Dataset:
+    """Chunks prepared quickly, and those of them carefully where that fails."""
+
+    def one(chunk: Chunk) -> tf.data.Dataset:
+        given = tf.data.Dataset.from_tensors(chunk)
+        done = given.map(quickly).ignore_errors()
+        # Nothing of the second dataset is begun unless the first one is empty.
+        return done.concatenate(given.map(carefully)).take(1)
+
+    options = tf.data.Options()
+    options.deterministic = True
+    done = chunks.interleave(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return done.with_options(options)
 
 
 def _steps(
@@ -120,6 +150,7 @@ def _parsed(
     reason = fault(found, captions, max_pixels)
     passed = {name: found[name] for name in features}
     image = tf.where(reason == 0, found["image"], _blank())
+    found.pop("id", None)  # no op needs it
     return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
 
 
@@ -152,14 +183,88 @@ def _mended(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
-def _each(
-    samples: dict[str, Any], function: Callable[[dict[str, Any]], dict[str, Any]], size: int
-) -> tuple[dict[str, Any], tf.Tensor]:
+class _Single:
+    """A function of one sample, which both ways share, so that it is traced once.
+
+    Attributes:
+      untouched: entries that come out as they went in, known once it is traced.
+    """
+
+    def __init__(self, function: registry.Function):
+        self.untouched: set[str] = set()
+        self._function = function
+        self._graph = tf.function(self._changes, autograph=False)
+
+    def _changes(self, sample: dict[str, Any]) -> dict[str, Any]:
+        done = self._function(sample)
+        self.untouched = {name for name in done if done[name] is sample.get(name)}
+        return {name: value for name, value in done.items() if name not in self.untouched}
+
+    def changes(self, one: dict[str, Any]) -> Any:
+        """A graph from a sample of this specification to the entries that are new."""
+        return self._graph.get_concrete_function(one)
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        changed = self._graph(sample)
+        return {**changed, **{name: sample[name] for name in self.untouched}}
+
+
+def _all(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
+    """`_each`, but an error where any sample is bad."""
+    if any(isinstance(entry, tf.RaggedTensor) for entry in tf.nest.flatten(samples)):
+        return _each(tf.nest.map_structure(_stacked, samples), single, size)
+    arrays = tf.nest.map_structure(_array, samples)
+    one = tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
+    changes = single.changes(one)
+    results = changes.structured_outputs
+    if not _fixed(results):  # they will be ragged, too
+        return _each(tf.nest.map_structure(_stacked, samples), single, size)
+    empty = tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, size, element_shape=x.shape), results
+    )
+
+    def step(row: tf.Tensor, filled: Samples) -> tuple[tf.Tensor, Samples]:
+        done = changes(tf.nest.map_structure(lambda array: array.read(row), arrays))
+        return row + 1, tf.nest.map_structure(lambda a, value: a.write(row, value), filled, done)
+
+    # One after the other: other threads have other chunks, and handing ops around costs time.
+    _, filled = tf.while_loop(
+        lambda row, _: row < size, step, (0, empty), parallel_iterations=1, maximum_iterations=size
+    )
+    reason_n = tf.zeros([size], tf.int32)
+    if REASON in filled:
+        found_n = filled.pop(REASON).stack()
+        good = tf.debugging.Assert(tf.reduce_all(found_n == 0), [found_n])
+        with tf.control_dependencies([good]):
+            reason_n = tf.identity(reason_n)
+    kept = {name: samples[name] for name in single.untouched}
+    # Encoded pictures are large, and ops on a whole chunk have no use for them.
+    done = {
+        name: value
+        if name == "image" and value.dtype == tf.string
+        else tf.nest.map_structure(_stacked, value)
+        for name, value in filled.items()
+    }
+    return {**kept, **done}, reason_n
+
+
+def _array(entry: Any) -> tf.TensorArray:
+    if isinstance(entry, tf.TensorArray):
+        return entry
+    array = tf.TensorArray(entry.dtype, entry.shape[0], element_shape=entry.shape[1:])
+    return array.unstack(entry)
+
+
+def _stacked(entry: Any) -> Any:
+    return entry.stack() if isinstance(entry, tf.TensorArray) else entry
+
+
+def _each(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
     """Applies a function to each of n samples; bad ones are replaced by their neighbours.
 
     Args:
       samples: entries with a leading axis of n.
-      function: of one sample; may tell by `_reason` why it cannot be used.
+      single: the function; may tell by `_reason` why a sample cannot be used.
       size: n.
 
     Returns:
@@ -168,7 +273,7 @@ def _each(
     """
 
     def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
-        return {REASON: tf.constant(0), **function(sample), ROW: row}
+        return {REASON: tf.constant(0), **single(sample), ROW: row}
 
     rows = tf.data.Dataset.range(size)
     parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)
@@ -210,8 +315,12 @@ def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def _fixed(sample: Any) -> bool:
+    return all(entry.shape.is_fully_defined() for entry in tf.nest.flatten(sample))
+
+
 def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    fixed = all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(samples.element_spec))
+    fixed = _fixed(samples.element_spec)
     return samples.batch(size) if fixed else samples.ragged_batch(size)
 
 

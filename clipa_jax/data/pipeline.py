@@ -21,7 +21,7 @@ from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.settings import Settings, choice
 
 IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
-CHUNK = 32  # samples preprocessed together: enough to share the overhead, few enough for caches
+CHUNK = 64  # samples preprocessed together: enough to share the overhead, few enough for caches
 KEEP = (IMAGE, TOKENS, CAPTION_HASH, COLOUR)  # entries of a batch
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
@@ -210,6 +210,14 @@ class TrainData:
                 f"{', '.join(source.features) or '(none)'}; looked for {', '.join(CAPTION_NAMES)}"
             )
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells data apart: names and lengths of its shards, and how parts are mixed."""
+        shards = Shards.of(self.source)
+        if isinstance(self.source, sources.Mixture):
+            return shards.digest(*mixing.whole_weights(self.source.weights))
+        return shards.digest()
+
     def skipped(self) -> dict[str, int]:
         """Samples of this host that could not be used, by reason."""
         return self._skips.counts
@@ -252,7 +260,7 @@ class TrainData:
 
     def _dataset(self, count: int) -> tf.data.Dataset:
         number = (self._share.end - self._share.begin) // self._share.chunk
-        batches = _processed(self.chunks(count), self._process).batch(number, drop_remainder=True)
+        batches = self._process(self.chunks(count)).batch(number, drop_remainder=True)
         batches = batches.map(
             lambda batch: {k: tf.reshape(v, [-1, *v.shape[2:]]) for k, v in batch.items()}
         )
@@ -331,7 +339,7 @@ def _evaluation_chunks(
         features=features,
         captions=False,
     )
-    return opened, _processed(reading.once(opened, share), process)
+    return opened, process(reading.once(opened, share))
 
 
 def _evaluate(
@@ -349,13 +357,6 @@ def _evaluate(
         reason_B = np.where(count_B < total, batch.pop(guard.REASON), 0)
         seen.add(reason_B, count_B)
         yield {**batch, MASK: (count_B < total) & (reason_B == 0)}
-
-
-def _processed(chunks: tf.data.Dataset, process: guard.Process) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    done = chunks.map(process, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return done.with_options(options)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import DataError, MissingData, UserError
 from clipa_jax.evaluators import embed, identity
@@ -70,6 +72,26 @@ class Dataset:
             self.batch_size,
             features=self.features,
         )
+
+    def pictures(self, row_N: np.ndarray) -> np.ndarray:
+        """Some pictures of the split, uint8 (N, R, R, 3), by where they lie in it.
+
+        Only on a single process: a picture's pixels stay on the process that read it.
+        """
+        slots: dict[int, list[int]] = {}
+        for slot, row in enumerate(row_N.tolist()):
+            slots.setdefault(row, []).append(slot)
+        found: dict[int, np.ndarray] = {}
+        start = 0
+        for batch in self.batches():
+            image_BRRC = batch[embed.IMAGE][np.asarray(batch[embed.MASK], bool)]
+            for row in range(start, start + len(image_BRRC)):
+                for slot in slots.get(row, ()):
+                    found[slot] = image_BRRC[row - start]
+            start += len(image_BRRC)
+            if len(found) == len(row_N):
+                return np.stack([found[slot] for slot in range(len(row_N))])
+        raise self.error(f"{start} pictures, but number {max(slots)} is asked for")
 
     def about(self, prompts: Sequence[str] | None = None) -> About:
         """What is evaluated, for the record; looks at the sizes of the files.

@@ -11,6 +11,7 @@ from clipa_jax.errors import ConfigError, MissingData, unknown
 from clipa_jax.evaluators import catalogue, embed, scores
 from clipa_jax.evaluators.dataset import Dataset
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 
 
@@ -120,6 +121,36 @@ class Retrieval(Evaluator):
         ):
             for k in self._ks:
                 yield f"{direction}_r{k}", Outcome.mean(queries, ranks < k, units)
+
+    def gallery(self, state: HasParams) -> Gallery:
+        """All pictures and captions as the parameters of `state` embed them.
+
+        Captions that read the same are one.
+        """
+        encoders, params = self._env.encoders, state.params
+        parts, rows = [], []
+        for batch in embed.images(encoders, params, self._data.batches()):
+            parts.append(batch.image_BE)
+            named = zip(batch.features["id"], batch.features["captions"], strict=True)
+            rows += [self._chosen(one, row) for one, row in named]
+        if not rows:
+            raise self._data.error("no pictures")
+        captions: dict[str, str] = {}
+        for row in rows:
+            for text in row:
+                captions.setdefault(_key(text), text)
+        place = {key: m for m, key in enumerate(captions)}
+        texts = list(captions.values())
+        tokens_ML = self._env.tokenize(texts)
+        return Gallery(
+            data=self._data,
+            row_N=np.arange(len(rows)),
+            captions=tuple(texts),
+            image_NE=np.concatenate(parts),
+            caption_ME=embed.all_texts(encoders, params, tokens_ML, self._data.batch_size),
+            pairs_P2=np.array([(n, place[_key(t)]) for n, row in enumerate(rows) for t in row]),
+            scale=self._env.scale(params),
+        )
 
     def _chosen(self, picture: str, row: Sequence[str]) -> list[str]:
         there = present(row)

@@ -4,33 +4,16 @@ B batch, C classes, E embedding.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from clipa_jax.errors import nearest
-from clipa_jax.evaluators import classification, embed, question, scores, tables, wording
+from clipa_jax.evaluators import classification, embed, question, tables, wording
 from clipa_jax.evaluators.dataset import Dataset
 from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
+from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Some held-out pictures with what the model says of them.
-
-    Attributes:
-      image_NRRC: uint8 pictures, as the model sees them.
-      names: names of the C classes.
-      probability_NC: softmax over the classes at the model's temperature.
-      right_N: the right class of each picture.
-    """
-
-    image_NRRC: np.ndarray
-    names: tuple[str, ...]
-    probability_NC: np.ndarray
-    right_N: np.ndarray
 
 
 class ZeroShot(Evaluator):
@@ -150,38 +133,27 @@ class ZeroShot(Evaluator):
             batch_size=self._data.batch_size,
         )
 
-    def examples(self, state: HasParams, count: int, seed: int = 0) -> Examples:
-        """Pictures drawn at random from the split, with the probabilities of all classes.
-
-        Args:
-          state: holds the parameters.
-          count: how many pictures, at most as many as there are.
-          seed: which ones; the same seed draws the same pictures for every model.
-
-        Only for a single process: a picture's pixels stay on the process that read it.
-        """
-        class_CE = self.classifier(state)
-        keys: list[float] = []
-        kept: list[tuple[np.ndarray, np.ndarray, int]] = []
-        rng = np.random.default_rng(seed)
-        for local in self._data.batches():
-            [batch] = embed.images(self._env.encoders, state.params, [local])
+    def gallery(self, state: HasParams) -> Gallery:
+        """All pictures of some class, and all class names, as `state` embeds them."""
+        parts, pairs, rows = [], [], []
+        seen = here = 0  # pictures before this batch: of the split, and of the gallery
+        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
             right_BC = self._labels.of(batch)
-            some_B = right_BC.any(axis=1)
-            pictures = local[embed.IMAGE][np.asarray(local[embed.MASK], bool)][some_B]
-            right_B = np.argmax(right_BC[some_B], axis=1)
-            kept += zip(pictures, batch.image_BE[some_B], right_B, strict=True)
-            keys += rng.random(len(pictures)).tolist()
-            # The `count` smallest of uniform keys are a uniform draw at constant memory.
-            order = np.argsort(keys)[:count]
-            keys, kept = [keys[i] for i in order], [kept[i] for i in order]
-        image_NE = np.stack([row[1] for row in kept])
-        logits_NC = self._env.scale(state.params) * (image_NE @ class_CE.T)
-        return Examples(
-            image_NRRC=np.stack([row[0] for row in kept]),
-            names=self.names,
-            probability_NC=scores.softmax(logits_NC),
-            right_N=np.asarray([row[2] for row in kept]),
+            some_B = np.asarray(right_BC.any(axis=1))
+            parts.append(batch.image_BE[some_B])
+            pairs.append(np.argwhere(right_BC[some_B]) + [here, 0])
+            rows.append(np.flatnonzero(some_B) + seen)
+            seen, here = seen + len(some_B), here + int(some_B.sum())
+        if not here:
+            raise self._data.error("no pictures")
+        return Gallery(
+            data=self._data,
+            row_N=np.concatenate(rows),
+            captions=self.names,
+            image_NE=np.concatenate(parts),
+            caption_ME=self.classifier(state),
+            pairs_P2=np.concatenate(pairs),
+            scale=self._env.scale(state.params),
         )
 
     def _by_group(

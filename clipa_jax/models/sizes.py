@@ -1,7 +1,7 @@
 """Sizes of both towers, in one table.
 
 Sources: CLIPA-v2 (arXiv 2306.15658) table 1 and the released configs; `mini` is the
-size of the bundled demo.
+size of the bundled demo, `nano` and `micro` are below it in docs/inverse_scaling.md.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ class Size:
 
 
 SIZES = {
+    "nano": Size(Tower(32, 2, 128, 1), Tower(32, 1, 128, 1), 64),
+    "micro": Size(Tower(64, 3, 256, 2), Tower(64, 1, 256, 2), 96),
     "mini": Size(Tower(96, 4, 384, 3), Tower(96, 1, 384, 3), 128),
     "S": Size(Tower(384, 12, 1536, 6), Tower(384, 12, 1536, 6), 384),
     "B": Size(Tower(768, 12, 3072, 12), Tower(512, 12, 2048, 8), 512),

@@ -44,6 +44,34 @@ class Work:
         return self.step_flops * self.plan.total_steps
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """The model of a stage and what it sees of a training sample, whatever the durations are."""
+
+    model: models.CLIP
+    image_tokens: int
+    text_tokens: int
+    forward: flops.Forward
+
+
+def sizes(c: Settings) -> Sizes:
+    """The sizes that a stage's config asks for.
+
+    Raises:
+      ConfigError: a value that is unknown or does not fit the others.
+    """
+    model, mask = models.build(c.model), steps.Mask.build(c.mask)
+    shapes = program.batch_spec(c.input)
+    batch, res = shapes["image"].shape[:2]
+    text_tokens = shapes["tokens"].shape[1]
+    patches = (res // model.img.patch_size) ** 2
+    image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
+    forward = flops.forward(
+        model, res=res, image_tokens=image_tokens, text_tokens=text_tokens, batch=batch
+    )
+    return Sizes(model, image_tokens, text_tokens, forward)
+
+
 def read(config: ConfigDict) -> Work:
     """The work of a stage's config.
 
@@ -52,26 +80,17 @@ def read(config: ConfigDict) -> Work:
     """
     c = Settings(config)
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=None)
-    model, mask = models.build(c.model), steps.Mask.build(c.mask)
-    shapes = program.batch_spec(c.input)
-    res, text_tokens = shapes["image"].shape[1], shapes["tokens"].shape[1]
-    patches = (res // model.img.patch_size) ** 2
-    image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
+    made = sizes(c)
+    shapes = state.param_shapes(_anywhere(config), c.input.res, made.text_tokens)
     return Work(
         name=c.name,
         config=config,
-        model=model,
+        model=made.model,
         plan=plan,
-        num_params=trees.count(state.param_shapes(_anywhere(config), res, text_tokens)),
-        image_tokens=image_tokens,
-        text_tokens=text_tokens,
-        forward=flops.forward(
-            model,
-            res=res,
-            image_tokens=image_tokens,
-            text_tokens=text_tokens,
-            batch=plan.batch_size,
-        ),
+        num_params=trees.count(shapes),
+        image_tokens=made.image_tokens,
+        text_tokens=made.text_tokens,
+        forward=made.forward,
     )
 
 

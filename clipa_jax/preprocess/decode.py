@@ -13,6 +13,9 @@ from clipa_jax.preprocess.registry import Function, Sample, op
 
 WHITE = 255
 MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, 192 MiB when decoded
+# A branch that is rarely taken, as a call of its own: TensorFlow goes through the ops of a branch
+# in line even where it is not taken, which takes longer than the ops of a JPEG's header.
+rare = tf.function(autograph=False, experimental_attributes={"_noinline": True})
 _HEADER = 30  # bytes that hold the size, in every format but JPEG
 
 
@@ -38,6 +41,7 @@ def decode() -> Function:
     return apply
 
 
+@rare
 def any_format(encoded: tf.Tensor) -> tf.Tensor:
     """Bytes () of any format -> uint8 (H, W, C)."""
     image = tf.cond(
@@ -88,6 +92,7 @@ def size(encoded: tf.Tensor) -> tf.Tensor:
     )
 
 
+@rare
 def _size_of_others(encoded: tf.Tensor) -> tf.Tensor:
     """Likewise, of PNG, GIF, WebP and BMP."""
     padded = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])

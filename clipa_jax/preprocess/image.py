@@ -25,7 +25,7 @@ from clipa_jax.preprocess.registry import Function, Sample, op
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
-_SPARE = 9 / 8  # it reduces only where the box keeps so many times the pixels of the result
+_NEAR = 1.25  # pixels left per pixel of the result, below which bilinear needs no antialiasing
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -152,16 +152,18 @@ def decode_box(
     """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
 
     Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
-    eighth where that leaves pixels to spare; then each pixel of the result is the mean of what
-    falls into it. Both together are near to bilinear with antialiasing: docs/performance.md has
-    the differences and the times.
+    eighth where that leaves as many pixels as the result has. What is left to do is resized as
+    fast as keeps it near to bilinear with antialiasing, which other formats get exactly:
+    docs/performance.md has the differences and the times.
     """
     del area_min, area_max, aspect  # the box is there already
 
+    # Reduced by 4 or 8, libjpeg's own error leaves none for another resize that is not exact.
     def jpeg(encoded: tf.Tensor, box_4: tf.Tensor, ratio: int) -> tf.Tensor:
         image = decode_reduced(encoded, box_4, ratio)
-        return _shrink(image, size) if ratio > 1 else _shrink_or_grow(image, size)
+        return _quick_resize(image, size) if ratio <= 2 else _resize(image, (size, size))
 
+    @decode.rare
     def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
         return _resize(_crop(decode.any_format(encoded), box_4), (size, size))
 
@@ -301,15 +303,17 @@ def _resize(image: tf.Tensor, size_2, kernel: str = "triangle") -> tf.Tensor:
     return _to_uint8(resized[0])
 
 
-def _shrink(image: tf.Tensor, size: int) -> tf.Tensor:
-    """uint8 (H, W, C) -> uint8 (R, R, C), R = size <= H and W: means of areas."""
-    return _to_uint8(tf.raw_ops.ResizeArea(images=image[None], size=(size, size))[0])
-
-
-def _shrink_or_grow(image: tf.Tensor, size: int) -> tf.Tensor:
-    """`_shrink`, or bilinear where a side grows."""
-    grows = tf.reduce_min(tf.shape(image)[:2]) < size
-    return tf.cond(grows, lambda: _resize(image, (size, size)), lambda: _shrink(image, size))
+def _quick_resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    """uint8 (H, W, C) -> uint8 (R, R, C), R = size: bilinear, or means of areas, which take longer
+    but leave no pixel out, where much is left to reduce."""
+    near = tf.reduce_min(tf.shape(image)[:2]) < math.ceil(_NEAR * size)
+    options = {"images": image[None], "size": (size, size)}
+    resized = tf.cond(
+        near,
+        lambda: tf.raw_ops.ResizeBilinear(**options, half_pixel_centers=True),
+        lambda: tf.raw_ops.ResizeArea(**options),
+    )
+    return tf.cast(resized[0] + 0.5, tf.uint8)  # means of 0..255: nothing to cut off
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
@@ -330,7 +334,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     if not 0 < aspect[0] <= aspect[1]:
         raise ConfigError(f"{name}: aspect={aspect} must be two positive numbers in order")
     logs = math.log(aspect[0]), math.log(aspect[1])
-    least = tf.constant([size * _SPARE * ratio for ratio in REDUCTIONS[1:]])
+    least = tf.constant([float(size * ratio) for ratio in REDUCTIONS[1:]])
 
     def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole_2 = tf.cast(size_2, tf.float32)

@@ -71,7 +71,7 @@ def stage(row: recipes.Stage) -> ConfigDict:
     c.input.cache = "encoded"
     c.input.vocab = "data/emoji/vocab.txt"
     c.cpu_devices = 2
-    c.eval_percent = 100 / EVALUATIONS[row.name]
+    c.eval_percent = 100 / EVALUATIONS.get(row.name, 1)
     c.logs.compare = ("runs/demo-compare", "configs/demo/compare.json")
     c.evals = evals()
     return c

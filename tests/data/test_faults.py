@@ -154,7 +154,7 @@ def counted(spec, reasons, *, percent=100.0, **changes):
         source, preprocess, size=size, seed=0, keep=("image", "tokens"), captions=True, **changes
     )
     share = reading.Share(size, 0, size, size)
-    done = process(next(iter(reading.once(source, share))))
+    done = process(reading.once(source, share).take(1)).get_single_element()
     found = [skips.REASONS[reason] for reason in done[guard.REASON].numpy()]
     assert found == reasons
     return done
@@ -166,6 +166,41 @@ def test_every_picture_at_once(tmp_path):
     reasons = [""] * len(GOOD) + [reason for _, reason in BAD.values()]
     done = counted(write_one_by_one(tmp_path, images), reasons)
     assert done["image"].shape == (len(images), 8, 8, 3)
+
+
+def test_a_bad_sample_changes_no_other(tmp_path):
+    """A chunk of good samples is prepared in one loop, one with a bad sample one by one."""
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(4)]
+    images = [encoded("PNG", picture) for picture in pictures]
+    quick = counted(write_one_by_one(tmp_path / "a", images), [""] * 4)
+    careful = counted(write_one_by_one(tmp_path / "b", [*images, b"x"]), [""] * 4 + ["decode"])
+    np.testing.assert_array_equal(careful["image"][:4], quick["image"])
+    np.testing.assert_array_equal(careful["image"][4], quick["image"][3])
+
+
+def test_only_a_chunk_with_a_bad_sample_is_prepared_twice(tmp_path, monkeypatch):
+    looks = []
+
+    def look(sample):
+        def count(image):
+            looks.append(1)
+            return image
+
+        image = tf.numpy_function(count, [sample["image"]], tf.uint8)
+        return {**sample, "image": tf.ensure_shape(image, (8, 8, 3))}
+
+    monkeypatch.setitem(registry.OPS, "look", registry.Op(lambda: look, entry="image"))
+    spec = write_one_by_one(tmp_path, [encoded("PNG")] * 7 + [b"x"])
+    source, share = sources.open(spec, "train"), reading.Share(4, 0, 4, 4)
+    process, _ = guard.chunk_function(
+        source, "decode|resize(8)|look", size=4, seed=0, keep=("image",), captions=True
+    )
+    done = list(process(reading.once(source, share).take(1)))
+    assert len(done) == 1 and len(looks) == 4
+    done = list(process(reading.once(source, share).skip(1).take(1)))
+    assert len(done) == 1 and len(looks) == 4 + 3 + 3
+    assert done[0][guard.REASON].numpy().tolist() == [0, 0, 0, skips.REASONS.index("decode")]
 
 
 def test_the_limit_of_pixels(tmp_path):

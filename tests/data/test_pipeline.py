@@ -1,6 +1,7 @@
 """Batches from tiny datasets: order, resume, hosts, bad samples, evaluation."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -50,6 +51,21 @@ def test_exactly_once_when_batches_divide_the_epoch(tfds_spec, cache):
     assert sorted(itertools.chain(*first)) == list(range(TOTAL))
     assert sorted(itertools.chain(*second)) == list(range(TOTAL))
     assert first != second
+
+
+def test_the_fingerprint_is_that_of_the_samples(tfds_spec, tmp_path):
+    """Wherever they lie, in whatever order they come."""
+
+    def of(spec, **changes):
+        return pipeline.train(settings(spec, **changes), seed=len(changes)).fingerprint
+
+    moved = tmp_path / "tiny" / "1.0.0"
+    shutil.copytree(tfds_spec.removeprefix("tfds:"), moved)
+    assert of(tfds_spec) == of(f"tfds:{moved}", cache="encoded", batch_size=4)
+    assert of(tfds_spec) != of(tfds_spec, split="test")
+    both = f"1*{tfds_spec} + 2*tfds:{moved}"
+    assert of(both) == of(f"0.5*{tfds_spec} + 1*tfds:{moved}", order="lanes")
+    assert len({of(tfds_spec), of(both), of(f"1*{tfds_spec} + 1*tfds:{moved}")}) == 3
 
 
 @pytest.mark.parametrize("cache", CACHES)

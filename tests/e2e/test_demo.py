@@ -9,7 +9,9 @@ import pytest
 from shrunk import ONE_STAGE, SMALL, losses, run
 
 import clipa_jax
+from clipa_jax.collect import find
 from clipa_jax.evidence import record
+from clipa_jax.report import absent, runs
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 
@@ -37,6 +39,20 @@ def test_the_summary_names_every_stage(finished):
         assert stage["num_params"] > 50_000
 
 
+def test_the_collector_reads_what_the_trainer_wrote(finished):
+    found = find.read([finished])
+    assert found.broken == [] and [row.stage for row in found.rows] == list(STAGES)
+    last = found.rows[-1]
+    assert last.before == STAGES[:-1] and last.costs["total_samples"] == 288
+    assert last.costs["total_flops"] == sum(row.costs["flops"] for row in found.rows)
+    assert last.first("image_tokens") < last.own["image_tokens"]
+    assert len({row.data["train.fingerprint"] for row in found.rows} - {None}) == 1
+    assert last.data["zero_shot.split"] == "heldout_pictures"
+    assert last.data["zero_shot.count"] == "280" and last.data["zero_shot.data"]
+    low, high = last.intervals["zero_shot/top1"]
+    assert low <= last.scores["zero_shot/top1"] <= high
+
+
 def test_every_stage_ends_with_its_evaluation(finished):
     """The same numbers as in the summary, to the bit, with intervals and samples."""
     for stage in json.loads((finished / "summary.json").read_text())["stages"]:
@@ -55,6 +71,19 @@ def test_every_stage_ends_with_its_evaluation(finished):
 def test_both_pictures_are_drawn(finished):
     for picture in (finished / "accuracy.png", finished / "finetune_2" / "held_out.png"):
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_report_is_written_and_lacks_nothing_but_a_plan(finished):
+    text = (finished / "report.html").read_text()
+    assert len(text) < 5e6
+    for words in ("pretrain", "Most confused pairs", "95 %:", "samples/s", "num_examples"):
+        assert words in text
+    [run] = runs.read([finished])
+    assert [one.what for one in absent.of(run)] == ["a plan to compare with"]
+    held = [stage.held_out for stage in run.stages]
+    assert {one.num_pictures for one in held} == {280}
+    assert len({tuple(shown.row for shown in one.shown) for one in held}) == 1
+    assert [one.image_NSSC.shape[1] for one in held] == [16, 40, 48]
 
 
 def test_a_workdir_can_be_moved_and_loaded_from_anywhere(finished, tmp_path, monkeypatch):

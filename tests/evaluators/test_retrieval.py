@@ -56,6 +56,16 @@ def test_bad_options_stop_before_the_run(world):
         Retrieval(env=model.environment(), ks=(0,), **HELD_OUT)
 
 
+def test_gallery_joins_captions_that_read_the_same(world):
+    data, model = world
+    found = Retrieval(env=model.environment(), **HELD_OUT).gallery(model.state)
+    assert found.captions[:3] == ("caption 0", "caption 1", "shared")
+    assert len(found.captions) == 12  # one of each picture, and the one that many share
+    assert [m for n, m in found.pairs_P2.tolist() if n == 1] == [1, 2]
+    rows = [model.texts[text] for text in found.captions]
+    np.testing.assert_allclose(found.caption_ME, model.text_ME[rows], rtol=1e-6)
+
+
 def test_own_captions_alone_may_be_right():
     assert own_pairs([["a dog", "shared"], [], ["shared"]]).tolist() == [[0, 0], [0, 1], [2, 2]]
 

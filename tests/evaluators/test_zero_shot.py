@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.evaluators import catalogue, outcome, question, scores, tables
+from clipa_jax.evaluators import catalogue, outcome, question, tables
 from clipa_jax.evaluators.zero_shot import ZeroShot
 
 HELD_OUT = {"name": "zs", "source": "fake", "split": "heldout", "label": "concept"}
@@ -66,18 +66,30 @@ def test_top5_is_left_out_for_five_classes(world):
     assert set(values) == {"top1", "mean_recall"}
 
 
-def test_examples_are_the_same_for_every_model_and_hold_the_right_class(world):
+def test_gallery_holds_the_whole_split_in_order(world):
     _, model = world
     evaluator = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT)
-    found = evaluator.examples(model.state, 6, seed=3)
-    numbers = found.image_NRRC[:, 0, 0, 0]
-    assert len(set(numbers.tolist())) == 6
-    assert found.right_N.tolist() == (numbers % 7).tolist()
-    logits = 10 * model.image_NE[numbers] @ evaluator.classifier(model.state).T
-    np.testing.assert_allclose(found.probability_NC, scores.softmax(logits), rtol=1e-5)
-    model.image_NE = model.image_NE[::-1].copy()
-    again = evaluator.examples(model.state, 6, seed=3)
-    assert again.image_NRRC[:, 0, 0, 0].tolist() == numbers.tolist()
+    found = evaluator.gallery(model.state)
+    assert found.captions == tuple(f"class {i}" for i in range(7))
+    assert found.scale == pytest.approx(10)
+    np.testing.assert_allclose(found.image_NE, model.image_NE, rtol=1e-6)
+    np.testing.assert_array_equal(found.caption_ME, evaluator.classifier(model.state))
+    assert found.pairs_P2.tolist() == [[n, n % 7] for n in range(11)]
+    rows = np.array([9, 0, 9])
+    assert found.data.pictures(rows)[:, 0, 0, 0].tolist() == rows.tolist()
+    with pytest.raises(DataError, match="11 pictures, but number 11 is asked for"):
+        found.data.pictures(np.array([11]))
+
+
+def test_gallery_leaves_out_pictures_of_no_class(world):
+    data, model = world
+    for row in data.rows:
+        row["concept"] = np.arange(row["number"] % 3)  # none, 0, or 0 and 1
+    found = ZeroShot(env=model.environment(), batch_size=4, **HELD_OUT).gallery(model.state)
+    assert found.row_N.tolist() == [1, 2, 4, 5, 7, 8, 10]
+    np.testing.assert_allclose(found.image_NE, model.image_NE[found.row_N], rtol=1e-6)
+    pairs = [[n, c] for n in range(7) for c in range(found.row_N[n] % 3)]
+    assert found.pairs_P2.tolist() == pairs
 
 
 def test_names_from_a_file_must_fit_the_dataset(world, tmp_path):

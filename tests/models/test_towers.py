@@ -280,7 +280,7 @@ def test_the_parameters_of_h_14_counted_by_hand():
     ("name", "said"),
     [
         ("X/14", "unknown model size 'X'"),
-        ("H14", "unknown model size 'H14'; legal: B, G, H, L, S, mini"),
+        ("H14", "unknown model size 'H14'; legal: B, G, H, L, S, micro, mini, nano"),
         ("H", "model size 'H' lacks its patch; write for example H/14"),
         ("H/x", "lacks its patch"),
     ],

@@ -164,10 +164,7 @@ def differences(encoded: bytes, size: int, seeds: int = 12) -> float:
 
 @pytest.mark.parametrize("size", [32, 84])
 @pytest.mark.parametrize("name", PHOTOS)
-def test_fused_crop_is_near_the_exact_one(request, name, size):
-    if (name, size) == ("portrait", 32):
-        # Open: seen at 2.44 levels, where libjpeg reduces by 4 (docs/performance.md).
-        request.applymarker(pytest.mark.xfail(reason="2.44 levels at 32 px", strict=False))
+def test_fused_crop_is_near_the_exact_one(name, size):
     """`python -m tests.preprocess.test_image` prints the table of docs/performance.md."""
     assert differences(PHOTOS[name], size) <= 2
 

@@ -1,0 +1,1 @@
+"""What many runs came to: a table of their stages, averages over seeds, plots."""

@@ -1,0 +1,197 @@
+"""A row for each finished stage below a folder: what was set, what it took, how it scored.
+
+A table can be written as CSV and read back, so that what was measured can be kept, and drawn
+again, without the runs.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipa_jax.errors import DataError
+
+COSTS = ("samples", "seconds", "flops", "total_samples", "total_seconds", "total_flops")
+SIZES = ("image_tokens", "text_tokens", "num_params")
+# Config keys that a CSV always has; others where they differ between its rows.
+ALWAYS = (
+    "seed",
+    "model.size",
+    "input.batch_size",
+    "input.res",
+    "input.text_len",
+    "input.reduction",
+    "mask.name",
+    "mask.ratio",
+    "optim.lr_per_256",
+)
+CONFIG, DATA, LOW, HIGH = "config.", "data.", ".low", ".high"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished stage.
+
+    Attributes:
+      run: its workdir, below the folder that was looked into.
+      stage: its name.
+      own: its config by full key, such as "optim.b2", and the sizes in `SIZES`.
+      earlier: the same of the stages that it stands on, as "<stage>.<key>".
+      costs: numbers by the names in `COSTS`; those in all are since the first stage. None where
+        it is not known.
+      data: what it was trained and evaluated on, see `identity.py`; None where that was not kept.
+      scores: by `<evaluator>/<metric>`.
+      intervals: (low, high) of a score, where the evaluation gave them.
+    """
+
+    run: str
+    stage: str
+    own: Mapping[str, Any]
+    earlier: Mapping[str, Any]
+    costs: Mapping[str, float | None]
+    data: Mapping[str, str | None]
+    scores: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """Names of the stages that it stands on."""
+        return tuple(dict.fromkeys(key.partition(".")[0] for key in self.earlier))
+
+    @property
+    def name(self) -> str:
+        """Run and stage, for messages."""
+        return f"{self.run}/{self.stage}"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Everything that was set, of this stage and those before."""
+        return {**self.earlier, **self.own}
+
+    def first(self, key: str) -> Any:
+        """A key of the first stage of the chain that this one ends; None where it has none."""
+        before = self.before
+        return self.earlier.get(f"{before[0]}.{key}") if before else self.own.get(key)
+
+    def bare(self, key: str) -> str:
+        """`pretrain.optim.b2` -> `optim.b2`, where pretrain is a stage before this one."""
+        stage, _, rest = key.partition(".")
+        return rest if stage in self.before else key
+
+
+def varying(rows: Sequence[Row]) -> list[str]:
+    """Keys that differ between rows of one stage, own ones first.
+
+    Of keys that differ in the same way, such as the seeds of two stages, the first one.
+    """
+    found: dict[str, None] = {}
+    for stage in dict.fromkeys(row.stage for row in rows):
+        same = [row for row in rows if row.stage == stage]
+        columns: set[tuple[str, ...]] = set()
+        keys = dict.fromkeys(key for row in same for key in row.own)
+        keys |= dict.fromkeys(key for row in same for key in row.earlier)
+        for key in keys:
+            column = tuple(repr(row.keys.get(key)) for row in same)
+            if len(set(column)) > 1 and column not in columns:
+                columns.add(column)
+                found[key] = None
+    return list(found)
+
+
+def save(rows: Sequence[Row], file: Path) -> None:
+    """Writes rows as CSV, config keys that are the same everywhere left out."""
+    keys = _config_keys(rows)
+    data = sorted({key for row in rows for key in row.data})
+    scores = sorted({key for row in rows for key in row.scores})
+    ranged = sorted({key for row in rows for key in row.intervals})
+    header = ["run", "stage", *(CONFIG + key for key in keys), *SIZES, *COSTS]
+    header += [*(DATA + key for key in data), *scores]
+    header += [key + end for key in ranged for end in (LOW, HIGH)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            settings = [row.keys.get(key) for key in keys] + [row.own.get(key) for key in SIZES]
+            costs = [row.costs.get(key) for key in COSTS]
+            values: list[Any] = [row.scores.get(key) for key in scores]
+            for key in ranged:
+                values += row.intervals.get(key, (None, None))
+            writer.writerow(
+                [row.run, row.stage]
+                + [_cell(value) for value in settings + costs]
+                + [row.data.get(key) or "" for key in data]
+                + [_cell(value) for value in values]
+            )
+
+
+def _config_keys(rows: Sequence[Row]) -> list[str]:
+    """Keys that are written, those of each stage together, in the order of the stages."""
+    stages = list(dict.fromkeys(stage for row in rows for stage in row.before))
+    keys = [*ALWAYS, *varying(rows)]
+    keys += [f"{stage}.{key}" for stage in stages for key in (*ALWAYS, *SIZES)]
+    there = {key for row in rows for key in row.keys} - set(SIZES)
+    keys = [key for key in dict.fromkeys(keys) if key in there]
+    own = [key for key in keys if key.partition(".")[0] not in stages]
+    return own + [key for one in stages for key in keys if key.partition(".")[0] == one]
+
+
+def load(file: Path) -> list[Row]:
+    """What `save` wrote.
+
+    Raises:
+      DataError: the file is something else.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            records = list(csv.DictReader(lines))
+        return [_from_cells(record) for record in records]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise DataError(
+            f"{file} is not a table that tools/collect.py wrote ({error!r}); give a folder with "
+            "runs below it, or such a table"
+        ) from None
+
+
+def _from_cells(record: Mapping[str, str]) -> Row:
+    value = {key: _value(cell) for key, cell in record.items()}
+    config = {k.removeprefix(CONFIG): v for k, v in value.items() if k.startswith(CONFIG)}
+    config = {key: v for key, v in config.items() if v is not None}
+    before = {key.removesuffix(".seed") for key in config if key.endswith(".seed")}
+    earlier = {key: v for key, v in config.items() if key.partition(".")[0] in before}
+    own = {key: v for key, v in config.items() if key not in earlier}
+    scores = {k: v for k, v in value.items() if "/" in k and not k.endswith((LOW, HIGH))}
+    return Row(
+        run=record["run"],
+        stage=record["stage"],
+        own=own | {key: value[key] for key in SIZES},
+        earlier=earlier,
+        costs={key: value[key] for key in COSTS},
+        data={k.removeprefix(DATA): v or None for k, v in record.items() if k.startswith(DATA)},
+        scores={k: v for k, v in scores.items() if v is not None},
+        intervals={
+            key: (value[key + LOW], value[key + HIGH])
+            for key in scores
+            if value.get(key + LOW) is not None and value.get(key + HIGH) is not None
+        },
+    )
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell from which `_value` makes the same value."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and _value(value) == value:
+        return value
+    return json.dumps(value)
+
+
+def _value(cell: str) -> Any:
+    if cell == "":
+        return None
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell

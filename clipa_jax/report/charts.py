@@ -1,0 +1,216 @@
+"""The curves as Vega-Lite charts, drawn in the browser by Vega, which the page carries."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import vl_convert
+
+from clipa_jax.report import series
+from clipa_jax.report.runs import Run
+from clipa_jax.report.words import is_share
+
+# 6.4 shows names in tooltips of the nearest point as undefined (vega-lite pull request 9707).
+VEGA_LITE = "6.1"
+# Seconds of a unit of the time axis, and from how many of them on it is used.
+_TIMES = ((86400, "days", 3), (3600, "hours", 3), (60, "minutes", 2), (1, "seconds", 0))
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4])  # of runs, in their order
+# Held in CSS, so that the charts follow the page from light to dark.
+COLOURS = tuple(f"var(--series-{index})" for index in range(5))
+
+CONFIG = {
+    "background": "transparent",
+    "font": _FONT,
+    "padding": 4,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--soft)",
+        "titleColor": "var(--soft)",
+        "titleFontWeight": "normal",
+        "titleFontSize": 12,
+        "labelFontSize": 11,
+        "gridColor": "var(--rule)",
+        "domain": False,
+        "ticks": False,
+        "labelPadding": 6,
+        "titlePadding": 8,
+    },
+    "axisX": {"grid": False, "domain": True, "domainColor": "var(--rule)", "tickCount": 6},
+    "axisY": {"tickCount": 5},
+}
+
+
+@functools.cache
+def library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that sets `window.vegaEmbed`."""
+    # Without a snippet it is the libraries alone, which the package's types forget.
+    return vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)  # type: ignore[arg-type]
+
+
+def charts(runs: Sequence[Run]) -> dict[str, Any]:
+    """What the page's script draws: `axes`, `data` by metric, and the charts.
+
+    A chart has `id`, `title`, `about` (for those who cannot see it), `metrics` to choose from
+    (pairs of name and label) and `spec`, into which the script puts an axis and the data.
+    """
+    unit, seconds = _time_unit(runs)
+    fixed = (
+        ("loss", "Training loss, nats", "f"),
+        ("temperature", "Inverse temperature (what similarities are multiplied by)", "f"),
+        ("lr", "Learning rate", "e"),
+    )
+    evaluated = list(dict.fromkeys(name for run in runs for name in series.metrics_of(run)))
+    data = {
+        name: rows
+        for name in [*(name for name, _, _ in fixed), *evaluated]
+        if (rows := _rows(runs, name, seconds))
+    }
+    drawn = []
+    shown = [name for name in evaluated if name in data]
+    shares = [name for name in shown if is_share(name)]
+    if shown:
+        title = "Held-out accuracy, %" if shares else "Held-out score"
+        drawn.append(_chart("score", title, _ordered(shares or shown), "f", runs, True))
+    for name, title, form in fixed:
+        if name in data:
+            drawn.append(_chart(name, title, [name], form, runs, False))
+    return {"axes": _axes(unit, data), "config": CONFIG, "data": data, "charts": drawn}
+
+
+def legend(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Entries of the legend: stages of a single run, else runs."""
+    names = _names(runs)
+    return [{"name": name, "index": index % len(COLOURS)} for index, name in enumerate(names)]
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    if len(runs) == 1:
+        return [stage.name for stage in runs[0].stages]
+    return [run.label for run in runs]
+
+
+def _ordered(names: list[str]) -> list[str]:
+    """Plain zero-shot accuracy first, then what it was asked for."""
+    return sorted(names, key=lambda name: (name != "zero_shot/top1", not name.endswith("/top1")))
+
+
+def _chart(
+    name: str, title: str, metrics: list[str], form: str, runs: Sequence[Run], dots: bool
+) -> dict[str, Any]:
+    over = ", ".join(_names(runs))
+    return {
+        "id": name,
+        "title": title,
+        "about": f"{title} over the course of training: {over}.",
+        "metrics": metrics,
+        "spec": _spec(runs, form, dots),
+    }
+
+
+def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
+    names = _names(runs)
+    scale = {"domain": names, "range": [COLOURS[i % len(COLOURS)] for i in range(len(names))]}
+    encoding: dict[str, Any] = {
+        "x": {},  # the script puts an axis here
+        "y": {
+            "field": "y",
+            "type": "quantitative",
+            "title": None,
+            "scale": {"zero": dots, "nice": True},
+            "axis": {"labelExpr": _label(f".2~{form}")},
+        },
+        "color": {"field": "series", "type": "nominal", "scale": scale, "legend": None},
+        "detail": {"field": "stage", "type": "nominal"},
+    }
+    line: dict[str, Any] = {"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}}
+    if len(runs) > 1:
+        dash = {"domain": names, "range": [DASHES[i % len(DASHES)] for i in range(len(names))]}
+        line["encoding"] = {
+            "strokeDash": {"field": "series", "type": "nominal", "scale": dash, "legend": None}
+        }
+    shape = {"shape": {"field": "stage", "type": "nominal", "legend": None}}
+    layers = [line]
+    if dots:
+        mark = {"type": "point", "filled": True, "size": 55, "opacity": 1}
+        layers.append({"mark": mark, "encoding": shape})
+    layers.append(_hover(form))
+    return {
+        "width": "container",
+        "height": 220,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "encoding": encoding,
+        "layer": layers,
+    }
+
+
+def _label(form: str) -> str:
+    """The text at a tick: `0.5`, `5e-4` or `200k`, and zero as 0."""
+    return f"datum.value === 0 ? '0' : format(datum.value, '{form}')"
+
+
+def _hover(form: str) -> dict[str, Any]:
+    """A dot at the nearest point, and what it stands for."""
+    near = {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True}
+    show = {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0}
+    told = [
+        {"field": "run", "type": "nominal", "title": "run"},
+        {"field": "stage", "type": "nominal", "title": "stage"},
+        {"field": "y", "type": "quantitative", "title": "value", "format": f".4~{form}"},
+        {"field": "samples", "type": "quantitative", "title": "samples", "format": ",.0f"},
+        {"field": "time", "type": "quantitative", "title": "time", "format": ".2~f"},
+        {"field": "flops", "type": "quantitative", "title": "FLOPs", "format": ".3~s"},
+    ]
+    return {
+        "params": [{"name": "near", "select": near}],
+        "mark": {"type": "point", "filled": True, "size": 70},
+        "encoding": {"opacity": show, "tooltip": told},
+    }
+
+
+def _axes(unit: str, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The x axes to choose from; each is the same in all charts."""
+    axes = {
+        "samples": ("samples trained on", "~s"),
+        "time": (f"training time, {unit} (compilation included, evaluation not)", "~f"),
+        "flops": ("training FLOPs (the model's own)", "~s"),
+    }
+    found = {}
+    for field, (title, form) in axes.items():
+        values = [row[field] for rows in data.values() for row in rows if row[field] is not None]
+        if values:
+            found[field] = {
+                "field": field,
+                "type": "quantitative",
+                "title": title,
+                "scale": {"domain": [0, max(values)], "nice": False},
+                "axis": {"labelExpr": _label(form)},
+            }
+    return found
+
+
+def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, Any]]:
+    times = 100 if "/" in metric and is_share(metric) else 1
+    return [
+        {
+            "samples": point.samples,
+            "time": _digits(point.seconds / seconds),
+            "flops": _digits(point.flops),
+            "y": _digits(point.value * times),
+            "stage": one.stage,
+            "run": run.label,
+            "series": one.stage if len(runs) == 1 else run.label,
+        }
+        for run in runs
+        for one in series.curve(run, metric)
+        for point in one.points
+    ]
+
+
+def _time_unit(runs: Sequence[Run]) -> tuple[str, float]:
+    longest = max(sum(stage.seconds for stage in run.stages) for run in runs)
+    return next((unit, size) for size, unit, least in _TIMES if longest >= size * least)
+
+
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

@@ -1,0 +1,46 @@
+"""What a stage ran on and with: saved at its end, since nothing else remembers it."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from clipa_jax.evaluators import identity
+from clipa_jax.evidence import record
+from clipa_jax.stage import Stage
+
+
+def describe(run: Stage) -> dict[str, Any]:
+    """Versions, devices, processor and training data of a stage, ready for JSON."""
+    source = run.data.source
+    shards = [f"{shard.name} {shard.length}" for shard in source.shards]
+    return {
+        **record.environment(run.program.mesh),
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory(),
+        "data": {
+            "source": str(source.spec),
+            "split": source.split,
+            "num_examples": run.data.num_examples,
+            "fingerprint": identity.of_texts(shards),
+        },
+    }
+
+
+def processor(table: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, as well as the machine tells it."""
+    if table.exists():
+        for line in table.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    """Bytes of the machine; None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None

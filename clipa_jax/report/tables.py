@@ -1,0 +1,293 @@
+"""What the page's tables hold: plain rows of text, made from runs."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from clipa_jax.report import words
+from clipa_jax.report.runs import Run, Stage
+
+# Keys that name a stage, and so differ between any two.
+_NAMING = ("name", "after")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of cells; the first column names the rows."""
+
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One measure, and how it is shared out among the stages."""
+
+    measure: str
+    total: str
+    parts: list[dict[str, Any]]
+
+
+def schedule(run: Run) -> Table:
+    """The stages as they ran."""
+    header = (
+        "stage",
+        "pixels",
+        "image tokens",
+        "text tokens",
+        "samples",
+        "batch",
+        "steps",
+        "peak rate",
+        "time",
+        "FLOPs",
+    )
+    rows = []
+    for stage in run.stages:
+        inputs, sizes = stage.config["input"], stage.sizes
+        result = stage.result or {}
+        rows.append(
+            (
+                stage.name if stage.result else f"{stage.name} (not finished)",
+                f"{inputs['res']}",
+                words.count(result.get("image_tokens") or (sizes.image_tokens if sizes else None)),
+                words.count(inputs["text_len"]),
+                words.count(stage.samples),
+                words.count(stage.batch_size),
+                words.count(stage.samples / stage.batch_size),
+                words.rate(stage.peak_lr),
+                words.duration(stage.seconds),
+                words.short(stage.flops),
+            )
+        )
+    return Table(header, rows)
+
+
+def bars(run: Run) -> list[Bar]:
+    """How samples, time and FLOPs are shared out among the stages."""
+    measures: list[tuple[str, list[float]]] = [
+        ("samples", [stage.samples for stage in run.stages]),
+        ("training time", [stage.seconds for stage in run.stages]),
+    ]
+    flops = [stage.flops for stage in run.stages]
+    if None not in flops:
+        measures.append(("training FLOPs", [one or 0.0 for one in flops]))
+    made = []
+    for measure, values in measures:
+        show = words.duration if measure == "training time" else words.short
+        total = sum(values) or 1.0
+        made.append(
+            Bar(
+                measure,
+                show(sum(values)),
+                [
+                    {
+                        "stage": stage.name,
+                        "index": index,
+                        "share": value / total,
+                        "percent": words.percent(value / total, 0),
+                    }
+                    for index, (stage, value) in enumerate(zip(run.stages, values, strict=True))
+                ],
+            )
+        )
+    return made
+
+
+def speed(run: Run) -> Table:
+    """Seconds, speed and what was waited for."""
+    rows = []
+    for stage in run.stages:
+        pace = samples_per_second(stage)
+        waits = [r["input_wait_share"] for r in stage.records if "input_wait_share" in r]
+        flops = None if pace is None or stage.sample_flops is None else pace * stage.sample_flops
+        dropped = max((r.get("skipped_updates", 0) for r in stage.records), default=0)
+        rows.append(
+            (
+                stage.name,
+                words.duration(stage.seconds),
+                words.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
+                words.NONE if pace is None else f"{pace:,.0f}",
+                words.short(flops),
+                words.percent(statistics.fmean(waits) if waits else None),
+                words.count(sum(stage.skipped.values())),
+                words.count(dropped),
+            )
+        )
+    header = (
+        "stage",
+        "training",
+        "evaluation",
+        "samples/s",
+        "model FLOP/s",
+        "waiting for input",
+        "skipped samples",
+        "skipped updates",
+    )
+    return Table(header, rows)
+
+
+def skipped(run: Run) -> Table | None:
+    """Samples that could not be used, by reason; None where there were none."""
+    reasons = sorted({reason for stage in run.stages for reason in stage.skipped})
+    if not reasons:
+        return None
+    rows = [
+        (
+            reason.replace("_", " "),
+            *(words.count(stage.skipped.get(reason, 0)) for stage in run.stages),
+        )
+        for reason in reasons
+    ]
+    return Table(("reason", *(stage.name for stage in run.stages)), rows)
+
+
+def samples_per_second(stage: Stage) -> float | None:
+    """The median speed of a stage."""
+    paces = [pace for r in stage.records if (pace := r.get("samples_per_second"))]
+    return statistics.median(paces) if paces else None
+
+
+def changes(run: Run) -> list[tuple[str, str, Table]]:
+    """(stage before, stage, what changed in the config) of each stage after the first."""
+    return [
+        (before.name, after.name, _differences(before.name, before, after.name, after))
+        for before, after in pairwise(run.stages)
+    ]
+
+
+def between_runs(runs: Sequence[Run]) -> list[tuple[str, Table]]:
+    """(stage, settings in which the runs differ) of each stage that several runs have."""
+    names = dict.fromkeys(stage.name for run in runs for stage in run.stages)
+    made = []
+    for name in names:
+        having = [(run, stage) for run in runs for stage in run.stages if stage.name == name]
+        if len(having) < 2:
+            continue
+        leaves = [_leaves(stage.config) for _, stage in having]
+        keys = [key for key in _keys(leaves) if len({_shown(one, key) for one in leaves}) > 1]
+        rows = [(key, *(_shown(one, key) for one in leaves)) for key in keys]
+        made.append((name, Table(("setting", *(run.label for run, _ in having)), rows)))
+    return made
+
+
+def plan(run: Run) -> Table | None:
+    """Plan against what happened, for the stages that are in both."""
+    stages = {stage.name: stage for stage in run.stages}
+    rows = []
+    for planned in (run.plan or {}).get("stages", ()):
+        stage = stages.get(planned.get("stage"))
+        if stage is not None:
+            rows.append(_planned(planned, stage))
+    header = (
+        "stage",
+        "step, planned",
+        "step, actual",
+        "actual / planned",
+        "chip-hours, planned",
+        "device-hours, actual",
+        "remarks",
+    )
+    return Table(header, rows, (run.plan or {}).get("title", "")) if rows else None
+
+
+def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
+    pace = samples_per_second(stage)
+    actual = stage.batch_size / pace if pace else None
+    step = planned.get("expected_step_seconds") or planned.get("step_seconds")
+    chip_hours = planned.get("expected_chip_hours") or planned.get("chip_hours")
+    environment = stage.environment or {}
+    devices = environment.get("devices")
+    hours = stage.seconds * devices / 3600 if devices else None
+    sizes, remarks = stage.sizes, []
+    if planned.get("batch") != stage.batch_size:
+        remarks.append(f"planned for batch {words.count(planned.get('batch'))}")
+    if sizes and planned.get("image_tokens") not in (None, sizes.image_tokens):
+        remarks.append(f"planned for {planned['image_tokens']} image tokens")
+    if sizes and planned.get("text_tokens") not in (None, sizes.text_tokens):
+        remarks.append(f"planned for {planned['text_tokens']} text tokens")
+    if devices:
+        remarks.append(f"ran on {devices} x {environment.get('device')}")
+    return (
+        stage.name,
+        _milliseconds(step),
+        _milliseconds(actual),
+        words.NONE if not actual or not step else f"{actual / step:.2f}",
+        words.NONE if chip_hours is None else f"{chip_hours:,.3g}",
+        words.NONE if hours is None else f"{hours:,.3g}",
+        "; ".join(remarks),
+    )
+
+
+def environment(runs: Sequence[Run]) -> Table | None:
+    """Versions, devices and processor: a column for each different environment."""
+    columns: list[tuple[list[str], dict[str, str]]] = []
+    for run in runs:
+        for stage in run.stages:
+            shown = _environment(stage)
+            if not shown:
+                continue
+            name = stage.name if len(runs) == 1 else f"{run.label}: {stage.name}"
+            name += "" if stage.environment else " (of its evaluation)"
+            same = next((names for names, known in columns if known == shown), None)
+            if same is None:
+                columns.append(([name], shown))
+            else:
+                same.append(name)
+    if not columns:
+        return None
+    keys = dict.fromkeys(key for _, shown in columns for key in shown)
+    rows = [(key, *(shown.get(key, words.NONE) for _, shown in columns)) for key in keys]
+    return Table(("", *(", ".join(names) for names, _ in columns)), rows)
+
+
+def _environment(stage: Stage) -> dict[str, str]:
+    known = stage.environment or (stage.evaluation or {}).get("environment") or {}
+    shown: dict[str, str] = {}
+    for key, value in known.items():
+        name = key.removesuffix("_bytes")
+        if key.endswith("_bytes"):
+            shown[name] = f"{value / 2**30:.1f} GiB" if value else words.NONE
+        elif isinstance(value, dict):
+            shown[name] = ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+        else:
+            shown[name] = _plain(value)
+    return shown
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else words.setting(value)
+
+
+def _differences(before: str, one: Stage, after: str, other: Stage) -> Table:
+    leaves = [_leaves(one.config), _leaves(other.config)]
+    rows = [
+        (key, *(_shown(tree, key) for tree in leaves))
+        for key in _keys(leaves)
+        if _shown(leaves[0], key) != _shown(leaves[1], key)
+    ]
+    return Table(("setting", before, after), rows)
+
+
+def _keys(leaves: Sequence[dict[str, Any]]) -> list[str]:
+    return [key for key in dict.fromkeys(k for one in leaves for k in one) if key not in _NAMING]
+
+
+def _shown(leaves: dict[str, Any], key: str) -> str:
+    return words.setting(leaves.get(key))
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else key)
+    return leaves
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return words.NONE if seconds is None else f"{1e3 * seconds:,.1f} ms"

@@ -1,0 +1,73 @@
+"""The page in a real browser: Debian's chromium, without a window."""
+
+import browser
+import made_up
+import pytest
+
+from clipa_jax.report import page, runs
+
+PROGRAM = browser.find()
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason="no chromium here; `apt-get install chromium` brings it"
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    held = made_up.held(caption="<script>alert(1)</script> " + "a very long caption " * 9)
+    roots = [made_up.run(folder / name, looked=held) for name in ("one", "two")]
+    made_up.evaluation(roots[0] / "finetune_2", 0.4)
+    page.write(runs.read(roots[:1]), folder / "single.html")
+    page.write(runs.read(roots), folder / "both.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser.page(PROGRAM, tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+@pytest.mark.parametrize("name", ["single.html", "both.html"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_renders_without_complaint_or_overflow(report, tab, name, width):
+    tab.complaints.clear()
+    tab.open(report / name, width)
+    assert tab.complaints == []
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.run("document.querySelectorAll('.plot svg').length") == 4
+    outside = tab.run(
+        "[...document.querySelectorAll('.plot svg')].filter("
+        "s => s.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert outside == 0
+    tab.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    tab.run("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+    tab.wait("[...document.images].every(i => i.complete)")
+    assert tab.run("[...document.images].filter(i => i.naturalWidth > 0).length") >= 5
+    assert tab.run("[...document.images].every(i => i.naturalWidth > 0)")
+    assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_axis_and_the_metric_can_be_chosen(report, tab):
+    tab.open(report / "single.html", 1280)
+    read = "document.querySelector('#chart-loss svg').textContent"
+    assert "samples trained on" in tab.run(read)
+    tab.run("document.querySelector('input[value=flops]').click()")
+    tab.wait(f"{read}.includes('training FLOPs')")
+    tab.run("document.querySelector('input[value=time]').click()")
+    tab.wait(f"{read}.includes('minutes')")
+    assert tab.complaints == []
+
+
+def test_the_nearest_point_says_what_it_is(report, tab):
+    tab.open(report / "single.html", 1280, height=2000)
+    box = "document.querySelector('#chart-loss svg').getBoundingClientRect()"
+    x, y, width, height = tab.run(f"(b => [b.x, b.y, b.width, b.height])({box})")
+    said = "document.querySelector('#vg-tooltip-element.visible')?.textContent"
+    for share in (0.5, 0.52):  # a pointer that moves
+        at = {"x": x + share * width, "y": y + height / 2}
+        tab.call("Input.dispatchMouseEvent", type="mouseMoved", **at)
+    tab.wait(f"({said} ?? '').includes('finetune_1')")
+    assert "runone" in tab.run(said) and "undefined" not in tab.run(said)

@@ -1,0 +1,81 @@
+import json
+
+import made_up
+import pytest
+
+from clipa_jax.errors import DataError
+from clipa_jax.report import held_out, runs
+
+
+def test_stages_come_in_the_order_of_training(tmp_path):
+    made_up.run(tmp_path / "W")
+    [run] = runs.read([tmp_path / "W"])
+    assert [stage.name for stage in run.stages] == list(made_up.STAGES)
+    (tmp_path / "W" / "summary.json").unlink()  # then `after` says it
+    [run] = runs.read([tmp_path / "W"])
+    assert [stage.name for stage in run.stages] == ["pretrain", "finetune_1", "finetune_2"]
+    assert run.finished and run.damaged == ()
+
+
+def test_numbers_of_a_stage(tmp_path):
+    made_up.run(tmp_path / "W")
+    [run] = runs.read([tmp_path / "W"])
+    stage = run.stages[1]
+    assert (stage.samples, stage.seconds) == (200 * 128, 60.0)
+    assert stage.wall_seconds == pytest.approx(72.0)
+    assert stage.skipped == {"decode": 2}
+    assert stage.peak_lr == pytest.approx(1.5e-3 / 2)
+    assert (stage.sizes.image_tokens, stage.sizes.text_tokens) == (18, 10)
+    assert stage.flops == pytest.approx(stage.sizes.forward.training * 200 * 128)
+
+
+def test_a_stage_that_is_still_training(tmp_path):
+    folder = made_up.stage(tmp_path / "W", "pretrain", 0.2)
+    (folder / "result.json").unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"step": 1')
+    [run] = runs.read([tmp_path / "W"])
+    assert not run.finished
+    assert (run.stages[0].samples, run.stages[0].seconds) == (100 * 128, 30.0)
+    assert run.stages[0].scores == {}
+
+
+def test_the_last_scores_of_a_stage_that_is_still_training(tmp_path):
+    folder = made_up.stage(tmp_path / "W", "pretrain", 0.2)
+    (folder / "result.json").unlink()
+    [run] = runs.read([tmp_path / "W"])
+    assert run.stages[0].scores["zero_shot/top1"] == 0.2
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_there(tmp_path):
+    made_up.run(tmp_path / "W", looked=made_up.held())
+    (tmp_path / "W" / "pretrain" / "evaluation.json").write_text("{")
+    (tmp_path / "W" / "pretrain" / held_out.PICTURES).write_bytes(b"not a zip file")
+    (tmp_path / "W" / "plan.json").write_text(json.dumps({"stages": 3}))
+    config = json.loads((tmp_path / "W" / "finetune_1" / "config.json").read_text())
+    config["model"]["size"] = "unheard-of/16"
+    (tmp_path / "W" / "finetune_1" / "config.json").write_text(json.dumps(config))
+    [run] = runs.read([tmp_path / "W"])
+    first, second, third = run.stages
+    assert first.evaluation is None and first.held_out is None and first.scores
+    assert second.sizes is None and second.flops is None
+    assert third.held_out is not None and third.flops > 0
+    assert run.plan is None
+    said = " ".join(run.damaged)
+    for word in ("evaluation.json", "held_out.npz", "plan.json", "unheard-of"):
+        assert word in said
+
+
+def test_a_folder_without_stages_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="holds no stage"):
+        runs.read([tmp_path])
+
+
+def test_labels_are_short_and_tell_runs_apart(tmp_path):
+    roots = [tmp_path / "a" / "demo", tmp_path / "b" / "demo", tmp_path / "b" / "other"]
+    for root in roots:
+        made_up.stage(root, "pretrain", 0.1)
+    assert [run.label for run in runs.read(roots[1:])] == ["demo", "other"]
+    assert [run.label for run in runs.read(roots)] == ["a/demo", "b/demo", "b/other"]
+    twice = [run.label for run in runs.read(roots[:1] * 2)]
+    assert len(set(twice)) == 2
