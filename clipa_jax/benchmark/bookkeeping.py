@@ -19,7 +19,6 @@ class Parts:
     text_tower: float
     tokenizing: float
     class_embeddings: float
-    weights_fingerprint: float
     scores_and_ranks: float
     metrics_and_intervals: float
 

@@ -9,5 +9,5 @@ def test_bookkeeping_is_done_in_full():
 
 
 def test_share_beside_the_image_tower():
-    parts = bookkeeping.Parts(90.0, 4.0, 1.0, 2.0, 0.5, 1.5, 1.0)
+    parts = bookkeeping.Parts(90.0, 4.0, 1.0, 2.0, 1.5, 1.5)
     assert parts.beside == pytest.approx(0.1)
