@@ -65,7 +65,7 @@ def chunk_function(
     draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
     parse = functools.partial(_parsed, source, tuple(features), captions, max_pixels)
     steps = [
-        (batched, function if batched else _Single(function))
+        function if batched else _Single(function)
         for batched, function in _steps(parse, phases, measured=keep is None)
     ]
 
@@ -74,12 +74,12 @@ def chunk_function(
         samples = {"record": chunk["record"], **draw(seed_n2)}
         unreadable_n = tf.reduce_all(chunk["record"] == "", 1)
         reason_n = tf.where(unreadable_n, skips.UNREADABLE, 0)
-        for batched, function in steps:
-            if batched:
-                samples = function(samples)
-            else:
-                samples, found_n = each(samples, function, size)
+        for step in steps:
+            if isinstance(step, _Single):
+                samples, found_n = each(samples, step, size)
                 reason_n = tf.where(reason_n == 0, found_n, reason_n)
+            else:
+                samples = step(samples)
         passed = samples.pop(_PASSED)
         kept = {k: _stacked(v) for k, v in samples.items() if keep is None or k in keep}
         return {**kept, **passed, REASON: reason_n}
