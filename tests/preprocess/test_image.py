@@ -201,7 +201,8 @@ def crop_statistics(spec: str, count: int = 400):
 def test_inception_crop_draws_boxes_as_asked():
     areas, ratios, centres = crop_statistics("inception_crop(20, area_min=10, area_max=50)")
     assert 0.09 < areas.min() < 0.14 and 0.40 < areas.max() < 0.53
-    assert 0.72 < ratios.min() < 0.80 and 1.25 < ratios.max() < 1.40
+    # Boxes lie on the grid of the reduction, here of up to 4 pixels.
+    assert 0.70 < ratios.min() < 0.80 and 1.25 < ratios.max() < 1.43
     assert abs(np.log(ratios).mean()) < 0.03  # log-uniform: as often wide as high
     assert np.abs(centres.mean(0) - 0.5).max() < 0.05
     assert centres.std(0).min() > 0.05
