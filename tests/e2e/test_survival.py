@@ -83,8 +83,11 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     assert losses(tmp_path) == losses(whole)
     assert weights(tmp_path) == weights(whole)
     assert scores(tmp_path) == scores(whole) and list(scores(whole)) == [8, 16, 24]
-    # Whatever the last start needed was compiled before.
-    assert before and set(compiled.iterdir()) == before
+    # Whatever the last start needed was compiled before, but for what the record of the last
+    # evaluation needs, which no start before came to.
+    after = set(compiled.iterdir())
+    assert before and before <= after
+    assert {entry.name.split("-")[0] for entry in after - before} <= {"jit_unroll"}
 
 
 @pytest.fixture

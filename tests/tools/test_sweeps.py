@@ -14,6 +14,7 @@ from configs.scaling import recipe
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = ROOT / "tools" / "sweeps"
+PATIENCE = 180  # seconds: the machine may be busy
 # Writes what it was given into its workdir, and a summary unless it is told to fail.
 TRAINER = """#!/usr/bin/env bash
 for last; do :; done
@@ -62,7 +63,7 @@ def start(out, *arguments, script="learning_rate.sh", **variables):
 
 def run(out, *arguments, **how):
     with start(out, *arguments, **how) as process:
-        said, complained = process.communicate(timeout=60)
+        said, complained = process.communicate(timeout=PATIENCE)
     return process.returncode, said, complained
 
 
@@ -139,7 +140,7 @@ def test_a_point_that_fails_is_reported_and_does_not_stop_the_others(out, jobs):
 
 
 def until(happened):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -154,7 +155,7 @@ def test_as_many_at_a_time_as_there_are_jobs_and_a_signal_reaches_all(out):
             time.sleep(0.2)
             assert len(calls(out)) == 2
             process.send_signal(signal.SIGINT)
-            _, complained = process.communicate(timeout=30)
+            _, complained = process.communicate(timeout=PATIENCE)
         finally:
             (out / "wait").unlink()  # whatever still waits ends
     assert process.returncode == 130
