@@ -58,6 +58,8 @@ def start(out, *arguments, script="learning_rate.sh", **variables):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that begins with SIGINT ignored, as in the background, cannot trap it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
