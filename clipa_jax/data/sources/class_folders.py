@@ -1,6 +1,5 @@
 """A folder for each class, as `torchvision.datasets.ImageFolder` has them."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -48,8 +47,7 @@ class ClassFoldersSource(fields.FieldSource):
         self._classes = sorted(set(folders))
         number = {name: index for index, name in enumerate(self._classes)}
         self._labels = [number[folder] for folder in folders]
-        content = hashlib.sha256("\n".join(self._names).encode("utf8", "replace")).hexdigest()[:8]
-        self.shards = (base.Shard(self._folder, len(self._names), content=f"#{content}"),)
+        self.shards = (base.Shard.of_names(self._folder, self._names),)
         self.has_captions = False
         super().__init__(wanted, {LABEL: int})
 
@@ -64,13 +62,5 @@ class ClassFoldersSource(fields.FieldSource):
         del shard
         for index in indices.tolist():
             name, label = self._names[index], self._labels[index]
-            image = read(files.join(self._folder, name))
+            image = files.read_or_nothing(files.join(self._folder, name))
             yield [image, b"", fields.as_bytes(name), *(b"%d" % label for _ in self._wanted)]
-
-
-def read(path: str) -> bytes:
-    """A file's content; nothing where it cannot be read, which counts as a missing picture."""
-    try:
-        return files.read(path)
-    except files.ERRORS:
-        return b""

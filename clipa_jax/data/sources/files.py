@@ -119,6 +119,14 @@ def stamp(path: str) -> list[int]:
     return [int(info["size"]), _number(changed)]
 
 
+def read_or_nothing(path: str) -> bytes:
+    """A file's content; nothing where it cannot be read, which counts as a missing picture."""
+    try:
+        return read(path)
+    except ERRORS:
+        return b""
+
+
 def read(path: str, offset: int = 0, size: int | None = None) -> bytes:
     """Bytes [offset, offset + size) of a file, to its end without a size; fewer where it ends."""
     if not scheme(path) and size is not None:

@@ -1,7 +1,6 @@
 """Pictures as files: with captions beside them, or in a table."""
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -56,8 +55,7 @@ class FolderSource(fields.FieldSource):
             self._look_beside()
         if not self._names:
             raise base.empty(self.spec, split)
-        content = hashlib.sha256("\n".join(self._names).encode("utf8", "replace")).hexdigest()[:8]
-        self.shards = (base.Shard(where, len(self._names), content=f"#{content}"),)
+        self.shards = (base.Shard.of_names(where, self._names),)
         others = [n for n in (self._rows[0] if table else {}) if n not in (self._path, self._text)]
         kinds = {n: fields.kind_of(row.get(n) for row in self._rows[:_LOOKED_AT]) for n in others}
         super().__init__(wanted, kinds)
@@ -78,11 +76,7 @@ class FolderSource(fields.FieldSource):
             ]
 
     def _bytes(self, name: str) -> bytes:
-        """A file's content; nothing where it cannot be read, of which the name remains."""
-        try:
-            return files.read(files.join(self._folder, name))
-        except files.ERRORS:
-            return b""
+        return files.read_or_nothing(files.join(self._folder, name))
 
     def _captions(self, index: int) -> bytes:
         if self._rows:

@@ -4,7 +4,6 @@ The file is an object with a list `images`, each with `split`, `filename`, perha
 `sentences`, a list of objects with `raw`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from clipa_jax.data.sources import base, fields, files
-from clipa_jax.data.sources.class_folders import read
 from clipa_jax.errors import DataError, MissingData, nearest
 
 
@@ -40,8 +38,7 @@ class KarpathySource(fields.FieldSource):
         self._pictures = self._of_split(table)
         self._pattern, self._full = self._find(folder or table.rpartition("/")[0] or ".")
         names = [_name(picture) for picture in self._pictures]
-        content = hashlib.sha256("\n".join(names).encode("utf8", "replace")).hexdigest()[:8]
-        self.shards = (base.Shard(table, len(names), content=f"#{content}"),)
+        self.shards = (base.Shard.of_names(table, names),)
         self.has_captions = True
         super().__init__(wanted, {})
 
@@ -54,7 +51,7 @@ class KarpathySource(fields.FieldSource):
         for index in indices.tolist():
             picture = self._pictures[index]
             captions = [sentence["raw"] for sentence in picture["sentences"]]
-            image = read(_path(self._pattern, self._full, picture))
+            image = files.read_or_nothing(_path(self._pattern, self._full, picture))
             yield [image, fields.captions(captions), fields.as_bytes(_name(picture))]
 
     def _of_split(self, table: str) -> list[dict[str, Any]]:
