@@ -66,6 +66,12 @@ class Batch:
     image_BE: np.ndarray
     features: dict[str, list[Any]]
 
+    def only(self, kept_B: np.ndarray) -> "Batch":
+        """The rows that are kept, bool (B,)."""
+        rows = np.flatnonzero(kept_B).tolist()
+        features = {key: [values[row] for row in rows] for key, values in self.features.items()}
+        return Batch(self.image_BE[rows], features)
+
 
 def parts(sharding: NamedSharding) -> int:
     """What a global batch must divide by: the shards of its first axis, and the processes."""

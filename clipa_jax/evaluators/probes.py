@@ -176,8 +176,8 @@ class LinearProbe(Evaluator):
             if np.any(right_BC.sum(axis=1) > 1):
                 raise data.error("a picture of several classes; a probe needs one a picture")
             kept_B = np.asarray(right_BC.any(axis=1))
-            ids = [one for one, kept in zip(batch.features["id"], kept_B, strict=True) if kept]
-            yield Examples(batch.image_BE[kept_B], np.argmax(right_BC[kept_B], axis=1), ids)
+            kept = batch.only(kept_B)
+            yield Examples(kept.image_BE, np.argmax(right_BC[kept_B], axis=1), kept.features["id"])
 
     def _check(self, name: str) -> None:
         if not self._l2 or min(self._l2) <= 0:

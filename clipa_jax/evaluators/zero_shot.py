@@ -4,7 +4,6 @@ B batch, C classes, E embedding.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -114,8 +113,9 @@ class ZeroShot(Evaluator):
             kept_B = np.asarray(right_BC.any(axis=1) | self._metric.empty)
             score_BC = batch.image_BE @ class_CE.T
             parts.append(self._metric.of_batch(score_BC[kept_B], right_BC[kept_B]))
-            ids += _kept(batch.features["id"], kept_B)
-            groups += _kept(batch.features[self._by], kept_B) if self._by else []
+            features = batch.only(kept_B).features
+            ids += features["id"]
+            groups += features[self._by] if self._by else []
         if not ids:
             raise self._data.error("no pictures")
         rows, id_N = classification.joined(parts), np.asarray(unique_ids(ids))
@@ -166,7 +166,3 @@ class ZeroShot(Evaluator):
             ):
                 if np.any(mine_N):
                     yield name, Outcome.mean(id_N[mine_N], hit_N[mine_N])
-
-
-def _kept(values: list[Any], kept_B: np.ndarray) -> list[Any]:
-    return [value for value, kept in zip(values, kept_B, strict=True) if kept]
