@@ -142,7 +142,7 @@ def prepare(
         data=data,
         program=made,
         encoders=encoders,
-        evaluators=_evaluators(c, plan, made.model, encoders, root),
+        evaluators=_evaluators(c, plan, made.model, encoders),
     )
     for section in (c.checkpoint, c.logs):
         section.as_dict()  # read when the stage is trained
@@ -157,7 +157,7 @@ def prepare(
 
 
 def _evaluators(
-    c: Settings, plan: durations.Plan, model: models.CLIP, encoders: steps.Encoders, root: Path
+    c: Settings, plan: durations.Plan, model: models.CLIP, encoders: steps.Encoders
 ) -> dict[str, evaluators.Evaluator]:
     """The evaluators of a stage by name; none where it never evaluates."""
     environment = evaluators.Environment(
@@ -165,7 +165,6 @@ def _evaluators(
         tokenize=loading.make_tokenize(c.input),
         preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
         temperature_max=model.temperature_max,
-        cache_dir=str(root / "cache"),
     )
     if not plan.eval_steps:
         c.evals.as_dict()  # counts as read

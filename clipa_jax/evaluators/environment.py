@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from clipa_jax.data import pipeline
 from clipa_jax.evaluators import embed
 from clipa_jax.evaluators.class_embeddings import ClassEmbeddings
 from clipa_jax.evaluators.outcome import Outcome
@@ -66,14 +67,23 @@ class Environment:
       preprocess_image: ops that make a uint8 picture of the model's size, e.g.
         "decode|resize(64)".
       temperature_max: cap of the inverse temperature, as in the model; None for no cap.
-      cache_dir: where evaluators may keep what is costly to make; None for nowhere.
     """
 
     encoders: embed.Encoders
     tokenize: Callable[[list[str]], np.ndarray]
     preprocess_image: str
     temperature_max: float | None = None
-    cache_dir: str | None = None
+
+    @classmethod
+    def of_model(cls, model: Any) -> "Environment":
+        """What evaluators need of a model as `clipa_jax.load` gives it."""
+        inputs = model.config.input
+        return cls(
+            encoders=model.encoders,
+            tokenize=model.tokenize,
+            preprocess_image=pipeline.fill(inputs.preprocess_eval, inputs),
+            temperature_max=model.config.model.temperature_max,
+        )
 
     @functools.cached_property
     def class_embeddings(self) -> ClassEmbeddings:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from clipa_jax import cli, distributed, evaluators, loading, workdir
-from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
 from clipa_jax.evaluators import embed
 from clipa_jax.evidence import comparison, record, subject, tables
@@ -188,14 +187,9 @@ def _options(section: Any) -> Mapping[str, Any]:
 
 
 def _environment(one: subject.Subject, bars: Bars) -> evaluators.Environment:
-    model, inputs = one.model, one.model.config.input
-    encoders = subject.of_one_size(model.encoders, model.res)
-    return evaluators.Environment(
-        encoders=embed.watched(encoders, bars.pictures, bars.texts),
-        tokenize=model.tokenize,
-        preprocess_image=pipeline.fill(inputs.preprocess_eval, inputs),
-        temperature_max=model.config.model.temperature_max,
-    )
+    encoders = subject.of_one_size(one.model.encoders, one.model.res)
+    watched = embed.watched(encoders, bars.pictures, bars.texts)
+    return evaluators.Environment.of_model(replace(one.model, encoders=watched))
 
 
 def _agree(built: dict[str, Any], errors: dict[str, DataError]) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from clipa_jax import evaluators, loading
-from clipa_jax.data import pipeline
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import HasParams, Retrieval, ZeroShot, scores
 from clipa_jax.evaluators.gallery import Gallery
@@ -87,13 +86,7 @@ def from_checkpoint(folder: Path) -> HeldOut:
       UserError: no checkpoint or data, or the config has no evaluator to look through.
     """
     model = loading.load(str(folder))
-    inputs = Settings(model.config.input, "config.input")
-    environment = evaluators.Environment(
-        encoders=model.encoders,
-        tokenize=model.tokenize,
-        preprocess_image=pipeline.fill(inputs.preprocess_eval, inputs),
-        temperature_max=model.config.model.temperature_max,
-    )
+    environment = evaluators.Environment.of_model(model)
     found = chosen(evaluators.build(Settings(model.config.evals, "config.evals"), environment))
     if found is None:
         raise DataError(f"{folder}: its config has no evaluator of type zero_shot or retrieval")
