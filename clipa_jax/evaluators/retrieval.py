@@ -98,19 +98,9 @@ class Retrieval(Evaluator):
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields R@k for the parameters of `state`; a sample is a query."""
-        encoders, params = self._env.encoders, state.params
-        parts, captions, ids = [], [], []
-        for batch in embed.images(encoders, params, self._data.batches()):
-            parts.append(batch.image_BE)
-            named = zip(batch.features["id"], batch.features["captions"], strict=True)
-            captions += [self._chosen(one, row) for one, row in named]
-            ids += batch.features["id"]
-        if not captions:
-            raise self._data.error("no pictures")
-        image_NE, ids = np.concatenate(parts), unique_ids(ids)
-        texts = [text for row in captions for text in row]
-        tokens_ML = self._env.tokenize(texts)
-        text_ME = embed.all_texts(encoders, params, tokens_ML, self._data.batch_size)
+        given, captions, image_NE = self._pictures(state)
+        ids = unique_ids(given)
+        text_ME = self._embedded(state, [text for row in captions for text in row])
         pairs_P2 = self._pairs(captions)
         rows = zip(ids, captions, strict=True)
         text_ids = [f"{one}/{n}" for one, row in rows for n in range(len(row))]
@@ -127,30 +117,38 @@ class Retrieval(Evaluator):
 
         Captions that read the same are one.
         """
-        encoders, params = self._env.encoders, state.params
-        parts, rows = [], []
-        for batch in embed.images(encoders, params, self._data.batches()):
-            parts.append(batch.image_BE)
-            named = zip(batch.features["id"], batch.features["captions"], strict=True)
-            rows += [self._chosen(one, row) for one, row in named]
-        if not rows:
-            raise self._data.error("no pictures")
+        _, rows, image_NE = self._pictures(state)
         captions: dict[str, str] = {}
         for row in rows:
             for text in row:
                 captions.setdefault(_key(text), text)
         place = {key: m for m, key in enumerate(captions)}
         texts = list(captions.values())
-        tokens_ML = self._env.tokenize(texts)
         return Gallery(
             data=self._data,
             row_N=np.arange(len(rows)),
             captions=tuple(texts),
-            image_NE=np.concatenate(parts),
-            caption_ME=embed.all_texts(encoders, params, tokens_ML, self._data.batch_size),
+            image_NE=image_NE,
+            caption_ME=self._embedded(state, texts),
             pairs_P2=np.array([(n, place[_key(t)]) for n, row in enumerate(rows) for t in row]),
-            scale=self._env.scale(params),
+            scale=self._env.scale(state.params),
         )
+
+    def _pictures(self, state: HasParams) -> tuple[list[str], list[list[str]], np.ndarray]:
+        """Of all pictures: ids as given, the captions that are used, and embeddings (N, E)."""
+        parts, captions, ids = [], [], []
+        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
+            parts.append(batch.image_BE)
+            named = zip(batch.features["id"], batch.features["captions"], strict=True)
+            captions += [self._chosen(one, row) for one, row in named]
+            ids += batch.features["id"]
+        if not captions:
+            raise self._data.error("no pictures")
+        return ids, captions, np.concatenate(parts)
+
+    def _embedded(self, state: HasParams, texts: list[str]) -> np.ndarray:
+        tokens_ML = self._env.tokenize(texts)
+        return embed.all_texts(self._env.encoders, state.params, tokens_ML, self._data.batch_size)
 
     def _chosen(self, picture: str, row: Sequence[str]) -> list[str]:
         there = present(row)
