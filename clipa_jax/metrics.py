@@ -33,6 +33,11 @@ STEP, SECONDS = "step", "seconds"
 TRAIN_SECONDS = "train_seconds"  # the trainer's own clock, which stands still in evaluation
 
 
+def is_share(metric: str) -> bool:
+    """Whether an evaluator's metric is a share in [0, 1], as all are but losses."""
+    return metric.rpartition("/")[2] != "loss"
+
+
 class Writer:
     """Writes metrics of one stage to `workdir`: JSONL always, the rest by option.
 

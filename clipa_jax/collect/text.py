@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipa_jax.collect.groups import Estimate, Group
+from clipa_jax.metrics import is_share
 from clipa_jax.terminal import table
 
 Cells = list[tuple[str, ...]]
@@ -47,7 +48,7 @@ def estimate(value: Estimate | None, metric: str, sign: str = "") -> str:
 
 def is_loss(metric: str) -> bool:
     """Whether less of it is better."""
-    return metric.rpartition("/")[2].endswith("loss")
+    return not is_share(metric)
 
 
 def scale_of(metric: str) -> int:

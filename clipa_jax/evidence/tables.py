@@ -6,6 +6,7 @@ from typing import Any
 from clipa_jax import terminal
 from clipa_jax.evidence.comparison import ACROSS
 from clipa_jax.evidence.record import Report
+from clipa_jax.metrics import is_share
 
 Row = tuple[str, ...]
 _RIGHT = (2, 3, 4, 5, 6)  # columns of numbers
@@ -80,11 +81,6 @@ def _differences(report: Report) -> Iterator[Row]:
                 _count(told["count"]),
                 _verdict(told),
             )
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share, shown in percent; else a number as it is, such as a loss."""
-    return not metric.rpartition("/")[2].startswith("loss")
 
 
 def _verdict(told: Mapping[str, Any]) -> str:

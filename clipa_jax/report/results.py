@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clipa_jax.metrics import is_share
 from clipa_jax.report import words
 from clipa_jax.report.runs import Run, Stage
 
@@ -214,6 +215,6 @@ def _cell(metric: str, score: Score | None) -> Cell:
     if score is None or score.value is None:
         return Cell(words.NONE)
     text, between = words.score(metric, score.value), interval(metric, score)
-    if not words.is_share(metric):
+    if not is_share(metric):
         return Cell(text, between)
     return Cell(text, between, score.value, score.low, score.high)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from clipa_jax.metrics import is_share
 from clipa_jax.terminal import clock
 
 NONE = "\N{EN DASH}"
@@ -41,11 +42,6 @@ def rate(value: float) -> str:
     """A learning rate: `0.00035` -> `3.5e-4`."""
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}" if value else "0"
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share in [0, 1], as all are but losses."""
-    return "loss" not in metric.rpartition("/")[2]
 
 
 def score(metric: str, value: float | None) -> str:
