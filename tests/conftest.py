@@ -9,3 +9,5 @@ import jax  # noqa: E402
 # Before anything looks at the devices; tests of one device take the first.
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+
+from clipa_jax import preprocess  # noqa: E402, F401, TensorFlow in the way that the package does it

@@ -1,6 +1,14 @@
 """Preprocessing ops, written in TensorFlow; importing the package registers all of them."""
 
+import contextlib
+import importlib
+
 from clipa_jax import quiet
+
+# It comes with PyTorch's CUDA builds. Loaded after TensorFlow, as torchvision would do it, it
+# crashes the interpreter; before it, both work (seen with Triton 3.7 and TensorFlow 2.21).
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 with quiet.stderr():  # its first import makes noise, and so does its first look for GPUs
     import tensorflow as tf
