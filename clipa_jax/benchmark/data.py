@@ -26,7 +26,7 @@ from clipa_jax.benchmark import references
 from clipa_jax.benchmark.clock import Stream
 from clipa_jax.data import pipeline, stages
 from clipa_jax.errors import ConfigError
-from clipa_jax.preprocess import decode, image, registry
+from clipa_jax.preprocess import crop, decode, registry
 from clipa_jax.settings import Settings
 
 CONFIG = cli.define_config()
@@ -44,13 +44,15 @@ def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
     del args, kwargs
 
     def apply(sample: registry.Sample) -> registry.Sample:
-        encoded, box_4 = sample["image"], sample["_box"]
+        encoded, window_4, begin_3 = sample["image"], sample["_window"], sample["_begin"]
 
         def reduced(ratio: int) -> Callable[[], tf.Tensor]:
-            return lambda: tf.shape(image.decode_reduced(encoded, box_4, ratio))
+            return lambda: tf.shape(crop.decode_reduced(encoded, window_4, begin_3, ratio))
 
-        branches = [*map(reduced, image.REDUCTIONS), lambda: tf.shape(decode.any_format(encoded))]
-        which = tf.where(tf.io.is_jpeg(encoded), sample["_level"], len(image.REDUCTIONS))
+        # Two ways of resizing after the first two reductions, see `crop.WAYS`.
+        branches = [reduced(ratio) for ratio in (1, 1, 2, 2, 4, 8)]
+        which = tf.where(tf.io.is_jpeg(encoded), sample["_way"], len(branches))
+        branches.append(lambda: tf.shape(decode.any_format(encoded)))
         return {**sample, "image": tf.switch_case(which, branches)}
 
     return apply

@@ -3,33 +3,35 @@
 TensorFlow has no exceptions inside a graph: an op that fails ends the element that it
 works on. So a chunk of samples is prepared in one of two ways:
 
-- quickly, all samples in one loop, which is lost as a whole where one of them is bad;
+- quickly, as much of it as can be in ops on the whole chunk and the rest in loops, which is lost
+  as a whole where one of the samples is bad;
 - carefully, then, each sample an element of a little dataset of its own, from which failed ones
   drop out. Each is replaced by the next good sample of the chunk (the one before, where there is
   none behind), with its reason beside it.
 
 Both give the same samples. A bad one never moves the others: hosts stay in step and the position
-of a run stays exact. Ops that can do a whole chunk at once do so in between.
+of a run stays exact.
 
 n samples of a chunk, F strings of a record.
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from clipa_jax.data import skips
+from clipa_jax.data import loops, skips
+from clipa_jax.data.loops import REASON, Samples
 from clipa_jax.data.sources.base import Source
 from clipa_jax.preprocess import decode, registry
 
 CAPTION_BYTES = 16_384  # of a caption that are looked at
-ROW, REASON = "_row", "_reason"
-_PASSED = "_passed"
+_PASSED, _SIZE = "_passed", "_size"
 Chunk = dict[str, tf.Tensor]
-Samples = dict[str, Any]  # entries with a leading axis of n, or in a `tf.TensorArray` of n
-Each = Callable[[Samples, "_Single", int], tuple[Samples, tf.Tensor]]
+Each = Callable[[Samples, loops.Single, int], tuple[Samples, tf.Tensor]]
+Step = Callable[[Samples], Samples]  # of all samples of a chunk, or a `loops.Single`
 Process = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
@@ -64,33 +66,46 @@ def chunk_function(
     """
     draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
     parse = functools.partial(_parsed, source, tuple(features), captions, max_pixels)
-    steps = [
-        function if batched else _Single(function)
-        for batched, function in _steps(parse, phases, measured=keep is None)
-    ]
+    ops = [phase.function if phase.batched else loops.Single(phase.function) for phase in phases]
+    entries = [phase.entries for phase in phases]
+    steps = functools.partial(_steps, ops=ops, entries=entries, measured=keep is None)
+    quickly = carefully = steps(loops.Single(parse))
+    if source.can_parse_all and not features:
+        quickly = steps(functools.partial(_parsed_all, source, captions, max_pixels, size))
 
-    def prepare(each: Each, chunk: Chunk) -> Chunk:
-        seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
-        samples = {"record": chunk["record"], **draw(seed_n2)}
-        unreadable_n = tf.reduce_all(chunk["record"] == "", 1)
-        reason_n = tf.where(unreadable_n, skips.UNREADABLE, 0)
-        for step in steps:
-            if isinstance(step, _Single):
-                samples, found_n = each(samples, step, size)
-                reason_n = tf.where(reason_n == 0, found_n, reason_n)
-            else:
-                samples = step(samples)
-        passed = samples.pop(_PASSED)
-        kept = {k: _stacked(v) for k, v in samples.items() if keep is None or k in keep}
-        return {**kept, **passed, REASON: reason_n}
-
+    prepared = functools.partial(_prepared, draw, size, seed, keep)
     record_nF = tf.TensorSpec([size, source.width], tf.string)
     specs = {"record": record_nF, "count": tf.TensorSpec([size], tf.int64)}
-    quickly, carefully = (
-        tf.function(functools.partial(prepare, each), autograph=False).get_concrete_function(specs)
-        for each in (_all, _each)
+    quick, careful = (
+        tf.function(functools.partial(prepared, *way), autograph=False).get_concrete_function(specs)
+        for way in ((loops.in_one_loop, quickly), (loops.one_by_one, carefully))
     )
-    return functools.partial(_process, quickly, carefully), carefully.structured_outputs
+    return functools.partial(_process, quick, careful), careful.structured_outputs
+
+
+def _prepared(
+    draw: Callable[[tf.Tensor], registry.Sample],
+    size: int,
+    seed: int,
+    keep: Sequence[str] | None,
+    each: Each,
+    steps: Sequence[Step],
+    chunk: Chunk,
+) -> Chunk:
+    """A chunk of n = `size` after all steps, those on single samples applied by `each`."""
+    seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
+    samples = {"record": chunk["record"], **draw(seed_n2)}
+    unreadable_n = tf.reduce_all(tf.strings.length(chunk["record"]) == 0, 1)
+    reason_n = tf.where(unreadable_n, skips.UNREADABLE, 0)
+    for step in steps:
+        if isinstance(step, loops.Single):
+            samples, found_n = each(samples, step, size)
+            reason_n = tf.where(reason_n == 0, found_n, reason_n)
+        else:
+            samples = step(samples)
+    passed = samples.pop(_PASSED, {})
+    kept = {k: loops.stacked(v) for k, v in samples.items() if keep is None or k in keep}
+    return {**kept, **passed, REASON: reason_n}
 
 
 def _process(
@@ -108,27 +123,50 @@ def _process(
 
     options = tf.data.Options()
     options.deterministic = True
-    done = chunks.interleave(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # To tune itself, tf.data would look at the clock before and after every op of every sample. A
+    # chunk keeps one thread busy, so as many as there are cores is right.
+    options.autotune.enabled = False
+    cores = _cores()
+    done = chunks.interleave(one, cycle_length=cores, num_parallel_calls=cores, deterministic=True)
     return done.with_options(options)
 
 
-def _steps(
-    parse: registry.Function, phases: list[registry.Phase], *, measured: bool
-) -> list[tuple[bool, registry.Function]]:
-    """What happens to a chunk: functions, each with whether it takes all samples at once.
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    A record is parsed together with the first ops on single samples, and its captions go no
-    further if no op needs them: any number of them, put together for a chunk, is slow.
+
+def _steps(
+    parse: Step, ops: Sequence[Step], entries: Sequence[frozenset[str]], *, measured: bool
+) -> list[Step]:
+    """What happens to a chunk, step by step; neighbours on single samples are one step.
+
+    Captions go no further than the first ops on single samples if no later op needs them: any
+    number of them, put together for a chunk, is slow.
+
+    Args:
+      parse: what comes first.
+      ops: what follows, in order.
+      entries: what each of them works on, see `registry.Op`.
+      measured: sizes in place of what has no fixed one.
     """
-    steps = [(phase.batched, phase.function) for phase in phases]
-    first = [parse]
-    if steps and not steps[0][0]:
-        first.append(steps.pop(0)[1])
-    if not any(phase.entries - {"image"} for phase in phases[len(phases) - len(steps) :]):
+    steps = list(ops)
+    first: list[registry.Function] = []
+    if isinstance(parse, loops.Single):
+        first.append(parse.function)
+    if steps and isinstance(steps[0], loops.Single):
+        first.append(steps[0].function)
+        del steps[0]
+    if not any(names - {"image"} for names in entries[len(ops) - len(steps) :]):
         first.append(lambda sample: {k: v for k, v in sample.items() if k != "captions"})
-    steps.insert(0, (False, _chain(first)))
-    if measured and not steps[-1][0]:
-        steps[-1] = (False, _chain([steps[-1][1], _measured]))
+    if first:
+        steps.insert(0, loops.Single(_chain(first)))
+    if not isinstance(parse, loops.Single):
+        steps.insert(0, parse)
+    if measured and isinstance(steps[-1], loops.Single):
+        steps[-1] = loops.Single(_chain([steps[-1].function, _measured]))
     return steps
 
 
@@ -154,6 +192,23 @@ def _parsed(
     return {**sample, **found, "image": image, _PASSED: passed, REASON: reason}
 
 
+def _parsed_all(
+    source: Source, captions: bool, max_pixels: int, size: int, samples: Samples
+) -> Samples:
+    """The entries of n = `size` records, in a few ops for all of them; an error where one cannot be
+    used."""
+    samples = dict(samples)
+    found = source.parse_all(samples.pop("record"))
+    images = loops.array(found["image"])  # they are large: from here on one by one, without copies
+    found[_SIZE] = loops.in_one_loop({"image": images}, loops.Single(_with_size), size)[0][_SIZE]
+    with tf.control_dependencies([loops.good(fault(found, captions, max_pixels))]):
+        return {**samples, **found, "image": images.identity()}  # not decoded before
+
+
+def _with_size(sample: Samples) -> Samples:
+    return {**sample, _SIZE: decode.size(sample["image"])}
+
+
 @functools.cache
 def _blank() -> bytes:
     """A picture in place of one that is not decoded."""
@@ -163,165 +218,37 @@ def _blank() -> bytes:
 
 def fault(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
     """Why a sample that could be read cannot be used; 0 if it can. Mends captions, and drops
-    blank ones."""
+    blank ones.
+
+    Takes n of them, too, with their sizes and ragged captions.
+    """
     image = sample["image"]
-    sample["_size"] = decode.size(image)
-    reason = tf.where(tf.reduce_prod(sample["_size"]) > max_pixels, skips.TOO_LARGE, 0)
+    if _SIZE not in sample:
+        sample[_SIZE] = decode.size(image)
+    reason = tf.where(tf.reduce_prod(sample[_SIZE], -1) > max_pixels, skips.TOO_LARGE, 0)
     reason = tf.where(tf.strings.length(image) == 0, skips.MISSING_KEY, reason)
     if captions:
-        texts = _mended(sample["captions"])
-        filled = tf.where(tf.strings.length(tf.strings.strip(texts)) > 0)
-        sample["captions"] = tf.gather(texts, filled[:, 0])
-        blank = tf.where(tf.size(sample["captions"]) == 0, skips.EMPTY_CAPTION, 0)
-        reason = tf.where(reason == 0, blank, reason)
+        sample["captions"], number = _filled(sample["captions"])
+        reason = tf.where((reason == 0) & (number == 0), skips.EMPTY_CAPTION, reason)
     return reason
+
+
+def _filled(texts: tf.Tensor | tf.RaggedTensor) -> tuple[tf.Tensor | tf.RaggedTensor, tf.Tensor]:
+    """Captions, mended, without those that are blank; and how many there are."""
+    ragged = isinstance(texts, tf.RaggedTensor)
+    valid = _mended(texts.flat_values if ragged else texts)
+    filled = tf.strings.length(tf.strings.strip(valid)) > 0
+    if not ragged:
+        found = tf.gather(valid, tf.where(filled)[:, 0])
+        return found, tf.size(found)
+    found = tf.ragged.boolean_mask(texts.with_flat_values(valid), texts.with_flat_values(filled))
+    return found, found.row_lengths()
 
 
 def _mended(texts: tf.Tensor) -> tf.Tensor:
     """Captions as valid UTF-8: each bad byte becomes U+FFFD, and what is too long is cut off."""
     texts = tf.strings.substr(texts, 0, CAPTION_BYTES)
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-
-
-class _Single:
-    """A function of one sample, which both ways share, so that it is traced once.
-
-    Attributes:
-      untouched: entries that come out as they went in, known once it is traced.
-    """
-
-    def __init__(self, function: registry.Function):
-        self.untouched: set[str] = set()
-        self._function = function
-        self._graph = tf.function(self._changes, autograph=False)
-
-    def _changes(self, sample: dict[str, Any]) -> dict[str, Any]:
-        done = self._function(sample)
-        self.untouched = {name for name in done if done[name] is sample.get(name)}
-        return {name: value for name, value in done.items() if name not in self.untouched}
-
-    def changes(self, one: dict[str, Any]) -> Any:
-        """A graph from a sample of this specification to the entries that are new."""
-        return self._graph.get_concrete_function(one)
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        changed = self._graph(sample)
-        return {**changed, **{name: sample[name] for name in self.untouched}}
-
-
-def _all(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
-    """`_each`, but an error where any sample is bad."""
-    if any(isinstance(entry, tf.RaggedTensor) for entry in tf.nest.flatten(samples)):
-        return _each(tf.nest.map_structure(_stacked, samples), single, size)
-    arrays = tf.nest.map_structure(_array, samples)
-    one = tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
-    changes = single.changes(one)
-    results = changes.structured_outputs
-    if not _fixed(results):  # they will be ragged, too
-        return _each(tf.nest.map_structure(_stacked, samples), single, size)
-    empty = tf.nest.map_structure(
-        lambda x: tf.TensorArray(x.dtype, size, element_shape=x.shape), results
-    )
-
-    def step(row: tf.Tensor, filled: Samples) -> tuple[tf.Tensor, Samples]:
-        done = changes(tf.nest.map_structure(lambda array: array.read(row), arrays))
-        return row + 1, tf.nest.map_structure(lambda a, value: a.write(row, value), filled, done)
-
-    # One after the other: other threads have other chunks, and handing ops around costs time.
-    _, filled = tf.while_loop(
-        lambda row, _: row < size, step, (0, empty), parallel_iterations=1, maximum_iterations=size
-    )
-    reason_n = tf.zeros([size], tf.int32)
-    if REASON in filled:
-        found_n = filled.pop(REASON).stack()
-        good = tf.debugging.Assert(tf.reduce_all(found_n == 0), [found_n])
-        with tf.control_dependencies([good]):
-            reason_n = tf.identity(reason_n)
-    kept = {name: samples[name] for name in single.untouched}
-    # Encoded pictures are large, and ops on a whole chunk have no use for them.
-    done = {
-        name: value
-        if name == "image" and value.dtype == tf.string
-        else tf.nest.map_structure(_stacked, value)
-        for name, value in filled.items()
-    }
-    return {**kept, **done}, reason_n
-
-
-def _array(entry: Any) -> tf.TensorArray:
-    if isinstance(entry, tf.TensorArray):
-        return entry
-    array = tf.TensorArray(entry.dtype, entry.shape[0], element_shape=entry.shape[1:])
-    return array.unstack(entry)
-
-
-def _stacked(entry: Any) -> Any:
-    return entry.stack() if isinstance(entry, tf.TensorArray) else entry
-
-
-def _each(samples: Samples, single: _Single, size: int) -> tuple[Samples, tf.Tensor]:
-    """Applies a function to each of n samples; bad ones are replaced by their neighbours.
-
-    Args:
-      samples: entries with a leading axis of n.
-      single: the function; may tell by `_reason` why a sample cannot be used.
-      size: n.
-
-    Returns:
-      Its results with a leading axis of n, and int32 (n,), why a sample was replaced, 0 for
-      the good ones.
-    """
-
-    def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
-        return {REASON: tf.constant(0), **single(sample), ROW: row}
-
-    rows = tf.data.Dataset.range(size)
-    parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)
-    blank = tf.data.Dataset.from_tensors(_zeros(parts.element_spec))
-    whole = _batch(parts.ignore_errors().concatenate(blank), size + 1).get_single_element()
-    source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), size)
-    filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
-    return tf.nest.map_structure(lambda x: _sized(x, size), filled), reason_n
-
-
-def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, size: int):
-    """Which of the m samples that came through stands in each of n rows.
-
-    Args:
-      row_m: int64, their rows, ascending; the last one is the blank.
-      reason_m: int32, likewise.
-      size: n.
-
-    Returns:
-      Their places (n,), and the reasons (n,) of the rows as they were.
-    """
-    row_m, reason_m, blank = row_m[:-1], reason_m[:-1], tf.size(row_m) - 1
-    lost_n = tf.fill([size], skips.DECODE)
-    reason_n = tf.tensor_scatter_nd_update(lost_n, row_m[:, None], reason_m)
-    good = tf.where(reason_m == 0)[:, 0]
-    nearest = tf.searchsorted(tf.gather(row_m, good), tf.range(size, dtype=tf.int64))
-    nearest = tf.minimum(nearest, tf.size(good) - 1)
-    places_n = tf.cond(
-        tf.size(good) > 0,
-        lambda: tf.cast(tf.gather(good, nearest), tf.int32),
-        lambda: tf.fill([size], blank),
-    )
-    return places_n, reason_n
-
-
-def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
-    return tf.nest.map_structure(
-        lambda tensor: tf.zeros([size or 0 for size in tensor.shape], tensor.dtype), spec
-    )
-
-
-def _fixed(sample: Any) -> bool:
-    return all(entry.shape.is_fully_defined() for entry in tf.nest.flatten(sample))
-
-
-def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    fixed = _fixed(samples.element_spec)
-    return samples.batch(size) if fixed else samples.ragged_batch(size)
 
 
 def _measured(sample: dict[str, Any]) -> dict[str, Any]:
@@ -332,9 +259,3 @@ def _measured(sample: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in sample.items()
     }
-
-
-def _sized(value: Any, size: int) -> Any:
-    if isinstance(value, tf.Tensor):
-        value.set_shape([size, *value.shape[1:]])
-    return value

@@ -1,7 +1,7 @@
 """From a source and a preprocessing string to batches on the host.
 
-Everything runs in tf.data, which chooses its own number of threads; only the order of
-samples is computed in numpy, once per batch or window.
+Everything runs in tf.data, on all cores of the process; only the order of samples is computed
+in numpy, once per batch or window.
 """
 
 import functools
@@ -21,7 +21,7 @@ from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.settings import Settings, choice
 
 IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
-CHUNK = 64  # samples preprocessed together: enough to share the overhead, few enough for caches
+CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
 KEEP = (IMAGE, TOKENS, CAPTION_HASH, COLOUR)  # entries of a batch
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
@@ -236,7 +236,7 @@ class TrainData:
         count = self._check(position)
         rows = self._order.rows(self._batch_size)[self._share.begin : self._share.end]
         for batch in feed.Feed(self._dataset(count)):
-            batch = {key: value.numpy() for key, value in batch.items()}
+            batch = {key: np.asarray(value) for key, value in batch.items()}  # not a copy
             self._skips.add(batch.pop(guard.REASON), count + rows)
             count += self._batch_size
             yield batch, {"samples": count, "order": self._order.fingerprint}
@@ -260,10 +260,11 @@ class TrainData:
 
     def _dataset(self, count: int) -> tf.data.Dataset:
         number = (self._share.end - self._share.begin) // self._share.chunk
-        batches = self._process(self.chunks(count)).batch(number, drop_remainder=True)
-        batches = batches.map(
-            lambda batch: {k: tf.reshape(v, [-1, *v.shape[2:]]) for k, v in batch.items()}
-        )
+        batches = self._process(self.chunks(count))
+        if number > 1:
+            batches = batches.batch(number, drop_remainder=True).map(
+                lambda batch: {k: tf.reshape(v, [-1, *v.shape[2:]]) for k, v in batch.items()}
+            )
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _spec(

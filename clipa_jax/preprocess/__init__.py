@@ -18,6 +18,6 @@ with quiet.stderr():  # its first import makes noise, and so does its first look
     tf.config.set_visible_devices([], "GPU")
     tf.config.set_visible_devices([], "TPU")
 
-from clipa_jax.preprocess import decode, image, text
+from clipa_jax.preprocess import crop, decode, image, text
 
-__all__ = ["decode", "image", "text"]
+__all__ = ["crop", "decode", "image", "text"]

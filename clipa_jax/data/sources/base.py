@@ -93,6 +93,18 @@ class Source(abc.ABC):
           and `features` under their own names.
         """
 
+    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
+        """`parse` for n records in a few ops: image (n,) and ragged captions (n, None).
+
+        For good records; of bad ones anything may come, or an error.
+        """
+        raise NotImplementedError(self.spec)
+
+    @property
+    def can_parse_all(self) -> bool:
+        """Whether `parse_all` is there."""
+        return type(self).parse_all is not Source.parse_all
+
     def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
         """Records (X, F) from anywhere, where the format allows it; inside tf.data."""
         raise NotImplementedError(self.spec)

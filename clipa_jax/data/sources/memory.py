@@ -34,6 +34,13 @@ class MemorySource(base.Source):
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         return self._source.parse(record, features)
 
+    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
+        return self._source.parse_all(record_nF)
+
+    @property
+    def can_parse_all(self) -> bool:
+        return self._source.can_parse_all
+
     def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
         if self._records is None:
             with tf.init_scope():  # not in the graph that asks first

@@ -105,6 +105,20 @@ class TfdsSource(base.Source):
             **{name: values[name] for name in features if name in values},
         }
 
+    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
+        return tfrecord.parse_all(record_nF[:, 0], self._image, self._captions)
+
+    @property
+    def can_parse_all(self) -> bool:
+        """Where examples hold pictures and captions as they are, in lists of bytes."""
+        kinds = self._info.features
+        captions = kinds[self._captions] if self._captions else tfds.features.Text()
+        if isinstance(captions, tfds.features.Sequence):
+            captions = captions.feature
+        return isinstance(kinds[self._image], tfds.features.Image) and isinstance(
+            captions, tfds.features.Text
+        )
+
     def class_names(self, label: str) -> list[str] | None:
         feature = dict(self._info.features.items()).get(label)
         if isinstance(feature, tfds.features.Sequence):  # of several labels a picture

@@ -79,6 +79,22 @@ class TfrecordSource(base.Source):
             **{name: values[name] for name in features if name in values},
         }
 
+    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
+        return parse_all(record_nF[:, 0], self._image, self._captions)
+
+
+def parse_all(record_n: tf.Tensor, image: str, captions: str | None) -> dict[str, Any]:
+    """Examples (n,) -> image (n,) and ragged captions (n, None), from the features so called."""
+    wanted: dict[str, Any] = {image: tf.io.FixedLenFeature([], tf.string, "")}
+    if captions:
+        wanted[captions] = tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
+    found = tf.io.parse_example(record_n, wanted)
+    if captions:
+        return {"image": found[image], "captions": found[captions]}
+    splits = tf.zeros([tf.size(record_n) + 1], tf.int64)
+    none = tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.string), splits)
+    return {"image": found[image], "captions": none}
+
 
 def read(
     path: tf.Tensor, start: tf.Tensor, length: tf.Tensor, at: tf.Tensor | None = None

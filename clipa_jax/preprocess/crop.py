@@ -1,0 +1,234 @@
+"""Random boxes of pictures, resized; and how little of a JPEG has to be decoded for one.
+
+H, W height and width, R pixels a side of the result, h, w of a box at the size at which it is
+decoded, C = 3 channels. A leading `...` stands for nothing or for a batch.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from clipa_jax.errors import ConfigError
+from clipa_jax.preprocess import decode
+from clipa_jax.preprocess.image import check_size, resized
+from clipa_jax.preprocess.registry import Function, Sample, op
+
+_ATTEMPTS = 10  # boxes drawn until one fits into the picture
+_CROP_DRAWS = 2 * _ATTEMPTS + 2
+REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
+_NEAR = 1.4  # pixels left per pixel of the result, below which bilinear needs no antialiasing
+_BLOCK = 16  # pixels a side of the largest usual block of a JPEG
+
+
+@op("inception_crop", entry="image", draws=_CROP_DRAWS)
+def inception_crop(
+    size: int,
+    area_min: float = 40,
+    area_max: float = 100,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Function:
+    """uint8 (H, W, C) -> a random box of the picture, resized to (R, R, C) with R = size.
+
+    The area is uniform, the aspect ratio log-uniform, the place uniform among those
+    inside the picture. Where no box fits, as in very long pictures, the box is the whole.
+
+    Args:
+      size: pixels a side.
+      area_min: of the box, in percent of the picture; recipes of arXiv 2306.15658 take 40.
+      area_max: likewise.
+      aspect: smallest and largest width / height of the box.
+    """
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
+
+    def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
+        image = sample["image"]
+        box_4, _ = draw(draws, tf.shape(image)[:2])
+        return {**sample, "image": resized(_crop(image, box_4), (size, size))}
+
+    return apply
+
+
+@op("read_size", entry="image")
+def read_size(*args: Any, **kwargs: Any) -> Function:
+    """Adds sample["_size"], int64 (H, W) as the header of the encoded picture has them."""
+    del args, kwargs
+
+    def apply(sample: Sample) -> Sample:
+        known = sample.get("_size")
+        return {**sample, "_size": decode.size(sample["image"]) if known is None else known}
+
+    return apply
+
+
+@op("draw_box", entry="image", draws=_CROP_DRAWS, batched=True)
+def draw_box(
+    size: int,
+    area_min: float = 40,
+    area_max: float = 100,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Function:
+    """sample["_size"] (..., 2) -> the box of `inception_crop`, and how `decode_box` gets it.
+
+    sample["_box"] (..., 4) is the box. Of a JPEG, sample["_window"] (..., 4) is decoded, on the
+    grid of the reduction; it begins at a block, so sample["_begin"] (..., 3) says where the box
+    begins in it; and sample["_way"] (...) is a place in `WAYS`.
+    """
+    draw = _boxes("inception_crop", size, area_min, area_max, aspect)
+
+    def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
+        box_4, level = draw(draws, sample.pop("_size"))
+        ratio = tf.gather(REDUCTIONS, level)
+        top, left, height, width = tf.unstack(box_4 // ratio[..., None], axis=-1)
+        before = left % (_BLOCK // ratio)
+        far = tf.minimum(height, width) >= math.ceil(_NEAR * size)
+        way = tf.where(level < 2, 2 * level + tf.cast(far, tf.int32), level + 2)
+        return {
+            **sample,
+            "_box": box_4,
+            "_window": tf.stack([top, left - before, height, width + before], -1),
+            "_begin": tf.stack([tf.zeros_like(before), before, tf.zeros_like(before)], -1),
+            "_way": way,
+        }
+
+    return apply
+
+
+@op(
+    "decode_box",
+    entry="image",
+    fuses=("decode", "inception_crop"),
+    before=("read_size", "draw_box"),
+)
+def decode_box(
+    size: int,
+    area_min: float = 40,
+    area_max: float = 100,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Function:
+    """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
+
+    Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
+    eighth where that leaves as many pixels as the result has. What is left to do is resized as
+    fast as keeps it near to bilinear with antialiasing, which other formats get exactly:
+    docs/performance.md has the differences and the times.
+    """
+    del area_min, area_max, aspect  # the box is there already
+
+    @decode.rare
+    def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
+        return _as_float(resized(_crop(decode.any_format(encoded), box_4), (size, size)))
+
+    def apply(sample: Sample) -> Sample:
+        sample = dict(sample)
+        encoded, box_4 = sample["image"], sample.pop("_box")
+        window_4, begin_3 = sample.pop("_window"), sample.pop("_begin")
+        ways = [functools.partial(way, encoded, window_4, begin_3, size) for way in WAYS]
+        which = tf.where(tf.io.is_jpeg(encoded), sample.pop("_way"), len(WAYS))
+        image = tf.switch_case(which, [*ways, functools.partial(other, encoded, box_4)])
+        # Means of 0..255: nothing to cut off.
+        return {**sample, "image": tf.cast(tf.reshape(image, (size, size, 3)) + 0.5, tf.uint8)}
+
+    return apply
+
+
+def decode_reduced(
+    encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor, ratio: int
+) -> tf.Tensor:
+    """A box of a JPEG at 1/ratio of its size, see `draw_box`: uint8 (h, w, C).
+
+    libjpeg decodes from the left end of a block on. Where the box begins inside one, TensorFlow
+    copies row by row what libjpeg has just written past the caches, some 20 us a picture; so we
+    decode from there on and cut the columns before the box off ourselves.
+    """
+    image = tf.image.decode_and_crop_jpeg(encoded, window_4, channels=3, ratio=ratio)
+    return tf.slice(image, begin_3, (-1, -1, -1))
+
+
+Way = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], tf.Tensor]
+
+
+def _quickly(ratio: int, resizer: Callable[..., tf.Tensor]) -> Way:
+    """What TensorFlow does in line, whichever way is taken: as few ops as can be."""
+
+    def way(encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor, size: int) -> tf.Tensor:
+        image = decode_reduced(encoded, window_4, begin_3, ratio)
+        return resizer(images=tf.expand_dims(image, 0), size=(size, size))
+
+    return way
+
+
+def _exactly(ratio: int) -> Way:
+    def way(encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor, size: int) -> tf.Tensor:
+        @decode.rare
+        def exact(encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor) -> tf.Tensor:
+            image = decode_reduced(encoded, window_4, begin_3, ratio)
+            return _as_float(resized(image, (size, size)))
+
+        return exact(encoded, window_4, begin_3)
+
+    return way
+
+
+def _as_float(image: tf.Tensor) -> tf.Tensor:
+    """uint8 (R, R, C) -> float32 (1, R, R, C)."""
+    return tf.cast(image[None], tf.float32)
+
+
+# From a box of a JPEG to float32 (1, R, R, C), see `draw_box`. Reduced by 1 or 2: bilinearly where
+# little is left to reduce, else by means of areas, which take longer but leave no pixel out.
+# Reduced by 4 or 8, libjpeg's own error leaves none for another resize that is not exact.
+_BILINEAR = functools.partial(tf.raw_ops.ResizeBilinear, half_pixel_centers=True)
+WAYS: tuple[Way, ...] = (
+    _quickly(1, _BILINEAR),
+    _quickly(1, tf.raw_ops.ResizeArea),
+    _quickly(2, _BILINEAR),
+    _quickly(2, tf.raw_ops.ResizeArea),
+    _exactly(4),
+    _exactly(8),
+)
+
+
+def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
+    top, left, height, width = tf.unstack(box_4)
+    return image[top : top + height, left : left + width]
+
+
+def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple[float, float]):
+    """A function from draws (..., 22) and sizes (..., 2), H and W, to boxes: int32 (..., 4), of
+    top, left, height and width.
+
+    It also gives int32 (...) by which of `REDUCTIONS` a JPEG is reduced as it is decoded. The
+    box lies on that grid, whatever the format.
+    """
+    check_size(name, size)
+    if not 0 < area_min <= area_max <= 100:
+        raise ConfigError(f"{name}: areas {area_min}..{area_max} % are not inside 0..100")
+    if not 0 < aspect[0] <= aspect[1]:
+        raise ConfigError(f"{name}: aspect={aspect} must be two positive numbers in order")
+    logs = math.log(aspect[0]), math.log(aspect[1])
+    least = tf.constant([float(size * ratio) for ratio in REDUCTIONS[1:]])
+
+    def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        whole_2 = tf.cast(size_2, tf.float32)
+        shares_A = area_min / 100 + draws[..., :_ATTEMPTS] * (area_max - area_min) / 100
+        ratios_A = tf.exp(logs[0] / 2 + draws[..., _ATTEMPTS:-2] * (logs[1] - logs[0]) / 2)
+        sides_A = tf.sqrt(shares_A * tf.reduce_prod(whole_2, -1, keepdims=True))
+        # One more that always fits stands at the end.
+        boxes_A2 = tf.round(tf.stack([sides_A / ratios_A, sides_A * ratios_A], -1))
+        whole_12 = whole_2[..., None, :]
+        boxes_A2 = tf.concat([tf.maximum(boxes_A2, 1), whole_12], -2)
+        fits_A = tf.reduce_all(boxes_A2 <= whole_12, -1)
+        first = tf.argmax(tf.cast(fits_A, tf.int32), -1)
+        box_2 = tf.gather(boxes_A2, first, batch_dims=len(first.shape))
+        spare = tf.reduce_min(box_2, -1, keepdims=True) >= least
+        level = tf.reduce_sum(tf.cast(spare, tf.int32), -1)
+        step_1 = tf.gather(REDUCTIONS, level)[..., None]
+        box_2 = tf.cast(box_2, tf.int32) // step_1
+        places_2 = tf.cast(size_2, tf.int32) // step_1 - box_2 + 1
+        corner_2 = tf.cast(draws[..., -2:] * tf.cast(places_2, tf.float32), tf.int32)
+        return tf.concat([corner_2, box_2], -1) * step_1, level
+
+    return draw
