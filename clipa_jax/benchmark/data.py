@@ -24,7 +24,7 @@ from absl import flags, logging
 from clipa_jax import cli, schedules
 from clipa_jax.benchmark import references
 from clipa_jax.benchmark.clock import Stream
-from clipa_jax.data import pipeline, stages
+from clipa_jax.data import feed, pipeline, stages
 from clipa_jax.errors import ConfigError
 from clipa_jax.preprocess import crop, decode, registry
 from clipa_jax.settings import Settings
@@ -104,7 +104,7 @@ def _parts(inputs: Settings) -> list[Stream]:
     number = BATCH.value // read.chunk
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
-    found = [Stream(stages.READ, records.as_numpy_iterator())]
+    found = [Stream(stages.READ, feed.Feed(records))]
     for name, beginning in stages.beginnings(preprocess).items():
         if name == "decode_box":
             alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from clipa_jax.data import feed
 from clipa_jax.data.sources import Source
 
 
 def clipa_chain(
     source: Source, batch_size: int, window: int, size: int, strength: float
-) -> Iterator[np.ndarray]:
+) -> Iterator[tf.Tensor]:
     """Endless batches of pictures, uint8 (B, R, R, 3).
 
     Args:
@@ -49,7 +50,7 @@ def clipa_chain(
     batches = images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
-    return batches.with_options(options).as_numpy_iterator()
+    return feed.Feed(batches.with_options(options))
 
 
 def _jitter(image: tf.Tensor, strength: float) -> tf.Tensor:

@@ -94,13 +94,8 @@ def _by_lanes(
 ) -> tf.data.Dataset:
     block = share.batch_size // order.lanes
     lanes = range(share.begin // block, -(-share.end // block))
-    counts = order.rows(share.batch_size)[share.begin : share.end]
-    begin = share.begin - lanes[0] * block
-
-    def cut(record_KbF: tf.Tensor, first: tf.Tensor) -> dict[str, tf.Tensor]:
-        record_RF = tf.reshape(record_KbF, [len(lanes) * block, source.width])
-        mine = record_RF[begin : begin + share.end - share.begin]
-        return _chunked(mine, first + counts, share, source.width)
+    count_Cn = order.rows(share.batch_size)[share.begin : share.end].reshape(-1, share.chunk)
+    begin, end = (row - lanes[0] * block for row in (share.begin, share.end))
 
     if isinstance(order, MixedOrder):
         assert isinstance(source, Mixture)
@@ -114,17 +109,23 @@ def _by_lanes(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    batches = read.batch(len(lanes), drop_remainder=True)
-    firsts = tf.data.Dataset.counter(count, share.batch_size, dtype=tf.int64)
-    return tf.data.Dataset.zip(batches, firsts).map(cut).unbatch()
+    # Taken apart and put together, records are moved; cut out, they would be copied.
+    records = read.unbatch()
+    if (begin, end) != (0, len(lanes) * block):  # other hosts have a share of these lanes
+        cut = records.batch(len(lanes) * block).map(lambda record_RF: record_RF[begin:end])
+        records = cut.unbatch()
+
+    def counted(number: tf.Tensor, record_nF: tf.Tensor) -> dict[str, tf.Tensor]:
+        batch, part = number // len(count_Cn), number % len(count_Cn)
+        count_n = count + batch * share.batch_size + tf.gather(count_Cn, part)
+        return _sized({"record": record_nF, "count": count_n}, share.chunk, source.width)
+
+    return records.batch(share.chunk, drop_remainder=True).enumerate().map(counted)
 
 
 def _lane(source: Source, order: LaneOrder, block: int):
     """A function to the records (block, F) of a lane, from its number and where to start: (epoch,
-    place) as of `LaneOrder.start`.
-
-    Records are moved from windows to blocks; slices of windows would be copied.
-    """
+    place) as of `LaneOrder.start`."""
 
     def read_lane(lane: tf.Tensor, start_2: tf.Tensor) -> tf.data.Dataset:
         windows = _windows(source, order, lane, start_2[0], start_2[1])
