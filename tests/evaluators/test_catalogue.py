@@ -1,9 +1,9 @@
-import importlib.util
-
 import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import gcs_utils
 
 from clipa_jax.errors import ConfigError, MissingData
-from clipa_jax.evaluators import catalogue, tables, wording
+from clipa_jax.evaluators import catalogue, labels, tables, wording
 from configs.eval import parts
 
 
@@ -89,21 +89,33 @@ def test_namings():
     assert catalogue.NAMINGS["paths"](own) == ["abbey", "apartment building outdoor"]
 
 
-def test_labels_of_tfds_fit_the_tables():
+IN_TFDS = {
+    name: entry["layouts"]["tfds"]
+    for name, entry in tables.catalogue()["datasets"].items()
+    if entry["task"] == catalogue.CLASSIFICATION and "tfds" in entry["layouts"]
+}
+
+
+@pytest.mark.parametrize("name", IN_TFDS)
+def test_labels_of_tfds_fit_the_tables(name, tmp_path, monkeypatch):
     """The names in TFDS's own code, without its data."""
-    import tensorflow_datasets as tfds
+    monkeypatch.setattr(gcs_utils, "_is_gcs_disabled", True)
+    layout = IN_TFDS[name]
+    info = tfds.builder(layout["name"], data_dir=tmp_path, try_gcs=False).info
+    feature = info.features[layout.get("label", "label")]
+    own = getattr(feature, "feature", feature).names
+    classes = choose(name, source=f"tfds:{layout['name']}").classes
+    if classes is None:
+        assert len(own) == len(set(own)) > 1  # they are the classes
+        return
+    fits = labels.fit(tables.classes(classes), own)
+    if name in ("imagenet_a", "imagenet_r"):  # numbered among all classes of ImageNet
+        assert sorted(fits[fits != labels.OUTSIDE]) == list(range(200))
+    else:
+        assert fits.tolist() == list(range(len(own)))
 
-    from clipa_jax.evaluators import labels
 
-    folder = importlib.util.find_spec("tensorflow_datasets").submodule_search_locations[0]
-    names = {
-        "imagenet1k": f"{folder}/datasets/imagenet2012/labels.txt",
-        "caltech101": f"{folder}/image_classification/caltech101_labels.txt",
-    }
-    for dataset, file in names.items():
-        own = tfds.features.ClassLabel(names_file=file).names
-        table = tables.classes(choose(dataset).classes)
-        assert labels.fit(table, own).tolist() == list(range(len(own)))
-    own = tfds.features.ClassLabel(names_file=names["imagenet1k"]).names
-    part = labels.fit(tables.classes("imagenet_r"), own)
-    assert (part != labels.OUTSIDE).sum() == 200
+def test_names_decide_whatever_their_order():
+    table = tables.classes("pets")
+    shuffled = [table.names[1], table.names[0], *table.names[2:]]
+    assert labels.fit(table, shuffled).tolist()[:3] == [1, 0, 2]
