@@ -19,7 +19,7 @@ from clipa_jax.preprocess.registry import Function, Sample, op
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
-_NEAR = 1.5  # pixels left per pixel of the result, below which bilinear needs no antialiasing
+_NEAR = 1.25  # pixels left per pixel of the result, below which bilinear needs no antialiasing
 _BLOCK = 16  # pixels a side of the largest usual block of a JPEG
 
 
