@@ -49,8 +49,7 @@ def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
         def reduced(ratio: int) -> Callable[[], tf.Tensor]:
             return lambda: tf.shape(crop.decode_reduced(encoded, window_4, begin_3, ratio))
 
-        # Two ways of resizing after the first two reductions, see `crop.WAYS`.
-        branches = [reduced(ratio) for ratio in (1, 1, 2, 2, 4, 8)]
+        branches = [reduced(ratio) for ratio, _ in crop.WAYS]
         which = tf.where(tf.io.is_jpeg(encoded), sample["_way"], len(branches))
         branches.append(lambda: tf.shape(decode.any_format(encoded)))
         return {**sample, "image": tf.switch_case(which, branches)}

@@ -4,7 +4,7 @@ H, W height and width, R pixels a side of the result, h, w of a box at the size 
 decoded, C = 3 channels. A leading `...` stands for nothing or for a batch.
 """
 
-import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -119,17 +119,20 @@ def decode_box(
 
     @decode.rare
     def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
-        return _as_float(resized(_crop(decode.any_format(encoded), box_4), (size, size)))
+        return _exact(_crop(decode.any_format(encoded), box_4), size)
 
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
         encoded, box_4 = sample["image"], sample.pop("_box")
         window_4, begin_3 = sample.pop("_window"), sample.pop("_begin")
-        ways = [functools.partial(way, encoded, window_4, begin_3, size) for way in WAYS]
+
+        def of_jpeg(ratio: int, resize: Resize) -> Callable[[], tf.Tensor]:
+            return lambda: resize(decode_reduced(encoded, window_4, begin_3, ratio), size)
+
+        ways = [*itertools.starmap(of_jpeg, WAYS), lambda: other(encoded, box_4)]
         which = tf.where(tf.io.is_jpeg(encoded), sample.pop("_way"), len(WAYS))
-        image = tf.switch_case(which, [*ways, functools.partial(other, encoded, box_4)])
-        # Means of 0..255: nothing to cut off.
-        return {**sample, "image": tf.cast(tf.reshape(image, (size, size, 3)) + 0.5, tf.uint8)}
+        image = tf.reshape(tf.switch_case(which, ways), (size, size, 3))
+        return {**sample, "image": tf.cast(image + 0.5, tf.uint8)}  # of 0..255: nothing to cut off
 
     return apply
 
@@ -147,47 +150,33 @@ def decode_reduced(
     return tf.slice(image, begin_3, (-1, -1, -1))
 
 
-Way = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, int], tf.Tensor]
+def _bilinear(image: tf.Tensor, size: int) -> tf.Tensor:
+    images = tf.expand_dims(image, 0)
+    return tf.raw_ops.ResizeBilinear(images=images, size=(size, size), half_pixel_centers=True)
 
 
-def _quickly(ratio: int, resizer: Callable[..., tf.Tensor]) -> Way:
-    """What TensorFlow does in line, whichever way is taken: as few ops as can be."""
-
-    def way(encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor, size: int) -> tf.Tensor:
-        image = decode_reduced(encoded, window_4, begin_3, ratio)
-        return resizer(images=tf.expand_dims(image, 0), size=(size, size))
-
-    return way
+def _means(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Means of areas: takes longer than `_bilinear`, but leaves no pixel out."""
+    return tf.raw_ops.ResizeArea(images=tf.expand_dims(image, 0), size=(size, size))
 
 
-def _exactly(ratio: int) -> Way:
-    def way(encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor, size: int) -> tf.Tensor:
-        @decode.rare
-        def exact(encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor) -> tf.Tensor:
-            image = decode_reduced(encoded, window_4, begin_3, ratio)
-            return _as_float(resized(image, (size, size)))
-
-        return exact(encoded, window_4, begin_3)
-
-    return way
+@decode.rare
+def _exact(image: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.cast(resized(image, (size, size))[None], tf.float32)
 
 
-def _as_float(image: tf.Tensor) -> tf.Tensor:
-    """uint8 (R, R, C) -> float32 (1, R, R, C)."""
-    return tf.cast(image[None], tf.float32)
-
-
-# From a box of a JPEG to float32 (1, R, R, C), see `draw_box`. Reduced by 1 or 2: bilinearly where
-# little is left to reduce, else by means of areas, which take longer but leave no pixel out.
-# Reduced by 4 or 8, libjpeg's own error leaves none for another resize that is not exact.
-_BILINEAR = functools.partial(tf.raw_ops.ResizeBilinear, half_pixel_centers=True)
-WAYS: tuple[Way, ...] = (
-    _quickly(1, _BILINEAR),
-    _quickly(1, tf.raw_ops.ResizeArea),
-    _quickly(2, _BILINEAR),
-    _quickly(2, tf.raw_ops.ResizeArea),
-    _exactly(4),
-    _exactly(8),
+# How a box of a JPEG is made: what it is reduced by as it is decoded, and what resizes the rest,
+# from uint8 (h, w, C) to float32 (1, R, R, C). Reduced by 4 or 8, libjpeg's own error leaves none
+# for another resize that is not exact. TensorFlow goes through the ops of each way, whichever is
+# taken, so there are few of them.
+Resize = Callable[[tf.Tensor, int], tf.Tensor]
+WAYS: tuple[tuple[int, Resize], ...] = (
+    (1, _bilinear),
+    (1, _means),
+    (2, _bilinear),
+    (2, _means),
+    (4, _exact),
+    (8, _exact),
 )
 
 
