@@ -43,18 +43,14 @@ def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
     """The decoding of `decode_box` alone: its picture's shape, so that it has to be made."""
     del args, kwargs
 
-    def apply(sample: registry.Sample) -> registry.Sample:
-        encoded, window_4, begin_3 = sample["image"], sample["_window"], sample["_begin"]
+    def of_jpeg(ratio: int) -> Callable[[registry.Sample], tf.Tensor]:
+        return lambda sample: tf.shape(crop.decode_reduced(sample, ratio))
 
-        def reduced(ratio: int) -> Callable[[], tf.Tensor]:
-            return lambda: tf.shape(crop.decode_reduced(encoded, window_4, begin_3, ratio))
+    def other(sample: registry.Sample) -> tf.Tensor:
+        return tf.shape(decode.any_format(sample["image"]))
 
-        branches = [reduced(ratio) for ratio, _ in crop.WAYS]
-        which = tf.where(tf.io.is_jpeg(encoded), sample["_way"], len(branches))
-        branches.append(lambda: tf.shape(decode.any_format(encoded)))
-        return {**sample, "image": tf.switch_case(which, branches)}
-
-    return apply
+    ways = [*(of_jpeg(ratio) for ratio, _ in crop.WAYS), other]
+    return crop.in_ways(ways, tf.TensorSpec((3,), tf.int32))
 
 
 def main(argv: list[str]) -> None:

@@ -25,10 +25,10 @@ import tensorflow as tf
 from clipa_jax.data import loops, skips
 from clipa_jax.data.loops import REASON, Samples
 from clipa_jax.data.sources.base import Source
-from clipa_jax.preprocess import decode, registry
+from clipa_jax.preprocess import decode, header, registry
 
 CAPTION_BYTES = 16_384  # of a caption that are looked at
-_PASSED, _SIZE = "_passed", "_size"
+_PASSED = "_passed"
 Chunk = dict[str, tf.Tensor]
 Each = Callable[[Samples, loops.Single, int], tuple[Samples, tf.Tensor]]
 Step = Callable[[Samples], Samples]  # of all samples of a chunk, or a `loops.Single`
@@ -57,7 +57,7 @@ def chunk_function(
       keep: entries of the result, if the ops give them; None for all there are, with
         sizes in place of what has no fixed one, so that a timing can stop anywhere.
       features: further entries of the source that are passed on.
-      captions: whether a sample without a caption is a bad one.
+      captions: whether a sample without a caption is a bad one, if an op may need it.
       max_pixels: of a picture; a larger one is not decoded.
 
     Returns:
@@ -65,6 +65,7 @@ def chunk_function(
       order, entries with a leading axis of n, and `_reason` int32 (n,), places in `skips.REASONS`.
     """
     draw, phases = registry.phases(preprocess) if preprocess else (lambda seed_n2: {}, [])
+    captions = captions and any(phase.entries - {"image"} for phase in phases)
     parse = functools.partial(_parsed, source, tuple(features), captions, max_pixels)
     ops = [phase.function if phase.batched else loops.Single(phase.function) for phase in phases]
     entries = [phase.entries for phase in phases]
@@ -73,28 +74,33 @@ def chunk_function(
     if source.can_parse_all and not features:
         quickly = steps(functools.partial(_parsed_all, source, captions, max_pixels, size))
 
-    prepared = functools.partial(_prepared, draw, size, seed, keep)
     record_nF = tf.TensorSpec([size, source.width], tf.string)
     specs = {"record": record_nF, "count": tf.TensorSpec([size], tf.int64)}
+    drawn = _traced(functools.partial(_drawn, draw, size, seed), specs)
     quick, careful = (
-        tf.function(functools.partial(prepared, *way), autograph=False).get_concrete_function(specs)
+        _traced(functools.partial(_prepared, size, keep, *way), drawn.structured_outputs)
         for way in ((loops.in_one_loop, quickly), (loops.one_by_one, carefully))
     )
-    return functools.partial(_process, quick, careful), careful.structured_outputs
+    return functools.partial(_process, drawn, quick, careful), careful.structured_outputs
+
+
+def _traced(function: Callable[[Chunk], Chunk], specs: dict[str, tf.TensorSpec]) -> Any:
+    return tf.function(function, autograph=False).get_concrete_function(specs)
+
+
+def _drawn(
+    draw: Callable[[tf.Tensor], registry.Sample], size: int, seed: int, chunk: Chunk
+) -> Chunk:
+    """The records of a chunk of n = `size`, and the random numbers for them."""
+    seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
+    return {"record": chunk["record"], **draw(seed_n2)}
 
 
 def _prepared(
-    draw: Callable[[tf.Tensor], registry.Sample],
-    size: int,
-    seed: int,
-    keep: Sequence[str] | None,
-    each: Each,
-    steps: Sequence[Step],
-    chunk: Chunk,
+    size: int, keep: Sequence[str] | None, each: Each, steps: Sequence[Step], chunk: Chunk
 ) -> Chunk:
     """A chunk of n = `size` after all steps, those on single samples applied by `each`."""
-    seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
-    samples = {"record": chunk["record"], **draw(seed_n2)}
+    samples = dict(chunk)
     unreadable_n = tf.reduce_all(tf.strings.length(chunk["record"]) == 0, 1)
     reason_n = tf.where(unreadable_n, skips.UNREADABLE, 0)
     for step in steps:
@@ -109,11 +115,16 @@ def _prepared(
 
 
 def _process(
+    drawn: Callable[[Chunk], Chunk],
     quickly: Callable[[Chunk], Chunk],
     carefully: Callable[[Chunk], Chunk],
     chunks: tf.data.Dataset,
 ) -> tf.data.Dataset:
-    """Chunks prepared quickly, and those of them carefully where that fails."""
+    """Chunks prepared quickly, and those of them carefully where that fails.
+
+    Random numbers are drawn beforehand, since that cannot fail: TensorFlow looks at each op of
+    what may each time that it begins with it.
+    """
 
     def one(chunk: Chunk) -> tf.data.Dataset:
         given = tf.data.Dataset.from_tensors(chunk)
@@ -127,7 +138,9 @@ def _process(
     # chunk keeps one thread busy, so as many as there are cores is right.
     options.autotune.enabled = False
     cores = _cores()
-    done = chunks.interleave(one, cycle_length=cores, num_parallel_calls=cores, deterministic=True)
+    done = chunks.map(drawn).interleave(
+        one, cycle_length=cores, num_parallel_calls=cores, deterministic=True
+    )
     return done.with_options(options)
 
 
@@ -166,7 +179,9 @@ def _steps(
     if not isinstance(parse, loops.Single):
         steps.insert(0, parse)
     if measured and isinstance(steps[-1], loops.Single):
-        steps[-1] = loops.Single(_chain([steps[-1].function, _measured]))
+        last = steps[-1].function
+        if not isinstance(last, registry.Choice):  # what that gives has a fixed size
+            steps[-1] = loops.Single(_chain([last, _measured]))
     return steps
 
 
@@ -198,15 +213,28 @@ def _parsed_all(
     """The entries of n = `size` records, in a few ops for all of them; an error where one cannot be
     used."""
     samples = dict(samples)
-    found = source.parse_all(samples.pop("record"))
+    found = source.parse_all(samples.pop("record"), captions=captions)
     images = loops.array(found["image"])  # they are large: from here on one by one, without copies
-    found[_SIZE] = loops.in_one_loop({"image": images}, loops.Single(_with_size), size)[0][_SIZE]
+    found.update(_looked_at(found["image"], images, size))
     with tf.control_dependencies([loops.good(fault(found, captions, max_pixels))]):
         return {**samples, **found, "image": images.identity()}  # not decoded before
 
 
-def _with_size(sample: Samples) -> Samples:
-    return {**sample, _SIZE: decode.size(sample["image"])}
+def _looked_at(image_n: tf.Tensor, images: tf.TensorArray, size: int) -> Samples:
+    """`header.added` for n = `size` pictures, which come in two forms."""
+    jpeg_n2 = header.jpeg_sizes(image_n)
+    jpeg_n = tf.reduce_all(jpeg_n2 > 0, 1)
+
+    def with_others() -> tuple[tf.Tensor, tf.Tensor]:
+        known_n2 = jpeg_n2 + header.other_sizes(image_n)
+        return tf.cond(tf.reduce_all(known_n2 > 0), lambda: (known_n2, jpeg_n), one_by_one)
+
+    def one_by_one() -> tuple[tf.Tensor, tf.Tensor]:
+        done, _ = loops.in_one_loop({"image": images}, loops.Single(header.added), size)
+        return done["_size"], done["_jpeg"]
+
+    size_n2, jpeg_n = tf.cond(tf.reduce_all(jpeg_n), lambda: (jpeg_n2, jpeg_n), with_others)
+    return {"_size": size_n2, "_jpeg": jpeg_n}
 
 
 @functools.cache
@@ -223,9 +251,8 @@ def fault(sample: dict[str, Any], captions: bool, max_pixels: int) -> tf.Tensor:
     Takes n of them, too, with their sizes and ragged captions.
     """
     image = sample["image"]
-    if _SIZE not in sample:
-        sample[_SIZE] = decode.size(image)
-    reason = tf.where(tf.reduce_prod(sample[_SIZE], -1) > max_pixels, skips.TOO_LARGE, 0)
+    sample.update(header.added(sample))
+    reason = tf.where(tf.reduce_prod(sample["_size"], -1) > max_pixels, skips.TOO_LARGE, 0)
     reason = tf.where(tf.strings.length(image) == 0, skips.MISSING_KEY, reason)
     if captions:
         sample["captions"], number = _filled(sample["captions"])

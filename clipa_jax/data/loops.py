@@ -4,6 +4,7 @@ own, which survives bad ones.
 n samples of a chunk, m of them good.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -43,6 +44,8 @@ class Single:
 
 def in_one_loop(samples: Samples, single: Single, size: int) -> tuple[Samples, tf.Tensor]:
     """`one_by_one`, but an error where any sample is bad."""
+    if isinstance(single.function, registry.Choice):
+        return _way_by_way(samples, single.function, size), tf.zeros([size], tf.int32)
     arrays = tf.nest.map_structure(_by_row, samples)
     one = tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
     changes = single.changes(one)
@@ -62,9 +65,7 @@ def in_one_loop(samples: Samples, single: Single, size: int) -> tuple[Samples, t
         return row + 1, tf.nest.map_structure(lambda a, value: a.write(row, value), filled, done)
 
     # One after the other: other threads have other chunks, and handing ops around costs time.
-    _, filled = tf.while_loop(
-        lambda row, _: row < size, step, (0, empty), parallel_iterations=1, maximum_iterations=size
-    )
+    _, filled = tf.while_loop(lambda row, _: row < size, step, (0, empty), parallel_iterations=1)
     if REASON in filled:
         with tf.control_dependencies([good(filled.pop(REASON).stack())]):
             reason_n = tf.identity(reason_n)
@@ -76,6 +77,36 @@ def in_one_loop(samples: Samples, single: Single, size: int) -> tuple[Samples, t
         for name, value in filled.items()
     }
     return {**kept, **done}, reason_n
+
+
+def _way_by_way(samples: Samples, choice: registry.Choice, size: int) -> Samples:
+    """Likewise, in a loop for each way."""
+    arrays = {name: _by_row(samples[name]) for name in (choice.result, *choice.entries)}
+    spec = choice.spec
+    filled = tf.TensorArray(spec.dtype, size, element_shape=spec.shape)
+    number_n = tf.minimum(samples[choice.number], len(choice.ways) - 1)
+    for number, way in enumerate(choice.ways):
+        row_m = tf.cast(tf.where(number_n == number)[:, 0], tf.int32)
+        filled = _filled(filled, array(row_m), way, arrays)
+    return choice.finished(samples, filled.stack())
+
+
+def _filled(
+    filled: tf.TensorArray,
+    rows: tf.TensorArray,
+    way: Callable[[registry.Sample], tf.Tensor],
+    arrays: Samples,
+) -> tf.TensorArray:
+    """With the results of those rows."""
+
+    def step(place: tf.Tensor, filled: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        row = rows.read(place)
+        result = way({name: array.read(row) for name, array in arrays.items()})
+        return place + 1, filled.write(row, result)
+
+    number = rows.size()
+    done = tf.while_loop(lambda place, _: place < number, step, (0, filled), parallel_iterations=1)
+    return done[1]
 
 
 def one_by_one(samples: Samples, single: Single, size: int) -> tuple[Samples, tf.Tensor]:
@@ -105,7 +136,8 @@ def one_by_one(samples: Samples, single: Single, size: int) -> tuple[Samples, tf
 
 def array(tensor: tf.Tensor) -> tf.TensorArray:
     """The rows of a tensor, which loops then read without copies."""
-    rows = tf.TensorArray(tensor.dtype, tensor.shape[0], element_shape=tensor.shape[1:])
+    size = tensor.shape[0] or tf.shape(tensor)[0]
+    rows = tf.TensorArray(tensor.dtype, size, element_shape=tensor.shape[1:])
     return rows.unstack(tensor)
 
 

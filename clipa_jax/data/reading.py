@@ -193,7 +193,8 @@ def _windows(
             order_W = tf.numpy_function(order.permutation, places, tf.int64, stateful=False)
             return tf.gather(record_WF, tf.ensure_shape(order_W, [None]))
 
-        return windows.enumerate().map(mix)
+        # Not `enumerate`: TensorFlow 2.21 would rewrite a graph each time that one is begun.
+        return tf.data.Dataset.zip(tf.data.Dataset.counter(dtype=tf.int64), windows).map(mix)
 
     def part(epoch: tf.Tensor) -> tf.data.Dataset:
         place = tf.where(epoch == first_epoch, first_place, tf.zeros_like(first_place))

@@ -4,22 +4,23 @@ H, W height and width, R pixels a side of the result, h, w of a box at the size 
 decoded, C = 3 channels. A leading `...` stands for nothing or for a batch.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from clipa_jax.errors import ConfigError
-from clipa_jax.preprocess import decode
+from clipa_jax.preprocess import decode, header
 from clipa_jax.preprocess.image import check_size, resized
-from clipa_jax.preprocess.registry import Function, Sample, op
+from clipa_jax.preprocess.registry import Choice, Function, Sample, op
 
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
-_NEAR = 1.25  # pixels left per pixel of the result, below which bilinear needs no antialiasing
+_NEAR = 1.5  # pixels left per pixel of the result, below which halves need no antialiasing
 _BLOCK = 16  # pixels a side of the largest usual block of a JPEG
 
 
@@ -53,14 +54,10 @@ def inception_crop(
 
 @op("read_size", entry="image")
 def read_size(*args: Any, **kwargs: Any) -> Function:
-    """Adds sample["_size"], int64 (H, W) as the header of the encoded picture has them."""
+    """Adds sample["_size"], int64 (H, W) as the header of the encoded picture has them, and
+    sample["_jpeg"], whether it is one."""
     del args, kwargs
-
-    def apply(sample: Sample) -> Sample:
-        known = sample.get("_size")
-        return {**sample, "_size": decode.size(sample["image"]) if known is None else known}
-
-    return apply
+    return header.added
 
 
 @op("draw_box", entry="image", draws=_CROP_DRAWS, batched=True)
@@ -70,11 +67,11 @@ def draw_box(
     area_max: float = 100,
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
-    """sample["_size"] (..., 2) -> the box of `inception_crop`, and how `decode_box` gets it.
+    """What `read_size` adds -> the box of `inception_crop`, and how `decode_box` gets it.
 
     sample["_box"] (..., 4) is the box. Of a JPEG, sample["_window"] (..., 4) is decoded, on the
     grid of the reduction; it begins at a block, so sample["_begin"] (..., 3) says where the box
-    begins in it; and sample["_way"] (...) is a place in `WAYS`.
+    begins in it; and sample["_way"] (...) is a place in `WAYS`, behind them for other formats.
     """
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
@@ -83,14 +80,14 @@ def draw_box(
         ratio = tf.gather(REDUCTIONS, level)
         top, left, height, width = tf.unstack(box_4 // ratio[..., None], axis=-1)
         before = left % (_BLOCK // ratio)
-        far = tf.minimum(height, width) >= math.ceil(_NEAR * size)
-        way = tf.where(level < 2, 2 * level + tf.cast(far, tf.int32), level + 2)
+        far = (level == 1) & (tf.minimum(height, width) >= math.ceil(_NEAR * size))
+        way = level + tf.cast(far | (level > 1), tf.int32)
         return {
             **sample,
             "_box": box_4,
             "_window": tf.stack([top, left - before, height, width + before], -1),
             "_begin": tf.stack([tf.zeros_like(before), before, tf.zeros_like(before)], -1),
-            "_way": way,
+            "_way": tf.where(sample["_jpeg"], way, len(WAYS)),
         }
 
     return apply
@@ -117,37 +114,42 @@ def decode_box(
     """
     del area_min, area_max, aspect  # the box is there already
 
-    @decode.rare
-    def other(encoded: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
-        return _exact(_crop(decode.any_format(encoded), box_4), size)
+    def of_jpeg(ratio: int, resize: Resize) -> Callable[[Sample], tf.Tensor]:
+        return lambda sample: rounded(resize(decode_reduced(sample, ratio), size))
 
-    def apply(sample: Sample) -> Sample:
-        sample = dict(sample)
-        encoded, box_4 = sample["image"], sample.pop("_box")
-        window_4, begin_3 = sample.pop("_window"), sample.pop("_begin")
+    def other(sample: Sample) -> tf.Tensor:
+        return rounded(_exact(_crop(decode.any_format(sample["image"]), sample["_box"]), size))
 
-        def of_jpeg(ratio: int, resize: Resize) -> Callable[[], tf.Tensor]:
-            return lambda: resize(decode_reduced(encoded, window_4, begin_3, ratio), size)
+    def rounded(image: tf.Tensor) -> tf.Tensor:  # of 0..255, so nothing has to be cut off
+        return tf.reshape(tf.cast(image + 0.5, tf.uint8), (size, size, 3))
 
-        ways = [*itertools.starmap(of_jpeg, WAYS), lambda: other(encoded, box_4)]
-        which = tf.where(tf.io.is_jpeg(encoded), sample.pop("_way"), len(WAYS))
-        image = tf.reshape(tf.switch_case(which, ways), (size, size, 3))
-        return {**sample, "image": tf.cast(image + 0.5, tf.uint8)}  # of 0..255: nothing to cut off
-
-    return apply
+    spec = tf.TensorSpec((size, size, 3), tf.uint8)
+    return in_ways([*itertools.starmap(of_jpeg, WAYS), other], spec)
 
 
-def decode_reduced(
-    encoded: tf.Tensor, window_4: tf.Tensor, begin_3: tf.Tensor, ratio: int
-) -> tf.Tensor:
+def in_ways(ways: Sequence[Callable[[Sample], tf.Tensor]], spec: tf.TensorSpec) -> Choice:
+    """What replaces a picture, by `WAYS` and, at the end, for other formats; the usual ways are
+    ways of their own, and the others together are one more."""
+
+    def others(sample: Sample) -> tf.Tensor:
+        rest = [functools.partial(way, sample) for way in ways[_USUAL:]]
+        return tf.switch_case(sample["_way"] - _USUAL, rest)
+
+    needed = ("_way", "_box", "_window", "_begin")
+    return Choice("_way", [*ways[:_USUAL], others], needed, "image", spec)
+
+
+def decode_reduced(sample: Sample, ratio: int) -> tf.Tensor:
     """A box of a JPEG at 1/ratio of its size, see `draw_box`: uint8 (h, w, C).
 
     libjpeg decodes from the left end of a block on. Where the box begins inside one, TensorFlow
     copies row by row what libjpeg has just written past the caches, some 20 us a picture; so we
     decode from there on and cut the columns before the box off ourselves.
     """
-    image = tf.image.decode_and_crop_jpeg(encoded, window_4, channels=3, ratio=ratio)
-    return tf.slice(image, begin_3, (-1, -1, -1))
+    image = tf.image.decode_and_crop_jpeg(
+        sample["image"], sample["_window"], channels=3, ratio=ratio
+    )
+    return tf.slice(image, sample["_begin"], (-1, -1, -1))
 
 
 def _bilinear(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -166,18 +168,17 @@ def _exact(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 # How a box of a JPEG is made: what it is reduced by as it is decoded, and what resizes the rest,
-# from uint8 (h, w, C) to float32 (1, R, R, C). Reduced by 4 or 8, libjpeg's own error leaves none
-# for another resize that is not exact. TensorFlow goes through the ops of each way, whichever is
-# taken, so there are few of them.
+# from uint8 (h, w, C) to float32 (1, R, R, C). The more of two grey levels libjpeg's own error
+# takes, the nearer to exact the resize has to be.
 Resize = Callable[[tf.Tensor, int], tf.Tensor]
 WAYS: tuple[tuple[int, Resize], ...] = (
     (1, _bilinear),
-    (1, _means),
     (2, _bilinear),
     (2, _means),
     (4, _exact),
     (8, _exact),
 )
+_USUAL = 2  # how many of them are, for pictures little larger than the result
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:

@@ -18,8 +18,9 @@ n samples of a batch, D numbers drawn.
 """
 
 import ast
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,38 @@ Factory = Callable[..., Function]
 SEED = "seed"  # the sample's entry that holds its int64 pair
 _DRAWS = "_draws_{}_{}"  # numbers that wait for an op, by its position and name
 _GOLDEN = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A function of a sample that goes one of several ways, told by a number in the sample.
+
+    TensorFlow goes through the ops of all ways for each sample. So where there are many, those of
+    one way are taken after those of another, see `data.loops`.
+
+    Attributes:
+      number: the entry, int32 (), that tells the way; from the last one's place on, it is that.
+      ways: functions from a sample to what takes the place of its entry `result`.
+      entries: what they need besides `result`; nobody needs it afterwards.
+      result: the entry that they replace.
+      spec: of what they give.
+    """
+
+    number: str
+    ways: Sequence[Callable[[Sample], tf.Tensor]]
+    entries: tuple[str, ...]
+    result: str
+    spec: tf.TensorSpec
+
+    def __call__(self, sample: Sample) -> Sample:
+        ways = [functools.partial(way, sample) for way in self.ways]
+        return self.finished(sample, tf.switch_case(sample[self.number], ways))
+
+    def finished(self, sample: Sample, result: tf.Tensor) -> Sample:
+        """The sample, or the batch, with the result and without what led to it."""
+        used = {self.number, *self.entries}
+        rest = {name: value for name, value in sample.items() if name not in used}
+        return {**rest, self.result: result}
 
 
 @dataclass(frozen=True)
@@ -138,7 +171,8 @@ class Phase:
       ops: their names and arguments, as in a preprocessing string.
       entries: what they work on, see `Op`.
       batched: whether `function` takes a batch of n samples; else one sample.
-      function: of the sample or the batch; takes out the entry of drawn numbers that it uses.
+      function: of the sample or the batch; takes out the entry of drawn numbers that it uses. A
+        `Choice` stands alone.
     """
 
     ops: tuple[str, ...]
@@ -162,7 +196,7 @@ def phases(spec: str) -> tuple[Callable[[tf.Tensor], Sample], list[Phase]]:
         own = {step.entry: step.own(seed_n2) for step in steps if step.keyword == SEED}
         return {**entries, **own}
 
-    return draw, [_phase(run) for run in _runs(steps)]
+    return draw, [_phase(steps) for run in _runs(steps) for steps in _choices_alone(run)]
 
 
 def _runs(steps: list["_Step"]) -> list[list["_Step"]]:
@@ -194,6 +228,15 @@ def _runs(steps: list["_Step"]) -> list[list["_Step"]]:
     return runs
 
 
+def _choices_alone(run: list["_Step"]) -> list[list["_Step"]]:
+    found: list[list[_Step]] = []
+    for step in run:
+        if not found or any(isinstance(s.function, Choice) for s in (step, found[-1][0])):
+            found.append([])
+        found[-1].append(step)
+    return found
+
+
 def _phase(steps: list["_Step"]) -> Phase:
     def apply(sample: Sample) -> Sample:
         sample = dict(sample)
@@ -205,7 +248,8 @@ def _phase(steps: list["_Step"]) -> Phase:
 
     ops = tuple(step.text for step in steps)
     entries = frozenset(step.op.entry for step in steps)
-    return Phase(ops, entries, steps[0].op.batched, apply)
+    function = steps[0].function if isinstance(steps[0].function, Choice) else apply
+    return Phase(ops, entries, steps[0].op.batched, function)
 
 
 @dataclass(frozen=True)

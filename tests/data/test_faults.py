@@ -19,7 +19,7 @@ from PIL import Image
 from clipa_jax.data import guard, pipeline, reading, skips, sources
 from clipa_jax.data.sources import tar
 from clipa_jax.errors import DataError
-from clipa_jax.preprocess import decode, registry
+from clipa_jax.preprocess import header, registry
 from tests.data import writers
 from tests.data.conftest import numbers, sample, settings, write_tfds, write_tfrecords
 
@@ -130,7 +130,7 @@ def test_decoded_as_pillow_does(name):
     found = registry.build("decode")({"image": tf.constant(GOOD[name])})["image"].numpy()
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).mean() < (2 if "JPEG" in name else 1)
-    assert tuple(decode.size(tf.constant(GOOD[name])).numpy()) == expected.shape[:2]
+    assert tuple(header.size(tf.constant(GOOD[name])).numpy()) == expected.shape[:2]
 
 
 PHOTO_OF_16 = np.repeat(PHOTO[..., :1], 3, -1)
@@ -149,7 +149,7 @@ def counted(spec, reasons, *, percent=100.0, **changes):
     """The reasons of samples in the order of the file, and what the log names."""
     source = sources.open(spec, "train")
     size = source.num_examples
-    preprocess = changes.pop("preprocess", "decode|inception_crop(8)")
+    preprocess = changes.pop("preprocess", "decode|inception_crop(8)|choose_caption")
     process, _ = guard.chunk_function(
         source, preprocess, size=size, seed=0, keep=("image", "tokens"), captions=True, **changes
     )

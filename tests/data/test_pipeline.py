@@ -152,6 +152,7 @@ def test_a_position_of_another_order_is_refused(tfds_spec):
 
 
 BAD = {5, 20, 33}
+WORDS = "decode|resize({res})|choose_caption"  # an op that needs captions
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,9 @@ def bad_spec(tmp_path_factory):
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_bad_samples_are_replaced_and_counted(bad_spec, cache, caplog):
-    config = settings(bad_spec, cache=cache, batch_size=10, lanes=5, max_skip_percent=10.0)
+    config = settings(
+        bad_spec, cache=cache, batch_size=10, lanes=5, max_skip_percent=10.0, preprocess=WORDS
+    )
     data = pipeline.train(config, seed=0)
     batches = [numbers(b["image"]) for b, _ in itertools.islice(data.start(), TOTAL // 10)]
     seen = list(itertools.chain(*batches))
@@ -175,6 +178,14 @@ def test_bad_samples_are_replaced_and_counted(bad_spec, cache, caplog):
     named = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
     assert any("00000.tfrecord sample 5 (decode)" in line for line in named)
     assert any(f"00001.tfrecord sample {20 - LENGTHS[0]} (missing_key)" in line for line in named)
+
+
+def test_captions_may_lack_where_no_op_needs_them(bad_spec):
+    config = settings(bad_spec, batch_size=10, lanes=5, max_skip_percent=10.0)
+    data = pipeline.train(config, seed=0)
+    seen = [numbers(b["image"]) for b, _ in itertools.islice(data.start(), TOTAL // 10)]
+    assert set(itertools.chain(*seen)) == set(range(TOTAL)) - {5, 20}
+    assert data.skipped() == {"decode": 1, "missing_key": 1}
 
 
 @pytest.mark.parametrize("cache", CACHES)

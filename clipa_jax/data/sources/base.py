@@ -93,8 +93,8 @@ class Source(abc.ABC):
           and `features` under their own names.
         """
 
-    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
-        """`parse` for n records in a few ops: image (n,) and ragged captions (n, None).
+    def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
+        """`parse` for n records in a few ops: image (n,) and, if wanted, ragged captions (n, None).
 
         For good records; of bad ones anything may come, or an error.
         """

@@ -64,9 +64,11 @@ class FieldSource(base.Source):
             },
         }
 
-    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
-        captions = tf.strings.split(record_nF[:, 1], SEPARATOR)
-        return {"image": record_nF[:, 0], "captions": captions}
+    def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
+        found = {"image": record_nF[:, 0]}
+        return found | (
+            {"captions": tf.strings.split(record_nF[:, 1], SEPARATOR)} if captions else {}
+        )
 
     def _fetch(self, shard_X: np.ndarray, index_X: np.ndarray) -> np.ndarray:
         record_XF = np.full((len(shard_X), self.width), b"", object)

@@ -34,8 +34,8 @@ class MemorySource(base.Source):
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         return self._source.parse(record, features)
 
-    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
-        return self._source.parse_all(record_nF)
+    def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
+        return self._source.parse_all(record_nF, captions=captions)
 
     @property
     def can_parse_all(self) -> bool:

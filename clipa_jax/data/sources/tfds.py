@@ -105,8 +105,9 @@ class TfdsSource(base.Source):
             **{name: values[name] for name in features if name in values},
         }
 
-    def parse_all(self, record_nF: tf.Tensor) -> dict[str, Any]:
-        return tfrecord.parse_all(record_nF[:, 0], self._image, self._captions)
+    def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
+        wanted = self._captions if captions else None
+        return tfrecord.parse_all(record_nF[:, 0], self._image, wanted)
 
     @property
     def can_parse_all(self) -> bool:
