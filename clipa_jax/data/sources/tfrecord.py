@@ -112,29 +112,28 @@ def read(
         found = tf.data.TFRecordDataset(path).skip(start).take(length)
     else:
         found = _from_byte(path, at, _BUFFER).take(length)
-    end = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
-    batches = found.ignore_errors(log_warning=True).batch(_BATCH).concatenate(end)
-    counted = batches.scan(
-        tf.constant(0, tf.int64),
-        lambda done, record_X: (done + tf.size(record_X, tf.int64), (done, record_X)),
-    )
-
     blank = tf.data.Dataset.from_tensors(tf.constant([""]))
 
     def one(offset: tf.Tensor) -> tf.data.Dataset:
         found = _from_byte(path, offset, 0).batch(1)
         return found.ignore_errors().concatenate(blank).take(1)
 
-    def rest(done: tf.Tensor, record_X: tf.Tensor) -> tf.data.Dataset:
-        missing = tf.cond(
-            (tf.size(record_X) == 0) & (done < length),
-            lambda: _places(path, start + done, start + length),
-            lambda: tf.zeros([0], tf.int64),
-        )
-        records = tf.data.Dataset.from_tensor_slices(record_X[:, None])
-        return records.concatenate(tf.data.Dataset.from_tensor_slices(missing).flat_map(one))
+    def missing(done: tf.Tensor) -> tf.Tensor:
+        end = tf.minimum(done + _BATCH, length)
+        places = _places(path, start + done, start + end)
+        records = tf.data.Dataset.from_tensor_slices(places).flat_map(one).unbatch()
+        return records.batch(_BATCH).get_single_element()
 
-    return counted.flat_map(rest)
+    def completed(done: tf.Tensor, record_X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        behind = (tf.size(record_X) == 0) & (done < length)
+        record_X = tf.cond(behind, lambda: missing(done), lambda: record_X)
+        return done + tf.size(record_X, tf.int64), record_X[:, None]
+
+    batches = found.ignore_errors(log_warning=True).batch(_BATCH)
+    none = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
+    ends = none.repeat(-(-length // _BATCH))  # as many batches as can be missing
+    # Taken apart like this, records are moved; slices of a tensor would be copied.
+    return batches.concatenate(ends).scan(tf.constant(0, tf.int64), completed).unbatch()
 
 
 def _from_byte(path: tf.Tensor, at: tf.Tensor, buffer: int) -> tf.data.Dataset:
