@@ -30,7 +30,9 @@ from clipa_jax.preprocess import crop, decode, registry
 from clipa_jax.settings import Settings
 
 CONFIG = cli.define_config()
-SAMPLES = flags.DEFINE_integer("samples", 4_096, "Of each round and each line: whole epochs, if possible.")
+SAMPLES = flags.DEFINE_integer(
+    "samples", 4_096, "Of each round and each line: whole epochs, if possible."
+)
 ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each line is measured.")
 BATCH = flags.DEFINE_integer("batch", 128, "Batch size; a small one reads less ahead.")
 

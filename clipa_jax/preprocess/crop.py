@@ -20,7 +20,8 @@ from clipa_jax.preprocess.registry import Choice, Function, Sample, op
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg can reduce by while it decodes
-_NEAR = 1.5  # pixels left per pixel of the result, below which halves need no antialiasing
+_ENOUGH = (0.9, 1, 1)  # pixels left per pixel of the result that allow for each of the last three
+_NEAR = 1.35  # likewise, below which bilinear needs no antialiasing
 _BLOCK = 16  # pixels a side of the largest usual block of a JPEG
 
 
@@ -80,8 +81,8 @@ def draw_box(
         ratio = tf.gather(REDUCTIONS, level)
         top, left, height, width = tf.unstack(box_4 // ratio[..., None], axis=-1)
         before = left % (_BLOCK // ratio)
-        far = (level == 1) & (tf.minimum(height, width) >= math.ceil(_NEAR * size))
-        way = level + tf.cast(far | (level > 1), tf.int32)
+        far = tf.minimum(height, width) >= math.ceil(_NEAR * size)
+        way = tf.where(level < 2, 2 * level + tf.cast(far, tf.int32), level + 2)
         return {
             **sample,
             "_box": box_4,
@@ -108,7 +109,7 @@ def decode_box(
     """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
 
     Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
-    eighth where that leaves as many pixels as the result has. What is left to do is resized as
+    eighth where that leaves about as many pixels as the result has. What is left to do is resized as
     fast as keeps it near to bilinear with antialiasing, which other formats get exactly:
     docs/performance.md has the differences and the times.
     """
@@ -168,17 +169,18 @@ def _exact(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 # How a box of a JPEG is made: what it is reduced by as it is decoded, and what resizes the rest,
-# from uint8 (h, w, C) to float32 (1, R, R, C). The more of two grey levels libjpeg's own error
-# takes, the nearer to exact the resize has to be.
+# from uint8 (h, w, C) to float32 (1, R, R, C). Reduced by 4 or 8, libjpeg's own error leaves none
+# for another resize that is not exact.
 Resize = Callable[[tf.Tensor, int], tf.Tensor]
 WAYS: tuple[tuple[int, Resize], ...] = (
     (1, _bilinear),
+    (1, _means),
     (2, _bilinear),
     (2, _means),
     (4, _exact),
     (8, _exact),
 )
-_USUAL = 2  # how many of them are, for pictures little larger than the result
+_USUAL = 4  # how many of them are taken for pictures that are not far larger than the result
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:
@@ -199,7 +201,7 @@ def _boxes(name: str, size: int, area_min: float, area_max: float, aspect: tuple
     if not 0 < aspect[0] <= aspect[1]:
         raise ConfigError(f"{name}: aspect={aspect} must be two positive numbers in order")
     logs = math.log(aspect[0]), math.log(aspect[1])
-    least = tf.constant([float(size * ratio) for ratio in REDUCTIONS[1:]])
+    least = [size * r * enough for r, enough in zip(REDUCTIONS[1:], _ENOUGH, strict=True)]
 
     def draw(draws: tf.Tensor, size_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole_2 = tf.cast(size_2, tf.float32)
