@@ -108,8 +108,8 @@ def decode_box(
 ) -> Function:
     """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
 
-    Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an
-    eighth where that leaves about as many pixels as the result has. What is left to do is resized as
+    Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an eighth
+    where that leaves about as many pixels as the result has. What is left to do is resized as
     fast as keeps it near to bilinear with antialiasing, which other formats get exactly:
     docs/performance.md has the differences and the times.
     """
