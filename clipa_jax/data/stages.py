@@ -10,7 +10,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from absl import logging
@@ -40,7 +40,7 @@ def beginnings(preprocess: str) -> dict[str, str]:
     return {PARSE: "", **dict(zip(names, strings, strict=True))}
 
 
-def measure(data: TrainData) -> dict[str, float]:
+def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[str, float]:
     """Seconds that one sample takes in each stage, on one core.
 
     Reads some neighbours from anywhere in the data and prepares them a few times, a chunk at
@@ -48,6 +48,7 @@ def measure(data: TrainData) -> dict[str, float]:
 
     Args:
       data: of the run.
+      go_on: asked before each stage; the rest is left out where it says no.
     """
     source, size = data.source, data.chunk
     begin = time.perf_counter()
@@ -64,6 +65,8 @@ def measure(data: TrainData) -> dict[str, float]:
     one_core.threading.private_threadpool_size = 1
     before = 0.0
     for name, preprocess in beginnings(data.preprocess).items():
+        if not go_on():
+            break
         process, _ = guard.chunk_function(
             source, preprocess, size=size, seed=0, keep=None, captions=source.has_captions
         )
@@ -118,7 +121,8 @@ class WaitWarning:
         if first or share <= self._share or now < self._next:
             return
         self._next = now + self._every
-        self._thread = threading.Thread(target=self._warn, args=(share,), daemon=True)
+        # Not a daemon: one that is inside TensorFlow when Python ends takes the process with it.
+        self._thread = threading.Thread(target=self._warn, args=(share,))
         self._thread.start()
 
     def wait(self) -> None:
@@ -127,10 +131,13 @@ class WaitWarning:
             self._thread.join()
 
     def _warn(self, share: float) -> None:
+        go_on = threading.main_thread().is_alive  # no longer, once Python waits for its threads
         try:
-            spent = measure(self._data)
+            spent = measure(self._data, go_on)
         except (UserError, tf.errors.OpError) as error:
             logging.warning("%s", _sentence(share, f"its stages could not be timed ({error})"))
+            return
+        if not go_on():
             return
         slowest = max(spent, key=lambda name: spent[name])
         total = sum(spent.values())

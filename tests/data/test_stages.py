@@ -61,6 +61,13 @@ def test_every_stage_is_measured(tfds_spec, doze):
     assert all(seconds >= 0 for seconds in spent.values())
 
 
+def test_measuring_ends_when_the_run_does(tfds_spec):
+    """Python waits for the thread, which must not go on through all stages."""
+    answers = iter([True, False])
+    spent = stages.measure(data(tfds_spec, "decode|resize(8)"), lambda: next(answers))
+    assert list(spent) == [stages.READ, stages.PARSE]
+
+
 def test_slow_reading_is_measured_as_such(tfds_spec, monkeypatch):
     slow = data(tfds_spec, "decode|resize(8)")
     read = slow.source.read
@@ -83,7 +90,7 @@ def test_slow_reading_is_measured_as_such(tfds_spec, monkeypatch):
 
 def test_warning_names_the_slowest_stage_once_in_a_while(tfds_spec, doze, caplog, monkeypatch):
     times = {"read": 1e-5, "parse": 1e-5, "decode": 2e-4, "doze": 5e-3, "resize": 1e-4}
-    monkeypatch.setattr(stages, "measure", lambda data: times)
+    monkeypatch.setattr(stages, "measure", lambda data, go_on: times)
     warn = stages.WaitWarning(data(tfds_spec, "decode|doze|resize(8)"), every=3_600.0)
 
     def said(share):
@@ -101,7 +108,7 @@ def test_warning_names_the_slowest_stage_once_in_a_while(tfds_spec, doze, caplog
 
 
 def test_a_warning_is_given_even_if_stages_cannot_be_timed(tfds_spec, monkeypatch, caplog):
-    def fail(data):
+    def fail(data, go_on):
         raise tf.errors.DataLossError(None, None, "gone")
 
     monkeypatch.setattr(stages, "measure", fail)
