@@ -74,11 +74,9 @@ def against_flops(law: Law, out: Path, note: str = "") -> Path:
         keys = [_key(name, plots.FAINT, mark) for name, mark in marks.items()]
         keys += [_key(FULL_LENGTH, plots.FAINT, FULL_MARK)]
         keys += [_key(size, plots.COLOURS[n], "") for n, size in enumerate(law.sizes)]
-        beside: dict[str, Any] = {
-            "loc": "upper left",
-            "bbox_to_anchor": (1.0, 1.0),
-        }  # not over points
-        axes.legend(handles=keys, frameon=False, fontsize=7.5, labelcolor=plots.INK, **beside)
+        look: dict[str, Any] = {"frameon": False, "fontsize": 7.5, "labelcolor": plots.INK}
+        # Beside the panel, not over points.
+        axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)
     plots.note(figure, note)
     return plots.finish(figure, out)
 
