@@ -13,10 +13,10 @@ why; 1, nothing came of it, and a sentence says why.
 from absl import flags
 from ml_collections import config_flags
 
-from clipa_jax import cli
 from clipa_jax.errors import ConfigError
-from clipa_jax.evidence import comparison
-from clipa_jax.evidence.command import Command
+from clipa_jax.evaluation import comparison
+from clipa_jax.evaluation.command import Command
+from clipa_jax.runtime import cli
 
 CONFIG = cli.define_config()
 CHECKPOINT = flags.DEFINE_string(

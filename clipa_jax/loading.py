@@ -15,18 +15,17 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clipa_jax import checkpoint, models, sharding, state, steps, trees, workdir
-from clipa_jax.convert import weights
+from clipa_jax import models, sharding, trees
+from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.evaluators import embed
 from clipa_jax.models import CLIP, clip
 from clipa_jax.preprocess import registry
-from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.preprocess.text import Tokenize, make_tokenize
 from clipa_jax.preprocess.vocab import kept_copy
-from clipa_jax.settings import Settings
-
-Tokenize = Callable[[Sequence[str]], np.ndarray]
+from clipa_jax.training import checkpoint, state, steps, workdir
+from clipa_jax.weights import formats
 
 
 @dataclass(frozen=True)
@@ -180,8 +179,8 @@ def fit(config: ConfigDict, leaves: Mapping[str, Any], what: str) -> tuple[CLIP,
     settings = Settings(config)
     model = models.build(settings.model)
     shapes = trees.flatten(state.param_shapes(model, settings.input.res, settings.input.text_len))
-    fitted = weights.fit(leaves, shapes)
-    weights.check_layout(fitted, shapes, what)
+    fitted = formats.fit(leaves, shapes)
+    formats.check_layout(fitted, shapes, what)
     return model, fitted
 
 
@@ -195,7 +194,7 @@ def read_weights(path: str, target: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       CheckpointError: there are none, or they are of no known form.
     """
-    return weights.fit(read(path)[1], target)
+    return formats.fit(read(path)[1], target)
 
 
 def read(path: str) -> tuple[ConfigDict | None, dict[str, Any]]:
@@ -208,14 +207,14 @@ def read(path: str) -> tuple[ConfigDict | None, dict[str, Any]]:
       CheckpointError: there are no weights, or they are of no known form.
     """
     check_exists(path)
-    if weights.is_file(Path(path)):
-        return weights.read(Path(path))
+    if formats.is_file(Path(path)):
+        return formats.read(Path(path))
     return stage_config(path), checkpoint.read_params(str(_stage_folder(Path(path))))
 
 
 def stage_config(path: str) -> ConfigDict | None:
     """The config of the stage that a workdir or a stage's folder stands for; None without any."""
-    return None if weights.is_file(Path(path)) else _config_of(_stage_folder(Path(path)))
+    return None if formats.is_file(Path(path)) else _config_of(_stage_folder(Path(path)))
 
 
 def _config_of(folder: Path) -> ConfigDict | None:
@@ -231,28 +230,13 @@ def _config_of(folder: Path) -> ConfigDict | None:
 
 def check_exists(path: str) -> None:
     """Raises `CheckpointError` unless there are weights at `path`."""
-    if weights.is_file(Path(path)):
-        weights.check_exists(Path(path))
+    if formats.is_file(Path(path)):
+        formats.check_exists(Path(path))
     elif not (_stage_folder(Path(path)) / checkpoint.FOLDER).is_dir():
         raise CheckpointError(
             f"no weights at {path}: expected a workdir with a finished stage, a stage's folder "
             f"with {checkpoint.FOLDER}/ in it, a .npz file or a folder of open_clip"
         )
-
-
-def make_tokenize(config: Any) -> Tokenize:
-    """Texts -> int32 (B, L) by the vocabulary and length of an `input` section."""
-    if not config.vocab:
-        return _no_tokenizer
-    tokenizer, length = load_tokenizer(config.vocab), config.text_len
-    return lambda texts: tokenizer.encode(list(texts), length)
-
-
-def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:
-    raise DataError(
-        f"came {len(texts)} strings, but this open_clip model has a tokenizer that is not among "
-        "ours; pass token ids, int32 (B, L), from open_clip.get_tokenizer"
-    )
 
 
 def _stage_folder(folder: Path) -> Path:

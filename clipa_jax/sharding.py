@@ -15,8 +15,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import trees
+from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError, unknown
-from clipa_jax.settings import Settings, choice
 
 AXES = ("replica", "fsdp", "tensor")
 BATCH = P(("replica", "fsdp"))

@@ -11,24 +11,16 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import (
-    checkpoint,
-    cli,
-    evidence,
-    loading,
-    metrics,
-    recorder,
-    schedules,
-    showcase,
-    stage,
-    steps,
-    workdir,
-)
+from clipa_jax import evaluation, loading
+from clipa_jax.config import schedules
 from clipa_jax.data import to_device
-from clipa_jax.data.stages import WaitWarning
+from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
-from clipa_jax.interrupt import Interrupt
-from clipa_jax.state import TrainState
+from clipa_jax.report import end_of_run
+from clipa_jax.runtime import cli
+from clipa_jax.runtime.interrupt import Interrupt
+from clipa_jax.training import checkpoint, metrics, recorder, stage, steps, workdir
+from clipa_jax.training.state import TrainState
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -43,7 +35,9 @@ def main(argv: list[str]) -> int | None:
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:
-        stages[config.name] = stage.prepare(config, root, stages, between=interrupt.check)
+        stages[config.name] = stage.prepare(
+            config, root, stages, between=interrupt.check, check_weights=loading.check_exists
+        )
     logging.info(metrics.parameter_overview(next(iter(stages.values())).program.spec.shapes.params))
     with interrupt:
         for run in stages.values():
@@ -52,7 +46,7 @@ def main(argv: list[str]) -> int | None:
             elif interrupt.asked() or not train(run, interrupt):
                 logging.warning("stopped; run the same command again to go on")
                 return 128 + (interrupt.agreed or 0)
-    showcase.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
+    end_of_run.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
     return None
 
 
@@ -107,7 +101,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     if interrupt.agreed:
         return False
     workdir.finish(run.folder, run.result(record.seconds, record.scores))
-    showcase.end_of_stage(run, state)
+    end_of_run.end_of_stage(run, state)
     return True
 
 
@@ -153,13 +147,13 @@ def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
     At the end of the stage it is also written to W/<stage>/evaluation.json, with intervals.
     """
     said = {
-        name: evidence.run(evaluator, run.config.evals[name].to_dict(), state)
+        name: evaluation.run(evaluator, run.config.evals[name].to_dict(), state)
         for name, evaluator in run.evaluators.items()
     }
     if int(state.step) == run.plan.total_steps:
-        made = evidence.make(str(run.folder), said, params=state.params, mesh=run.program.mesh)
-        evidence.write(run.folder / evidence.NAME, made)
-    return evidence.values(said)
+        made = evaluation.make(str(run.folder), said, params=state.params, mesh=run.program.mesh)
+        evaluation.write(run.folder / evaluation.NAME, made)
+    return evaluation.values(said)
 
 
 def _due(step: int, every: int) -> bool:

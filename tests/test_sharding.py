@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import sharding, trees
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
-from clipa_jax.settings import Settings
 
 BLOCK = "img/Transformer/encoderblock_0/"
 SHAPES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
-from clipa_jax import cli
+from clipa_jax.runtime import cli
 
 SUBJECTS = ("step", "data", "evaluation")
 

@@ -19,9 +19,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
-from clipa_jax import cli
 from clipa_jax.errors import DataError
-from clipa_jax.evaluators import tables, wording
+from clipa_jax.evaluators import prompts, tables
+from clipa_jax.runtime import cli
 
 MIT = "MIT, see tables/LICENSES.txt"
 APACHE = "Apache-2.0"
@@ -87,7 +87,7 @@ def _from_open_clip(names: list[str], sentences: list[str]) -> None:
     ]
     cli.say(f"ImageNet's names that differ between CLIP_benchmark and open_clip: {differing}")
     _write(
-        wording.PROMPTS / "imagenet_7.json",
+        prompts.PROMPTS / "imagenet_7.json",
         description="Seven of the eighty sentences of imagenet1k, chosen by OpenAI.",
         provenance=f"{_release('open_clip_torch')}, zero_shot_metadata.py, after OpenAI's "
         "Prompt_Engineering_for_ImageNet.ipynb",

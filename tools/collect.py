@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
 
-from clipa_jax import cli
-from clipa_jax.collect import command
+from clipa_jax.report import collect
+from clipa_jax.runtime import cli
 
 if __name__ == "__main__":
-    cli.run(command.main, needs_config=False)
+    cli.run(collect.main, needs_config=False)

@@ -17,10 +17,10 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
-from clipa_jax import cli
+from clipa_jax.runtime import cli
 
 try:
-    from clipa_jax.convert import travel
+    from clipa_jax.convert import convert
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-torch.txt")
 
@@ -32,7 +32,7 @@ CONFIG = cli.define_config()
 def main(argv: list[str]) -> None:
     """Converts; the log says how far the two sides are apart."""
     del argv
-    travel.to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
+    convert.to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
 
 
 if __name__ == "__main__":

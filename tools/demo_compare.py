@@ -18,8 +18,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from clipa_jax import curves, metrics, pictures
 from clipa_jax.errors import UserError
+from clipa_jax.report import curves, figures
+from clipa_jax.training import metrics
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
 OUT = flags.DEFINE_string("out", "runs/demo-compare", "Workdir of the comparison.")
@@ -63,7 +64,7 @@ def compare(demo: Path, out: Path) -> None:
         f"{measured['steps']:,} steps"
     )
     train(FULL_LENGTH, out, measured["steps"])
-    picture = pictures.accuracy_against_time(demo, demo / "accuracy.png", compare=out)
+    picture = figures.accuracy_against_time(demo, demo / "accuracy.png", compare=out)
     print(f"wrote {picture}")
     if RECORD.value:
         note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")

@@ -18,8 +18,8 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
-from clipa_jax import cli
 from clipa_jax.data import export, sources
+from clipa_jax.runtime import cli
 
 SOURCE = flags.DEFINE_string("source", None, "Such as tfds:data/emoji/1.0.0.", required=True)
 SPLIT = flags.DEFINE_string("split", None, "Of the source.", required=True)

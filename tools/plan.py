@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
-from clipa_jax import cli
+from clipa_jax.config import recipes
 from clipa_jax.planning import command
-from configs import recipes
+from clipa_jax.runtime import cli
 
 if __name__ == "__main__":
     cli.run(functools.partial(command.main, recipes.config), needs_config=False)

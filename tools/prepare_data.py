@@ -20,7 +20,7 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
 
-from clipa_jax import cli
+from clipa_jax.runtime import cli
 
 try:
     from clipa_jax.prepare import dataset, flow, report

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
 
-from clipa_jax import cli
 from clipa_jax.report import command
+from clipa_jax.runtime import cli
 
 if __name__ == "__main__":
     cli.run(command.main, needs_config=False)

@@ -21,13 +21,14 @@ from typing import Any
 import tensorflow as tf
 from absl import flags, logging
 
-from clipa_jax import cli, schedules
 from clipa_jax.benchmark import references
 from clipa_jax.benchmark.clock import Stream
-from clipa_jax.data import feed, pipeline, stages
+from clipa_jax.config import schedules
+from clipa_jax.config.settings import Settings
+from clipa_jax.data import feed, pipeline, profile
 from clipa_jax.errors import ConfigError
 from clipa_jax.preprocess import crop, decode, registry
-from clipa_jax.settings import Settings
+from clipa_jax.runtime import cli
 
 CONFIG = cli.define_config()
 SAMPLES = flags.DEFINE_integer(
@@ -101,8 +102,8 @@ def _parts(inputs: Settings) -> list[Stream]:
     number = BATCH.value // read.chunk
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
-    found = [Stream(stages.READ, feed.Feed(records))]
-    for name, beginning in stages.beginnings(preprocess).items():
+    found = [Stream(profile.READ, feed.Feed(records))]
+    for name, beginning in profile.beginnings(preprocess).items():
         if name == "decode_box":
             alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))
             found.append(Stream("decode_only", _data(inputs, alone, None).start()))

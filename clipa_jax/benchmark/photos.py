@@ -22,9 +22,9 @@ import tensorflow as tf
 from absl import flags, logging
 from PIL import Image
 
-from clipa_jax import cli
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import lexicon
+from clipa_jax.runtime import cli
 
 PHOTOS = flags.DEFINE_list("photos", None, "Folders with photographs, wheels or zips.")
 OUT = flags.DEFINE_string("out", None, "Folder of the TFRecord files.")

@@ -19,12 +19,15 @@ from absl import flags, logging
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from clipa_jax import cli, program, schedules, sharding, terminal
+from clipa_jax import sharding
 from clipa_jax.benchmark.timing import timed
+from clipa_jax.config import schedules
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
-from clipa_jax.settings import Settings
+from clipa_jax.runtime import cli, terminal
+from clipa_jax.training import program
 
 CONFIG = cli.define_config()
 STAGE = flags.DEFINE_string("stage", None, "Which stage of a schedule; its first by default.")

@@ -14,9 +14,9 @@ import torch
 from absl import logging
 
 from clipa_jax import trees
-from clipa_jax.convert import rules
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
+from clipa_jax.weights import rules
 
 MAX_ABS, MIN_COSINE = 1e-4, 0.99999
 NUM_IMAGES, NUM_RANDOM_TEXTS = 4, 4

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clipa_jax.convert.folder import VOCABULARY
 from clipa_jax.preprocess.vocab import HUB, Vocabulary
+from clipa_jax.weights.open_clip import VOCABULARY
 
 
 def name(vocabulary: Vocabulary) -> str:

@@ -13,12 +13,12 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.colours import COLOUR
-from clipa_jax.data import feed, guard, mixing, reading, skips, sources
+from clipa_jax.config.settings import Settings, choice
+from clipa_jax.data import feed, mixing, reading, robust_map, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.settings import Settings, choice
+from clipa_jax.models.color_jitter import COLOUR
 
 IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
 CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
@@ -194,7 +194,7 @@ class TrainData:
             max_skip_percent,
             self.num_examples,
         )
-        self._process, out = guard.chunk_function(
+        self._process, out = robust_map.chunk_function(
             source,
             preprocess,
             size=chunk,
@@ -237,7 +237,7 @@ class TrainData:
         rows = self._order.rows(self._batch_size)[self._share.begin : self._share.end]
         for batch in feed.Feed(self._dataset(count)):
             batch = {key: np.asarray(value) for key, value in batch.items()}  # not a copy
-            self._skips.add(batch.pop(guard.REASON), count + rows)
+            self._skips.add(batch.pop(robust_map.REASON), count + rows)
             count += self._batch_size
             yield batch, {"samples": count, "order": self._order.fingerprint}
 
@@ -270,7 +270,7 @@ class TrainData:
     def _spec(
         self, preprocess: str, out: dict[str, tf.TensorSpec]
     ) -> dict[str, jax.ShapeDtypeStruct]:
-        out = {key: value for key, value in out.items() if key != guard.REASON}
+        out = {key: value for key, value in out.items() if key != robust_map.REASON}
         for key, value in out.items():
             if not value.shape.is_fully_defined():
                 raise ConfigError(
@@ -331,7 +331,7 @@ def _evaluation_chunks(
     if isinstance(opened, sources.Mixture):
         raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
     opened.check_features(features)
-    process, _ = guard.chunk_function(
+    process, _ = robust_map.chunk_function(
         opened,
         preprocess,
         size=share.chunk,
@@ -355,7 +355,7 @@ def _evaluate(
         parts = [next(chunks) for _ in range(number)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
         count_B = np.arange(count, count + len(batch[IMAGE]))
-        reason_B = np.where(count_B < total, batch.pop(guard.REASON), 0)
+        reason_B = np.where(count_B < total, batch.pop(robust_map.REASON), 0)
         seen.add(reason_B, count_B)
         yield {**batch, MASK: (count_B < total) & (reason_B == 0)}
 

@@ -7,14 +7,14 @@ The keyword arguments of a class, but `env` and `name`, are the keys of its sect
 from collections.abc import Callable
 from typing import Any
 
+from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.contrastive import Contrastive
-from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.evaluators.probes import LinearProbe
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
-from clipa_jax.settings import Settings, choice
 
 __all__ = ["EVALUATORS", "About", "Environment", "Evaluator", "HasParams", "Outcome", "build"]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from clipa_jax import fingerprint
-from clipa_jax.evaluators import embed, wording
+from clipa_jax.evaluators import embed
+from clipa_jax.evaluators import prompts as wording
+from clipa_jax.runtime import fingerprint
 
 TEXT = "txt"  # the text tower among the parameters
 _Prompts = tuple[tuple[str, ...], bool]  # sentences, and whether they are canonicalized

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from clipa_jax.evaluators import embed, scores
+from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.retrieval import present
 

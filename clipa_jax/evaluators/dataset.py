@@ -8,8 +8,8 @@ import numpy as np
 
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import DataError, MissingData, UserError
-from clipa_jax.evaluators import embed, identity
-from clipa_jax.evaluators.environment import About, Environment
+from clipa_jax.evaluators import data_fingerprint, embed
+from clipa_jax.evaluators.context import About, Environment
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Dataset:
         Args:
           prompts: the texts that stand for classes, where there are such.
         """
-        data = identity.of_data(self.opened)
+        data = data_fingerprint.of_data(self.opened)
         total = self.opened.num_examples
         return About(self.source, self.split, data, self.preprocess, prompts, total)
 

@@ -21,7 +21,7 @@ IMAGE = "image"
 
 
 class Encoders(Protocol):
-    """The two towers on a mesh; `clipa_jax.steps.Encoders` is one."""
+    """The two towers on a mesh; `clipa_jax.training.steps.Encoders` is one."""
 
     @property
     def batch_sharding(self) -> NamedSharding: ...

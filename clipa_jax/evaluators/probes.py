@@ -11,9 +11,9 @@ import numpy as np
 from absl import logging
 
 from clipa_jax.errors import ConfigError, unknown
-from clipa_jax.evaluators import classification, embed, identity, linear, question
+from clipa_jax.evaluators import classification, data_fingerprint, embed, linear, task
+from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.labels import Labels
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 
@@ -85,7 +85,7 @@ class LinearProbe(Evaluator):
         batch_size: int = 256,
     ):
         given = {"source": source, "split": split, "label": label, "classes": classes}
-        asked = question.ask(name, dataset, root, given | {"train_split": train_split})
+        asked = task.ask(name, dataset, root, given | {"train_split": train_split})
         entry = asked.entry
         if not entry.train_split:
             raise ConfigError(f"evaluator {name}: train_split= is needed; a probe learns from it")
@@ -122,7 +122,7 @@ class LinearProbe(Evaluator):
     def about(self) -> About:
         """What is evaluated: the test split, after what the training split has taught."""
         test, train = self._test.about(), self._train.about()
-        both = identity.of_texts([test.data_fingerprint, train.data_fingerprint])
+        both = data_fingerprint.of_texts([test.data_fingerprint, train.data_fingerprint])
         return replace(test, data_fingerprint=both)
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from clipa_jax.errors import ConfigError, MissingData, unknown
 from clipa_jax.evaluators import catalogue, embed, scores
+from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
-from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
+from clipa_jax.evaluators.qualitative import Gallery
 
 
 class Retrieval(Evaluator):

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from clipa_jax.errors import nearest
-from clipa_jax.evaluators import classification, embed, question, tables, wording
+from clipa_jax.evaluators import classification, embed, tables
+from clipa_jax.evaluators import prompts as wording
+from clipa_jax.evaluators import task as question
+from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
 from clipa_jax.evaluators.dataset import Dataset
-from clipa_jax.evaluators.environment import About, Environment, Evaluator, HasParams
-from clipa_jax.evaluators.gallery import Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
+from clipa_jax.evaluators.qualitative import Gallery
 
 
 class ZeroShot(Evaluator):

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from jax.sharding import Mesh
 
-from clipa_jax.losses import frugal, naive
+from clipa_jax.losses import naive, tiled
 from clipa_jax.losses.pairs import Loss, Metrics, repeated
 
 __all__ = ["DUPLICATES", "LOSSES", "NEEDS_BIAS", "Loss", "Metrics", "build"]
 
 # Each takes the mesh over which the batch is split.
 LOSSES: dict[str, Callable[[Mesh], Loss]] = {
-    "softmax": frugal.softmax,
-    "sigmoid": frugal.sigmoid,
+    "softmax": tiled.softmax,
+    "sigmoid": tiled.sigmoid,
     "softmax_naive": lambda mesh: naive.softmax,
     "sigmoid_naive": lambda mesh: naive.sigmoid,
 }

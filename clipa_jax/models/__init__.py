@@ -5,11 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import layers, text, vit
 from clipa_jax.models.clip import CLIP
 from clipa_jax.models.sizes import Tower, parse
-from clipa_jax.settings import Settings, choice
 
 __all__ = ["CLIP", "build"]
 
@@ -18,7 +18,7 @@ SIZE_KEYS = tuple(field.name for field in dataclasses.fields(Tower))
 
 
 def build(config: Settings) -> CLIP:
-    """The two-tower model of the `model` section that `configs/common.py` declares.
+    """The two-tower model of the `model` section that `clipa_jax/config/schema.py` declares.
 
     Raises:
       ConfigError: an unknown key or value, naming the nearest legal one.

@@ -10,11 +10,12 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from clipa_jax import cli, schedules, terminal
+from clipa_jax.config import schedules
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import analytic, chips, compiled, cost, published, report, search, topology
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
+from clipa_jax.runtime import cli, terminal
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")

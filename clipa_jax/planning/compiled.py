@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from clipa_jax import program, sharding
+from clipa_jax import sharding
+from clipa_jax.config.settings import Settings
 from clipa_jax.planning import hlo, topology
 from clipa_jax.planning.work import Work
-from clipa_jax.settings import Settings
+from clipa_jax.training import program
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # "... (92.69G) exceeds available HBM (15.75G)" and, of older compilers, "Used 27.3G of 15.75G hbm".

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipa_jax import schedules
+from clipa_jax.config import schedules
 from clipa_jax.planning import chips, work
-from clipa_jax.terminal import table
+from clipa_jax.runtime.terminal import table
 
 CHIP = "a100-80gb"
 

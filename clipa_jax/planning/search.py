@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clipa_jax import models
+from clipa_jax.config.settings import Settings
 from clipa_jax.planning import analytic
 from clipa_jax.planning import work as works
 from clipa_jax.planning.compiled import Compiled
 from clipa_jax.planning.work import Work
-from clipa_jax.settings import Settings
 
 TRIES = 8  # compilations that a search for a batch may take
 REMAT = ("none", "dots_no_batch", "full")

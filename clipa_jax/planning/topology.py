@@ -12,9 +12,9 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from clipa_jax import quiet
 from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.planning import chips
+from clipa_jax.runtime import quiet
 
 INSTALL = "pip install -r requirements-tpu.txt"
 # Of each generation: how many axes its slices have, and what libtpu has to be told besides. The

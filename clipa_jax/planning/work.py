@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from clipa_jax import durations, models, program, state, steps, trees
+from clipa_jax import models, trees
+from clipa_jax.config import durations
+from clipa_jax.config.settings import Settings
 from clipa_jax.models import masks
 from clipa_jax.planning import flops
-from clipa_jax.settings import Settings
+from clipa_jax.training import program, state, steps
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from clipa_jax.pictures import DPI, FAINT, INK, STAGE_COLOURS
 from clipa_jax.prepare.inspection import Findings
 from clipa_jax.preprocess.text import Tokenizer
+from clipa_jax.report.figures import DPI, FAINT, INK, STAGE_COLOURS
 
 BAR, LIMIT = STAGE_COLOURS[0], STAGE_COLOURS[1]
 _BINS, _LONGEST = 40, 5.0

@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 from clipa_jax.data import sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import files, flow, pieces, report, shards, storing
+from clipa_jax.prepare import files, flow, partitions, report, shards, storing
 from clipa_jax.prepare.options import Options
-from clipa_jax.prepare.pieces import Piece
+from clipa_jax.prepare.partitions import Piece
 from clipa_jax.prepare.progress import Watcher
 from clipa_jax.prepare.samples import Looker
 
@@ -49,7 +49,7 @@ def make(
         raise DataError(
             f"{source.spec}: make a dataset of each source by itself, and mix them in the config"
         )
-    work = pieces.cut(source)
+    work = partitions.cut(source)
     features = storing.features(source, Looker(source, features=options.keep).spec)
     plan, planned = _plan(options, source), files.join(folder, PLAN)
     there = [tf.io.gfile.exists(path) for path in (files.join(out, INFO), planned)]
@@ -99,7 +99,7 @@ def _plan(options: Options, source: Source) -> dict[str, Any]:
             stamps[shard.path] = _stamp(shard.path)
     return {
         "form": FORM,
-        "piece": pieces.SIZE,
+        "piece": partitions.SIZE,
         "options": options.as_dict(),
         "shards": [[shard.path, shard.start, shard.length] for shard in source.shards],
         "files": [[path, stamp] for path, stamp in stamps.items()],
@@ -135,7 +135,7 @@ def _read(folder: str, work: list[Piece]) -> tuple[int, int]:
     """Samples read, and all of them."""
     done = {name for name in tf.io.gfile.listdir(folder) if name.endswith(".npz")}
     lengths = [piece.length for piece in work]
-    names = [pieces.facts_path("", piece.number) for piece in work]
+    names = [partitions.facts_path("", piece.number) for piece in work]
     return sum(n for n, name in zip(lengths, names, strict=True) if name in done), sum(lengths)
 
 

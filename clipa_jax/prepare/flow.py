@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax import quiet
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import facts, files, pieces, shards
+from clipa_jax.prepare import files, index, partitions, shards
+from clipa_jax.prepare.counters import Tally
 from clipa_jax.prepare.options import Options
-from clipa_jax.prepare.pieces import DROPPED, Piece
-from clipa_jax.prepare.tally import Tally
+from clipa_jax.prepare.partitions import DROPPED, Piece
+from clipa_jax.runtime import quiet
 
 with quiet.stderr():  # it warns of parts that are not needed here
     import apache_beam as beam
@@ -120,22 +120,22 @@ def build(
 
 
 def _read(piece: Piece, options: Options, folder: str) -> Iterator[Any]:
-    pieces.reader(options, folder).read(piece)
-    fact_X, tally = pieces.read_facts(folder, piece.number)
+    partitions.reader(options, folder).read(piece)
+    fact_X, tally = partitions.read_facts(folder, piece.number)
     yield beam.pvalue.TaggedOutput("tally", tally.as_dict())
     yield fact_X.tobytes()
 
 
 def _by_digest(part: bytes) -> Iterator[tuple[int, bytes]]:
-    return facts.by_digest(facts.join([part]))
+    return index.by_digest(index.join([part]))
 
 
 def _by_key(part: bytes, total: int) -> Iterator[tuple[int, bytes]]:
-    return facts.by_key(facts.join([part]), total)
+    return index.by_key(index.join([part]), total)
 
 
 def _first_ones(group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
-    first_X, again_X = facts.first_ones(facts.join(group[1]))
+    first_X, again_X = index.first_ones(index.join(group[1]))
     tally = Tally()
     tally.add(DUPLICATE, len(again_X), np.sort(again_X["row"]).tolist())
     yield beam.pvalue.TaggedOutput("tally", tally.as_dict())
@@ -143,11 +143,11 @@ def _first_ones(group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
 
 
 def _count(part: tuple[int, bytes]) -> tuple[int, int]:
-    return part[0], len(part[1]) // facts.FACT.itemsize
+    return part[0], len(part[1]) // index.FACT.itemsize
 
 
 def _tally_kept(part: bytes) -> dict[str, Any]:
-    fact_X, tally = facts.join([part]), Tally()
+    fact_X, tally = index.join([part]), Tally()
     tally.add(WRITTEN, len(fact_X))
     for name, column in ((RECORD_BYTES, "length"), (ANEW, "anew"), (LEFT_OUT, "left_out")):
         tally.add(name, int(fact_X[column].sum(dtype=np.int64)))
@@ -174,7 +174,7 @@ def _by_shard(
     bucket, parts = group
     kept, num_shards = sizes(options, Tally.from_dict(tally))
     before = sum(count for other, count in counts.items() if other < bucket)
-    return facts.by_shard(facts.join(parts), before, kept, num_shards)
+    return index.by_shard(index.join(parts), before, kept, num_shards)
 
 
 def _write(
@@ -185,7 +185,7 @@ def _write(
 ) -> None:
     shard, parts = group
     kept, num_shards = sizes(options, Tally.from_dict(tally))
-    shards.write(options, facts.join(parts), shard, num_shards, kept, folders)
+    shards.write(options, index.join(parts), shard, num_shards, kept, folders)
 
 
 def sizes(options: Options, tally: Tally) -> tuple[int, int]:

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.data.sources.base import Source
+from clipa_jax.prepare.counters import Tally
 from clipa_jax.prepare.report import sample_name
 from clipa_jax.prepare.samples import Looker, digest
-from clipa_jax.prepare.tally import Tally
 from clipa_jax.preprocess import decode
 from clipa_jax.preprocess.text import Tokenizer
 

@@ -9,7 +9,7 @@ from typing import TextIO
 from absl import logging
 from tqdm import tqdm
 
-from clipa_jax import metrics
+from clipa_jax.training import metrics
 
 
 class Progress:

@@ -4,13 +4,13 @@ import bisect
 import itertools
 from typing import Any
 
-from clipa_jax import metrics
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import flow
+from clipa_jax.prepare.counters import Tally
 from clipa_jax.prepare.options import Options
-from clipa_jax.prepare.pieces import DROPPED
-from clipa_jax.prepare.tally import Tally
+from clipa_jax.prepare.partitions import DROPPED
+from clipa_jax.training import metrics
 
 
 def summary(options: Options, source: Source, tally: Tally, lengths: list[int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from clipa_jax.data import guard, reading, skips
+from clipa_jax.data import reading, robust_map, skips
 from clipa_jax.data.sources.base import Source
 from clipa_jax.preprocess import decode, registry
 
@@ -113,7 +113,7 @@ class Looker:
         """Parses and decodes one sample; fails where that fails."""
         unreadable = tf.reduce_all(record == "")
         sample = tf.cond(unreadable, self._blank, lambda: self._parse(record))
-        reason = guard.fault(sample, self._source.has_captions, self._max_pixels)
+        reason = robust_map.fault(sample, self._source.has_captions, self._max_pixels)
         reason = tf.where(unreadable, skips.UNREADABLE, reason)
         image = tf.cond(
             reason == 0,

@@ -11,7 +11,7 @@ import tensorflow as tf
 from array_record.python import array_record_module
 
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import files, pieces
+from clipa_jax.prepare import files, partitions
 from clipa_jax.prepare.options import Options
 
 
@@ -47,7 +47,7 @@ def write(
         check(path, options.file_format, fact_X)
         return
     with files.whole(path) as part:
-        WRITERS[options.file_format](part, pieces.read_records(source, fact_X))
+        WRITERS[options.file_format](part, partitions.read_records(source, fact_X))
         check(part, options.file_format, fact_X)
 
 

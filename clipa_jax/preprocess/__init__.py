@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 
-from clipa_jax import quiet
+from clipa_jax.runtime import quiet
 
 # It comes with PyTorch's CUDA builds. Loaded after TensorFlow, as torchvision would do it, it
 # crashes the interpreter; before it, both work (seen with Triton 3.7 and TensorFlow 2.21).

@@ -90,7 +90,8 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
 
     Brightness, contrast about each channel's mean, saturation and hue are linear in the
     colours, so all are one matrix and the contrast: sample["colour"], float32 (..., 10). The
-    devices apply it (`clipa_jax.colours`) after all other ops, wherever this one stands.
+    devices apply it (`clipa_jax.models.color_jitter`) after all other ops, wherever this one
+    stands.
 
     # differs from CLIPA: saturation and hue act in YIQ instead of HSV, and values are cut to
     # 0..255 once at the end instead of after each of four steps in random order.

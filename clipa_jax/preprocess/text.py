@@ -6,16 +6,19 @@ code (UCSC-VLAA/CLIPA, clipa_jax/transforms/bert_ops.py).
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.errors import ConfigError, unknown
+from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.preprocess import reduce
 from clipa_jax.preprocess.registry import Function, Sample, op
 from clipa_jax.preprocess.vocab import Vocabulary, read_vocabulary
+
+Tokenize = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,3 +206,18 @@ def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
         return {**sample, "tokens": encode(sample["caption"], tf.zeros([2], tf.int64))}
 
     return with_seed if reduce.is_random(reduction) else without_seed
+
+
+def make_tokenize(config: Any) -> Tokenize:
+    """Texts -> int32 (B, L) by the vocabulary and length of an `input` section."""
+    if not config.vocab:
+        return _no_tokenizer
+    tokenizer, length = load_tokenizer(config.vocab), config.text_len
+    return lambda texts: tokenizer.encode(list(texts), length)
+
+
+def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:
+    raise DataError(
+        f"came {len(texts)} strings, but this open_clip model has a tokenizer that is not among "
+        "ours; pass token ids, int32 (B, L), from open_clip.get_tokenizer"
+    )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from clipa_jax import metrics
 from clipa_jax.report import held_out, results, runs, tables
 from clipa_jax.report.runs import Run, Stage
+from clipa_jax.training import metrics
 
 
 @dataclass(frozen=True)

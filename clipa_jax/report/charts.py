@@ -6,9 +6,9 @@ from typing import Any
 
 import vl_convert
 
-from clipa_jax.metrics import is_share
 from clipa_jax.report import series
 from clipa_jax.report.runs import Run
+from clipa_jax.training.metrics import is_share
 
 # 6.4 shows names in tooltips of the nearest point as undefined (vega-lite pull request 9707).
 VEGA_LITE = "6.1"

@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 from absl import flags, logging
 
-from clipa_jax import cli
 from clipa_jax.errors import UserError
-from clipa_jax.report import held_out, looking, page, runs
+from clipa_jax.report import held_out, page, qualitative, runs
+from clipa_jax.runtime import cli
 
 OUT = flags.DEFINE_string("out", None, "The HTML file to write; WORKDIR/report.html by default.")
 LOOK = flags.DEFINE_boolean(
@@ -45,4 +45,4 @@ def _look(found: list[runs.Run]) -> None:
         for stage in run.stages:
             if stage.held_out is None and stage.result:
                 logging.info("looking at held-out pictures with %s", stage.folder)
-                held_out.save(looking.from_checkpoint(stage.folder), stage.folder)
+                held_out.save(qualitative.from_checkpoint(stage.folder), stage.folder)

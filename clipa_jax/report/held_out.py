@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from clipa_jax import workdir
 from clipa_jax.errors import DataError
+from clipa_jax.training import workdir
 
 TEXTS, PICTURES = "held_out.json", "held_out.npz"
 FORMAT = 1

@@ -5,9 +5,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from clipa_jax.evaluators import identity
-from clipa_jax.evidence import record
-from clipa_jax.stage import Stage
+from clipa_jax.evaluation import record
+from clipa_jax.evaluators import data_fingerprint
+from clipa_jax.training.stage import Stage
 
 
 def describe(run: Stage) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def describe(run: Stage) -> dict[str, Any]:
             "source": str(source.spec),
             "split": source.split,
             "num_examples": run.data.num_examples,
-            "fingerprint": identity.of_texts(shards),
+            "fingerprint": data_fingerprint.of_texts(shards),
         },
     }
 

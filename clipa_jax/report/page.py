@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from clipa_jax import __version__
-from clipa_jax.pictures import STAGE_COLOURS
-from clipa_jax.report import absent, charts, results, tables, words
+from clipa_jax.report import absent, charts, format, results, tables
+from clipa_jax.report.figures import STAGE_COLOURS
 from clipa_jax.report.held_out import HeldOut, Shown
 from clipa_jax.report.runs import Run
 
@@ -74,7 +74,7 @@ def html(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "count": words.count}
+    environment.filters |= {"percent": _percent, "count": format.count}
     drawn = charts.charts(runs)
     scripts = [_inline(charts.library()), _inline((ASSETS / "page.js").read_text("utf-8"))]
     looks = [look for run in runs if (look := _look(run))]
@@ -117,16 +117,16 @@ def headlines(run: Run) -> list[Headline]:
         name = results.last_evaluated(run).name
         label = f"{evaluator}, {metric.replace('top1', 'top-1')}, after {name}"
         interval = results.interval(metric, score)
-        value = words.score(metric, score.value)
+        value = format.score(metric, score.value)
         found.append(Headline(value, label, f"95 %: {interval}" if interval else ""))
     params = next((s.result["num_params"] for s in run.stages[::-1] if s.result), None)
-    found.append(Headline(words.short(samples), "samples trained on"))
-    found.append(Headline(words.duration(seconds), "of training"))
+    found.append(Headline(format.short(samples), "samples trained on"))
+    found.append(Headline(format.duration(seconds), "of training"))
     if None not in flops:
         total = sum(one or 0.0 for one in flops)
-        found.append(Headline(words.short(total), "training FLOPs", "the model's own"))
+        found.append(Headline(format.short(total), "training FLOPs", "the model's own"))
     if params:
-        found.append(Headline(words.short(params), "parameters"))
+        found.append(Headline(format.short(params), "parameters"))
     return found
 
 
@@ -194,7 +194,7 @@ def _shared(looks: Sequence[Look]) -> list[dict[str, Any]]:
 
 def _percent(share: float, digits: int = 1) -> str:
     """As `words.percent`, on one line."""
-    return words.percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
+    return format.percent(share, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _json(content: Any) -> str:

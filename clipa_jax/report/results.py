@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clipa_jax.metrics import is_share
-from clipa_jax.report import words
+from clipa_jax.report import format
 from clipa_jax.report.runs import Run, Stage
+from clipa_jax.training.metrics import is_share
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def interval(metric: str, score: Score) -> str:
     """`35.6 to 39.9`; "" where there is none."""
     if score.low is None or score.high is None:
         return ""
-    low, high = (words.score(metric, end).removesuffix(" %") for end in (score.low, score.high))
+    low, high = (format.score(metric, end).removesuffix(" %") for end in (score.low, score.high))
     return f"{low} to {high}"
 
 
@@ -133,7 +133,7 @@ def _training_marks(runs: Sequence[Run]) -> list[str]:
     if all(data):
         kinds = [str(one["fingerprint"]) for one in data if one]
         told = [
-            f"{name}, {words.count(one['num_examples'])} samples"
+            f"{name}, {format.count(one['num_examples'])} samples"
             for name, one in zip(told, data, strict=True)
             if one
         ]
@@ -205,7 +205,7 @@ def _about(stage: Stage, evaluator: str) -> str:
     parts = [
         str(source or ""),
         f"split {split}" if split else "",
-        f"{words.count(count)} samples" if count else "",
+        f"{format.count(count)} samples" if count else "",
         f"{seconds:.1f} s" if seconds else "",
     ]
     return ", ".join(part for part in parts if part)
@@ -213,8 +213,8 @@ def _about(stage: Stage, evaluator: str) -> str:
 
 def _cell(metric: str, score: Score | None) -> Cell:
     if score is None or score.value is None:
-        return Cell(words.NONE)
-    text, between = words.score(metric, score.value), interval(metric, score)
+        return Cell(format.NONE)
+    text, between = format.score(metric, score.value), interval(metric, score)
     if not is_share(metric):
         return Cell(text, between)
     return Cell(text, between, score.value, score.low, score.high)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipa_jax import metrics, workdir
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import DataError, UserError
 from clipa_jax.planning import work
 from clipa_jax.report import held_out
 from clipa_jax.report.held_out import HeldOut
-from clipa_jax.settings import Settings
+from clipa_jax.training import metrics, workdir
 
 ENVIRONMENT = "environment.json"  # written by the trainer
 EVALUATION = "evaluation.json"  # written by the trainer and by clipa_jax.evaluate

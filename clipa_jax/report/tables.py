@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from clipa_jax.report import words
+from clipa_jax.report import format
 from clipa_jax.report.runs import Run, Stage
 
 # Keys that name a stage, and so differ between any two.
@@ -53,14 +53,14 @@ def schedule(run: Run) -> Table:
             (
                 stage.name if stage.result else f"{stage.name} (not finished)",
                 f"{inputs['res']}",
-                words.count(result.get("image_tokens") or (sizes.image_tokens if sizes else None)),
-                words.count(inputs["text_len"]),
-                words.count(stage.samples),
-                words.count(stage.batch_size),
-                words.count(stage.samples / stage.batch_size),
-                words.rate(stage.peak_lr),
-                words.duration(stage.seconds),
-                words.short(stage.flops),
+                format.count(result.get("image_tokens") or (sizes.image_tokens if sizes else None)),
+                format.count(inputs["text_len"]),
+                format.count(stage.samples),
+                format.count(stage.batch_size),
+                format.count(stage.samples / stage.batch_size),
+                format.rate(stage.peak_lr),
+                format.duration(stage.seconds),
+                format.short(stage.flops),
             )
         )
     return Table(header, rows)
@@ -77,7 +77,7 @@ def bars(run: Run) -> list[Bar]:
         measures.append(("training FLOPs", [one or 0.0 for one in flops]))
     made = []
     for measure, values in measures:
-        show = words.duration if measure == "training time" else words.short
+        show = format.duration if measure == "training time" else format.short
         total = sum(values) or 1.0
         made.append(
             Bar(
@@ -88,7 +88,7 @@ def bars(run: Run) -> list[Bar]:
                         "stage": stage.name,
                         "index": index,
                         "share": value / total,
-                        "percent": words.percent(value / total, 0),
+                        "percent": format.percent(value / total, 0),
                     }
                     for index, (stage, value) in enumerate(zip(run.stages, values, strict=True))
                 ],
@@ -108,13 +108,13 @@ def speed(run: Run) -> Table:
         rows.append(
             (
                 stage.name,
-                words.duration(stage.seconds),
-                words.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
-                words.NONE if pace is None else f"{pace:,.0f}",
-                words.short(flops),
-                words.percent(statistics.fmean(waits) if waits else None),
-                words.count(sum(stage.skipped.values())),
-                words.count(dropped),
+                format.duration(stage.seconds),
+                format.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
+                format.NONE if pace is None else f"{pace:,.0f}",
+                format.short(flops),
+                format.percent(statistics.fmean(waits) if waits else None),
+                format.count(sum(stage.skipped.values())),
+                format.count(dropped),
             )
         )
     header = (
@@ -138,7 +138,7 @@ def skipped(run: Run) -> Table | None:
     rows = [
         (
             reason.replace("_", " "),
-            *(words.count(stage.skipped.get(reason, 0)) for stage in run.stages),
+            *(format.count(stage.skipped.get(reason, 0)) for stage in run.stages),
         )
         for reason in reasons
     ]
@@ -204,7 +204,7 @@ def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
     hours = stage.seconds * devices / 3600 if devices else None
     sizes, remarks = stage.sizes, []
     if planned.get("batch") != stage.batch_size:
-        remarks.append(f"planned for batch {words.count(planned.get('batch'))}")
+        remarks.append(f"planned for batch {format.count(planned.get('batch'))}")
     if sizes and planned.get("image_tokens") not in (None, sizes.image_tokens):
         remarks.append(f"planned for {planned['image_tokens']} image tokens")
     if sizes and planned.get("text_tokens") not in (None, sizes.text_tokens):
@@ -215,9 +215,9 @@ def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
         stage.name,
         _milliseconds(step),
         _milliseconds(actual),
-        words.NONE if not actual or not step else f"{actual / step:.2f}",
-        words.NONE if chip_hours is None else f"{chip_hours:,.3g}",
-        words.NONE if hours is None else f"{hours:,.3g}",
+        format.NONE if not actual or not step else f"{actual / step:.2f}",
+        format.NONE if chip_hours is None else f"{chip_hours:,.3g}",
+        format.NONE if hours is None else f"{hours:,.3g}",
         "; ".join(remarks),
     )
 
@@ -240,7 +240,7 @@ def environment(runs: Sequence[Run]) -> Table | None:
     if not columns:
         return None
     keys = dict.fromkeys(key for _, shown in columns for key in shown)
-    rows = [(key, *(shown.get(key, words.NONE) for _, shown in columns)) for key in keys]
+    rows = [(key, *(shown.get(key, format.NONE) for _, shown in columns)) for key in keys]
     return Table(("", *(", ".join(names) for names, _ in columns)), rows)
 
 
@@ -250,7 +250,7 @@ def _environment(stage: Stage) -> dict[str, str]:
     for key, value in known.items():
         name = key.removesuffix("_bytes")
         if key.endswith("_bytes"):
-            shown[name] = f"{value / 2**30:.1f} GiB" if value else words.NONE
+            shown[name] = f"{value / 2**30:.1f} GiB" if value else format.NONE
         elif isinstance(value, dict):
             shown[name] = ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
         else:
@@ -259,7 +259,7 @@ def _environment(stage: Stage) -> dict[str, str]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else words.setting(value)
+    return value if isinstance(value, str) else format.setting(value)
 
 
 def _differences(before: str, one: Stage, after: str, other: Stage) -> Table:
@@ -277,7 +277,7 @@ def _keys(leaves: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _shown(leaves: dict[str, Any], key: str) -> str:
-    return words.setting(leaves.get(key))
+    return format.setting(leaves.get(key))
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -290,4 +290,4 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return words.NONE if seconds is None else f"{1e3 * seconds:,.1f} ms"
+    return format.NONE if seconds is None else f"{1e3 * seconds:,.1f} ms"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ml_collections import ConfigDict
 
-from configs import common, recipes
+from clipa_jax.config import recipes, schema
 
 DATA = "data/emoji/1.0.0"
 # The captions are names, so a sentence around them only hurts: after pre-training, "{}" alone
@@ -120,4 +120,4 @@ def config(name: str, arg: str = "") -> ConfigDict:
             one.eval_percent = one.checkpoint_percent = 100.0  # at the end alone
             one.evals = ConfigDict({name: one.evals[name] for name in QUICK_EVALS})
             one.model.image.depth = QUICK_DEPTH
-    return common.schedule(stages)
+    return schema.schedule(stages)

@@ -1,10 +1,10 @@
 """All data sets for which CLIP_benchmark has English prompts, and retrieval."""
 
-from configs.eval import parts
+from clipa_jax.config import evals
 
 
 def get_config():
-    c = parts.config()
-    parts.zero_shot(c, (*parts.IMAGENET, *parts.VTAB, *parts.OTHERS))
-    parts.add(c, "retrieval", parts.RETRIEVAL)
+    c = evals.config()
+    evals.zero_shot(c, (*evals.IMAGENET, *evals.VTAB, *evals.OTHERS))
+    evals.add(c, "retrieval", evals.RETRIEVAL)
     return c

@@ -1,9 +1,9 @@
 """Zero-shot classification of ImageNet-1k and its shifts: V2, A, R, Sketch, ReaL, ObjectNet."""
 
-from configs.eval import parts
+from clipa_jax.config import evals
 
 
 def get_config():
-    c = parts.config()
-    parts.zero_shot(c, parts.IMAGENET)
+    c = evals.config()
+    evals.zero_shot(c, evals.IMAGENET)
     return c

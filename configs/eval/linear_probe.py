@@ -2,15 +2,15 @@
 
 from ml_collections.config_dict import placeholder
 
-from configs.eval import parts
+from clipa_jax.config import evals
 
 
 def get_config(arg="imagenet1k"):
-    c = parts.config()
+    c = evals.config()
     names = arg.split(",")
-    parts.add(c, "linear_probe", names, "_few_shot", fit="ridge", shots=(1, 5, 10, 25))
-    parts.add(c, "linear_probe", names, "_ridge", fit="ridge")
-    parts.add(c, "linear_probe", names, "_logistic", fit="logistic")
+    evals.add(c, "linear_probe", names, "_few_shot", fit="ridge", shots=(1, 5, 10, 25))
+    evals.add(c, "linear_probe", names, "_ridge", fit="ridge")
+    evals.add(c, "linear_probe", names, "_logistic", fit="logistic")
     for section in c.evals.values():
         section.train_split = placeholder(str)  # None: the data set's
     return c

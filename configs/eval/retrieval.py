@@ -2,12 +2,12 @@
 
 from ml_collections.config_dict import placeholder
 
-from configs.eval import parts
+from clipa_jax.config import evals
 
 
 def get_config(arg="mscoco_captions,flickr30k"):
-    c = parts.config()
-    parts.add(c, "retrieval", arg.split(","))
+    c = evals.config()
+    evals.add(c, "retrieval", arg.split(","))
     for section in c.evals.values():
         section.captions = placeholder(tuple)  # positions that are used; None: the data set's
         section.right = placeholder(str)  # own, or same_text; None: own for those with a name

@@ -1,9 +1,9 @@
 """Zero-shot classification of data sets by name: `zero_shot.py:cifar10,food101`."""
 
-from configs.eval import parts
+from clipa_jax.config import evals
 
 
 def get_config(arg=""):
-    c = parts.config()
-    parts.zero_shot(c, arg.split(","))
+    c = evals.config()
+    evals.zero_shot(c, arg.split(","))
     return c

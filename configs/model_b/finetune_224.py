@@ -1,6 +1,6 @@
 """B/16 (CLIPA-v1), stage 2 of 2: 4,000 steps at 224 px; `:i50_t16` for eight A100s."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

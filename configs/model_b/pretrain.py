@@ -3,7 +3,7 @@
 `:i50_t16` is the run on eight A100s: six epochs with 16 text tokens.
 """
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -1,6 +1,6 @@
 """G/14, stage 2 of 3: 512M samples at 224 px with 40 % of the patches masked, 32 text tokens."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

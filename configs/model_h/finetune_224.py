@@ -3,7 +3,7 @@
 `:short` sees all patches of 128M samples instead.
 """
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

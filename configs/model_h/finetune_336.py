@@ -1,6 +1,6 @@
 """H/14, stage 3 of 3: 128M samples at 336 px with 40 % of the patches masked, 32 text tokens."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

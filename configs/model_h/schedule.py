@@ -1,6 +1,6 @@
 """H/14, all three stages in order; `:short` for two, the second short and unmasked."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -1,6 +1,6 @@
 """L/14, all three stages in order."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -3,7 +3,7 @@
 On eight A100s, six epochs of LAION-400M.
 """
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

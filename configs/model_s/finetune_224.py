@@ -1,6 +1,6 @@
 """S/16 (CLIPA-v1), stage 2 of 2: 4,000 steps at 224 px."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

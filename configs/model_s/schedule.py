@@ -1,6 +1,6 @@
 """S/16 (CLIPA-v1), both stages in order; `:res=64` or `:res=160` for another pre-training."""
 
-from configs import recipes
+from clipa_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ml_collections import ConfigDict
 
-from configs import common, recipes
+from clipa_jax.config import recipes, schema
 from configs.demo import recipe as demo
 
 # 64 patches of 8 pixels; a row of 16 tokens holds 95 % of the captions.
@@ -52,5 +52,5 @@ def config(name: str, arg: str = "") -> ConfigDict:
     """A stage by name, or "schedule" for both; `arg` changes the row, such as `samples=64000`."""
     if name == "schedule":
         pretrain = replace(PRETRAIN, **recipes.arguments(arg))
-        return common.schedule({row.name: stage(row) for row in (pretrain, FINETUNE)})
+        return schema.schedule({row.name: stage(row) for row in (pretrain, FINETUNE)})
     return stage(replace(ROWS[name], **recipes.arguments(arg)))

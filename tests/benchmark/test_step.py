@@ -8,12 +8,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-import tiny
 
-from clipa_jax import program, sharding
+from clipa_jax import sharding
 from clipa_jax.benchmark import step, timing
+from clipa_jax.config.settings import Settings
 from clipa_jax.planning import work as works
-from clipa_jax.settings import Settings
+from clipa_jax.training import program
+from tests.helpers import tiny
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,17 +5,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import torchvision_ops
 from ml_collections import ConfigDict
 
-from clipa_jax import models, state, trees
+from clipa_jax import models, trees
+from clipa_jax.config import schema
+from clipa_jax.config.settings import Settings
 from clipa_jax.models.sizes import parse
-from clipa_jax.settings import Settings
-from configs import common
+from clipa_jax.training import state
+from tests.helpers import torchvision_ops
 
 torchvision_ops.declare()  # before anything imports open_clip
 
-from clipa_jax.convert import npz, travel  # noqa: E402
+from clipa_jax.convert import convert  # noqa: E402
+from clipa_jax.weights import npz  # noqa: E402
 
 EMOJI_VOCAB = "data/emoji/vocab.txt"
 
@@ -25,7 +27,7 @@ def make_config():
     """A function that makes a small stage's config; keyword arguments override its keys."""
 
     def make(size: str = "S/16", **overrides) -> ConfigDict:
-        c = common.default()
+        c = schema.default()
         c.model.size = size
         c.model.image.depth = c.model.text.depth = 1
         c.model.text.vocab_size = 2_500
@@ -82,5 +84,5 @@ def exported(tmp_path_factory, make_config, make_weights):
 
 def _export(path: Path, config: ConfigDict, leaves: dict[str, np.ndarray]) -> Path:
     npz.write(path / "weights.npz", leaves)
-    travel.to_torch(str(path / "weights.npz"), path / "torch", config)
+    convert.to_torch(str(path / "weights.npz"), path / "torch", config)
     return path / "torch"

@@ -5,9 +5,9 @@ import copy
 import pytest
 
 from clipa_jax import models
-from clipa_jax.convert import architecture
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError
-from clipa_jax.settings import Settings
+from clipa_jax.weights import architecture
 
 STANDARD = {
     "model_cfg": {

@@ -6,15 +6,16 @@ import jax
 import numpy as np
 import optax
 
-from clipa_jax import checkpoint, loading, models, sharding, state
-from clipa_jax.settings import Settings
-from configs import common
+from clipa_jax import loading, models, sharding
+from clipa_jax.config import schema
+from clipa_jax.config.settings import Settings
+from clipa_jax.training import checkpoint, state
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_a_stage_starts_from_a_released_file_with_its_tables_resized(tmp_path):
-    c = common.default()
+    c = schema.default()
     c.model.size, c.model.embed_dim = "S/14", 32
     c.model.image.update(width=64, depth=2, mlp_dim=128, num_heads=4)
     c.model.text.update(width=48, depth=2, mlp_dim=96, num_heads=4, vocab_size=1_000)

@@ -6,8 +6,8 @@ import pytest
 
 import clipa_jax
 from clipa_jax import loading
-from clipa_jax.convert import folder, npz, weights
 from clipa_jax.errors import CheckpointError, DataError
+from clipa_jax.weights import formats, npz, open_clip
 
 ATTENTION = "img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0"
 
@@ -55,7 +55,7 @@ def test_flat_attention_kernels_are_split_by_head(tmp_path, config, leaves):
     flat = dict(leaves)
     for name, leaf in leaves.items():
         if "MultiHead" in name:
-            flat[name] = leaf.reshape(weights._flat(name, leaf.shape) or leaf.shape)
+            flat[name] = leaf.reshape(formats._flat(name, leaf.shape) or leaf.shape)
     assert flat[f"{ATTENTION}/query/kernel"].shape == (96, 96)
     assert flat[f"{ATTENTION}/out/kernel"].shape == (96, 96)
     assert flat[f"{ATTENTION}/key/bias"].shape == flat[f"{ATTENTION}/out/bias"].shape == (96,)
@@ -77,11 +77,11 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path, make_confi
 
 
 def test_a_stored_table_of_sincos_positions_is_recognised(leaves):
-    table = folder.sincos_table(9, 96)
+    table = open_clip.sincos_table(9, 96)
     float32_noise = {**leaves, "img/pos_embedding": table + 1e-5}
-    assert weights.fit(float32_noise, leaves).keys() == leaves.keys()
+    assert formats.fit(float32_noise, leaves).keys() == leaves.keys()
     learned = {**leaves, "img/pos_embedding": table + 1e-2}
-    assert "img/pos_embedding" in weights.fit(learned, leaves)
+    assert "img/pos_embedding" in formats.fit(learned, leaves)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):

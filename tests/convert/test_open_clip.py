@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 
 import clipa_jax
-from clipa_jax.convert import architecture, folder
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models.sizes import SIZES
+from clipa_jax.weights import architecture
+from clipa_jax.weights import open_clip as folder
 
 
 @pytest.mark.parametrize("size", ["S/16", "B/16", "L/14", "H/14", "G/14"])

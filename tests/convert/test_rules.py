@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clipa_jax.convert import architecture, rules
 from clipa_jax.errors import CheckpointError
+from clipa_jax.weights import architecture, rules
 
 HEADS = {"img": 6, "txt": 6}
 

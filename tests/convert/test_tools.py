@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import clipa_jax
-from clipa_jax.convert import folder, npz, rules, state_file, travel
+from clipa_jax.convert import convert
 from clipa_jax.errors import CheckpointError, DataError
+from clipa_jax.weights import npz, open_clip, rules, state_file
 
-RUN_TOOLS = Path(__file__).parent / "run_tools.py"
 CONFIG = """
 from configs.demo import recipe
 
@@ -46,7 +46,16 @@ def test_there_and_back_by_the_command_lines(tmp_path, make_config, make_weights
         f"--out={tmp_path}/back.npz",
     )
     done = subprocess.run(
-        [sys.executable, str(RUN_TOOLS), *to_torch, "--", *from_torch, "--", *from_torch],
+        [
+            sys.executable,
+            "-m",
+            "tests.helpers.run_tools",
+            *to_torch,
+            "--",
+            *from_torch,
+            "--",
+            *from_torch,
+        ],
         capture_output=True,
         text=True,
         timeout=300,
@@ -69,10 +78,10 @@ def test_there_and_back_by_the_command_lines(tmp_path, make_config, make_weights
 def test_a_state_dict_of_torch_save_comes_back_exactly(tmp_path, exported):
     _, leaves, out = exported
     state = {key: torch.from_numpy(x.copy()) for key, x in rules.to_open_clip(leaves).items()}
-    state["visual.positional_embedding"] = torch.from_numpy(folder.sincos_table(16, 96)[0])
-    (tmp_path / folder.CONFIG).write_text((out / folder.CONFIG).read_text())
+    state["visual.positional_embedding"] = torch.from_numpy(open_clip.sincos_table(16, 96)[0])
+    (tmp_path / open_clip.CONFIG).write_text((out / open_clip.CONFIG).read_text())
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
-    travel.from_torch(tmp_path / "epoch_3.pt", tmp_path / "back.npz")
+    convert.from_torch(tmp_path / "epoch_3.pt", tmp_path / "back.npz")
     back = npz.read(tmp_path / "back.npz")
     assert back.keys() == leaves.keys()
     assert all(np.array_equal(back[name], leaf) for name, leaf in leaves.items())
@@ -81,13 +90,13 @@ def test_a_state_dict_of_torch_save_comes_back_exactly(tmp_path, exported):
 def test_a_state_dict_alone_needs_the_name_of_its_model(tmp_path):
     torch.save({"logit_scale": torch.zeros(())}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"no open_clip_config\.json beside .*--model="):
-        travel.from_torch(tmp_path / "x.pt", tmp_path / "x.npz")
+        convert.from_torch(tmp_path / "x.pt", tmp_path / "x.npz")
     with pytest.raises(CheckpointError, match="open_clip knows no model 'ViT-L-14-CLIPPA'"):
-        travel.from_torch(tmp_path / "x.pt", tmp_path / "x.npz", "ViT-L-14-CLIPPA")
+        convert.from_torch(tmp_path / "x.pt", tmp_path / "x.npz", "ViT-L-14-CLIPPA")
     with pytest.raises(CheckpointError, match=r"LayerNorm_0/bias: missing, expected \(1024,\)"):
-        travel.from_torch(tmp_path / "x.pt", tmp_path / "x.npz", "ViT-L-14-CLIPA")
+        convert.from_torch(tmp_path / "x.pt", tmp_path / "x.npz", "ViT-L-14-CLIPA")
     with pytest.raises(CheckpointError, match=r"must end in \.npz"):
-        travel.from_torch(tmp_path / "x.pt", tmp_path / "x")
+        convert.from_torch(tmp_path / "x.pt", tmp_path / "x")
 
 
 class Unsafe:
@@ -113,10 +122,10 @@ def test_files_with_other_things_than_tensors_are_refused(tmp_path, content, wor
 def test_results_are_never_overwritten(tmp_path, exported):
     config, _, out = exported
     with pytest.raises(DataError, match="exists already; move it away or choose another --out"):
-        travel.to_torch(str(out), tmp_path, config)
+        convert.to_torch(str(out), tmp_path, config)
     (tmp_path / "x.npz").touch()
     with pytest.raises(DataError, match="exists already; move it away or choose another --out"):
-        travel.from_torch(out, tmp_path / "x.npz")
+        convert.from_torch(out, tmp_path / "x.npz")
 
 
 def test_pytorch_is_imported_where_it_has_to_be():

@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from ml_collections import ConfigDict
 from PIL import Image
 
-from clipa_jax.settings import Settings
+from clipa_jax.config.settings import Settings
 
 LENGTHS = (13, 9, 17, 11)  # samples of each shard
 TOTAL = sum(LENGTHS)

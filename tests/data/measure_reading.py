@@ -19,8 +19,8 @@ import tensorflow as tf
 from clipa_jax.data import reading, sources
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Shards
 from clipa_jax.data.sources import tfrecord
-from tests.data import writers
 from tests.data.conftest import write_tfds, write_tfrecords
+from tests.helpers import writers
 
 SIZE, ROUNDS, BATCH = 20_000, 3, 256
 

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
+from clipa_jax.config import schema
+from clipa_jax.config.settings import Settings
 from clipa_jax.data import mixing, pipeline, sources
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Shards
 from clipa_jax.data.sources import mixture
 from clipa_jax.errors import DataError
-from clipa_jax.settings import Settings
-from configs import common
-from tests.data import writers
 from tests.data.conftest import numbers, sample, settings, write_tfrecords
+from tests.helpers import writers
 
 
 def schedule(weights, lanes=16) -> mixing.Schedule:
@@ -154,7 +154,7 @@ def test_a_mixture_has_no_order_of_files(parts):
 
 @pytest.mark.parametrize("value", [{"tfds:a.b": 0.7, "folder:c": 0.3}, (("tfds:a.b", 1),)])
 def test_a_config_may_hold_a_dict_or_pairs(value):
-    c = common.default()
+    c = schema.default()
     c.input.source = value
     found = Settings(c).input.source
     found = found.as_dict() if isinstance(found, Settings) else found

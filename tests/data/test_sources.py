@@ -20,7 +20,6 @@ import webdataset
 from clipa_jax.data import pipeline, reading, sources
 from clipa_jax.data.sources import files, index
 from clipa_jax.errors import DataError
-from tests.data import writers
 from tests.data.conftest import (
     LENGTHS,
     TOTAL,
@@ -30,6 +29,7 @@ from tests.data.conftest import (
     write_tfds,
     write_tfrecords,
 )
+from tests.helpers import writers
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SAMPLES = [sample(number) for number in range(TOTAL)]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shrunk import ONE_STAGE, SMALL, losses, run
 
 import clipa_jax
-from clipa_jax.collect import find
-from clipa_jax.evidence import record
-from clipa_jax.report import absent, runs
+from clipa_jax.evaluation import record
+from clipa_jax.report import absent, find_runs, runs
+from tests.helpers.small_demo import ONE_STAGE, SMALL, losses, run
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 
@@ -40,7 +39,7 @@ def test_the_summary_names_every_stage(finished):
 
 
 def test_the_collector_reads_what_the_trainer_wrote(finished):
-    found = find.read([finished])
+    found = find_runs.read([finished])
     assert found.broken == [] and [row.stage for row in found.rows] == list(STAGES)
     last = found.rows[-1]
     assert last.before == STAGES[:-1] and last.costs["total_samples"] == 288

@@ -5,10 +5,10 @@ import signal
 import time
 
 import numpy as np
-import processes
 import pytest
-import shrunk
-from shrunk import ONE_STAGE, SMALL, losses, records, run, start, wait, weights
+
+from tests.helpers import processes, small_demo
+from tests.helpers.small_demo import ONE_STAGE, SMALL, losses, records, run, start, wait, weights
 
 LONGER = [*SMALL, *ONE_STAGE, "--config.all.total_steps=24", "--config.all.checkpoint_steps=4"]
 # Evaluated every 8 steps; on one device, where compiled programs are kept.
@@ -110,7 +110,7 @@ def test_two_processes_stop_go_on_and_end_together(whole, pairs, tmp_path):
 
     two = pairs(
         processes.start,
-        lambda index, port: shrunk.command(
+        lambda index, port: small_demo.command(
             tmp_path,
             *four,
             "--config.all.sharding.preset=fsdp",
@@ -133,7 +133,7 @@ def test_two_processes_stop_go_on_and_end_together(whole, pairs, tmp_path):
     stopped = len(losses(tmp_path))
 
     split = ["--config.all.sharding.preset=fsdp_tp", "--config.all.mesh.tensor=2"]
-    two = pairs(processes.start_in_slurm, shrunk.command(tmp_path, *four, *split))
+    two = pairs(processes.start_in_slurm, small_demo.command(tmp_path, *four, *split))
     wait(lambda: len(losses(tmp_path)) >= stopped + 2, *two)
     two[1].kill()
     began = time.monotonic()

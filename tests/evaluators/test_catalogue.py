@@ -2,9 +2,9 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import gcs_utils
 
+from clipa_jax.config import evals
 from clipa_jax.errors import ConfigError, MissingData
-from clipa_jax.evaluators import catalogue, labels, tables, wording
-from configs.eval import parts
+from clipa_jax.evaluators import catalogue, labels, prompts, tables
 
 
 def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION):
@@ -14,7 +14,7 @@ def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION):
 def test_every_set_has_its_sentences_and_names():
     for name in catalogue.names(catalogue.CLASSIFICATION):
         entry = choose(name, source="clip_benchmark:/data/x")
-        assert wording.templates(entry.templates)
+        assert prompts.templates(entry.templates)
         if entry.classes is not None:
             assert len(tables.classes(entry.classes).names) > 1
         assert entry.split == "test" or name == "imagenet_real"
@@ -23,9 +23,9 @@ def test_every_set_has_its_sentences_and_names():
 
 
 def test_the_configs_have_every_set():
-    listed = {*parts.IMAGENET, *parts.VTAB, *parts.OTHERS}
+    listed = {*evals.IMAGENET, *evals.VTAB, *evals.OTHERS}
     assert listed == set(catalogue.names(catalogue.CLASSIFICATION))
-    assert set(parts.RETRIEVAL) == set(catalogue.names(catalogue.RETRIEVAL))
+    assert set(evals.RETRIEVAL) == set(catalogue.names(catalogue.RETRIEVAL))
     # All for which CLIP_benchmark has sentences, but the dummy; caltech101 in VTAB's splits.
     assert set(tables.template_names()) - {"dummy"} <= listed
 

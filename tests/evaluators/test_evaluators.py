@@ -1,10 +1,10 @@
 import pytest
 
 from clipa_jax import evaluators
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.contrastive import Contrastive
 from clipa_jax.evaluators.zero_shot import ZeroShot
-from clipa_jax.settings import Settings
 
 ZERO_SHOT = {"type": "zero_shot", "source": "fake", "split": "heldout", "label": "concept"}
 CONTRASTIVE = {"type": "contrastive", "source": "fake", "split": "heldout"}

@@ -5,11 +5,10 @@ import math
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("everywhere.py")
+SCRIPT = "tests.helpers.run_evaluators"
 
 
 def run(processes, devices):
@@ -19,7 +18,7 @@ def run(processes, devices):
         port = probe.getsockname()[1]
     started = [
         subprocess.Popen(
-            [sys.executable, SCRIPT, str(processes), str(index), str(port), str(devices)],
+            [sys.executable, "-m", SCRIPT, str(processes), str(index), str(port), str(devices)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

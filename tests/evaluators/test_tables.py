@@ -3,7 +3,7 @@ import json
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError, MissingData
-from clipa_jax.evaluators import tables, wording
+from clipa_jax.evaluators import prompts, tables
 
 
 def test_every_table_says_where_it_is_from():
@@ -14,7 +14,7 @@ def test_every_table_says_where_it_is_from():
         "imagenet",
         "imagenet_real",
     }
-    for file in [*files, *wording.PROMPTS.glob("*.json")]:
+    for file in [*files, *prompts.PROMPTS.glob("*.json")]:
         content = json.loads(file.read_text())
         assert content["description"] and content["provenance"] and content["licence"]
 
@@ -24,9 +24,9 @@ def test_imagenet_has_its_names_ids_and_sentences():
     assert len(whole.names) == len(set(whole.keys)) == 1000
     assert (whole.names[0], whole.keys[0]) == ("tench", "n01440764")
     assert (whole.names[999], whole.keys[999]) == ("toilet paper", "n15075141")
-    eighty = wording.templates("imagenet1k")
+    eighty = prompts.templates("imagenet1k")
     assert len(eighty) == len(set(eighty)) == 80 and "itap of a {}." in eighty
-    assert len(wording.templates("imagenet_7")) == 7
+    assert len(prompts.templates("imagenet_7")) == 7
 
 
 def test_reassessed_labels_go_by_the_number_in_the_name():
@@ -49,7 +49,7 @@ def test_subsets_are_200_classes_in_the_order_of_the_whole(name):
 
 def test_all_sentences_take_a_name_once():
     for name in tables.template_names():
-        assert wording.templates(name)
+        assert prompts.templates(name)
 
 
 def test_unknown_names_name_the_nearest():
@@ -109,7 +109,7 @@ def package(tmp_path, monkeypatch):
 
 def test_other_languages_come_from_an_installed_package(package):
     assert tables.classes("cifar10", "xx").names == ("uno", "due")
-    assert wording.templates("cifar10", "xx") == ("ecco {}",)
+    assert prompts.templates("cifar10", "xx") == ("ecco {}",)
     with pytest.raises(
         ConfigError, match="unknown language of classes 'zz'; nearest: xx|legal: xx"
     ):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.evaluators import catalogue, outcome, question, tables
+from clipa_jax.evaluators import catalogue, outcome, tables, task
 from clipa_jax.evaluators.zero_shot import ZeroShot
 
 HELD_OUT = {"name": "zs", "source": "fake", "split": "heldout", "label": "concept"}
@@ -170,7 +170,7 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     monkeypatch.setattr(catalogue.tables, "catalogue", lambda: listed)
     monkeypatch.setattr(catalogue, "_TFDS", "tfds")
     names = tuple(f"class {i}" for i in range(7))
-    monkeypatch.setattr(question.tables, "classes", lambda *_: tables.Classes(names))
+    monkeypatch.setattr(task.tables, "classes", lambda *_: tables.Classes(names))
     opened = []
     data_open = data.open
     data.open = lambda source, split: opened.append((source, split)) or data_open("fake", split)

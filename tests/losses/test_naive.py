@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from clipa_jax.losses import naive
+from tests.helpers import tiny
 
 
 def cross_entropy(logits):

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import released
 
 import clipa_jax
-from clipa_jax import models, state, trees
+from clipa_jax import models, trees
+from clipa_jax.config.settings import Settings
 from clipa_jax.models import surgery
-from clipa_jax.settings import Settings
+from clipa_jax.training import state
+from tests.helpers import released
 
 TOLERANCE = 2e-5  # largest absolute difference of unit-length embeddings, float32
 

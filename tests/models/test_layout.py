@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import trees
 from clipa_jax.models import layout
+from tests.helpers import tiny
 
 DEPTH = {"model__image__depth": 2, "model__text__depth": 3}
 

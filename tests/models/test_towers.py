@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
-from clipa_jax import models, state, trees
+from clipa_jax import models, trees
+from clipa_jax.config import schema
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import clip, layers, positions, sizes, vit
-from clipa_jax.settings import Settings
-from configs import common
+from clipa_jax.training import state
+from tests.helpers import tiny
 
 
 def outputs(c, params=None, keep=None, batch=None):
@@ -263,7 +264,7 @@ def test_the_table_of_sizes(name):
 
 
 def test_the_parameters_of_h_14_counted_by_hand():
-    c = common.default()  # H/14
+    c = schema.default()  # H/14
     model = models.build(Settings(c.model))
     count = trees.count(state.param_shapes(model, res=84, text_len=8))
 

@@ -1,12 +1,12 @@
 """Estimates without a compiler."""
 
 import pytest
-import tiny
 
+from clipa_jax.config import recipes
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import analytic, chips
 from clipa_jax.planning import work as works
-from configs import recipes
+from tests.helpers import tiny
 
 GIB = 2**30
 

@@ -3,12 +3,13 @@
 import jax
 import numpy as np
 import pytest
-import tiny
 
-from clipa_jax import models, state, trees
+from clipa_jax import models, trees
+from clipa_jax.config import recipes
+from clipa_jax.config.settings import Settings
 from clipa_jax.planning import flops, hlo, work
-from clipa_jax.settings import Settings
-from configs import recipes
+from clipa_jax.training import state
+from tests.helpers import tiny
 
 
 def test_a_layer_by_hand():

@@ -2,8 +2,8 @@
 
 import math
 
+from clipa_jax.config import recipes
 from clipa_jax.planning import published
-from configs import recipes
 
 
 def test_one_efficiency_reproduces_every_published_row():

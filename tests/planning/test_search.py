@@ -1,11 +1,11 @@
 """Searches, on a compiler that is a formula."""
 
 import pytest
-import tiny
 
+from clipa_jax.config import recipes
 from clipa_jax.planning import chips, compiled, cost, hlo, report, search
 from clipa_jax.planning import work as works
-from configs import recipes
+from tests.helpers import tiny
 
 GIB = 2**30
 COUNTS = hlo.Counts(1e12, {"all-reduce": 2e9}, 4.5e7)

@@ -1,11 +1,11 @@
 """Slices by name, and the training step as the TPU compiler sees it; needs libtpu, no TPU."""
 
 import pytest
-import tiny
 
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import chips, compiled, topology
 from clipa_jax.planning import work as works
+from tests.helpers import tiny
 
 needs_libtpu = pytest.mark.skipif(not topology.available(), reason="libtpu is not installed")
 

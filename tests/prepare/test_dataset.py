@@ -21,11 +21,11 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from pyarrow import parquet
 
+from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import dataset, facts, files, report, shards
+from clipa_jax.prepare import dataset, files, index, report, shards
 from clipa_jax.prepare.options import Options
-from clipa_jax.settings import Settings
 from tests.prepare.conftest import encoded, example, photo, write
 
 ROOT = Path(__file__).parents[2]
@@ -361,7 +361,7 @@ def test_a_damaged_shard_of_an_unfinished_run_is_found(messy, tmp_path):
     path = tmp_path / "x.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(b"something else")
-    fact_X = np.zeros(1, facts.FACT)
+    fact_X = np.zeros(1, index.FACT)
     with pytest.raises(DataError, match="does not hold what was written"):
         shards.check(str(path), "tfrecord", fact_X)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.planning import work
-from clipa_jax.prepare import charts, doctor, inspection, supply
+from clipa_jax.prepare import charts, inspect, inspection, throughput
 from clipa_jax.preprocess.text import load_tokenizer
 from configs.demo import recipe
 from tests.prepare.conftest import example, write
@@ -32,12 +32,12 @@ def config(source: str, name: str = "pretrain", **changes):
 @pytest.fixture(scope="module")
 def examined(messy, tmp_path_factory):
     out = tmp_path_factory.mktemp("examined")
-    return out, doctor.examine(
+    return out, inspect.examine(
         config(messy.source),
         out,
         limit=0,
         sheet=8,
-        chip=doctor.Chip(samples_per_second=500.0),
+        chip=inspect.Chip(samples_per_second=500.0),
         seconds=0.2,
     )
 
@@ -57,7 +57,7 @@ def test_samples_are_counted_and_the_bad_ones_named(messy, examined, report):
     }
     assert report["good"] == messy.total - 5
     assert report["bad"]["unreadable"]["first"][0].endswith("00002.tfrecord sample 19")
-    assert json.loads((examined[0] / doctor.REPORT).read_text()) == examined[1]
+    assert json.loads((examined[0] / inspect.REPORT).read_text()) == examined[1]
 
 
 def test_sizes_are_those_of_the_pictures(report):
@@ -91,7 +91,7 @@ def test_what_is_there_twice_is_counted(report):
 
 def test_pictures_are_drawn(examined):
     out, _ = examined
-    for name, least in (("histograms.png", 30), (doctor.SHEET, 100)):
+    for name, least in (("histograms.png", 30), (inspect.SHEET, 100)):
         small = Image.open(out / name).convert("RGB").resize((300, 100), Image.Resampling.NEAREST)
         assert len(small.getcolors(small.width * small.height)) > least
 
@@ -109,18 +109,18 @@ def test_the_rate_of_the_pipeline_and_the_chips_it_feeds(examined):
 
 def test_the_appetite_of_a_chip_is_its_peak_over_the_work_of_a_sample():
     small = config("tfds:x")
-    half, whole = (supply.chip_appetite(small, "v5e", share) for share in (0.5, 1.0))
+    half, whole = (throughput.chip_appetite(small, "v5e", share) for share in (0.5, 1.0))
     flops = work.read(small).forward.training
     assert whole == 2 * half == 197e12 / flops
-    assert supply.chip_appetite(small, "h100", 1.0) == 989e12 / flops
+    assert throughput.chip_appetite(small, "h100", 1.0) == 989e12 / flops
     with pytest.raises(ConfigError, match="nearest: v5"):
-        doctor.Chip("v5").appetite(small)
+        inspect.Chip("v5").appetite(small)
     with pytest.raises(ConfigError, match="efficiency 40"):
-        doctor.Chip("v5e", 40).appetite(small)
+        inspect.Chip("v5e", 40).appetite(small)
 
 
 def test_the_report_for_people_says_it_all(examined):
-    text = doctor.text(examined[1])
+    text = inspect.text(examined[1])
     assert "45 samples, 45 looked at, 40 good" in text
     assert "training would stop" in text
     assert "shortened by 'truncate'" in text
@@ -150,7 +150,7 @@ def test_nothing_good_is_an_error_that_shows_the_reasons(tmp_path):
     write(tmp_path / "x.tfrecord", [example(jpg=b"no picture", txt="a caption", key="a")])
     source = f"tfrecord:{tmp_path}/*.tfrecord"
     with pytest.raises(DataError, match=r"(?s)none of 1 samples is any good.*decode +1 +100"):
-        doctor.examine(config(source), tmp_path / "out", limit=0, sheet=4, seconds=0)
+        inspect.examine(config(source), tmp_path / "out", limit=0, sheet=4, seconds=0)
 
 
 def test_the_command_line_draws_prints_and_refuses(messy, tmp_path):
@@ -169,12 +169,12 @@ def test_the_command_line_draws_prints_and_refuses(messy, tmp_path):
 
 def test_a_stage_is_chosen_by_name():
     schedule = recipe.config("schedule")
-    assert doctor.choose(schedule, "").name == "pretrain"
-    assert doctor.choose(schedule, "finetune_2").input.res == 48
+    assert inspect.choose(schedule, "").name == "pretrain"
+    assert inspect.choose(schedule, "finetune_2").input.res == 48
     with pytest.raises(ConfigError, match="nearest: finetune_1"):
-        doctor.choose(schedule, "finetune1")
+        inspect.choose(schedule, "finetune1")
 
 
 def test_no_source_is_refused(tmp_path):
     with pytest.raises(DataError, match="source is empty"):
-        doctor.examine(config(""), tmp_path, limit=0, sheet=4, seconds=0)
+        inspect.examine(config(""), tmp_path, limit=0, sheet=4, seconds=0)

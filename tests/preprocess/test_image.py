@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from clipa_jax import colours
 from clipa_jax.errors import ConfigError
+from clipa_jax.models import color_jitter
 from clipa_jax.preprocess import registry
 
-RECOLOUR = jax.jit(colours.apply)
+RECOLOUR = jax.jit(color_jitter.apply)
 GOLDEN_FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = np.load(GOLDEN_FOLDER / "resized.npz")
 

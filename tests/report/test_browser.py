@@ -1,10 +1,9 @@
 """The page in a real browser: Debian's chromium, without a window."""
 
-import browser
-import made_up
 import pytest
 
 from clipa_jax.report import page, runs
+from tests.helpers import browser, fake_runs
 
 PROGRAM = browser.find()
 pytestmark = pytest.mark.skipif(
@@ -15,9 +14,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    held = made_up.held(caption="<script>alert(1)</script> " + "a very long caption " * 9)
-    roots = [made_up.run(folder / name, looked=held) for name in ("one", "two")]
-    made_up.evaluation(roots[0] / "finetune_2", 0.4)
+    held = fake_runs.held(caption="<script>alert(1)</script> " + "a very long caption " * 9)
+    roots = [fake_runs.run(folder / name, looked=held) for name in ("one", "two")]
+    fake_runs.evaluation(roots[0] / "finetune_2", 0.4)
     page.write(runs.read(roots[:1]), folder / "single.html")
     page.write(runs.read(roots), folder / "both.html")
     return folder

@@ -1,17 +1,17 @@
 import dataclasses
 import json
 
-import made_up
 import numpy as np
 import pytest
 
 from clipa_jax.errors import DataError
 from clipa_jax.report import held_out
+from tests.helpers import fake_runs
 
 
 def test_what_is_saved_comes_back(tmp_path):
     assert held_out.load(tmp_path) is None
-    held = made_up.held()
+    held = fake_runs.held()
     held_out.save(held, tmp_path)
     again = held_out.load(tmp_path)
     np.testing.assert_array_equal(again.image_NSSC, held.image_NSSC)
@@ -34,7 +34,7 @@ def another_format(texts):
 
 @pytest.mark.parametrize("change", [damage_texts, point_outside, another_format])
 def test_damaged_texts_are_a_sentence(tmp_path, change):
-    held_out.save(made_up.held(), tmp_path)
+    held_out.save(fake_runs.held(), tmp_path)
     texts = json.loads((tmp_path / held_out.TEXTS).read_text())
     change(texts)
     (tmp_path / held_out.TEXTS).write_text(json.dumps(texts))
@@ -44,7 +44,7 @@ def test_damaged_texts_are_a_sentence(tmp_path, change):
 
 @pytest.mark.parametrize("pictures", [np.zeros((3, 8, 8, 3), np.float32), np.array([{}])])
 def test_pictures_of_another_type_are_refused_and_nothing_is_unpickled(tmp_path, pictures):
-    held_out.save(made_up.held(), tmp_path)
+    held_out.save(fake_runs.held(), tmp_path)
     np.savez(tmp_path / held_out.PICTURES, image=pictures)
     with pytest.raises(DataError, match="cannot be read"):
         held_out.load(tmp_path)

@@ -8,12 +8,12 @@ import json
 import re
 import time
 
-import made_up
 import numpy as np
 import pytest
 import vl_convert
 
 from clipa_jax.report import charts, held_out, page, runs
+from tests.helpers import fake_runs
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
 VOID = {"meta", "img", "input", "br", "line", "link"}
@@ -51,8 +51,8 @@ def parsed(text):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root = made_up.run(tmp_path_factory.mktemp("run") / "W", looked=made_up.held(caption=EVIL))
-    made_up.evaluation(root / "finetune_2", 0.4)
+    root = fake_runs.run(tmp_path_factory.mktemp("run") / "W", looked=fake_runs.held(caption=EVIL))
+    fake_runs.evaluation(root / "finetune_2", 0.4)
     return root
 
 
@@ -106,7 +106,7 @@ def test_captions_are_text_and_nothing_else(text):
 
 def test_names_of_stages_cannot_end_the_data_of_the_charts(tmp_path):
     root = tmp_path / "W"
-    made_up.stage(root, "pretrain", 0.2).rename(root / "<!--<script>")
+    fake_runs.stage(root, "pretrain", 0.2).rename(root / "<!--<script>")
     text = page.html(runs.read([root]))
     parsed(text)
     data = re.search(r'id="chart-data">(.*?)</script>', text, flags=re.DOTALL)[1]
@@ -144,16 +144,16 @@ def test_charts_compile_without_a_warning(root, capfd):
 
 def test_several_runs_stand_side_by_side(tmp_path):
     roots = [
-        made_up.run(tmp_path / name, accuracy, looked=made_up.held(place=place))
+        fake_runs.run(tmp_path / name, accuracy, looked=fake_runs.held(place=place))
         for name, accuracy, place in (("a", 0.4, 1), ("b", 0.5, 9))
     ]
     text = page.html(runs.read(roots))
     parsed(text)
     assert "Last results side by side" in text and "Not everything here compares" not in text
     assert text.count('class="card picture"') == 2  # one card a picture, with both runs in it
-    made_up.evaluation(roots[0] / "finetune_2", 0.4)
-    made_up.evaluation(roots[1] / "finetune_2", 0.5, count=3)
-    held_out.save(made_up.held(fingerprint="other"), roots[1] / "finetune_2")
+    fake_runs.evaluation(roots[0] / "finetune_2", 0.4)
+    fake_runs.evaluation(roots[1] / "finetune_2", 0.5, count=3)
+    held_out.save(fake_runs.held(fingerprint="other"), roots[1] / "finetune_2")
     text = page.html(runs.read(roots))
     assert "Not everything here compares" in text
     assert "measured on different numbers of samples: not to be compared" in text
@@ -161,7 +161,7 @@ def test_several_runs_stand_side_by_side(tmp_path):
 
 
 def test_a_bare_workdir_gives_a_page_that_says_what_is_absent(tmp_path):
-    folder = made_up.stage(tmp_path / "W", "pretrain", 0.2)
+    folder = fake_runs.stage(tmp_path / "W", "pretrain", 0.2)
     for name in ("metrics.jsonl", "result.json", "environment.json"):
         (folder / name).unlink()
     text = page.html(runs.read([tmp_path / "W"]))
@@ -172,13 +172,13 @@ def test_a_bare_workdir_gives_a_page_that_says_what_is_absent(tmp_path):
 
 def test_a_page_of_the_size_of_the_demo_is_small_and_quick(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (120, 48, 48, 3), np.uint8)
-    held = made_up.held()
+    held = fake_runs.held()
     shown = held.shown * 12
-    looked = made_up.held()
+    looked = fake_runs.held()
     looked = type(held)(
         **{**vars(looked), "shown": shown, "sought": held.sought * 12, "image_NSSC": noise}
     )
-    made_up.run(tmp_path / "W", looked=looked)
+    fake_runs.run(tmp_path / "W", looked=looked)
     began = time.monotonic()
     page.write(runs.read([tmp_path / "W"]), tmp_path / "report.html")
     assert time.monotonic() - began < 30

@@ -1,14 +1,14 @@
 import json
 
-import made_up
 import pytest
 
-from clipa_jax.report import absent, runs, tables, words
+from clipa_jax.report import absent, format, runs, tables
+from tests.helpers import fake_runs
 
 
 @pytest.fixture
 def run(tmp_path):
-    [run] = runs.read([made_up.run(tmp_path / "W")])
+    [run] = runs.read([fake_runs.run(tmp_path / "W")])
     return run
 
 
@@ -18,7 +18,7 @@ def column(table, name):
 
 def test_the_schedule(run):
     table = tables.schedule(run)
-    assert column(table, "stage") == list(made_up.STAGES)
+    assert column(table, "stage") == list(fake_runs.STAGES)
     assert column(table, "pixels") == ["16", "40", "48"]
     assert column(table, "text tokens") == ["8", "10", "12"]
     assert column(table, "samples") == ["25,600"] * 3
@@ -59,7 +59,7 @@ def test_what_a_stage_changed(run):
 
 
 def test_in_what_runs_differ(tmp_path):
-    roots = [made_up.run(tmp_path / name) for name in ("a", "b")]
+    roots = [fake_runs.run(tmp_path / name) for name in ("a", "b")]
     file = roots[1] / "finetune_1" / "config.json"
     config = json.loads(file.read_text()) | {"seed": 7}
     file.write_text(json.dumps(config))
@@ -69,7 +69,7 @@ def test_in_what_runs_differ(tmp_path):
 
 
 def test_plan_against_what_happened(tmp_path):
-    root = made_up.run(tmp_path / "W")
+    root = fake_runs.run(tmp_path / "W")
     planned = {"stage": "pretrain", "batch": 128, "step_seconds": 0.256, "chip_hours": 0.5}
     wrong = {"stage": "finetune_1", "batch": 256, "image_tokens": 9, "step_seconds": 1.0}
     content = {"title": "8 chips", "stages": [planned, wrong, {"stage": "unknown"}]}
@@ -87,20 +87,20 @@ def test_plan_against_what_happened(tmp_path):
 
 
 def test_one_environment_is_one_column_and_two_are_two(tmp_path):
-    roots = [made_up.run(tmp_path / name) for name in ("a", "b")]
+    roots = [fake_runs.run(tmp_path / name) for name in ("a", "b")]
     one = tables.environment(runs.read(roots[:1]))
     assert one.header == ("", "pretrain, finetune_1, finetune_2")
     shown = dict(one.rows)
     assert (shown["jax"], shown["devices"], shown["memory"]) == ("0.10.2", "2", "8.0 GiB")
     assert shown["mesh"] == "replica 1, fsdp 2"
-    other = made_up.ENVIRONMENT | {"processor": "Another"}
+    other = fake_runs.ENVIRONMENT | {"processor": "Another"}
     (roots[1] / "pretrain" / "environment.json").write_text(json.dumps(other))
     both = tables.environment(runs.read(roots))
     assert len(both.header) == 3 and both.header[2] == "b: pretrain"
 
 
 def test_what_is_absent_comes_with_its_command(tmp_path):
-    root = made_up.run(tmp_path / "W")
+    root = fake_runs.run(tmp_path / "W")
     (root / "pretrain" / "environment.json").unlink()
     [run] = runs.read([root])
     found = {one.what: one for one in absent.of(run)}
@@ -118,4 +118,4 @@ def test_what_is_absent_comes_with_its_command(tmp_path):
     [(0, "0"), (7, "7.00"), (588_800, "589 k"), (1e6, "1.00 M"), (12.8e9, "12.8 G"), (None, "–")],
 )
 def test_short_numbers(value, text):
-    assert words.short(value) == text
+    assert format.short(value) == text

@@ -1,9 +1,9 @@
 import json
 
-import made_up
 import pytest
 
 from clipa_jax.report import results, runs
+from tests.helpers import fake_runs
 
 
 def read(*roots):
@@ -11,12 +11,12 @@ def read(*roots):
 
 
 def test_scores_without_and_with_intervals(tmp_path):
-    root = made_up.run(tmp_path / "W", accuracy=0.4)
-    made_up.evaluation(root / "finetune_2", 0.4)
+    root = fake_runs.run(tmp_path / "W", accuracy=0.4)
+    fake_runs.evaluation(root / "finetune_2", 0.4)
     [run] = read(root)
     blocks = {block.name: block for block in results.of_run(run)}
     block = blocks["zero_shot"]
-    assert block.header == made_up.STAGES
+    assert block.header == fake_runs.STAGES
     [(metric, cells)] = block.rows
     assert metric == "top1"
     assert [cell.text for cell in cells] == ["20.0 %", "30.0 %", "40.0 %"]
@@ -38,9 +38,9 @@ def test_scores_without_and_with_intervals(tmp_path):
     ],
 )
 def test_different_data_is_marked(tmp_path, change, word):
-    roots = [made_up.run(tmp_path / name) for name in ("a", "b")]
-    made_up.evaluation(roots[0] / "finetune_2", 0.4)
-    made_up.evaluation(roots[1] / "finetune_2", 0.5, **change)
+    roots = [fake_runs.run(tmp_path / name) for name in ("a", "b")]
+    fake_runs.evaluation(roots[0] / "finetune_2", 0.4)
+    fake_runs.evaluation(roots[1] / "finetune_2", 0.5, **change)
     both = read(*roots)
     block = next(one for one in results.of_runs(both) if one.name == "zero_shot")
     assert block.mark == f"measured on different {word}: not to be compared"
@@ -49,23 +49,25 @@ def test_different_data_is_marked(tmp_path, change, word):
 
 
 def test_the_content_counts_and_not_where_it_lies(tmp_path):
-    roots = [made_up.run(tmp_path / name) for name in ("a", "b")]
+    roots = [fake_runs.run(tmp_path / name) for name in ("a", "b")]
     for number, root in enumerate(roots):
-        made_up.evaluation(root / "finetune_2", 0.4, source=f"tfds:{number}", data_fingerprint="d")
+        fake_runs.evaluation(
+            root / "finetune_2", 0.4, source=f"tfds:{number}", data_fingerprint="d"
+        )
     assert results.marks(read(*roots)) == []
-    made_up.evaluation(roots[1] / "finetune_2", 0.4, source="tfds:0", data_fingerprint="e")
+    fake_runs.evaluation(roots[1] / "finetune_2", 0.4, source="tfds:0", data_fingerprint="e")
     assert "different data" in results.marks(read(*roots))[0]
 
 
 def test_different_training_data_and_pictures_are_marked(tmp_path):
-    a = made_up.run(tmp_path / "a", looked=made_up.held())
-    b = made_up.run(tmp_path / "b", looked=made_up.held(fingerprint="other"))
+    a = fake_runs.run(tmp_path / "a", looked=fake_runs.held())
+    b = fake_runs.run(tmp_path / "b", looked=fake_runs.held(fingerprint="other"))
     assert not any("trained" in mark for mark in results.marks(read(a, b)))
     (a / "finetune_2" / "environment.json").rename(a / "aside")  # then names alone are compared
     assert not any("trained" in mark for mark in results.marks(read(a, b)))
     (a / "aside").rename(a / "finetune_2" / "environment.json")
-    data = made_up.ENVIRONMENT["data"] | {"num_examples": 11, "fingerprint": "f1"}
-    environment = made_up.ENVIRONMENT | {"data": data}
+    data = fake_runs.ENVIRONMENT["data"] | {"num_examples": 11, "fingerprint": "f1"}
+    environment = fake_runs.ENVIRONMENT | {"data": data}
     (b / "finetune_2" / "environment.json").write_text(json.dumps(environment))
     marks = results.marks(read(a, b))
     assert any("trained on different data" in mark and "11 samples" in mark for mark in marks)

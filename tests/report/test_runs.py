@@ -1,16 +1,16 @@
 import json
 
-import made_up
 import pytest
 
 from clipa_jax.errors import DataError
 from clipa_jax.report import held_out, runs
+from tests.helpers import fake_runs
 
 
 def test_stages_come_in_the_order_of_training(tmp_path):
-    made_up.run(tmp_path / "W")
+    fake_runs.run(tmp_path / "W")
     [run] = runs.read([tmp_path / "W"])
-    assert [stage.name for stage in run.stages] == list(made_up.STAGES)
+    assert [stage.name for stage in run.stages] == list(fake_runs.STAGES)
     (tmp_path / "W" / "summary.json").unlink()  # then `after` says it
     [run] = runs.read([tmp_path / "W"])
     assert [stage.name for stage in run.stages] == ["pretrain", "finetune_1", "finetune_2"]
@@ -18,7 +18,7 @@ def test_stages_come_in_the_order_of_training(tmp_path):
 
 
 def test_numbers_of_a_stage(tmp_path):
-    made_up.run(tmp_path / "W")
+    fake_runs.run(tmp_path / "W")
     [run] = runs.read([tmp_path / "W"])
     stage = run.stages[1]
     assert (stage.samples, stage.seconds) == (200 * 128, 60.0)
@@ -30,7 +30,7 @@ def test_numbers_of_a_stage(tmp_path):
 
 
 def test_a_stage_that_is_still_training(tmp_path):
-    folder = made_up.stage(tmp_path / "W", "pretrain", 0.2)
+    folder = fake_runs.stage(tmp_path / "W", "pretrain", 0.2)
     (folder / "result.json").unlink()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     (folder / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"step": 1')
@@ -41,14 +41,14 @@ def test_a_stage_that_is_still_training(tmp_path):
 
 
 def test_the_last_scores_of_a_stage_that_is_still_training(tmp_path):
-    folder = made_up.stage(tmp_path / "W", "pretrain", 0.2)
+    folder = fake_runs.stage(tmp_path / "W", "pretrain", 0.2)
     (folder / "result.json").unlink()
     [run] = runs.read([tmp_path / "W"])
     assert run.stages[0].scores["zero_shot/top1"] == 0.2
 
 
 def test_what_cannot_be_read_is_said_and_the_rest_is_there(tmp_path):
-    made_up.run(tmp_path / "W", looked=made_up.held())
+    fake_runs.run(tmp_path / "W", looked=fake_runs.held())
     (tmp_path / "W" / "pretrain" / "evaluation.json").write_text("{")
     (tmp_path / "W" / "pretrain" / held_out.PICTURES).write_bytes(b"not a zip file")
     (tmp_path / "W" / "plan.json").write_text(json.dumps({"stages": 3}))
@@ -74,7 +74,7 @@ def test_a_folder_without_stages_is_an_error(tmp_path):
 def test_labels_are_short_and_tell_runs_apart(tmp_path):
     roots = [tmp_path / "a" / "demo", tmp_path / "b" / "demo", tmp_path / "b" / "other"]
     for root in roots:
-        made_up.stage(root, "pretrain", 0.1)
+        fake_runs.stage(root, "pretrain", 0.1)
     assert [run.label for run in runs.read(roots[1:])] == ["demo", "other"]
     assert [run.label for run in runs.read(roots)] == ["a/demo", "b/demo", "b/other"]
     twice = [run.label for run in runs.read(roots[:1] * 2)]

@@ -1,13 +1,13 @@
-import made_up
 import numpy as np
 import pytest
 
 from clipa_jax.report import runs, series
 from clipa_jax.report.series import Point
+from tests.helpers import fake_runs
 
 
 def test_stages_follow_each_other_on_every_axis(tmp_path):
-    [run] = runs.read([made_up.run(tmp_path / "W", accuracy=0.4)])
+    [run] = runs.read([fake_runs.run(tmp_path / "W", accuracy=0.4)])
     first, second, third = series.curve(run, "zero_shot/top1")
     assert [point.value for point in third.points] == pytest.approx([0.2, 0.4])
     assert [point.samples for point in second.points] == [300 * 128, 400 * 128]
@@ -21,7 +21,7 @@ def test_stages_follow_each_other_on_every_axis(tmp_path):
 
 
 def test_only_headlines_have_curves(tmp_path):
-    [run] = runs.read([made_up.run(tmp_path / "W")])
+    [run] = runs.read([fake_runs.run(tmp_path / "W")])
     assert series.metrics_of(run) == ["zero_shot/top1", "contrastive/loss"]
 
 
@@ -38,7 +38,7 @@ def test_thinning_keeps_the_ends_and_the_mean():
 
 
 def test_without_flops_the_other_axes_stay(tmp_path):
-    root = made_up.run(tmp_path / "W")
+    root = fake_runs.run(tmp_path / "W")
     text = (root / "pretrain" / "config.json").read_text()
     (root / "pretrain" / "config.json").write_text(text.replace("mini/8", "unheard/8"))
     [run] = runs.read([root])

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from configs.scaling import recipe
-from tests.collect.planted import plant
-from tests.collect.test_scaling import grid
+from tests.helpers.sweep_runs import plant
+from tests.report.test_scaling import grid
 
 ROOT = Path(__file__).parents[2]
 

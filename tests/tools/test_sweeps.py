@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax import durations
+from clipa_jax.config import durations
 from configs.scaling import recipe
 
 ROOT = Path(__file__).parents[2]

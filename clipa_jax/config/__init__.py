@@ -1,0 +1,1 @@
+"""Configs: every key with its default, recipes, durations, and reading without unread keys."""

@@ -1,0 +1,46 @@
+"""A config of one stage, or of a schedule: the stages in it, in order."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from clipa_jax.config import durations
+from clipa_jax.errors import ConfigError
+
+
+def split(config: ConfigDict) -> list[ConfigDict]:
+    """The stages of a config, in order: itself, or those of a schedule.
+
+    What `config.all` sets holds for each stage of a schedule.
+    """
+    if "stages" not in config:
+        return [config]
+    stages = []
+    for name in config.stages:
+        if name not in config:
+            raise ConfigError(f"config.stages names {name!r}, which the config does not have")
+        stage = config[name].copy_and_resolve_references()
+        overrides = _given(config["all"])
+        durations.override_siblings(stage, overrides)
+        for key in overrides:
+            stage.update_from_flattened_dict({key: _at(config["all"], key)})
+        stages.append(stage)
+    return stages
+
+
+def _given(section: ConfigDict, prefix: str = "") -> list[str]:
+    """Names of the leaves of `section` that are not None."""
+    names = []
+    for key in section:
+        value = section[key]
+        if isinstance(value, ConfigDict):
+            names += _given(value, f"{prefix}{key}.")
+        elif value is not None:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _at(config: ConfigDict, name: str) -> Any:
+    for key in name.split("."):
+        config = config[key]
+    return config

@@ -1,0 +1,223 @@
+"""Every legal key of a stage's config, declared once, with its default.
+
+A stage is one training run: `clipa_jax/config/recipes.py` fills this in from the published
+tables. Keys that end in _examples, _steps, _epochs or _percent are forms of one
+duration; set one of them (on the command line it replaces the others). Every key can be
+overridden from the shell: `--config.optim.b2=0.98`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def default() -> ConfigDict:
+    """A stage's config with every key; the values that matter come from the recipe."""
+    c = ConfigDict()
+    c.name = "train"  # the stage; its files go to WORKDIR/<name>
+    c.after = ""  # the stage in the same workdir whose weights this one starts from
+    c.init = ""  # weights to start from instead: a stage's folder or a weights file; "scratch"
+    c.surgery = ()  # load-time edits that those weights may need, see clipa_jax/models/surgery.py
+    c.seed = 0  # of the initial weights, the data order, augmentation and masks
+
+    c.total_examples = placeholder(int)  # length of the stage
+    c.total_steps = placeholder(int)
+    c.total_epochs = placeholder(float)
+    c.warmup_examples = placeholder(int)  # linear warm-up of the learning rate
+    c.warmup_steps = placeholder(int)
+    c.warmup_epochs = placeholder(float)
+    c.warmup_percent = placeholder(float)
+    c.log_examples = placeholder(int)  # how often metrics are written
+    c.log_steps = 50
+    c.log_percent = placeholder(float)
+    c.eval_examples = placeholder(int)  # how often evaluators run, and at the end; 0 for never
+    c.eval_steps = placeholder(int)
+    c.eval_percent = 10.0
+    c.checkpoint_examples = placeholder(int)  # how often a checkpoint is saved, and at the end
+    c.checkpoint_steps = placeholder(int)
+    c.checkpoint_percent = 5.0
+
+    c.model = model()
+    c.mask = ConfigDict()  # image patches that training leaves out
+    c.mask.name = "random"  # random, grid or block
+    c.mask.ratio = 0.0  # share of the patches that is dropped
+    c.loss = loss()
+    c.microbatch = placeholder(int)  # samples whose activations are held; None: the whole batch
+    c.on_nonfinite = "stop"  # the run, or skip the update: if loss or gradient is not finite
+    c.max_skips = 10  # updates in a row that may be skipped; one more stops the run
+    c.input = inputs()
+    c.optim = optim()
+
+    machine(c)
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.keep_last = 2  # how many of the newest to keep
+    c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
+
+    c.logs = logs()
+    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    return c
+
+
+def evaluation() -> ConfigDict:
+    """A config for `clipa_jax.evaluate` alone, to which `evals` is added.
+
+    What is None is the checkpoint's own; a checkpoint that carries no config needs a stage's.
+    """
+    c = ConfigDict()
+    c.input = ConfigDict()
+    c.input.res = placeholder(int)
+    c.input.text_len = placeholder(int)
+    c.input.vocab = placeholder(str)
+    c.input.preprocess_eval = placeholder(str)
+    c.model = ConfigDict()
+    c.model.dtype = placeholder(str)
+    c.model.attention = placeholder(str)
+    machine(c)
+    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    return c
+
+
+def machine(c: ConfigDict) -> None:
+    """Adds what says how a run lies on its devices."""
+    c.mesh = ConfigDict()  # devices along each axis; one may be -1 for all the others leave
+    c.mesh.replica = 1  # copies of the parameters
+    c.mesh.fsdp = -1  # parameters may be split along it; so is the batch
+    c.mesh.tensor = 1  # single layers are split along it
+    c.sharding = ConfigDict()
+    c.sharding.preset = "dp"  # dp, fsdp or fsdp_tp
+    c.sharding.rules = ()  # overrides: pairs (regex of parameter names, axis of each dimension)
+    c.cpu_devices = placeholder(int)  # on a machine without accelerator: split it into so many
+    c.compilation_cache = "workdir"  # of compiled programs: WORKDIR/cache/xla; none, or a folder
+    c.distributed = distributed()
+
+
+def distributed() -> ConfigDict:
+    """Several processes as one run."""
+    c = ConfigDict()
+    c.coordinator = "auto"  # JAX looks for a cluster; or none, or HOST:PORT of process 0
+    c.processes = placeholder(int)  # with HOST:PORT: how many there are
+    c.process = placeholder(int)  # with HOST:PORT: which one this is, from 0
+    c.start_timeout = 300  # seconds to wait for the others at the start
+    c.peer_timeout = 60  # seconds after which a process that died ends the others
+    return c
+
+
+def model() -> ConfigDict:
+    """The architecture; sizes come from the table in clipa_jax/models/sizes.py."""
+    c = ConfigDict()
+    c.size = "H/14"  # row of the table / patch
+    c.embed_dim = placeholder(int)  # None: the table's
+    c.temperature_init = 1 / 0.07  # inverse temperature at the start
+    c.temperature_max = 100.0  # its cap; None for none
+    c.bias_init = placeholder(float)  # of the logits, for the sigmoid loss; None: no bias
+    c.mean = (0.485, 0.456, 0.406)  # of the pixels, which are between 0 and 1; red, green, blue
+    c.std = (0.229, 0.224, 0.225)  # the tower sees (pixels - mean) / std
+    c.dtype = "float32"  # of the arithmetic: float32 or bfloat16; parameters are float32
+    c.attention = "auto"  # implementation of jax.nn.dot_product_attention: auto, xla, cudnn
+    c.layers = "unrolled"  # or scanned: compiles one layer, whatever the depth
+    c.image = tower()
+    c.image.posemb = "sincos2d"  # or learned
+    c.image.pre_norm = False  # a norm before the first layer, as in OpenAI's CLIP
+    c.image.pool = "gap"  # gap, tok or map
+    c.text = tower()
+    c.text.vocab_size = 32_000  # rows of the table, at least the vocabulary's size
+    c.text.pool = "last"  # last, first, gap, map or argmax
+    c.text.causal = False  # whether a token attends only to those before it
+    return c
+
+
+def tower() -> ConfigDict:
+    """What both towers have."""
+    c = ConfigDict()
+    c.width = placeholder(int)  # None: the table's, as for the next three
+    c.depth = placeholder(int)
+    c.mlp_dim = placeholder(int)
+    c.num_heads = placeholder(int)
+    c.gelu = "tanh"  # tanh (CLIPA), exact (open_clip) or quick (OpenAI)
+    c.norm_eps = 1e-6
+    c.remat = "none"  # what the backward pass recomputes: none, dots, dots_no_batch or full
+    return c
+
+
+def loss() -> ConfigDict:
+    """The loss over the global batch, see clipa_jax/losses/."""
+    c = ConfigDict()
+    c.name = "softmax"  # or sigmoid; softmax_naive and sigmoid_naive hold all B x B logits
+    c.duplicates = "keep"  # texts that read like an image's own: keep as negatives, or mask
+    return c
+
+
+def inputs() -> ConfigDict:
+    """Training data, and how samples become arrays."""
+    c = ConfigDict()
+    # tfds:NAME, tfds:FOLDER, tfrecord:GLOB, webdataset:GLOB, parquet:GLOB, folder:FOLDER or
+    # folder:TABLE; a mixture as "0.7*tfds:a + 0.3*webdataset:b", as a dict or as pairs
+    c.source = placeholder(object)
+    c.split = "train"
+    c.batch_size = 0  # global
+    c.cache = "none"  # or encoded: the samples stay in memory, with random access
+    c.order = "auto"  # global: one shuffle of all samples; lanes; auto: global if access is random
+    c.lanes = 16  # files read side by side in the order of lanes
+    c.shuffle_window = 16_384  # samples that are shuffled together in the order of lanes
+    c.max_skip_percent = 1.0  # share of unusable samples above which the run stops
+    c.max_pixels = 67_108_864  # of a picture; larger ones are skipped by what their header says
+    c.res = 0  # pixels a side
+    c.text_len = 0  # text tokens
+    c.vocab = "bert-base-uncased"  # or a path: WordPiece vocabulary or SentencePiece model
+    c.reduction = "truncate"  # of longer captions, see clipa_jax/preprocess/reduce.py
+    c.preprocess = ""  # ops on a training sample; {res} and the other keys here are filled in
+    c.preprocess_eval = ""  # ops on an image in evaluation
+    return c
+
+
+def optim() -> ConfigDict:
+    """AdamW as in the released recipes."""
+    c = ConfigDict()
+    c.lr_per_256 = 0.0  # the peak learning rate is this times batch_size / 256
+    c.schedule = "cosine"  # after warm-up: cosine, linear or constant
+    c.b1 = 0.9
+    c.b2 = 0.95
+    c.eps = 1e-8
+    c.mu_dtype = "bfloat16"  # of Adam's first moment
+    c.weight_decay = 0.2
+    c.decay = "kernels"  # which parameters decay: kernels, all_but_small or none
+    c.grad_clip = placeholder(float)  # largest global norm of the gradient
+    c.lr_rules = ()  # pairs (regex, factor of the learning rate); 0 freezes; first match counts
+    return c
+
+
+def logs() -> ConfigDict:
+    """Where metrics go besides metrics.jsonl."""
+    c = ConfigDict()
+    c.tensorboard = True
+    c.wandb_project = ""  # Weights & Biases project; "" for none
+    c.wandb_entity = ""  # whose; the key comes from the environment or `wandb login`
+    c.wandb_name = ""  # of the run; "" for the folder's
+    c.wandb_mode = "online"  # or offline
+    c.compare = ()  # drawn beside this run's accuracy: workdirs, or a recorded curve (.json)
+    return c
+
+
+def schedule(stages: dict[str, ConfigDict]) -> ConfigDict:
+    """All stages of a model as one config.
+
+    `--config.pretrain.optim.b2=0.98` overrides a key of one stage, `--config.all.seed=1`
+    of all of them.
+
+    Args:
+      stages: configs by stage name, in order.
+    """
+    c = ConfigDict()
+    c.stages = tuple(stages)  # which to train, in order
+    c.all = _unset(next(iter(stages.values())))  # whatever is set here holds for every stage
+    for name, stage in stages.items():
+        c[name] = stage
+    return c
+
+
+def _unset(config: ConfigDict) -> ConfigDict:
+    """The same keys, all None, of any type."""
+    c = ConfigDict()
+    for key, value in config.items():
+        c[key] = _unset(value) if isinstance(value, ConfigDict) else placeholder(object)
+    return c

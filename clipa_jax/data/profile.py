@@ -1,0 +1,156 @@
+"""What each stage of the input pipeline costs, measured on a few samples.
+
+A stage is timed as the difference between two beginnings of the pipeline, one of which goes
+a stage further: reading alone, then parsing too, then one op after the other in the order
+in which they run (`registry.phases`).
+"""
+
+import itertools
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+from absl import logging
+
+from clipa_jax.data import reading, robust_map
+from clipa_jax.data.pipeline import TrainData
+from clipa_jax.data.sources import Source
+from clipa_jax.errors import UserError
+from clipa_jax.preprocess import registry
+
+READ, PARSE = "read", "parse"
+_CHUNKS = 8  # of samples that are timed
+_ROUNDS = 3  # of which the fastest counts
+
+
+def beginnings(preprocess: str) -> dict[str, str]:
+    """The ops of a preprocessing string one after the other, in the order in which they run.
+
+    Returns:
+      By the name of each stage, the string of all ops up to it; the first is `PARSE`, without
+      any op.
+    """
+    ops = [op for phase in registry.phases(preprocess)[1] for op in phase.ops]
+    names = [op.split("(")[0] for op in ops]
+    names = [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
+    strings = itertools.accumulate(ops, "{}|{}".format)
+    return {PARSE: "", **dict(zip(names, strings, strict=True))}
+
+
+def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[str, float]:
+    """Seconds that one sample takes in each stage, on one core.
+
+    Reads some neighbours from anywhere in the data and prepares them a few times, a chunk at
+    a time. Data that lies in memory is read all the same.
+
+    Args:
+      data: of the run.
+      go_on: asked before each stage; the rest is left out where it says no.
+    """
+    source, size = data.source, data.chunk
+    begin = time.perf_counter()
+    found = _neighbours(source, size * _CHUNKS)
+    spent = {READ: (time.perf_counter() - begin) / len(found)}
+    records = tf.gather(found, tf.range(size * _CHUNKS) % len(found))  # few ones again and again
+    chunks = tf.data.Dataset.from_tensor_slices(
+        {
+            "record": tf.reshape(records, [_CHUNKS, size, source.width]),
+            "count": tf.reshape(tf.range(size * _CHUNKS, dtype=tf.int64), [_CHUNKS, size]),
+        }
+    )
+    one_core = tf.data.Options()
+    one_core.threading.private_threadpool_size = 1
+    before = 0.0
+    for name, preprocess in beginnings(data.preprocess).items():
+        if not go_on():
+            break
+        process, _ = robust_map.chunk_function(
+            source, preprocess, size=size, seed=0, keep=None, captions=source.has_captions
+        )
+        ready = iter(process(chunks.repeat()).with_options(one_core))
+        next(ready)
+        until = min(_timed(ready) for _ in range(_ROUNDS)) / size
+        spent[name] = max(until - before, 0.0)
+        before = max(until, before)
+    return spent
+
+
+def _neighbours(source: Source, number: int) -> tf.Tensor:
+    """At most `number` neighbouring records (records, F), from anywhere in one shard."""
+    chance = random.Random()
+    shard = chance.choice([i for i, shard in enumerate(source.shards) if shard.length])
+    length = min(source.shards[shard].length, number)
+    start = chance.randint(0, source.shards[shard].length - length)
+    places = (tf.constant(place, tf.int64) for place in (shard, start, length))
+    return reading.records(source, *places).batch(length).get_single_element()
+
+
+def _timed(chunks: Iterator[robust_map.Chunk]) -> float:
+    """Seconds of a chunk."""
+    begin = time.perf_counter()
+    for _ in itertools.islice(chunks, _CHUNKS):
+        pass
+    return (time.perf_counter() - begin) / _CHUNKS
+
+
+class WaitWarning:
+    """Says which stage of the pipeline is the slowest, when steps wait for their input.
+
+    Call it with each share of time that is written to the log. The stages are timed in the
+    background, in a few seconds, and at most every `every` seconds.
+
+    Args:
+      data: of the run.
+      share: of the time that steps may wait.
+      every: seconds between two warnings.
+    """
+
+    def __init__(self, data: TrainData, share: float = 0.1, every: float = 1_800.0):
+        self._data, self._share, self._every = data, share, every
+        self._first = True  # has the start of the pipeline in it
+        self._next = -math.inf
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, share: float) -> None:
+        """Takes the share of time waited since the last call."""
+        first, self._first = self._first, False
+        now = time.monotonic()
+        if first or share <= self._share or now < self._next:
+            return
+        self._next = now + self._every
+        # Not a daemon: one that is inside TensorFlow when Python ends takes the process with it.
+        self._thread = threading.Thread(target=self._warn, args=(share,))
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Waits until a warning that is being prepared is out."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _warn(self, share: float) -> None:
+        go_on = threading.main_thread().is_alive  # no longer, once Python waits for its threads
+        try:
+            spent = measure(self._data, go_on)
+        except (UserError, tf.errors.OpError) as error:
+            logging.warning("%s", _sentence(share, f"its stages could not be timed ({error})"))
+            return
+        if not go_on():
+            return
+        slowest = max(spent, key=lambda name: spent[name])
+        total = sum(spent.values())
+        times = ", ".join(f"{name} {value * 1e6:.0f}" for name, value in spent.items())
+        logging.warning(
+            "%s",
+            _sentence(
+                share,
+                f"its slowest stage is {slowest}, {spent[slowest] / total:.0%} of a sample's time; "
+                f"microseconds of each on one core: {times}",
+            ),
+        )
+
+
+def _sentence(share: float, rest: str) -> str:
+    return f"steps wait for their input {share:.0%} of the time; {rest}"

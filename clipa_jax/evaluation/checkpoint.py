@@ -1,0 +1,204 @@
+"""The checkpoint that is evaluated, made ready under the config of an evaluation.
+
+That config is a training stage's, a schedule, or one for evaluation alone
+(`clipa_jax.config.schema.evaluation`). The last fills in what the checkpoint's own config leaves
+open.
+What a checkpoint was trained with and is evaluated otherwise is told, not passed over.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clipa_jax import loading, models, sharding
+from clipa_jax.config import schedules
+from clipa_jax.config.settings import Settings
+from clipa_jax.data import pipeline
+from clipa_jax.errors import CheckpointError, ConfigError, DataError
+from clipa_jax.models import CLIP
+from clipa_jax.preprocess.text import load_tokenizer
+
+OF_THE_MACHINE = ("cpu_devices", "distributed", "compilation_cache", "mesh", "sharding")
+# Fields of a model that change how it is computed, not what, or that only training reads.
+_SAME_RESULT = ("attention", "layers", "remat", "parent", "name", "temperature_init")
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A checkpoint on the devices.
+
+    Attributes:
+      path: where it is.
+      model: its weights and its config as evaluated.
+      mesh: the devices.
+      differs: `key`, and its value in the `checkpoint` and in the `config`.
+    """
+
+    path: str
+    model: loading.Model
+    mesh: Mesh
+    differs: list[dict[str, Any]]
+
+
+def stage_of(config: ConfigDict, path: str) -> ConfigDict:
+    """The one config to evaluate a checkpoint with.
+
+    Args:
+      config: of a stage, an evaluation, or a schedule, of which the stage of the checkpoint's
+        name is taken, else the last.
+      path: of the checkpoint.
+
+    Raises:
+      ConfigError: it lacks what an evaluation needs.
+    """
+    stages = schedules.split(config)
+    if len(stages) > 1:
+        trained = loading.stage_config(path)
+        name = trained.name if trained else ""
+        stages = [stage for stage in stages if stage.name == name] or stages
+    for key in ("evals", *OF_THE_MACHINE):
+        if key not in stages[-1]:
+            raise ConfigError(
+                f"config.{key} is needed: a config for evaluation starts from "
+                "clipa_jax.config.schema.evaluation(), one of a stage from the recipes"
+            )
+    return stages[-1]
+
+
+def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subject:
+    """Reads a checkpoint and lays it over the devices; on several processes all call it.
+
+    Args:
+      path: what `loading.load` takes.
+      given: from `stage_of`.
+      stage: the config that trained the weights, where they carry none.
+
+    Raises:
+      CheckpointError: there are no weights, they do not fit the config, or they were trained with
+        another vocabulary.
+    """
+    carried, leaves = loading.read(path)
+    if carried is None and stage is not None:
+        carried = schedules.split(stage)[-1]
+    config = merged(carried, given)
+    if config is None:
+        raise CheckpointError(
+            f"{path} carries no config; name the one that trained it, as "
+            "--stage=configs/model_h/finetune_336.py"
+        )
+    if not config.input.vocab:
+        raise CheckpointError(
+            f"{path} has a tokenizer that is not among ours; name a vocabulary that gives the same "
+            "token ids with --config.input.vocab="
+        )
+    differs = list(differences(carried, config, path)) if carried else []
+    config, model, leaves = loading.as_stored(config, leaves, path)
+    load_tokenizer(config.input.vocab).check_fits(model.txt.vocab_size)
+    mesh = _mesh(given)
+    layout = Settings(given.sharding, "config.sharding")
+    return Subject(path, loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)
+
+
+def merged(carried: ConfigDict | None, given: ConfigDict) -> ConfigDict | None:
+    """The config of the model as it is evaluated; None where nobody knows it.
+
+    A stage's config holds as it is. One for evaluation alone changes what it sets of `input` and
+    `model` in the checkpoint's own, which it needs.
+    """
+    if "model" in given and "size" in given.model:
+        return given
+    if carried is None:
+        return None
+    config = carried.copy_and_resolve_references()
+    for section in ("input", "model"):
+        for key, value in given.get(section, {}).items():
+            if value is not None:
+                with config.unlocked(), config.ignore_type():
+                    config[section][key] = value
+    return config
+
+
+def differences(carried: ConfigDict, config: ConfigDict, path: str) -> Iterator[dict[str, Any]]:
+    """What of the checkpoint's own config, and of no other kind, the evaluation changes.
+
+    Raises:
+      CheckpointError: the vocabulary, whose token ids mean other words.
+    """
+    _check_vocabulary(carried.input.vocab, config.input.vocab, path)
+    there, here = dict(_told(carried)), dict(_told(config))
+    for key in here:
+        if key in there and there[key] != here[key]:
+            yield {"key": key, "checkpoint": there[key], "config": here[key]}
+
+
+def _check_vocabulary(carried: str, given: str, path: str) -> None:
+    if not carried or carried == given:
+        return
+    there, here = (load_tokenizer(vocab).vocabulary for vocab in (carried, given))
+    if there.surfaces != here.surfaces or (there.starts_word != here.starts_word).any():
+        raise CheckpointError(
+            f"{path} was trained with the vocabulary {carried} of {there.size:,} pieces, but "
+            f"config.input.vocab={given} has {here.size:,}, not the same ones in the same order; "
+            "evaluate it with its own"
+        )
+
+
+def _told(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """What decides the embedding of a picture or a text, by key, as JSON holds it."""
+    inputs = config.input
+    yield "input.res", inputs.res
+    yield "input.text_len", inputs.text_len
+    yield "input.preprocess_eval", pipeline.fill(inputs.preprocess_eval, inputs)
+    try:
+        model = models.build(Settings(config.model, "config.model"))
+    except ConfigError as error:
+        logging.info("the model of the checkpoint's own config cannot be built: %s", error)
+        return
+    yield from _fields("model", model)
+    yield from _fields("model.image", model.img)
+    yield from _fields("model.text", model.txt)
+
+
+def _fields(prefix: str, module: CLIP | Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name, None)
+        if field.name == "bias_init":  # whether there is a bias; the weights have its value
+            value = value is not None
+        if field.name == "dtype":
+            value = np.dtype(value).name
+        if field.name not in _SAME_RESULT and not dataclasses.is_dataclass(value):
+            yield f"{prefix}.{field.name}", list(value) if isinstance(value, tuple) else value
+
+
+def _mesh(given: Mapping[str, Any]) -> Mesh:
+    """The mesh of the config; where it is for another machine, one of all devices."""
+    try:
+        return Settings(given["mesh"], "config.mesh").call(sharding.make_mesh)
+    except ConfigError as error:
+        logging.info("%s; taking all of them along fsdp", error)
+        return sharding.make_mesh()
+
+
+def of_one_size(encoders: Any, res: int) -> Any:
+    """The same encoders, which refuse pictures of another size than the model's.
+
+    Raises:
+      DataError: when such pictures come, with both sizes.
+    """
+
+    def image(params: Any, image_BRRC: jax.Array) -> jax.Array:
+        if image_BRRC.shape[1:3] != (res, res):
+            height, width = image_BRRC.shape[1:3]
+            raise DataError(
+                f"the evaluator's preprocess gives pictures of {height} x {width} pixels, but the "
+                f"checkpoint takes {res} x {res}; set config.input.res and preprocess alike"
+            )
+        return encoders.image(params, image_BRRC)
+
+    return dataclasses.replace(encoders, image=image)

@@ -1,5 +1,0 @@
-"""Evaluations as evidence: written down with intervals, read again, and compared in pairs."""
-
-from clipa_jax.evidence.record import NAME, make, run, values, write
-
-__all__ = ["NAME", "make", "run", "values", "write"]

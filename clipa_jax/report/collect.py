@@ -1,0 +1,117 @@
+"""The command line of the collector, see tools/collect.py."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags, logging
+
+from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.evaluation import rows
+from clipa_jax.evaluation.rows import Row
+from clipa_jax.report import find_runs, law_plots, scaling, sweep_plots, sweep_text
+from clipa_jax.report.find_runs import Found
+from clipa_jax.report.groups import group, metrics_of, of_stage
+from clipa_jax.runtime import cli
+
+BY = flags.DEFINE_list(
+    "by", [], "Config keys: a row of the table for each of their values. All that differ."
+)
+OVER = flags.DEFINE_list("over", ["seed"], "Config keys that are averaged over.")
+METRICS = flags.DEFINE_list("metrics", [], "Scores, by default zero-shot top-1 and top-5.")
+STAGE = flags.DEFINE_string("stage", "", "Which stage; the last of each run by default.")
+X = flags.DEFINE_string("x", "", "Config key to draw the metrics against.")
+LINES = flags.DEFINE_list("lines", [], "Config keys that make a line; all others by default.")
+LAW = flags.DEFINE_boolean("law", False, "Look for the inverse scaling law.")
+OUT = flags.DEFINE_string("out", None, "Folder for tables and plots; else only the terminal.")
+
+
+def main(argv: list[str]) -> int | None:
+    """Tables and plots of all runs; status 1 if something could not be read."""
+    places = [Path(place) for place in argv[1:]]
+    if not places:
+        raise ConfigError("name a folder with runs below it, or several, or a table of runs.csv")
+    found = find_runs.read(places)
+    if not found.rows:
+        raise DataError("; ".join(found.broken))
+    chosen = of_stage(found.rows, STAGE.value)
+    metrics = metrics_of(chosen, METRICS.value)
+    out = Path(OUT.value) if OUT.value else None
+    wrote = []
+    if out:
+        rows.save(found.rows, out / "runs.csv")
+        wrote.append(out / "runs.csv")
+    if LAW.value:
+        for metric in metrics:
+            wrote += _law(chosen, metric, found, out)
+    else:
+        wrote += _table(chosen, metrics, out)
+    for sentence in found.broken:
+        logging.warning("%s", sentence)
+    if found.missing:
+        logging.warning("%s: %s", _unfinished(found), ", ".join(found.missing))
+    for file in wrote:
+        logging.info("wrote %s", file)
+    return 1 if found.broken else None
+
+
+def _table(chosen: Sequence[Row], metrics: Sequence[str], out: Path | None) -> list[Path]:
+    """The table of all groups, and plots of each metric."""
+    groups, notes = group(chosen, BY.value, OVER.value, metrics)
+    lines, left = sweep_text.cells(groups, metrics), len(groups[0].by)
+    cli.say(sweep_text.terminal(lines, left))
+    for note in notes:
+        logging.warning("%s", note)
+    if out is None:
+        return []
+    wrote = [out / "table.md"]
+    wrote[0].write_text(sweep_text.markdown(lines, left) + "".join(f"\n{note}\n" for note in notes))
+    for metric in metrics:
+        name = metric.replace("/", "_")
+        if any(one.cost(sweep_plots.FLOPS) is not None and one.score(metric) for one in groups):
+            wrote.append(
+                sweep_plots.against(groups, sweep_plots.FLOPS, metric, out / f"{name}_flops.png")
+            )
+        if X.value:
+            wrote.append(
+                sweep_plots.against(groups, X.value, metric, out / f"{name}.png", LINES.value)
+            )
+    return wrote
+
+
+def _law(chosen: Sequence[Row], metric: str, found: Found, out: Path | None) -> list[Path]:
+    """Tables, sentences and plots of the law for one metric."""
+    law = scaling.read(chosen, metric)
+    sides = [side for side in (scaling.IMAGE, scaling.TEXT) if law.of_side(side)]
+    unit = "nats" if sweep_text.is_loss(metric) else "points"
+    title = (
+        f"{metric}: at full length, and the drop in {unit} with fewer tokens; mean ± standard "
+        "error over seeds (what is left of the full length's)"
+    )
+    note = _unfinished(found)
+    ratio = law.signal_to_noise()
+    page = [title, note] if note else [title]
+    if ratio is not None:
+        page.append(f"drops are {ratio:.1f} times as large as their scatter over seeds")
+    cli.say("\n" + "\n".join(page))
+    for side in sides:
+        lines, said = scaling.lines(law, side), scaling.summary(law, side)
+        cli.say("\n".join(["", f"fewer {side} tokens", sweep_text.terminal(lines, 1), "", *said]))
+        page += [f"Fewer {side} tokens:", sweep_text.markdown(lines, 1), *said]
+    if out is None:
+        return []
+    name = metric.replace("/", "_")
+    wrote = [out / f"law_{name}.md"]
+    wrote[0].write_text("\n\n".join(page) + "\n")
+    for side in sides:
+        wrote.append(law_plots.drops(law, side, out / f"law_{name}_{side}.png", note))
+    wrote.append(law_plots.against_flops(law, out / f"law_{name}_flops.png", note))
+    return wrote
+
+
+def _unfinished(found: Found) -> str:
+    """How many points of the sweep are missing; "" if none."""
+    missing = len(found.missing)
+    if not missing:
+        return ""
+    total = missing + len({row.run for row in found.rows})
+    return f"{missing} of {total} points are not finished"

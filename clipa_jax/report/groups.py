@@ -1,0 +1,214 @@
+"""Rows that differ by their seed alone, as one: means, standard errors and intervals.
+
+Nothing else is averaged in silence: rows of one group that differ in a key that nobody named
+are refused, and rows about different data become groups of their own, with a mark.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from clipa_jax.errors import DataError, nearest
+from clipa_jax.evaluation import comparability
+from clipa_jax.evaluation import rows as tables
+from clipa_jax.evaluation.rows import Row
+from clipa_jax.training import workdir
+
+CONFIDENCE = 0.95
+STAGE = "stage"
+USUAL = ("zero_shot/top1", "zero_shot/top5")  # metrics
+# What `identity` looks at, or what follows from other keys.
+NOT_SETTINGS = ("input.source", "input.split", "name", "after", *tables.SIZES)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over repeats.
+
+    Attributes:
+      mean: of them.
+      error: standard error of the mean; None for a single one.
+      low, high: 95 % interval of the mean (Student's t); of a single one its evaluation's own,
+        None where that has none.
+      count: how many.
+    """
+
+    mean: float
+    error: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        """Of values that are as independent as seeds."""
+        mean, count = float(np.mean(values)), len(values)
+        if count < 2:
+            return cls(mean, None, None, None, count)
+        error = float(np.std(values, ddof=1)) / math.sqrt(count)
+        half = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
+        return cls(mean, error, mean - half, mean + half, count)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Repeats of one setting.
+
+    Attributes:
+      by: the settings that tell it from other groups.
+      data: a mark where rows of this setting are about different data, else "".
+      rows: the repeats.
+    """
+
+    by: Mapping[str, Any]
+    data: str
+    rows: tuple[Row, ...]
+
+    def score(self, metric: str) -> Estimate | None:
+        """Of the rows that have the metric; None if none has."""
+        having = [row for row in self.rows if metric in row.scores]
+        if not having:
+            return None
+        estimate = Estimate.of([row.scores[metric] for row in having])
+        if len(having) == 1 and metric in having[0].intervals:
+            return Estimate(estimate.mean, None, *having[0].intervals[metric], 1)
+        return estimate
+
+    def cost(self, key: str) -> float | None:
+        """Mean of a cost; None if it is not known of all rows."""
+        values = [row.costs.get(key) for row in self.rows]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
+    """The rows of a stage; with "" the last stage of each run.
+
+    Raises:
+      DataError: no run has that stage.
+    """
+    if not stage:
+        return list({row.run: row for row in rows}.values())
+    chosen = [row for row in rows if row.stage == stage]
+    if not chosen:
+        raise DataError(f"no stage {stage!r}; {nearest(stage, {row.stage for row in rows})}")
+    return chosen
+
+
+def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
+    """The wanted metrics; with none, zero-shot accuracy where rows have it, else any.
+
+    Raises:
+      DataError: no row has one of them, or any.
+    """
+    known = {key for row in rows for key in row.scores}
+    for metric in wanted:
+        if metric not in known:
+            raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
+    usual = [metric for metric in USUAL if metric in known]
+    metrics = list(wanted) or usual or sorted(known)[:1]
+    if not metrics:
+        raise DataError(f"{rows[0].run} and the others have no scores: they were not evaluated")
+    return metrics
+
+
+def group(
+    rows: Sequence[Row], by: Sequence[str], over: Sequence[str], metrics: Sequence[str]
+) -> tuple[list[Group], list[str]]:
+    """Rows with the same settings together, in the order of the settings.
+
+    Args:
+      rows: of one stage each; where some runs went further than others, the stage is a setting.
+      by: config keys that tell groups apart; empty for all that differ.
+      over: keys that may differ inside a group, such as ("seed",).
+      metrics: scores that will be looked at.
+
+    Returns:
+      (groups, what the reader has to be told of their data).
+
+    Raises:
+      DataError: an unknown key, or rows of one group that differ in another one.
+    """
+    known = {key for row in rows for key in row.keys} | {*tables.COSTS, STAGE}
+    for key in (*by, *over):
+        if key not in known:
+            raise DataError(f"no run has the key {key!r}; {nearest(key, known)}")
+    by = by or [key for key in tables.varying(rows) if _is_setting(rows, key, over)]
+    if len({row.stage for row in rows}) > 1 and STAGE not in (*by, *over):
+        by = [STAGE, *by]
+    letters, legend = comparability.marks(rows, metrics)
+    gathered: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
+    for row, letter in zip(rows, letters, strict=True):
+        setting = tuple(_hashable(_value(row, key)) for key in by)
+        gathered.setdefault(setting, []).append((letter, row))
+    groups, notes = [], []
+    for setting in sorted(gathered, key=_order):
+        for letter in sorted({letter for letter, _ in gathered[setting]}):
+            same = tuple(row for other, row in gathered[setting] if other == letter)
+            _check_alike(same, by, over)
+            notes += _twins(same, over)
+            groups.append(Group({key: _value(same[0], key) for key in by}, letter, same))
+    if legend:
+        notes.append("runs are about different data and are kept apart: " + "; ".join(legend))
+    return groups, notes
+
+
+def _value(row: Row, key: str) -> Any:
+    if key == STAGE:
+        return row.stage
+    return row.costs[key] if key in tables.COSTS else row.keys.get(key)
+
+
+def _is_setting(rows: Sequence[Row], key: str, over: Sequence[str]) -> bool:
+    bare = {row.bare(key) for row in rows}
+    return not any(
+        name in over or name in NOT_SETTINGS or name.startswith(workdir.MAY_CHANGE) for name in bare
+    )
+
+
+def _check_alike(rows: Sequence[Row], by: Sequence[str], over: Sequence[str]) -> None:
+    """Raises `DataError` if rows differ in more than what they are averaged over."""
+    chosen = {*by, *over}
+    other = [
+        key for key in tables.varying(rows) if key not in chosen and _is_setting(rows, key, over)
+    ]
+    if not other:
+        return
+    key = other[0]
+    first = rows[0]
+    second = next(row for row in rows if row.keys.get(key) != first.keys.get(key))
+    more = f" and {len(other) - 1} more keys" if len(other) > 1 else ""
+    raise DataError(
+        f"{first.run} and {second.run} would be averaged, but {key} is {first.keys.get(key)!r} and "
+        f"{second.keys.get(key)!r}{more}; name it in --by, or in --over to average over it"
+    )
+
+
+def _twins(rows: Sequence[Row], over: Iterable[str]) -> list[str]:
+    """A note where the same setting and seed were run twice: that is not a repeat."""
+    seen: dict[tuple[Any, ...], Row] = {}
+    notes = []
+    for row in rows:
+        repeat = tuple(_hashable(row.keys.get(key)) for key in over)
+        if repeat in seen and len(rows) > 1:
+            notes.append(
+                f"{seen[repeat].run} and {row.run} have the same config and seed; both are counted"
+            )
+        seen.setdefault(repeat, row)
+    return notes
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, list | dict) else value
+
+
+def _order(setting: tuple[Any, ...]) -> list[tuple[int, Any]]:
+    """Numbers by size before words, None first."""
+    return [
+        (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, value)
+        for value in setting
+    ]

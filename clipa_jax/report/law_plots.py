@@ -1,0 +1,98 @@
+"""The plots of the inverse scaling law: drops by reduction, and scores against training FLOPs."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.lines import Line2D
+
+from clipa_jax.report import sweep_plots, sweep_text
+from clipa_jax.report.groups import Estimate
+from clipa_jax.report.scaling import FULL_LENGTH, IMAGE, TEXT, Law, Point
+
+FULL_MARK = "*"
+
+
+def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
+    """The drop against tokens: a panel for each reduction, a line for each size.
+
+    Args:
+      law: with points of that side.
+      side: IMAGE or TEXT.
+      out: the PNG to write.
+      note: a line below, such as what is missing.
+    """
+    cells = law.of_side(side)
+    reductions, counts = _reductions(law, side), {cell.tokens for cell in cells}
+    width = max(2.7 * len(reductions) + 0.8, 5.5)
+    figure, panels = sweep_plots.sheet(len(reductions), height=3.7, width=width)
+    unit = "nats" if sweep_text.is_loss(law.metric) else "points"
+    verb = "rise of" if sweep_text.is_loss(law.metric) else "drop in"
+    for axes, reduction in zip(panels, reductions, strict=True):
+        same = [cell for cell in cells if cell.reduction == reduction]
+        axes.axhline(0, color=sweep_plots.FAINT, lw=0.9)
+        for index, size in enumerate(law.sizes):
+            found = [(cell.tokens, cell.drop(size)) for cell in same]
+            points = [(float(tokens), drop) for tokens, drop in found if drop is not None]
+            if points:
+                # A little apart, so that bars do not hide each other.
+                shift = 1 + 0.025 * (index - (len(law.sizes) - 1) / 2)
+                points = [(tokens * shift, drop) for tokens, drop in points]
+                sweep_plots.line(axes, points, law.metric, index, size)
+        first = f"{verb} {law.metric}, {unit}" if axes is panels[0] else ""
+        sweep_plots.style(axes, f"{side} tokens in training", first)
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(1.4 * max(counts), min(counts) / 1.4)  # fewer tokens to the right
+        sweep_plots.ticks_at(axes, sorted({float(cell.tokens) for cell in same}))
+        axes.set_title(reduction, fontsize=10, color=sweep_plots.INK)
+    panels[0].legend(frameon=False, fontsize=8, labelcolor=sweep_plots.INK)
+    sweep_plots.note(figure, note)
+    return sweep_plots.finish(figure, out)
+
+
+def against_flops(law: Law, out: Path, note: str = "") -> Path:
+    """The score against training FLOPs: colour says the size, the marker the reduction."""
+    sides = [side for side in (IMAGE, TEXT) if law.of_side(side)]
+    figure, panels = sweep_plots.sheet(len(sides), height=4.2, width=4.6 * len(sides) + 1.6)
+    for axes, side in zip(panels, sides, strict=True):
+        marks = dict(zip(_reductions(law, side), sweep_plots.MARKERS[1:], strict=False))
+        for index, size in enumerate(law.sizes):
+            colour = sweep_plots.COLOURS[index]
+            full = _at(law, law.full(side, size))
+            for reduction, mark in marks.items():
+                cells = [cell for cell in law.of_side(side) if cell.reduction == reduction]
+                cuts = [[cut for _, cut in c.pairs.get(size, {}).values()] for c in cells]
+                joined = [full, *(_at(law, cut) for cut in cuts)]
+                drawn = [one for one in joined if one]
+                sweep_plots.line(axes, drawn, law.metric, index, color=colour, marker=mark, lw=0.8)
+            if full:
+                how: dict[str, Any] = {"marker": FULL_MARK, "ms": 13, "zorder": 5}
+                sweep_plots.line(axes, [full], law.metric, index, color=colour, **how)
+        axes.set_xscale("log")
+        first = sweep_plots.score_label(law.metric) if axes is panels[0] else ""
+        sweep_plots.style(axes, "training FLOPs, all stages", first)
+        axes.set_title(f"fewer {side} tokens", fontsize=10, color=sweep_plots.INK)
+        keys = [_key(name, sweep_plots.FAINT, mark) for name, mark in marks.items()]
+        keys += [_key(FULL_LENGTH, sweep_plots.FAINT, FULL_MARK)]
+        keys += [_key(size, sweep_plots.COLOURS[n], "") for n, size in enumerate(law.sizes)]
+        look: dict[str, Any] = {"frameon": False, "fontsize": 7.5, "labelcolor": sweep_plots.INK}
+        # Beside the panel, not over points.
+        axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)
+    sweep_plots.note(figure, note)
+    return sweep_plots.finish(figure, out)
+
+
+def _reductions(law: Law, side: str) -> list[str]:
+    return list(dict.fromkeys(cell.reduction for cell in law.of_side(side)))
+
+
+def _at(law: Law, repeats: list[Point]) -> tuple[float, Estimate] | None:
+    """(FLOPs, score) of repeats; None where there are none, or their FLOPs are not known."""
+    score = law.score(repeats)
+    flops = [cost for point in repeats if (cost := point.row.costs["total_flops"]) is not None]
+    if score is None or len(flops) < len(repeats):
+        return None
+    return sum(flops) / len(flops), score
+
+
+def _key(label: str, colour: str, marker: str) -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, lw=0 if marker else 3, label=label)

@@ -1,0 +1,295 @@
+"""The inverse scaling law: what fewer tokens cost, by size of the towers.
+
+CLIPA (arXiv 2305.07017) says: the larger the towers, the smaller the drop. A drop is the score
+of the run at full length less that of the run with fewer tokens, of the same size and seed; of a
+loss, how much it rose. Image and text tokens are looked at apart.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipa_jax.errors import DataError
+from clipa_jax.evaluation import comparability
+from clipa_jax.evaluation import rows as tables
+from clipa_jax.evaluation.rows import Row
+from clipa_jax.report import groups, sweep_text
+from clipa_jax.report.groups import Estimate
+from clipa_jax.training import workdir
+
+IMAGE, TEXT = "image", "text"
+FULL_LENGTH = "full length"
+# What the points of the law differ in, in their first stage.
+MAY_DIFFER = (
+    "seed",
+    "model.size",
+    "input.res",
+    "input.text_len",
+    "input.reduction",
+    "mask.name",
+    "mask.ratio",
+    "optim.lr_per_256",  # small towers take a higher one
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run of the law.
+
+    Attributes:
+      size: of the towers.
+      seed: of the run.
+      image: (reduction, patches that training sees).
+      text: (reduction, text tokens).
+      row: the stage that is evaluated.
+    """
+
+    size: str
+    seed: Any
+    image: tuple[str, int]
+    sweep_text: tuple[str, int]
+    row: Row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One reduction to so many tokens.
+
+    Attributes:
+      side: IMAGE or TEXT.
+      pairs: size -> seed -> (run at full length, run with these tokens).
+    """
+
+    metric: str
+    side: str
+    reduction: str
+    tokens: int
+    pairs: dict[str, dict[Any, tuple[Point, Point]]]
+
+    def drops(self, size: str) -> dict[Any, float]:
+        """By seed."""
+        sign = -1 if sweep_text.is_loss(self.metric) else 1
+        return {
+            seed: sign * (full.row.scores[self.metric] - cut.row.scores[self.metric])
+            for seed, (full, cut) in self.pairs.get(size, {}).items()
+        }
+
+    def drop(self, size: str) -> Estimate | None:
+        """Mean over the seeds; None where no seed is finished."""
+        values = list(self.drops(size).values())
+        return Estimate.of(values) if values else None
+
+    def left(self, size: str) -> str:
+        """` (80 %)`: what is left of the score at full length; "" for losses."""
+        pairs = self.pairs.get(size, {}).values()
+        full = sum(full.row.scores[self.metric] for full, _ in pairs)
+        if sweep_text.is_loss(self.metric) or not full:
+            return ""
+        return f" ({sum(cut.row.scores[self.metric] for _, cut in pairs) / full:.0%})"
+
+
+@dataclass(frozen=True)
+class Law:
+    """All cells, and what they are drops from.
+
+    Attributes:
+      metric: that dropped.
+      sizes: of the towers, smallest first.
+      cells: by side, reduction, most tokens first.
+    """
+
+    metric: str
+    sizes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    def of_side(self, side: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.side == side]
+
+    def full(self, side: str, size: str) -> list[Point]:
+        """The runs at full length that the drops of a side are from."""
+        pairs = [pair for cell in self.of_side(side) for pair in cell.pairs.get(size, {}).values()]
+        return list({full.row.name: full for full, _ in pairs}.values())
+
+    def score(self, points: Sequence[Point]) -> Estimate | None:
+        """Of repeats."""
+        return Estimate.of([p.row.scores[self.metric] for p in points]) if points else None
+
+    def signal_to_noise(self) -> float | None:
+        """How large drops are over how far they scatter by seed: what a metric is chosen by.
+
+        Root mean squares over cells and sizes: of the mean drop, and of its standard deviation
+        over seeds. It does not ask which size drops more. None where no drop has two seeds.
+        """
+        drops = [list(cell.drops(size).values()) for cell in self.cells for size in self.sizes]
+        repeated = [one for one in drops if len(one) > 1]
+        if not repeated:
+            return None
+        noise = float(np.mean([np.var(one, ddof=1) for one in repeated])) ** 0.5
+        signal = float(np.mean([np.mean(one) ** 2 for one in repeated])) ** 0.5
+        return signal / noise if noise else None
+
+    def contrast(self, cells: Iterable[Cell]) -> Estimate | None:
+        """Drop of the largest towers less that of the smallest, over `cells`, by seed.
+
+        Below 0 is what the law says. Each seed gives one number, the mean over the cells that
+        have it in both sizes, since the drops of a seed share the run that they are from.
+        """
+        return self._by_seed(cells, lambda cell: _between(cell, self.sizes[0], self.sizes[-1]))
+
+    def mean_drop(self, cells: Iterable[Cell]) -> Estimate | None:
+        """Mean drop over cells and sizes, by seed; cells that lack a size are left out."""
+        whole = [cell for cell in cells if set(cell.pairs) == set(self.sizes)]
+        return self._by_seed(whole, lambda cell: _over_sizes(cell, self.sizes))
+
+    def _by_seed(
+        self, cells: Iterable[Cell], numbers: Callable[[Cell], dict[Any, float]]
+    ) -> Estimate | None:
+        seeds: dict[Any, list[float]] = {}
+        for cell in cells:
+            for seed, number in numbers(cell).items():
+                seeds.setdefault(seed, []).append(number)
+        most = max(map(len, seeds.values()), default=0)
+        values = [float(np.mean(one)) for one in seeds.values() if len(one) == most]
+        return Estimate.of(values) if values else None
+
+
+def read(rows: Sequence[Row], metric: str) -> Law:
+    """The law from rows of one stage.
+
+    Raises:
+      DataError: rows that cannot be compared, or without the metric or the runs at full length.
+    """
+    _check_comparable(rows, metric)
+    points = [_point(row) for row in rows if metric in row.scores]
+    if not points:
+        options = sorted({key for row in rows for key in row.scores})
+        raise DataError(f"no run has the metric {metric!r}, only {', '.join(options)}")
+    whole_image = max(point.image[1] for point in points)
+    whole_text = max(point.text[1] for point in points)
+    full = {(p.size, p.seed, p.image): p for p in points if p.text[1] == whole_text}
+    full_image = {key[:2]: p for key, p in full.items() if p.image[1] == whole_image}
+    cells: dict[tuple[str, str, int], Cell] = {}
+    for point in points:
+        if point.text[1] < whole_text:
+            side, cut, origin = TEXT, point.text, full.get((point.size, point.seed, point.image))
+        elif point.image[1] < whole_image:
+            side, cut, origin = IMAGE, point.image, full_image.get((point.size, point.seed))
+        else:
+            continue
+        if origin is not None:
+            cell = cells.setdefault((side, *cut), Cell(metric, side, *cut, {}))
+            cell.pairs.setdefault(point.size, {})[point.seed] = (origin, point)
+    if not cells:
+        raise DataError("no pair of runs, at full length and with fewer tokens, is finished yet")
+    parameters = {point.size: point.row.own["num_params"] for point in points}
+    order = sorted(cells.values(), key=lambda cell: (cell.side, cell.reduction, -cell.tokens))
+    sizes = tuple(sorted(parameters, key=lambda size: parameters[size]))
+    return Law(metric, sizes, tuple(order))
+
+
+def lines(law: Law, side: str) -> sweep_text.Cells:
+    """A table of one side: a row for each cell, a column for each size, and their contrast."""
+    smallest, largest = law.sizes[0], law.sizes[-1]
+    table: sweep_text.Cells = [
+        ("reduction", "tokens", *law.sizes, f"{largest} - {smallest} (95 %)")
+    ]
+    full = (law.score(law.full(side, size)) for size in law.sizes)
+    table.append((FULL_LENGTH, "", *(sweep_text.estimate(one, law.metric) for one in full), ""))
+    for cell in law.of_side(side):
+        drops = (
+            sweep_text.estimate(cell.drop(size), law.metric, "+") + cell.left(size)
+            for size in law.sizes
+        )
+        contrast = verdict(law.contrast([cell]), law.metric)
+        table.append((cell.reduction, str(cell.tokens), *drops, contrast))
+    return table
+
+
+def summary(law: Law, side: str) -> list[str]:
+    """Sentences: the contrast over all cells of a side, and the mean drop of each reduction."""
+    cells = law.of_side(side)
+    if not cells:
+        return [f"{side}: no point with fewer tokens is finished"]
+    contrast = verdict(law.contrast(cells), law.metric)
+    said = [
+        f"{side}: over all of these, the drop of {law.sizes[-1]} less that of {law.sizes[0]} is "
+        f"{contrast}"
+    ]
+    counts = [{c.tokens for c in cells if c.reduction == name} for name in _reductions(cells)]
+    common = set.intersection(*counts)
+    for name in _reductions(cells):
+        same = [c for c in cells if c.reduction == name and c.tokens in common]
+        mean = law.mean_drop(same)
+        if mean is not None:
+            tokens = ", ".join(str(cell.tokens) for cell in same)
+            said.append(
+                f"{side}, {name}: mean drop {sweep_text.estimate(mean, law.metric, '+')} over all "
+                f"sizes at {tokens} tokens"
+            )
+    return said
+
+
+def verdict(contrast: Estimate | None, metric: str) -> str:
+    """The contrast with its interval, and whether it is what the law says."""
+    if contrast is None:
+        return "-"
+    scale, form = sweep_text.scale_of(metric), "+.3f" if sweep_text.is_loss(metric) else "+.2f"
+    if contrast.low is None or contrast.high is None:
+        return f"{scale * contrast.mean:{form}} (one seed)"
+    says = "smaller" if contrast.high < 0 else "larger" if contrast.low > 0 else "cannot tell"
+    interval = f"[{scale * contrast.low:{form}}, {scale * contrast.high:{form}}]"
+    return f"{scale * contrast.mean:{form}} {interval} {says}"
+
+
+def _reductions(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.reduction for cell in cells))
+
+
+def _between(cell: Cell, smallest: str, largest: str) -> dict[Any, float]:
+    small, large = cell.drops(smallest), cell.drops(largest)
+    return {seed: large[seed] - small[seed] for seed in large if seed in small}
+
+
+def _over_sizes(cell: Cell, sizes: Sequence[str]) -> dict[Any, float]:
+    drops = [cell.drops(size) for size in sizes]
+    seeds = [seed for seed in drops[0] if all(seed in one for one in drops)]
+    return {seed: float(np.mean([one[seed] for one in drops])) for seed in seeds}
+
+
+def _point(row: Row) -> Point:
+    masked = row.first("mask.ratio")
+    return Point(
+        size=str(row.own.get("model.size")).partition("/")[0],
+        seed=row.own.get("seed"),
+        # The class token is not a patch.
+        image=(row.first("mask.name") if masked else "resize", row.first("image_tokens") - 1),
+        text=(row.first("input.reduction"), row.first("text_tokens")),
+        row=row,
+    )
+
+
+def _check_comparable(rows: Sequence[Row], metric: str) -> None:
+    """Raises `DataError` unless rows differ only in what the law is about."""
+    fields = comparability.differing(rows, [metric])
+    if fields:
+        raise DataError(
+            f"the runs are about different data ({', '.join(fields)} differ), so their scores do "
+            "not make one law; collect them apart"
+        )
+    stages = sorted({row.stage for row in rows})
+    if len(stages) > 1:
+        raise DataError(f"runs end with {' and with '.join(stages)}; choose one by --stage")
+    samples = sorted({row.costs["total_samples"] or 0 for row in rows})
+    if len(samples) > 1:
+        raise DataError(
+            f"the law is about equal samples, but there are runs of {samples[0]:,.0f} and of "
+            f"{samples[-1]:,.0f}; collect them apart"
+        )
+    for key in tables.varying(rows):
+        bare = rows[0].bare(key)
+        if bare not in (*MAY_DIFFER, *groups.NOT_SETTINGS) and not bare.startswith(
+            workdir.MAY_CHANGE
+        ):
+            raise DataError(f"the runs also differ in {key}, so they do not make one law")

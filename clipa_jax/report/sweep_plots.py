@@ -1,0 +1,157 @@
+"""Plots of groups: a score against a setting or a cost, means with their standard errors.
+
+Lines are told apart by colour and by marker.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from clipa_jax.errors import DataError
+from clipa_jax.report import sweep_text
+from clipa_jax.report.groups import Estimate, Group
+
+# Okabe and Ito's colours, as in `pictures`.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, FAINT, RULE = "#1B1F23", "#6A737D", "#E1E4E8"
+DPI = 160
+FLOPS = "total_flops"
+
+
+def against(
+    groups: Sequence[Group], x: str, metric: str, out: Path, lines_by: Sequence[str] = ()
+) -> Path:
+    """Draws a metric against a setting, in lines, or against a cost, as points.
+
+    Args:
+      groups: what is drawn.
+      x: a setting of the groups with numbers, or one of `rows.COSTS`.
+      lines_by: settings that make a line of their own; empty for all but `x`, or against a cost
+        for the first.
+      metric: `<evaluator>/<metric>`.
+      out: the PNG to write.
+
+    Raises:
+      DataError: values of `x` that are not numbers, or no group with the metric.
+    """
+    by = [key for key in groups[0].by if key != x]
+    is_setting = x in groups[0].by
+    lines_by = lines_by or (by if is_setting else by[:1])
+    lines: dict[str, list[tuple[float, Estimate]]] = {}
+    for group in groups:
+        score, place = group.score(metric), _place(group, x)
+        if score is not None and place is not None:
+            lines.setdefault(_label(group, lines_by), []).append((place, score))
+    if not lines:
+        raise DataError(f"no run has both {metric} and a number for {x}, so nothing can be drawn")
+    figure, [axes] = sheet(1, height=4.8, width=8.0)
+    for index, (label, points) in enumerate(lines.items()):
+        line(axes, points, metric, index, label, lw=1.6 if is_setting else 0)
+    style(axes, _x_label(x), score_label(metric))
+    places = sorted({place for points in lines.values() for place, _ in points})
+    if len(places) > 1 and places[0] > 0 and places[-1] / places[0] >= 4:
+        axes.set_xscale("log")
+    if is_setting and len(places) < 12:
+        ticks_at(axes, places)
+    if len(lines) > 1 or next(iter(lines)):
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, labelcolor=INK
+        )
+    return finish(figure, out)
+
+
+def sheet(panels: int, *, height: float, width: float) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side that share their y axis; inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+
+
+def line(
+    axes: Axes,
+    points: Sequence[tuple[float, Estimate]],
+    metric: str,
+    index: int,
+    label: str | None = None,
+    **how: Any,
+) -> None:
+    """Means joined in the order of x, bars of one standard error; the look follows the index."""
+    scale = sweep_text.scale_of(metric)
+    if not points:
+        return
+    points = sorted(points, key=lambda point: point[0])
+    look = {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+        "lw": 1.6,
+        "ms": 5.5,
+        "mec": "white",
+        "mew": 0.7,
+        "capsize": 2.5,
+        "elinewidth": 1.1,
+    }
+    axes.errorbar(
+        [place for place, _ in points],
+        [scale * score.mean for _, score in points],
+        yerr=[scale * (score.error or 0) for _, score in points],
+        label=label or None,
+        **{**look, **how},
+    )
+
+
+def style(axes: Axes, x_label: str, y_label: str = "") -> None:
+    """Labels, and as few lines as will do."""
+    axes.set_xlabel(x_label, color=INK, fontsize=9)
+    axes.set_ylabel(y_label, color=INK, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.grid(axis="y", color=RULE, lw=0.7)
+    axes.set_axisbelow(True)
+
+
+def ticks_at(axes: Axes, places: Sequence[float]) -> None:
+    """Ticks at these places alone, written as numbers."""
+    axes.xaxis.set_major_locator(FixedLocator(list(places)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda place, _: f"{place:g}")
+
+
+def note(figure: Figure, said: str) -> None:
+    """A small line below the panels."""
+    if said:
+        figure.supxlabel(said, fontsize=8, color=FAINT)
+
+
+def finish(figure: Figure, out: Path) -> Path:
+    """Writes the PNG."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    return out
+
+
+def score_label(metric: str) -> str:
+    """What the y axis is called."""
+    return f"{metric}, nats" if sweep_text.is_loss(metric) else f"{metric}, %"
+
+
+def _x_label(x: str) -> str:
+    return "training FLOPs, all stages" if x == FLOPS else x
+
+
+def _place(group: Group, x: str) -> float | None:
+    value = group.by[x] if x in group.by else group.cost(x)
+    if value is None or isinstance(value, int | float):
+        return value
+    raise DataError(f"{x} is {value!r} in {group.rows[0].run}, not a number; take another --x")
+
+
+def _label(group: Group, keys: Sequence[str]) -> str:
+    parts = [f"{key.rpartition('.')[2]} {group.by.get(key)}" for key in keys]
+    return ", ".join([*parts, *([f"data {group.data}"] if group.data else [])])

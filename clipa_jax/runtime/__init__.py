@@ -1,0 +1,1 @@
+"""The process around the work: command line, terminal, distributed start, signals."""

@@ -1,0 +1,331 @@
+"""Checkpoints with Orbax: asynchronous, sharded, atomic; and where a run starts.
+
+A checkpoint of step N is the folder `checkpoints/N` with three items: `params` (the
+weights alone, with the names of the released files), `train` (optimiser, step, key)
+and `position` (JSON: where the data and the clock stand, and fingerprints of the other two).
+All layers are stored unrolled, so that it does not matter whether the model scans over them.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+
+from clipa_jax import trees
+from clipa_jax.errors import CheckpointError
+from clipa_jax.models import layout, surgery
+from clipa_jax.runtime import distributed, fingerprint
+from clipa_jax.training.state import StatePlan, TrainState
+
+Position = dict[str, Any]
+FOLDER = "checkpoints"
+ITEMS = ("params", "train", "position")
+MARKS = "fingerprints"  # in `position`: of the other items
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+      state: the first state.
+      position: of the data and the clock; empty at the beginning of a stage.
+      lines: for the log: where it comes from, and each leaf that was changed.
+    """
+
+    state: TrainState
+    position: Position
+    lines: list[str]
+
+
+class Checkpoints:
+    """The checkpoints of one stage.
+
+    Args:
+      workdir: the stage's folder.
+      keep_last: how many of the newest to keep; at least 2 guard against a damaged one.
+      keep_every: steps; multiples of it are kept for ever. None for none.
+    """
+
+    def __init__(self, workdir: str, *, keep_last: int = 2, keep_every: int | None = None):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True
+        )
+        self.folder = epath.Path(workdir).resolve() / FOLDER
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
+        self._damaged: set[int] = set()  # steps that could not be read
+        self._last: int | None = None  # the step that was given to be written last
+        self._pending = False  # whether its end is not known yet
+
+    def check_room(self, plan: StatePlan) -> None:
+        """Raises `CheckpointError` if the disk has not the room for one more checkpoint."""
+        leaves = jax.tree.leaves((plan.shapes.params, plan.shapes.opt_state))
+        needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                f"a checkpoint takes {needed / 1e9:,.1f} GB, and {self.folder} has "
+                f"{free / 1e9:,.1f} GB left; make room, or use another --workdir"
+            )
+
+    def save(self, state: TrainState, position: Position) -> None:
+        """Starts writing the state; returns once it has left the device.
+
+        Raises:
+          CheckpointError: it, or the one before it, cannot be written.
+        """
+        step = int(state.step)
+        if step in self._damaged:
+            self._damaged.remove(step)
+            self._manager.delete(step)
+        if step in self._manager.all_steps():
+            return
+        with self._writing():
+            self._manager.wait_until_finished()
+        params, train = jax.jit(_items)(state)
+        marks = {"params": fingerprint.of(params), "train": fingerprint.of(train)}
+        self._last, self._pending = step, True
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(params),
+                    train=ocp.args.StandardSave(train),
+                    position=ocp.args.JsonSave({**position, MARKS: marks}),
+                ),
+                force=True,  # else Orbax skips steps before a damaged last one
+            )
+
+    def check(self) -> None:
+        """Raises `CheckpointError` if a write in the background has failed; waits for nothing."""
+        if self._pending and not self._manager.is_saving_in_progress():
+            self._pending = False
+            with self._writing():
+                self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is written.
+
+        Raises:
+          CheckpointError: it could not be.
+        """
+        with self._writing():
+            self._manager.close()
+
+    def restore_last(self, plan: StatePlan) -> Start | None:
+        """The newest checkpoint that can be read, laid out as planned; None without any.
+
+        A damaged one is named in the log, and the one before it is used; it stays until its
+        step is saved again. All processes take the same.
+
+        Raises:
+          CheckpointError: there are checkpoints, but none can be read, or the newest that can
+            be is of another model or optimiser.
+        """
+        steps = distributed.from_first(sorted(self._manager.all_steps(), reverse=True))
+        for step in steps:
+            items, damage = self._read(step, plan)
+            if max(distributed.from_all(int(bool(damage)))):
+                damage = damage or "another process cannot read it"
+            else:
+                damage = _altered(items)  # counts on all devices, so it is the same everywhere
+            if not damage:
+                origin = f"resumes at step {step} from {self.folder}"
+                return Start(_rebuild(plan, items), items["position"], [origin])
+            self._damaged.add(step)
+            logging.error(
+                "the checkpoint of step %d in %s cannot be read, trying the one before it: %s",
+                *(step, self.folder, damage),
+            )
+        if steps:
+            raise CheckpointError(
+                f"none of the checkpoints {steps} in {self.folder} can be read; the log says why. "
+                "Move the folder away to start the stage anew"
+            )
+        return None
+
+    def _read(self, step: int, plan: StatePlan) -> tuple[dict[str, Any], str]:
+        """(the items of a checkpoint, ""), or ({}, what is wrong with it); waits for nobody."""
+        handler, items = ocp.StandardCheckpointHandler(), {}
+        try:
+            folder = self.folder / str(step)
+            items["position"] = dict(ocp.JsonCheckpointHandler().restore(folder / "position"))
+            wanted = _abstract_items(plan.shapes)
+            there = {item: handler.metadata(folder / item).tree for item in wanted}
+            if not _differences(there, wanted):
+                for item, shapes in wanted.items():
+                    args = ocp.args.StandardRestore(shapes)
+                    items[item] = handler.restore(folder / item, args=args)
+        except Exception as error:  # noqa: BLE001, a damaged file raises anything
+            return {}, f"{type(error).__name__}: {error!s:.300}"
+        differ = _differences(there, wanted)
+        if differ:
+            raise CheckpointError(
+                f"the checkpoint of step {step} in {self.folder} does not fit the config: "
+                f"{'; '.join(differ[:3])}{f' and {len(differ) - 3} more' if differ[3:] else ''}. "
+                f"Go on with the config in {self.folder.parent / 'config.json'}, or use another "
+                f"--workdir, from these weights with --config.init={self.folder.parent}"
+            )
+        return items, ""
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says what it means that the last checkpoint cannot be written, and what to do."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError):
+                raise  # of the devices or other processes, not of the file system
+            known = (os.strerror(number) for number in errno.errorcode)
+            reason = next((r for r in known if r in str(error)), f"{error!s:.300}")
+            raise CheckpointError(
+                f"the checkpoint of step {self._last} cannot be written to {self.folder}: "
+                f"{reason}. Earlier ones are untouched; make room or mend the folder, and run the "
+                "same command again"
+            ) from error
+
+
+def first_state(
+    checkpoints: Checkpoints,
+    plan: StatePlan,
+    *,
+    seed: int,
+    init: str,
+    edits: Sequence[str],
+    read_weights: Callable[[str, Mapping[str, Any]], Mapping[str, Any]],
+) -> Start:
+    """Where the stage begins: its own last checkpoint, else given weights, else from scratch.
+
+    Args:
+      checkpoints: of this stage.
+      plan: the state's shapes and shardings.
+      seed: of the run.
+      init: where weights come from, or "" for none: a stage's folder, or a file of another form.
+      edits: surgery that the weights may need, see `models.surgery`.
+      read_weights: reads `init` as weights by name, layers unrolled; is given the model's
+        parameters by name.
+
+    Raises:
+      CheckpointError: no checkpoint can be read, its weights do not fit, or none can be added.
+    """
+    checkpoints.check_room(plan)
+    resumed = checkpoints.restore_last(plan)
+    if resumed is not None:
+        return resumed
+    if not init:
+        return Start(plan.init(seed), {}, ["starts from scratch"])
+    target = trees.flatten(layout.unrolled_shapes(plan.shapes.params))
+
+    def fresh() -> Mapping[str, Any]:
+        return trees.flatten(layout.unroll(plan.init(seed).params))
+
+    leaves, lines = surgery.apply(edits, dict(read_weights(init, target)), target, fresh)
+    leaves = {name: _cast(leaf, target[name]) for name, leaf in leaves.items()}
+    stack = jax.jit(
+        lambda unrolled: layout.like(plan.shapes.params, unrolled),
+        out_shardings=plan.shardings.params,
+    )
+    params = stack(trees.unflatten(leaves))
+    origin = f"starts from the weights in {init}, optimiser fresh, step 0"
+    return Start(plan.with_params(params, seed), {}, [origin, *lines])
+
+
+def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
+    """The weights alone of a stage's checkpoint, by name, on the host.
+
+    Args:
+      workdir: the stage's folder.
+      step: which checkpoint; the newest by default.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or it is damaged.
+    """
+    folder = epath.Path(workdir).resolve() / FOLDER
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(folder, options=options, item_names=ITEMS) as manager:
+        step = manager.latest_step() if step is None else step
+    if step is None:
+        raise CheckpointError(f"{folder} holds no checkpoint")
+    items: dict[str, Any] = {}
+    try:
+        items["position"] = ocp.JsonCheckpointHandler().restore(folder / str(step) / "position")
+        handler, at = ocp.StandardCheckpointHandler(), folder / str(step) / "params"
+        host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=host),
+            handler.metadata(at).tree,
+        )
+        items["params"] = handler.restore(at, args=ocp.args.StandardRestore(abstract))
+        damage = _altered(items)
+    except Exception as error:  # noqa: BLE001, a damaged file raises anything
+        damage = f"{type(error).__name__}: {error!s:.300}"
+    if damage:
+        raise CheckpointError(f"the weights of step {step} in {folder} cannot be read: {damage}")
+    return trees.flatten(jax.device_get(items["params"]))
+
+
+def _items(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(`params`, `train`) as they are stored; traceable."""
+    train = {
+        "step": state.step,
+        "opt": layout.unroll(state.opt_state),
+        "rng": jax.random.key_data(state.rng),
+    }
+    return layout.unroll(state.params), train
+
+
+def _abstract_items(shapes: TrainState) -> dict[str, Any]:
+    """`_items` as shapes with shardings, by name."""
+    rng = jax.eval_shape(jax.random.key_data, shapes.rng)
+    train = {
+        "step": shapes.step,
+        "opt": layout.unrolled_shapes(shapes.opt_state),
+        "rng": jax.ShapeDtypeStruct(rng.shape, rng.dtype, sharding=shapes.rng.sharding),
+    }
+    return {"params": layout.unrolled_shapes(shapes.params), "train": train}
+
+
+def _rebuild(plan: StatePlan, items: Mapping[str, Any]) -> TrainState:
+    """The state from its stored items."""
+
+    def rebuild(params: Any, train: Any) -> TrainState:
+        return TrainState(
+            step=train["step"],
+            params=layout.like(plan.shapes.params, params),
+            opt_state=layout.like(plan.shapes.opt_state, train["opt"]),
+            rng=jax.random.wrap_key_data(train["rng"]),
+        )
+
+    return jax.jit(rebuild, out_shardings=plan.shardings)(items["params"], items["train"])
+
+
+def _differences(stored: Any, expected: Any) -> list[str]:
+    """How two trees of shapes differ, a sentence for each leaf."""
+    there, here = trees.flatten(stored), trees.flatten(expected)
+
+    def say(leaf: Any) -> str:
+        return "missing" if leaf is None else f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}"
+
+    both = {name: (say(there.get(name)), say(here.get(name))) for name in sorted({*there, *here})}
+    return [f"{name} is {a} there and {b} here" for name, (a, b) in both.items() if a != b]
+
+
+def _altered(items: dict[str, Any]) -> str:
+    """What of the items is not as it was saved, by their fingerprints; takes those away."""
+    marks = items["position"].pop(MARKS, {})
+    read = {item: mark for item, mark in marks.items() if item in items}
+    wrong = [item for item, mark in read.items() if fingerprint.of(items[item]) != mark]
+    return f"{' and '.join(wrong)} came back with other numbers than were saved" if wrong else ""
+
+
+def _cast(leaf: Any, target: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.device_put(jax.numpy.asarray(leaf, target.dtype), target.sharding)

@@ -1,0 +1,145 @@
+"""Gradients of a loss over the global batch: at once, or from micro-batches in less memory.
+
+B global batch, N samples of a micro-batch, E embedding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from clipa_jax import sharding
+from clipa_jax.errors import ConfigError
+from clipa_jax.losses import Loss, Metrics
+from clipa_jax.models import CLIP
+from clipa_jax.training.state import StatePlan
+
+CAPTION_HASH = "caption_hash"
+# image (B, R, R, 3), tokens (B, L); maybe caption_hash (B,), see `losses.pairs`.
+Batch = dict[str, jax.Array]
+# (params, batch, keep_BK) -> ((loss, metrics), gradients)
+Gradients = Callable[[Any, Batch, jax.Array | None], tuple[tuple[jax.Array, Metrics], Any]]
+
+
+def build(plan: StatePlan, mesh: Mesh, loss: Loss, microbatch: int | None = None) -> Gradients:
+    """Gradients for the model and batch of a state.
+
+    Args:
+      plan: from `state.plan`.
+      mesh: the mesh of the plan.
+      loss: over the global batch, from `losses.build`.
+      microbatch: samples whose activations are held at a time; None, or as many as there
+        are, for all.
+
+    Raises:
+      ConfigError: a micro-batch that does not divide the batch over the devices.
+    """
+    if microbatch is None or microbatch >= plan.batch["image"].shape[0]:
+        return at_once(plan.model, loss)
+    return in_microbatches(plan, mesh, loss, microbatch)
+
+
+def at_once(model: CLIP, loss: Loss) -> Gradients:
+    """Both towers see the whole batch, and keep their activations of it."""
+
+    def gradients(params, batch, keep_BK):
+        def total(params: Any) -> tuple[jax.Array, Metrics]:
+            zimg_BE, ztxt_BE = _embed(model, params, batch["image"], batch["tokens"], keep_BK)
+            scale, bias = _scalars(model, params)
+            value, metrics = loss(zimg_BE, ztxt_BE, scale, bias, batch.get(CAPTION_HASH))
+            return value, {**metrics, "temperature": scale}
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    return gradients
+
+
+def in_microbatches(plan: StatePlan, mesh: Mesh, loss: Loss, size: int) -> Gradients:
+    """The same gradients, with the activations of one micro-batch at a time.
+
+    First the whole batch is embedded, a micro-batch at a time, and nothing is kept but the
+    embeddings; then the loss of the whole batch gives the gradient of every embedding; then
+    each micro-batch is embedded again and pulls its part of it back to the parameters (GradCache,
+    arXiv 2101.06983). It costs one more forward pass.
+
+    A micro-batch is an equal share of the rows of *every* device, so no sample moves. Gradients
+    add up in float32, laid out as the parameters are.
+
+    Args:
+      plan, mesh, loss: as in `build`.
+      size: N.
+
+    Raises:
+      ConfigError: N does not divide B, or does not divide over the devices.
+    """
+    model, shardings = plan.model, plan.shardings.params
+    number = _number(mesh, plan.batch["image"].shape[0], size)
+
+    def cut(tree: Any) -> Any:
+        """(B, ...) -> (B / N, N, ...), each device its own rows."""
+        return _local(mesh, _BATCH, _PARTS, lambda x: x.reshape(number, -1, *x.shape[1:]), tree)
+
+    def join(tree: Any) -> Any:
+        """The inverse."""
+        return _local(mesh, _PARTS, _BATCH, lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+    def gradients(params, batch, keep_BK):
+        parts = cut((batch["image"], batch["tokens"], keep_BK))
+        zimg_BE, ztxt_BE = join(jax.lax.map(lambda part: _embed(model, params, *part), parts))
+        (scale, bias), pull = jax.vjp(lambda params: _scalars(model, params), params)
+        differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True)
+        (value, metrics), (*dz, dscale, dbias) = differentiate(
+            zimg_BE, ztxt_BE, scale, bias, batch.get(CAPTION_HASH)
+        )
+
+        def add(grads: Any, inputs: Any) -> tuple[Any, None]:
+            part, dz = inputs
+            _, pull = jax.vjp(lambda params: _embed(model, params, *part), params)
+            grads = jax.tree.map(jnp.add, grads, pull(dz)[0])
+            return jax.lax.with_sharding_constraint(grads, shardings), None
+
+        (start,) = pull((dscale, dbias))
+        start = jax.lax.with_sharding_constraint(start, shardings)
+        grads, _ = jax.lax.scan(add, start, (parts, cut(tuple(dz))))
+        return (value, {**metrics, "temperature": scale}), grads
+
+    return gradients
+
+
+_BATCH = sharding.BATCH
+_PARTS = P(None, *sharding.BATCH)
+
+
+def _number(mesh: Mesh, batch_size: int, size: int) -> int:
+    """How many micro-batches there are."""
+    devices = mesh.shape["replica"] * mesh.shape["fsdp"]
+    if size < 1 or batch_size % size or size % devices:
+        rows = batch_size // devices
+        legal = [devices * share for share in range(1, rows + 1) if rows % share == 0]
+        raise ConfigError(
+            f"microbatch {size} does not divide the batch of {batch_size} into equal shares of "
+            f"{devices} data-parallel devices; nearest: {min(legal, key=lambda n: abs(n - size))}"
+        )
+    return batch_size // size
+
+
+def _local(mesh: Mesh, before: P, after: P, change: Callable[[jax.Array], Any], tree: Any) -> Any:
+    """`change` on the rows of each device, so that none of them leaves it."""
+
+    def all_leaves(tree: Any) -> Any:
+        return jax.tree.map(change, tree)
+
+    return jax.shard_map(all_leaves, mesh=mesh, in_specs=(before,), out_specs=after)(tree)
+
+
+def _embed(model: CLIP, params: Any, image_BRRC: Any, tokens_BL: Any, keep_BK: Any) -> Any:
+    """(image embeddings (B, E), text embeddings (B, E))."""
+    return model.apply({"params": params}, image_BRRC, tokens_BL, keep_BK)[:2]
+
+
+def _scalars(model: CLIP, params: Any) -> Any:
+    """(inverse temperature, bias or None), both ()."""
+    return model.apply({"params": params}, method=model.scalars)

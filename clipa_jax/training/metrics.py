@@ -1,0 +1,364 @@
+"""What a run says of itself: JSONL, TensorBoard, optional W&B, a bar, timers, a table.
+
+Only process 0 writes; on the others everything here does nothing.
+"""
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from clipa_jax import trees
+from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.runtime import quiet
+from clipa_jax.runtime.terminal import clock, table
+
+with quiet.stderr():  # its TensorBoard writer imports TensorFlow
+    from clu import metric_writers
+
+RECORDS = "metrics.jsonl"
+STEP, SECONDS = "step", "seconds"
+TRAIN_SECONDS = "train_seconds"  # the trainer's own clock, which stands still in evaluation
+
+
+def is_share(metric: str) -> bool:
+    """Whether an evaluator's metric is a share in [0, 1], as all are but losses."""
+    return metric.rpartition("/")[2] != "loss"
+
+
+class Writer:
+    """Writes metrics of one stage to `workdir`: JSONL always, the rest by option.
+
+    Each `write` appends one line `{"step": .., "seconds": .., <metric>: ..}` at once, so that
+    a killed run loses nothing; `read` joins the lines of a step. `seconds` is the wall time of the
+    run, continued over resumes. Values that are not finite are null in the file.
+
+    Args:
+      workdir: of the stage; made if absent.
+      start_step: the step the run (re)starts from; records of later steps, which the run is
+        about to make again, are dropped.
+      tensorboard: write TensorBoard events to `workdir` too.
+      wandb_project: Weights & Biases project; "" for none. The key is taken from the
+        environment or from `wandb login`, never from the config or a command line.
+      wandb_entity: whose project; "" for the default.
+      wandb_name: of the run; "" for the workdir's name.
+      wandb_mode: "online" or "offline".
+      run_config: the config, for W&B.
+
+    Raises:
+      ConfigError: W&B is asked for but not installed, or an unknown mode.
+      UserError: the workdir cannot be written.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        *,
+        start_step: int = 0,
+        tensorboard: bool = True,
+        wandb_project: str = "",
+        wandb_entity: str = "",
+        wandb_name: str = "",
+        wandb_mode: str = "online",
+        run_config: Mapping[str, Any] | None = None,
+    ):
+        self._file: TextIO | None = None
+        self._events: metric_writers.MetricWriter | None = None
+        self._wandb: Any = None
+        self._elapsed_before, self._started = 0.0, time.monotonic()
+        if jax.process_index() != 0:
+            return
+        workdir = Path(workdir)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            self._elapsed_before = _drop_after(workdir / RECORDS, start_step)
+            self._file = (workdir / RECORDS).open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise UserError(f"workdir {workdir} cannot be written: {error}") from None
+        if tensorboard:
+            self._events = metric_writers.SummaryWriter(str(workdir))
+        if wandb_project:
+            self._wandb = _start_wandb(
+                workdir,
+                project=wandb_project,
+                entity=wandb_entity or None,
+                name=wandb_name or workdir.resolve().name,
+                mode=wandb_mode,
+                config=dict(run_config or {}),
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of this stage so far, without the time between a stop and a resume."""
+        return self._elapsed_before + time.monotonic() - self._started
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Records scalars of a step; device arrays are fetched."""
+        if self._file is None:
+            return
+        scalars = {name: float(np.asarray(value)) for name, value in values.items()}
+        record: dict[str, Any] = {STEP: int(step), SECONDS: round(self.seconds, 3)}
+        record |= {name: _finite(value) for name, value in scalars.items()}
+        self._file.write(json.dumps(record) + "\n")
+        if self._events is not None:
+            self._events.write_scalars(step, scalars)
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=step)
+
+    def flush(self) -> None:
+        """Hands everything to the file system; call before a checkpoint is finished."""
+        if self._file is not None:
+            self._file.flush()
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        """Flushes and closes; the writer cannot be used afterwards."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._events is not None:
+            self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, one a step, in the order of steps.
+
+    Lines of one step are joined; the later one wins. A torn last line is left out.
+    """
+    joined: dict[int, dict[str, Any]] = {}
+    for record in _whole_records(Path(path)):
+        joined.setdefault(record[STEP], {}).update(record)
+    return [joined[step] for step in sorted(joined)]
+
+
+def _whole_records(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # a line that a kill cut short
+        if isinstance(record, dict) and STEP in record:
+            yield record
+
+
+def _drop_after(path: Path, start_step: int) -> float:
+    """Rewrites the file without records after `start_step`; the seconds of the last one kept."""
+    if not path.exists():
+        return 0.0
+    kept = [record for record in _whole_records(path) if record[STEP] <= start_step > 0]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    os.replace(part, path)
+    return max((record.get(SECONDS, 0.0) for record in kept), default=0.0)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
+    if mode not in ("online", "offline"):
+        raise ConfigError(f"wandb_mode={mode!r} must be 'online' or 'offline'")
+    try:
+        wandb = importlib.import_module("wandb")
+    except ImportError:
+        raise ConfigError(
+            f"wandb_project={settings['project']!r} needs the package wandb, which is not "
+            "installed; install it, or set wandb_project=''"
+        ) from None
+    # A resumed stage goes on in the same W&B run.
+    id_file = workdir / "wandb_run_id"
+    if not id_file.exists():
+        id_file.write_text(uuid.uuid4().hex[:8])
+    run_id = id_file.read_text().strip()
+    return wandb.init(dir=str(workdir), mode=mode, id=run_id, resume="allow", **settings)
+
+
+class _Bar(tqdm):
+    """A bar whose format may hold `{status}`; tqdm's own postfix comes with a comma."""
+
+    status = ""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return super().format_dict | {"status": self.status}
+
+
+class Progress:
+    """A bar on a terminal: stage, step, loss, samples/s, time left. Elsewhere a line at times.
+
+    Args:
+      stage: name at the front.
+      total_steps: of the stage.
+      start_step: where a resumed stage begins.
+      batch_size: global, for samples/s.
+      every_seconds: between two lines where there is no terminal.
+      stream: where to; a terminal gets the bar. Lines go through absl's log.
+    """
+
+    # The rate is an average over about this many seconds, so that it reacts but is calm.
+    _MEMORY = 10.0
+
+    def __init__(
+        self,
+        stage: str,
+        total_steps: int,
+        *,
+        start_step: int = 0,
+        batch_size: int,
+        every_seconds: float = 30.0,
+        stream: TextIO | None = None,
+    ):
+        self._stage, self._total, self._batch = stage, total_steps, batch_size
+        self._every = every_seconds
+        self._step = start_step
+        self._loss: float | None = None
+        self._last = self._last_line = time.monotonic()
+        self._seconds_per_step: float | None = None
+        stream = sys.stderr if stream is None else stream
+        self._speaks = jax.process_index() == 0
+        self._bar: _Bar | None = None
+        if self._speaks and stream.isatty():
+            self._bar = _Bar(
+                total=total_steps,
+                initial=start_step,
+                desc=stage,
+                file=stream,
+                dynamic_ncols=True,
+                bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {status}",
+                leave=True,
+            )
+
+    def update(self, step: int, loss: float | None = None) -> None:
+        """Tells that `step` steps are done; `loss` is that of a recent step, if known."""
+        now = time.monotonic()
+        steps, seconds = step - self._step, now - self._last
+        if steps > 0:
+            pace = seconds / steps
+            if self._seconds_per_step is None:
+                self._seconds_per_step = pace
+            else:
+                keep = math.exp(-seconds / self._MEMORY)
+                self._seconds_per_step = keep * self._seconds_per_step + (1 - keep) * pace
+        self._step, self._last = step, now
+        self._loss = self._loss if loss is None else float(loss)
+        if self._bar is not None:
+            self._bar.status = self._status()
+            self._bar.update(step - self._bar.n)
+        elif self._speaks and (now - self._last_line >= self._every or step == self._total):
+            self._last_line = now
+            logging.info("%s %d/%d %s", self._stage, step, self._total, self._status())
+
+    def message(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._bar.fp)
+        elif self._speaks:
+            logging.info("%s", text)
+
+    @contextlib.contextmanager
+    def paused(self, what: str = "") -> Iterator[None]:
+        """Time inside does not count for samples/s; `what` stands in the bar meanwhile."""
+        if self._bar is not None and what:
+            self._bar.status = f"{what} ..."
+            self._bar.refresh()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._last += time.monotonic() - began
+
+    def close(self) -> None:
+        """Leaves the bar as it stands and goes to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def samples_per_second(self) -> float:
+        """Recent training speed; 0 before the first step."""
+        return self._batch / self._seconds_per_step if self._seconds_per_step else 0.0
+
+    def _status(self) -> str:
+        left = (self._total - self._step) * (self._seconds_per_step or 0.0)
+        loss = "-" if self._loss is None else f"{self._loss:.3f}"
+        return f"loss {loss}  {self.samples_per_second:,.0f} samples/s  ETA {clock(left)}"
+
+
+class Timers:
+    """Adds up seconds by name: `with timers("eval"): ...`, then `pop()`."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(name, time.monotonic() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds seconds that were measured elsewhere."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def pop(self) -> dict[str, float]:
+        """Seconds by name since the last `pop`."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+
+def parameter_overview(params: Any) -> str:
+    """A short table of a parameter tree: names, shapes, counts, and the total.
+
+    Leaves that differ in nothing but a number in their names, such as the blocks of a
+    tower, share a row: `encoderblock_{0..31}`.
+
+    Args:
+      params: a tree of arrays or `jax.ShapeDtypeStruct`s.
+    """
+    groups: dict[tuple[str, tuple[int, ...], str], list[tuple[int, int]]] = {}
+    for name, leaf in trees.flatten(params).items():
+        number = re.search(r"(?<=block_)\d+", name)
+        stem = name if number is None else f"{name[: number.start()]}{{}}{name[number.end() :]}"
+        key = (stem, tuple(leaf.shape), str(leaf.dtype))
+        groups.setdefault(key, []).append((int(number.group()) if number else 0, leaf.size))
+    rows: list[tuple[str, ...]] = [("parameter", "shape", "dtype", "count")]
+    for (stem, shape, dtype), members in groups.items():
+        numbers = [number for number, _ in members]
+        span = f"{{{min(numbers)}..{max(numbers)}}}" if len(numbers) > 1 else str(numbers[0])
+        size = "x".join(map(str, shape)) or "()"
+        shown = f"{len(members)} * {size}" if len(members) > 1 else size
+        count = sum(size for _, size in members)
+        rows.append((stem.replace("{}", span), shown, dtype, f"{count:,}"))
+    rows.append(("total", "", "", f"{trees.count(params):,}"))
+    return table(rows, right=(1, 3))

@@ -1,0 +1,142 @@
+"""What the devices run to train a stage: model, state and compiled step, without any data.
+
+The trainer, the planner and the benchmark build the same program from the same config, so
+that what was planned and measured is what trains.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from clipa_jax import losses, models, sharding, trees
+from clipa_jax.config.durations import Plan
+from clipa_jax.config.settings import Settings, choice
+from clipa_jax.errors import ConfigError
+from clipa_jax.models import masks
+from clipa_jax.models.color_jitter import COLOUR, NUMBERS
+from clipa_jax.training import optim, steps
+from clipa_jax.training import state as states
+from clipa_jax.training.gradients import CAPTION_HASH
+
+# The preprocessing ops that give the entries `caption_hash` and `colour`.
+HASH_OP, JITTER_OP = "hash_caption", "jitter"
+BatchSpec = dict[str, jax.ShapeDtypeStruct]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A training step and all that it stands on.
+
+    Attributes:
+      mesh: the devices, possibly of a pod that is not there.
+      plan: durations in steps.
+      spec: the state as shapes and shardings.
+      update: the jitted step, see `steps.make_update`.
+      peak_lr: largest learning rate.
+      max_skips: updates in a row that may be dropped because they are not finite.
+      image_tokens, text_tokens: what each tower sees of a training sample, the class token
+        included.
+    """
+
+    mesh: Mesh
+    plan: Plan
+    spec: states.StatePlan
+    update: jax.stages.Wrapped
+    peak_lr: float
+    max_skips: int
+    image_tokens: int
+    text_tokens: int
+
+    @property
+    def model(self) -> models.CLIP:
+        return self.spec.model
+
+    @property
+    def num_params(self) -> int:
+        return trees.count(self.spec.shapes.params)
+
+    def lower(self) -> jax.stages.Lowered:
+        """The step, traced for its shapes and shardings; nothing runs, no memory is taken."""
+        split = sharding.batch_sharding(self.mesh)
+        batch = {
+            key: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=split)
+            for key, spec in self.spec.batch.items()
+        }
+        return self.update.lower(self.spec.shapes, batch)
+
+    def compile(self) -> jax.stages.Compiled:
+        """The step, compiled ahead of the first batch."""
+        return self.lower().compile()
+
+
+def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
+    """The program of a stage; takes no device memory, compiles nothing.
+
+    Args:
+      c: the whole config; reads `model`, `optim`, `mask`, `loss`, `microbatch`,
+        `on_nonfinite`, `max_skips`, `sharding`.
+      mesh: from `sharding.make_mesh`.
+      plan: from `durations.resolve`.
+      batch: shapes of the global batch, from the data or `batch_spec`.
+
+    Raises:
+      ConfigError: a value that is unknown or does not fit the others.
+    """
+    model, optimiser = models.build(c.model), optim.build(c.optim, plan)
+    mask = steps.Mask.build(c.mask)
+    on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
+    spec = states.plan(model, optimiser.tx, batch, mesh, c.sharding)
+    update = steps.make_update(
+        spec,
+        mesh,
+        loss=_loss(c, batch),
+        mask=mask,
+        schedule=optimiser.schedule,
+        duplicates=choice(c.loss, "duplicates", losses.DUPLICATES),
+        microbatch=c.microbatch,
+        on_nonfinite=on_nonfinite,
+    )
+    patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
+    return Program(
+        mesh=mesh,
+        plan=plan,
+        spec=spec,
+        update=update,
+        peak_lr=optimiser.peak_lr,
+        max_skips={"stop": 0, "skip": c.max_skips}[on_nonfinite],
+        image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
+        text_tokens=batch["tokens"].shape[1],
+    )
+
+
+def batch_spec(config: Settings) -> BatchSpec:
+    """Shapes of the global batch that the `input` section asks for, without looking at data."""
+    batch, res = config.batch_size, config.res
+    spec = {
+        "image": jax.ShapeDtypeStruct((batch, res, res, 3), np.uint8),
+        "tokens": jax.ShapeDtypeStruct((batch, config.text_len), np.int32),
+    }
+    ops = {op.partition("(")[0].strip() for op in config.preprocess.split("|")}
+    if JITTER_OP in ops:
+        spec[COLOUR] = jax.ShapeDtypeStruct((batch, NUMBERS), np.float32)
+    if HASH_OP in ops:
+        spec[CAPTION_HASH] = jax.ShapeDtypeStruct((batch,), np.int32)
+    return spec
+
+
+def _loss(c: Settings, batch: BatchSpec) -> str:
+    """The name of the loss, checked against the model and the data."""
+    name, bias = choice(c.loss, "name", losses.LOSSES), c.model.bias_init
+    if (name in losses.NEEDS_BIAS) != (bias is not None):
+        raise ConfigError(
+            f"loss.name={name} with model.bias_init={bias}: the sigmoid losses need a bias of the "
+            "logits, -10 in SigLIP (and temperature_init=10); the softmax losses need None"
+        )
+    if c.loss.duplicates == "mask" and CAPTION_HASH not in batch:
+        raise ConfigError(
+            "loss.duplicates=mask needs the hashes of captions, which input.preprocess does not "
+            f"give; end it with |{HASH_OP}"
+        )
+    return name

@@ -1,0 +1,156 @@
+"""What happens to the metrics of each step.
+
+Metrics of step n-1 are fetched while step n runs, so that looking at them costs no time.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from absl import logging
+
+from clipa_jax.config.durations import Plan
+from clipa_jax.errors import UserError
+from clipa_jax.runtime.interrupt import Stopped
+from clipa_jax.training import metrics
+
+
+class Recorder:
+    """Writes, shows and checks the metrics of a stage, and holds its clock.
+
+    Args:
+      plan: the stage's durations.
+      writer, progress: where metrics go.
+      seconds: of training before the stage was resumed.
+      skipped: samples that could not be used so far, by reason.
+      max_skips: updates in a row that the step may have dropped because they were not finite;
+        one more ends the run.
+      slow_input: takes each share of the time that was spent waiting for input.
+
+    Attributes:
+      scores: the last evaluation, by `<evaluator>/<metric>`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: metrics.Writer,
+        progress: metrics.Progress,
+        seconds: float = 0.0,
+        skipped: Callable[[], Mapping[str, int]] = dict,
+        max_skips: int = 0,
+        slow_input: Callable[[float], object] = lambda share: None,
+    ):
+        self._plan, self._writer, self._progress = plan, writer, progress
+        self._skipped, self._slow_input = skipped, slow_input
+        self._max_skips, self._skips, self._in_a_row = max_skips, 0, 0
+        self._began = time.monotonic() - seconds
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._waited = 0.0  # seconds that the run has waited for input
+        self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
+        self.scores: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, compilation included, evaluation not."""
+        return time.monotonic() - self._began
+
+    def step(self, step: int, values: dict[str, jax.Array], waited: float) -> None:
+        """Takes the metrics of a step that has been started, and looks at those before it.
+
+        Args:
+          step: updates done once it is finished.
+          values: scalars on the device.
+          waited: seconds the run has waited for input so far.
+        """
+        self._waited = waited
+        self._look()
+        self._pending = (step, values)
+
+    def flush(self) -> None:
+        """Waits for the metrics of the last step and looks at them.
+
+        Raises:
+          UserError: they are not finite.
+        """
+        self._look()
+
+    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
+        """Runs the evaluators after `step` and writes what they say; the clock stands still.
+
+        Returns:
+          False if they were left because the run was asked to stop.
+        """
+        self.flush()
+        before = time.monotonic()
+        try:
+            with self._progress.paused("evaluating"):
+                self.scores = evaluate()
+        except Stopped:
+            return False
+        finally:
+            spent = time.monotonic() - before
+            self._began += spent
+            self._last = (self._last[0] + spent, *self._last[1:])
+        self._writer.write(step, {**self.scores, "train_seconds": self.seconds})
+        best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
+        shown = "  ".join(f"{name} {value:.1%}" for name, value in best.items())
+        self._progress.message(f"{step * self._plan.batch_size:,} samples: {shown}")
+        return True
+
+    def _look(self) -> None:
+        if self._pending is None:
+            return
+        step, on_device = self._pending
+        self._pending = None
+        values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
+        self._progress.update(step, values["loss"])
+        bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
+        self._in_a_row = self._in_a_row + 1 if bad else 0
+        # The step drops what is not finite, but broken parameters stay broken.
+        stop = self._in_a_row > self._max_skips or "l2_params" in bad
+        self._skips += bool(bad) and not stop
+        every = self._plan.log_steps
+        if bad or step == self._plan.total_steps or (every and step % every == 0):
+            self._write(step, values)
+        if bad:
+            size = self._plan.batch_size
+            self._complain(
+                f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
+                f"{step * size:,} of the stage)",
+                stop,
+            )
+
+    def _complain(self, what: str, stop: bool) -> None:
+        """Says that a step is not finite, and raises `UserError` if that ends the run."""
+        if not stop:
+            logging.warning("%s; update skipped, %d in a row", what, self._in_a_row)
+            return
+        before = f", after {self._in_a_row - 1} skipped in a row" if self._in_a_row > 1 else ""
+        raise UserError(
+            f"{what}{before}; the last checkpoint is kept. A lower learning rate "
+            "(--config.optim.lr_per_256) or --config.optim.grad_clip=1.0 may help"
+        )
+
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        then, waited_then, step_then = self._last
+        seconds, steps = now - then, step - step_then
+        self._last = (now, self._waited, step)
+        speed = {"samples_per_second": steps * self._plan.batch_size / seconds} if step_then else {}
+        share = min((self._waited - waited_then) / seconds, 1.0)
+        self._slow_input(share)
+        self._writer.write(
+            step,
+            {
+                **values,
+                **speed,
+                "input_wait_share": share,
+                "samples": step * self._plan.batch_size,
+                "train_seconds": self.seconds,
+                **{f"data/skipped/{reason}": n for reason, n in self._skipped().items()},
+                **({"skipped_updates": self._skips} if self._max_skips else {}),
+            },
+        )

@@ -1,0 +1,196 @@
+"""A stage made ready: everything that its config asks for, built and checked, not yet run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from clipa_jax import evaluators, models, sharding, trees
+from clipa_jax.config import durations
+from clipa_jax.config.settings import Settings
+from clipa_jax.data import pipeline
+from clipa_jax.errors import ConfigError
+from clipa_jax.evaluators import embed
+from clipa_jax.models import surgery
+from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
+from clipa_jax.preprocess.vocab import keep_copy
+from clipa_jax.runtime import distributed
+from clipa_jax.training import program, steps, workdir
+
+# Scores that every summary names, and where they come from.
+SUMMARY = {
+    "zero_shot_top1": "zero_shot/top1",
+    "zero_shot_top5": "zero_shot/top5",
+    "retrieval_i2t_r1": "retrieval/i2t_r1",
+    "retrieval_t2i_r1": "retrieval/t2i_r1",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What training one stage needs.
+
+    Attributes:
+      name: of the stage; its files are in `folder`.
+      config: as given, for the record.
+      init: where the first weights come from, "" for nowhere.
+      edits: surgery those weights may need.
+      program: what the devices run.
+    """
+
+    name: str
+    config: ConfigDict
+    settings: Settings
+    folder: Path
+    init: str
+    edits: tuple[str, ...]
+    data: pipeline.TrainData
+    program: program.Program
+    encoders: steps.Encoders
+    evaluators: dict[str, evaluators.Evaluator]
+
+    @property
+    def plan(self) -> durations.Plan:
+        return self.program.plan
+
+    def claim(self) -> None:
+        """Makes the stage's folder, or checks that it is this experiment's; see `workdir.claim`."""
+        workdir.claim(self.folder, self.config)
+        if distributed.first():
+            keep_copy(self.settings.input.vocab, self.folder)
+
+    def describe(self) -> str:
+        """A line for the log: what is trained, on what, for how long."""
+        plan, made, size = self.plan, self.program, self.settings.input
+        return (
+            f"stage {self.name}: {made.num_params / 1e6:,.1f}M parameters; "
+            f"{plan.total_examples:,} samples in {plan.total_steps:,} steps of "
+            f"{plan.batch_size:,}; {size.res} px ({made.image_tokens} image tokens), "
+            f"{made.text_tokens} text tokens; peak learning rate {made.peak_lr:.3g}; "
+            f"{made.mesh.size} {made.mesh.devices.flat[0].platform} devices"
+        )
+
+    def result(self, seconds: float, scores: Mapping[str, float]) -> dict[str, Any]:
+        """What the summary holds of the finished stage.
+
+        Args:
+          seconds: of training, compilation included, evaluation not.
+          scores: of the last evaluation, by `<evaluator>/<metric>`.
+        """
+        return {
+            "name": self.name,
+            "seconds": round(seconds, 1),
+            "samples_seen": self.plan.total_examples,
+            "image_tokens": self.program.image_tokens,
+            "text_tokens": self.program.text_tokens,
+            "num_params": self.program.num_params,
+            "data": self.data.fingerprint,
+            **{key: scores.get(name) for key, name in SUMMARY.items()},
+            "scores": dict(scores),
+        }
+
+
+def prepare(
+    config: ConfigDict,
+    root: Path,
+    before: Mapping[str, "Stage"],
+    between: Callable[[Any], None] = lambda embeddings: None,
+    check_weights: Callable[[str], None] = lambda path: None,
+) -> Stage:
+    """Builds and checks all that a stage needs; takes no device memory, compiles nothing.
+
+    Args:
+      config: of the stage.
+      root: the workdir; the stage's folder is below it.
+      before: stages of the same run that come earlier, by name.
+      between: called after each batch of an evaluation with its embeddings, which may not be there
+        yet; what it raises ends the evaluation.
+      check_weights: raises `UserError` unless there are weights at a path.
+
+    Raises:
+      UserError: anything about the config, the data or the workdir that would stop the run.
+    """
+    c = Settings(config)
+    mesh = c.mesh.call(sharding.make_mesh)
+    sharding.check_batch(c.input.batch_size, mesh, jax.process_count())
+    data = pipeline.train(
+        c.input,
+        seed=c.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
+    made = program.build(c, mesh, plan, data.spec)
+    load_tokenizer(c.input.vocab).check_fits(made.model.txt.vocab_size)
+    encoders = embed.watched(steps.make_encoders(made.model, mesh), between, between)
+    stage = Stage(
+        name=c.name,
+        config=config,
+        settings=c,
+        folder=root / c.name,
+        init=_init(c, root, before, check_weights),
+        edits=tuple(c.surgery),
+        data=data,
+        program=made,
+        encoders=encoders,
+        evaluators=_evaluators(c, plan, made.model, encoders),
+    )
+    for section in (c.checkpoint, c.logs):
+        section.as_dict()  # read when the stage is trained
+    # read when JAX was started
+    _ = c.cpu_devices, c.distributed.as_dict(), c.compilation_cache
+    surgery.check(stage.edits)
+    c.check_all_read()
+    workdir.check_same(stage.folder, config)
+    if c.after in before:
+        _check_connects(before[c.after], stage)
+    return stage
+
+
+def _evaluators(
+    c: Settings, plan: durations.Plan, model: models.CLIP, encoders: steps.Encoders
+) -> dict[str, evaluators.Evaluator]:
+    """The evaluators of a stage by name; none where it never evaluates."""
+    environment = evaluators.Environment(
+        encoders=encoders,
+        tokenize=make_tokenize(c.input),
+        preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
+        temperature_max=model.temperature_max,
+    )
+    if not plan.eval_steps:
+        c.evals.as_dict()  # counts as read
+        return {}
+    return evaluators.build(c.evals, environment)
+
+
+def _init(
+    c: Settings, root: Path, before: Mapping[str, Stage], check_weights: Callable[[str], None]
+) -> str:
+    """Where the first weights come from; "" for nowhere."""
+    init, after = c.init, c.after
+    if init == "scratch" or (not init and not after):
+        return ""
+    if init:
+        check_weights(init)
+        return init
+    if after in before or workdir.result(root / after) is not None:
+        return str(root / after)
+    raise ConfigError(
+        f"stage {c.name} starts from the weights of stage {after}, but {root / after} is not "
+        f"finished; train it first, or set --config.init= to its weights, or to scratch"
+    )
+
+
+def _check_connects(previous: Stage, stage: Stage) -> None:
+    """Raises `CheckpointError` if the weights of one stage will not fit the next."""
+    target = trees.flatten(stage.program.spec.shapes.params)
+    edits = [edit for edit in stage.edits if not edit.startswith("fresh:")]
+    if len(edits) < len(stage.edits):
+        return  # what starts anew is only known when it is made
+    jax.eval_shape(
+        lambda leaves: surgery.apply(edits, leaves, target, dict)[0],
+        dict(trees.flatten(previous.program.spec.shapes.params)),
+    )

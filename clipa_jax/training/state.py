@@ -1,0 +1,121 @@
+"""The training state, planned as shapes and shardings before any memory is taken."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from clipa_jax import sharding
+from clipa_jax.config.settings import Settings
+from clipa_jax.models import CLIP
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a run is at a step; all that resuming needs besides the data position.
+
+    Attributes:
+      step: int32 (), updates done.
+      params: the model's parameters.
+      opt_state: of the optax chain.
+      rng: key of the run; step i uses `fold_in(rng, i)`.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    rng: Any
+
+
+@dataclass(frozen=True)
+class StatePlan:
+    """Shapes and shardings of a `TrainState`, and how to make one.
+
+    Attributes:
+      shapes: a `TrainState` of `jax.ShapeDtypeStruct` with shardings.
+      shardings: a `TrainState` of `NamedSharding`.
+    """
+
+    model: CLIP
+    tx: optax.GradientTransformation
+    batch: dict[str, jax.ShapeDtypeStruct]
+    shapes: TrainState
+    shardings: TrainState
+
+    def init(self, seed: int) -> TrainState:
+        """A fresh state, created where its shards belong."""
+        make = jax.jit(self._make, out_shardings=self.shardings)
+        return make(jax.random.key(seed))
+
+    def with_params(self, params: Any, seed: int) -> TrainState:
+        """A state at step 0 that starts from given parameters."""
+        make = jax.jit(self._around, out_shardings=self.shardings)
+        params = jax.tree.map(jax.device_put, params, self.shardings.params)
+        return make(params, jax.random.key(seed))
+
+    def _make(self, key: jax.Array) -> TrainState:
+        return self._around(init_params(self.model, self.batch, key), key)
+
+    def _around(self, params: Any, key: jax.Array) -> TrainState:
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, params, self.tx.init(params), jax.random.fold_in(key, 1))
+
+
+def init_params(model: CLIP, batch: dict[str, jax.ShapeDtypeStruct], key: jax.Array) -> Any:
+    """The model's initial parameters; only the shapes of one example matter."""
+    image = jnp.zeros((1, *batch["image"].shape[1:]), jnp.float32)
+    tokens = jnp.zeros((1, *batch["tokens"].shape[1:]), jnp.int32)
+    return model.init(jax.random.fold_in(key, 0), image, tokens)["params"]
+
+
+def param_shapes(model: CLIP, res: int, text_len: int) -> Any:
+    """Shapes of the parameters of a model for images of `res` pixels and `text_len` tokens."""
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, res, res, 3), jnp.uint8),
+        "tokens": jax.ShapeDtypeStruct((1, text_len), jnp.int32),
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda key: init_params(model, batch, key), key)
+
+
+def plan(
+    model: CLIP,
+    tx: optax.GradientTransformation,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    mesh: Mesh,
+    config: Settings,
+) -> StatePlan:
+    """Shapes and shardings of the state, without taking memory.
+
+    Args:
+      model, tx: what will be trained, and how.
+      batch: shapes of the global batch: `image` (B, R, R, 3), `tokens` (B, L).
+      mesh: from `sharding.make_mesh`.
+      config: the `sharding` section.
+    """
+    draft = StatePlan(model, tx, batch, None, None)  # type: ignore[arg-type]
+    shapes = jax.eval_shape(draft._make, jax.eval_shape(lambda: jax.random.key(0)))
+    params = sharding.param_shardings(shapes.params, mesh, config)
+    whole = sharding.replicated(mesh)
+    shardings = TrainState(
+        step=whole,
+        params=params,
+        opt_state=optax.tree_utils.tree_map_params(
+            tx,
+            lambda _, one: one,
+            shapes.opt_state,
+            params,
+            transform_non_params=lambda _: whole,
+        ),
+        rng=whole,
+    )
+    shapes = jax.tree.map(
+        lambda leaf, one: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one),
+        shapes,
+        shardings,
+    )
+    return StatePlan(model, tx, batch, shapes, shardings)

@@ -1,0 +1,150 @@
+"""Pure step functions over a mesh: the update, and the encoders that evaluation uses.
+
+B global batch, R pixels a side, L text tokens, K kept patches, E embedding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from clipa_jax import losses, sharding
+from clipa_jax.config.settings import Settings, choice
+from clipa_jax.errors import ConfigError
+from clipa_jax.models import CLIP, color_jitter
+from clipa_jax.models.masks import MASKS
+from clipa_jax.training import gradients, optim
+from clipa_jax.training.state import StatePlan, TrainState
+
+Batch = gradients.Batch
+Update = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which patches the image tower sees in training: a mask's name and the share it drops."""
+
+    name: str
+    ratio: float
+
+    @classmethod
+    def build(cls, config: Settings) -> "Mask":
+        """From the `mask` section of a config."""
+        name, ratio = choice(config, "name", MASKS), config.ratio
+        if not 0 <= ratio < 1:
+            raise ConfigError(f"mask.ratio={ratio} must be at least 0 and below 1")
+        return cls(name, ratio)
+
+    def __call__(self, rng: jax.Array, batch: int, patches: int) -> jax.Array | None:
+        """int32 (B, K) patches to keep, or None for all."""
+        return MASKS[self.name](rng, batch, patches, self.ratio) if self.ratio else None
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The two towers as compiled functions of (params, global batch).
+
+    Attributes:
+      image: uint8 (B, R, R, 3) -> float32 (B, E), unit length.
+      text: int32 (B, L) -> float32 (B, E), unit length.
+      batch_sharding: of the first axis of both; B must divide by its number of shards.
+    """
+
+    image: Callable[[Any, jax.Array], jax.Array]
+    text: Callable[[Any, jax.Array], jax.Array]
+    batch_sharding: NamedSharding
+
+
+def make_encoders(model: CLIP, mesh: Mesh) -> Encoders:
+    """The encoders of a model on a mesh; parameters may be laid out in any way."""
+    split = sharding.batch_sharding(mesh)
+
+    def image(params: Any, image_BRRC: jax.Array) -> Any:
+        return model.apply({"params": params}, image_BRRC, method=model.encode_image)
+
+    def text(params: Any, tokens_BL: jax.Array) -> Any:
+        return model.apply({"params": params}, tokens_BL, method=model.encode_text)
+
+    def compiled(tower: Callable[[Any, jax.Array], Any]) -> Callable[[Any, jax.Array], Any]:
+        return jax.jit(sharding.on(mesh, tower), out_shardings=split)
+
+    return Encoders(compiled(image), compiled(text), split)
+
+
+def make_update(
+    plan: StatePlan,
+    mesh: Mesh,
+    *,
+    loss: str,
+    mask: Mask,
+    schedule: optax.Schedule,
+    duplicates: str = "keep",
+    microbatch: int | None = None,
+    on_nonfinite: str = "stop",
+) -> jax.stages.Wrapped:
+    """The jitted training step: (state, batch) -> (state, metrics).
+
+    The state's buffers are reused. Metrics are scalars of this step: those of the loss,
+    `loss`, `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
+
+    Args:
+      plan, mesh: from `state.plan`, and the mesh that it is for.
+      loss, duplicates: names in `losses.LOSSES` and `losses.DUPLICATES`.
+      mask: patches that the image tower sees.
+      schedule: learning rate by update, for the log.
+      microbatch: samples whose activations are held at a time; None for all.
+      on_nonfinite: a name in `ON_NONFINITE`.
+
+    Raises:
+      ConfigError: a micro-batch that does not divide the batch over the devices.
+    """
+    model, split = plan.model, sharding.batch_sharding(mesh)
+    over_batch = losses.build(loss, mesh, duplicates)
+    loss_and_gradients = gradients.build(plan, mesh, over_batch, microbatch)
+    take = ON_NONFINITE[on_nonfinite]
+
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        rng = jax.random.fold_in(state.rng, state.step)
+        patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
+        keep_BK = mask(rng, batch["image"].shape[0], patches)
+        (value, extra), grads = loss_and_gradients(state.params, color_jitter.apply(batch), keep_BK)
+        updates, opt_state = plan.tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        l2_grads = optim.global_norm(grads)
+        finite = jnp.isfinite(value) & jnp.isfinite(l2_grads)
+        params, opt_state = take(finite, (params, opt_state), (state.params, state.opt_state))
+        metrics = {
+            "loss": value,
+            **extra,
+            "lr": schedule(optim.updates_done(state.opt_state, state.step)),
+            "l2_grads": l2_grads,
+            "l2_params": optim.global_norm(params),
+            "l2_updates": optim.global_norm(updates),
+        }
+        state = TrainState(state.step + 1, params, opt_state, state.rng)
+        return state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+
+    return jax.jit(
+        sharding.on(mesh, update),
+        in_shardings=(plan.shardings, dict.fromkeys(plan.batch, split)),
+        out_shardings=(plan.shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def _take_new(finite: jax.Array, new: Any, old: Any) -> Any:
+    """The update, whatever it is: the recorder stops the run."""
+    del finite, old
+    return new
+
+
+def _take_if_finite(finite: jax.Array, new: Any, old: Any) -> Any:
+    """The update if it is finite; else everything stays as it was, to the last bit."""
+    return jax.tree.map(lambda one, other: jnp.where(finite, one, other), new, old)
+
+
+ON_NONFINITE = {"stop": _take_new, "skip": _take_if_finite}

@@ -1,0 +1,1 @@
+"""Weights by name in every format that is read or written."""

@@ -1,0 +1,97 @@
+"""Workdirs as the trainer leaves them, without any training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipa_jax.report import held_out
+from clipa_jax.report.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
+from clipa_jax.training import workdir
+from configs.demo import recipe
+
+STAGES = ("pretrain", "finetune_1", "finetune_2")
+DATA = "tfds:data/emoji/1.0.0"  # as in the config of the demo
+ENVIRONMENT = {
+    "clipa_jax": "0.1.0",
+    "jax": "0.10.2",
+    "device": "cpu",
+    "devices": 2,
+    "mesh": {"replica": 1, "fsdp": 2},
+    "processor": "A Processor",
+    "memory_bytes": 8 * 2**30,
+    "data": {"source": "tfds:d", "split": "train", "num_examples": 10, "fingerprint": "f0"},
+}
+
+
+def stage(root: Path, name: str, accuracy: float, steps: int = 200, seconds: float = 60.0) -> Path:
+    """A finished stage of the demo in root/name, with four records of training and two scores."""
+    config = recipe.stage(recipe.ROWS[name])
+    batch = config.input.batch_size
+    folder = root / name
+    folder.mkdir(parents=True)
+    workdir.write_json(folder / workdir.CONFIG, workdir.to_json(config))
+    records: list[dict[str, Any]] = []
+    for part in range(1, 5):
+        step = steps * part // 4
+        record = {"step": step, "seconds": 1.1 * seconds * part / 4, "loss": 4 / part, "lr": 1e-3}
+        record |= {"temperature": 14.0 + part, "train_seconds": seconds * part / 4}
+        record |= {"samples_per_second": 100.0 * part, "input_wait_share": 0.01 * part}
+        record |= {"data/skipped/decode": 2.0, "skipped_updates": 1}
+        records.append(record)
+    for step, share in ((steps // 2, accuracy / 2), (steps, accuracy)):
+        record = {"step": step, "seconds": 1.2 * seconds, "train_seconds": seconds * step / steps}
+        record |= {"zero_shot/top1": share, "zero_shot/top1/flags": share, "contrastive/loss": 2.0}
+        records.append(record)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "metrics.jsonl").write_text(text)
+    scores = {"zero_shot/top1": accuracy, "zero_shot/top1/flags": 0.5, "contrastive/loss": 2.0}
+    result = {"name": name, "seconds": seconds, "samples_seen": steps * batch, "scores": scores}
+    result |= {"image_tokens": 5, "text_tokens": 8, "num_params": 800_000}
+    workdir.write_json(folder / workdir.RESULT, result)
+    workdir.write_json(folder / "environment.json", ENVIRONMENT)
+    return folder
+
+
+def evaluation(folder: Path, value: float, **changes: Any) -> None:
+    """An evaluation.json with one interval."""
+    score = {"value": value, "low": value - 0.02, "high": value + 0.02, "count": 1906}
+    entry = {"type": "zero_shot", "source": DATA, "split": "heldout_vendor", "count": 1906}
+    entry |= {"seconds": 2.5, "metrics": {"top1": score}, "prompts_fingerprint": "p0"} | changes
+    content = {"checkpoint": str(folder), "evaluations": {"zero_shot": entry}, "missing": {}}
+    workdir.write_json(folder / "evaluation.json", content)
+
+
+def held(
+    side: int = 8, fingerprint: str = "abc", caption: str = "a cat", place: int = 1
+) -> HeldOut:
+    """Two pictures, one caption, one confused pair."""
+    image_NSSC = np.zeros((3, side, side, 3), np.uint8)
+    image_NSSC[1, :, : side // 2] = 255
+    image_NSSC[2] = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
+    top = (Guess(caption, 0.75, place == 1), Guess("a dog", 0.2, False))
+    shown = (Shown(0, 4, caption, place, 0.75, top), Shown(1, 9, "a pig", 7, 0.001, top))
+    hits = (Hit(0, 0.5, True), Hit(2, -0.25, False))
+    return HeldOut(
+        evaluator="zero_shot",
+        source="tfds:d",
+        split="heldout_vendor",
+        num_pictures=12,
+        num_captions=30,
+        fingerprint=fingerprint,
+        shown=shown,
+        sought=(Sought(caption, 1, hits),),
+        confused=(Confused(caption, "a dog", 0.4, 0.0, 0, None),),
+        image_NSSC=image_NSSC,
+    )
+
+
+def run(root: Path, accuracy: float = 0.4, looked: HeldOut | None = None) -> Path:
+    """A whole schedule in three stages, each better than the one before it."""
+    for number, name in enumerate(STAGES):
+        folder = stage(root, name, accuracy - 0.1 * (len(STAGES) - 1 - number))
+        if looked is not None:
+            held_out.save(looked, folder)
+    workdir.write_summary(root, list(STAGES))
+    return root

@@ -1,0 +1,101 @@
+"""A model that compiles in a second, and what training it needs."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from clipa_jax import models, sharding, trees
+from clipa_jax.config import durations, schema
+from clipa_jax.config.settings import Settings
+from clipa_jax.training import optim, state, steps
+
+# Compiles in half the time into slower code; not where recorded numbers are at stake.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def config(**overrides: Any) -> ConfigDict:
+    """A stage's config; `model__layers="scanned"` overrides `model.layers`."""
+    c = schema.default()
+    c.model.size = "S/4"
+    c.model.embed_dim = 8
+    for tower in (c.model.image, c.model.text):
+        tower.update(width=16, depth=1, mlp_dim=32, num_heads=2)
+    c.model.text.vocab_size = 32
+    c.input.batch_size = 16
+    c.input.res = 16
+    c.input.text_len = 4
+    c.total_steps = 20
+    c.warmup_steps = 2
+    c.optim.lr_per_256 = 0.16
+    c.update_from_flattened_dict({key.replace("__", "."): x for key, x in overrides.items()})
+    return c
+
+
+def batch(c: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch of random pictures and tokens."""
+    rng = np.random.default_rng(seed)
+    rows, res = c.input.batch_size, c.input.res
+    return {
+        "image": rng.integers(0, 256, (rows, res, res, 3), np.uint8),
+        "tokens": rng.integers(
+            0, c.model.text.vocab_size, (rows, c.input.text_len), dtype=np.int32
+        ),
+    }
+
+
+def plan(
+    c: ConfigDict, mesh: jax.sharding.Mesh, tx: optax.GradientTransformation | None = None
+) -> state.StatePlan:
+    """The state's plan, with the config's optimiser unless `tx` is given."""
+    settings = Settings(c)
+    shapes = {name: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for name, rows in batch(c).items()}
+    tx = optimiser(c).tx if tx is None else tx
+    return state.plan(models.build(settings.model), tx, shapes, mesh, settings.sharding)
+
+
+def update(
+    c: ConfigDict, spec: state.StatePlan, mesh: jax.sharding.Mesh, schedule: Any = None
+) -> jax.stages.Wrapped:
+    """The step of a config around any optimiser, with its own schedule unless one is given."""
+    return steps.make_update(
+        spec,
+        mesh,
+        loss=c.loss.name,
+        duplicates=c.loss.duplicates,
+        microbatch=c.microbatch,
+        mask=steps.Mask.build(Settings(c.mask)),
+        schedule=optimiser(c).schedule if schedule is None else schedule,
+        on_nonfinite=c.on_nonfinite,
+    )
+
+
+def optimiser(c: ConfigDict) -> optim.Optimiser:
+    settings = Settings(c)
+    steps = durations.resolve(settings, batch_size=c.input.batch_size, num_examples=None)
+    return optim.build(settings.optim, steps)
+
+
+def mesh(devices: int = 1, **axes: int) -> jax.sharding.Mesh:
+    """A mesh over the first few devices."""
+    return sharding.make_mesh(**axes, devices=jax.devices()[:devices])
+
+
+def init(c: ConfigDict, seed: int = 0) -> tuple[models.CLIP, Any]:
+    """(the model, random parameters of which none is trivial); quicker than its own."""
+    rng = np.random.default_rng(seed)
+    model = models.build(Settings(c.model))
+
+    def draw(name: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        if name == "t":
+            return np.log([10.0]).astype(np.float32)
+        fan_in = leaf.size // leaf.shape[-1] if name.endswith("kernel") else 25
+        return noise / fan_in**0.5 + np.float32(name.endswith("scale"))
+
+    return model, trees.map_with_names(
+        draw, state.param_shapes(model, c.input.res, c.input.text_len)
+    )

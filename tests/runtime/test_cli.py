@@ -1,0 +1,172 @@
+"""Command lines: overrides of a config, and errors as one sentence."""
+
+import functools
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.runtime import cli
+
+CONFIG = """
+from configs import common
+def get_config(arg=""):
+    c = common.default()
+    c.total_examples, c.warmup_percent = 800, 10.0
+    if arg == "bad":
+        raise ValueError("no such argument: bad")
+    return common.schedule({"pretrain": c}) if arg == "schedule" else c
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    made = tmp_path / "recipe.py"
+    made.write_text(CONFIG)
+    return made
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs the parser on arguments, on flags of its own; gives the config."""
+    values = flags.FlagValues()
+    define = functools.partial(config_flags.DEFINE_config_file, flag_values=values)
+    monkeypatch.setattr(config_flags, "DEFINE_config_file", define)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    holder = cli.define_config()
+
+    def run(*arguments, needs_config=True):
+        argv = ["train", *(str(argument) for argument in arguments)]
+        monkeypatch.setattr(sys, "argv", argv)  # where config_flags looks for overrides
+        cli._parse(argv, needs_config)
+        return holder.value
+
+    return run
+
+
+def test_overrides_reach_the_config(command, file):
+    config = command(
+        f"--config={file}", "--config.optim.b2=0.5", "--config.seed", "3", "--config.name=a"
+    )
+    assert (config.optim.b2, config.seed, config.name) == (0.5, 3, "a")
+    assert config.total_examples == 800
+
+
+def test_the_last_word_about_a_duration_counts_in_any_unit(command, file):
+    config = command(f"--config={file}", "--config.total_steps=10", "--config.log_percent=5")
+    assert (config.total_steps, config.total_examples) == (10, None)
+    assert (config.log_percent, config.log_steps) == (5.0, None)
+    assert config.warmup_percent == 10.0
+    assert config.is_locked
+
+
+def test_in_a_stage_of_a_schedule_too(command, file):
+    config = command(f"--config={file}:schedule", "--config.pretrain.total_steps=10")
+    assert (config.pretrain.total_steps, config.pretrain.total_examples) == (10, None)
+
+
+def test_two_units_of_a_duration_are_refused(command, file):
+    with pytest.raises(ConfigError, match="both total_(steps|examples) and total_(steps|exam.*) a"):
+        command(f"--config={file}", "--config.total_steps=10", "--config.total_examples=80")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("--config.sead=1", "unknown key in config 'sead'; nearest: seed"),
+        ("--config.optim.be2=1", "unknown key in config.optim 'be2'; nearest: b2"),
+        ("--config.input.batchsize=8", "config.input 'batchsize'; nearest: batch_size"),
+        ("--config.optin.b2=1", "unknown key in config 'optin'; nearest: optim"),
+        ("--config.seed.x=1", "unknown key in config.seed 'x'; legal: none"),
+    ],
+)
+@pytest.mark.parametrize("first", [(), ("--config.seed=1",)], ids=["alone", "after a legal one"])
+def test_an_unknown_override_is_told_the_nearest_key(command, file, override, said, first):
+    with pytest.raises(ConfigError, match=said):
+        command(f"--config={file}", *first, override)
+    assert sys.argv[-1] == override  # put back
+
+
+def test_a_value_of_the_wrong_type_is_refused(command, file):
+    with pytest.raises((ConfigError, flags.Error), match="seed"):
+        command(f"--config={file}", "--config.seed=many")
+
+
+@pytest.mark.parametrize("name", ["none.py", "none/none.py"])
+def test_a_config_file_that_is_not_there(command, tmp_path, name):
+    with pytest.raises(ConfigError, match="none.py"):
+        command(f"--config={tmp_path / name}")
+    with pytest.raises(ConfigError, match="none.py"):
+        command(f"--config={tmp_path / name}", "--config.seed=1")
+
+
+def test_a_config_that_refuses_its_argument(command, file):
+    with pytest.raises(ConfigError) as caught:
+        command(f"--config={file}:bad")
+    assert str(caught.value) == "--config: no such argument: bad"  # without a traceback
+
+
+def test_a_config_is_needed_unless_the_program_says_otherwise(command):
+    with pytest.raises(ConfigError, match="--config=FILE.py is needed"):
+        command()
+    assert command(needs_config=False) is None
+
+
+@pytest.fixture
+def program(monkeypatch, command):
+    """`cli.run` without absl's start-up and without changing the log of all tests."""
+
+    def app(main, flags_parser):
+        sys.exit(main(flags_parser(sys.argv)))
+
+    monkeypatch.setattr(cli.app, "run", app)
+    monkeypatch.setattr(cli, "quiet", lambda: None)
+
+    def run(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["train", *(str(a) for a in arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.run(main)
+        return caught.value.code
+
+    return run
+
+
+def test_a_user_error_becomes_a_sentence_and_a_status(program, file, capsys):
+    def main(argv):
+        raise DataError("no shards in data/; run tools/prepare_data.py")
+
+    assert program(main, f"--config={file}") == 1
+    said = capsys.readouterr()
+    assert said.err == "error: no shards in data/; run tools/prepare_data.py\n"
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--config.sead=1", "--config.seed=many", "--sead=1", "--config.total_steps=ten"]
+)
+def test_so_do_wrong_flags_before_the_program_starts(program, file, capsys, wrong):
+    started = []
+    assert program(started.append, f"--config={file}", wrong) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert started == []
+
+
+def test_a_bug_is_not_dressed_up_as_a_user_error(program, file):
+    def main(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program(main, f"--config={file}")
+
+
+def test_the_status_of_the_program_is_passed_on(program, file):
+    assert program(lambda argv: 130, f"--config={file}") == 130
+    assert program(lambda argv: None, f"--config={file}") is None
+
+
+def test_cpu_devices_must_be_a_number_of_devices(file, command):
+    config = command(f"--config={file}", "--config.cpu_devices=0")
+    with pytest.raises(ConfigError, match="config.cpu_devices=0 must be 1 or more"):
+        cli.start_jax(config)

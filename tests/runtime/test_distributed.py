@@ -1,0 +1,105 @@
+"""Two real processes compute what one device computes, agree, and do not wait for the dead."""
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from clipa_jax.errors import ConfigError
+from clipa_jax.runtime import distributed
+from tests.helpers import processes, two_processes
+from tests.training import test_checkpoint
+
+SCRIPT = Path(two_processes.__file__)
+# Its exact gradient is zero, see test_steps.py.
+WITHOUT_GRADIENT = r".*/key/bias"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"coordinator": "somewhere"}, "'somewhere' must be auto, none or HOST:PORT"),
+        ({"coordinator": "host:port"}, "'host:port' must be auto, none or HOST:PORT"),
+        ({"coordinator": "host:1"}, "process=None of distributed.processes=None: .* both"),
+        ({"coordinator": "host:1", "processes": 2, "process": 2}, "process=2 of .*=2: .* is 0"),
+        ({"processes": 2}, "need distributed.coordinator=HOST:PORT of process 0 too"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(arguments, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        distributed.join(**arguments)
+
+
+def saved():
+    """The states of a run on one device."""
+    return [test_checkpoint.state(test_checkpoint.plan(), step, seed=step) for step in (5, 10)]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """(folder of what they found, status and last words of process 1, seconds it outlived 0)."""
+    folder = tmp_path_factory.mktemp("pair")
+    test_checkpoint.save(folder / "one", *saved())
+    first, second = processes.start(
+        2, lambda index, port: [str(SCRIPT), str(index), str(port), str(folder)]
+    )
+    try:
+        said = first.communicate(timeout=300)[1]
+        died = time.monotonic()
+        assert first.returncode == -signal.SIGKILL, said
+        said = second.communicate(timeout=120)[1]
+        return folder, second.returncode, said, time.monotonic() - died
+    finally:
+        for process in (first, second):
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return two_processes.train("dp", jax.devices()[:1])
+
+
+@pytest.mark.parametrize("name", two_processes.MESHES)
+def test_losses_and_gradients_are_those_of_one_device(pair, alone, name):
+    """Within 1e-5, of each leaf's largest entry."""
+    found = np.load(pair[0] / f"{name}.npz")
+    assert set(found) == set(alone)
+    for leaf, expected in alone.items():
+        if re.fullmatch(WITHOUT_GRADIENT, leaf):
+            continue
+        error = np.abs(found[leaf] - expected).max() / np.abs(expected).max()
+        assert error < 1e-5, leaf
+
+
+def test_they_agree(pair):
+    both = [json.loads((pair[0] / f"{index}.json").read_text()) for index in range(2)]
+    assert both[0] == both[1]
+    # Process 1 raised it at the third call, and everybody heard of it at the fourth.
+    assert both[0]["flag"] == [0, 0, 0, 15, 15]
+    assert both[0]["from_first"] == ["ä", 0]
+    assert both[0]["from_all"] == [10, 11]
+
+
+def test_a_checkpoint_goes_from_one_process_to_two_and_back_on_other_meshes(pair):
+    back = test_checkpoint.restore(pair[0] / "two", test_checkpoint.plan("scanned", 4, "fsdp"))
+    test_checkpoint.assert_same(back.state, saved()[-1])
+    assert back.position["step"] == 10
+    (process_0, process_1) = sorted((pair[0] / "two" / "checkpoints" / "10").glob("params/ocdbt*"))
+    assert (process_0.name, process_1.name) == ("ocdbt.process_0", "ocdbt.process_1")
+
+
+def test_damage_that_one_process_sees_counts_for_all(pair):
+    both = [json.loads((pair[0] / f"{index}.json").read_text()) for index in range(2)]
+    assert [said["torn"] for said in both] == [5, 5]
+
+
+def test_who_has_lost_the_others_ends_in_time(pair):
+    _, status, said, seconds = pair
+    assert status not in (0, None)
+    assert seconds < two_processes.PEER_TIMEOUT + 20
+    assert "go on from the last checkpoint" in said or "another task died" in said, said

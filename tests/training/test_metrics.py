@@ -1,0 +1,194 @@
+import io
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.training import metrics
+
+
+class Clock:
+    """Stands for the module `time`; advances when told."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(metrics, "time", clock)
+    return clock
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_each_write_is_a_line_at_once(tmp_path):
+    writer = metrics.Writer(tmp_path, tensorboard=False)
+    writer.write(1, {"loss": np.float32(2.5), "lr": jax.numpy.ones(())})
+    first = records(tmp_path)
+    assert first[0].pop("seconds") >= 0
+    assert first == [{"step": 1, "loss": 2.5, "lr": 1.0}]
+    writer.write(2, {"loss": float("nan")})
+    assert records(tmp_path)[1]["loss"] is None
+    writer.close()
+
+
+def test_a_resumed_run_has_one_record_a_step_and_goes_on_in_time(tmp_path, clock):
+    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+        for step in (1, 2, 3, 4):
+            clock.now += 10
+            writer.write(step, {"loss": step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # killed while writing
+    with metrics.Writer(tmp_path, start_step=2, tensorboard=False) as writer:
+        clock.now += 1
+        assert writer.seconds == 21
+        writer.write(3, {"loss": 30.0})
+    assert [(r["step"], r["loss"]) for r in records(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
+    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+        assert writer.seconds == 0
+    assert records(tmp_path) == []
+
+
+def test_read_joins_the_lines_of_a_step_and_leaves_out_torn_ones(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 2, "a": 1}\n{"step": 1, "a": 0}\n{"step": 2, "b": 3}\n{"step": 3,')
+    assert metrics.read(file) == [{"step": 1, "a": 0}, {"step": 2, "a": 1, "b": 3}]
+
+
+def test_tensorboard_gets_the_same_values(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    with metrics.Writer(tmp_path) as writer:
+        writer.write(3, {"loss": 1.5})
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    [event] = events.Tensors("loss")
+    assert event.step == 3 and make_ndarray(event.tensor_proto) == 1.5
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with metrics.Writer(tmp_path / "run") as writer:
+        writer.write(1, {"loss": 1.0})
+    assert not (tmp_path / "run").exists()
+
+
+def test_wandb_that_is_not_installed_is_said_clearly(tmp_path, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(metrics.importlib, "import_module", missing)
+    with pytest.raises(ConfigError, match="wandb_project='p' needs the package wandb"):
+        metrics.Writer(tmp_path, tensorboard=False, wandb_project="p")
+    with pytest.raises(ConfigError, match="wandb_mode='of'"):
+        metrics.Writer(tmp_path, tensorboard=False, wandb_project="p", wandb_mode="of")
+
+
+def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkeypatch):
+    calls = []
+
+    class Fake:
+        def __getattr__(self, name):
+            return lambda *args, **kwargs: (calls.append((name, args, kwargs)), self)[1]
+
+    monkeypatch.setattr(metrics.importlib, "import_module", lambda name: Fake())
+    for _ in range(2):
+        with metrics.Writer(tmp_path, tensorboard=False, wandb_project="p") as writer:
+            writer.write(4, {"loss": 0.5})
+    inits = [kwargs for name, _, kwargs in calls if name == "init"]
+    assert inits[0]["id"] == inits[1]["id"] and inits[0]["mode"] == "online"
+    assert ("log", ({"loss": 0.5},), {"step": 4}) in calls
+
+
+def test_workdir_that_is_a_file_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="workdir .*file cannot be written"):
+        metrics.Writer(tmp_path / "file", tensorboard=False)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_bar_shows_stage_step_loss_rate_and_time_left(clock):
+    terminal = Terminal()
+    with metrics.Progress("pretrain", 100, batch_size=64, stream=terminal) as progress:
+        for step in range(1, 11):
+            clock.now += 0.5
+            progress.update(step, loss=2.0)
+        assert progress.samples_per_second == pytest.approx(128)
+        status = progress._status()
+    assert status == "loss 2.000  128 samples/s  ETA 0:45"
+    assert "pretrain" in terminal.getvalue()
+    assert re.search(r"\d+/100 \|.*\| loss 2.000  128 samples/s", terminal.getvalue())
+
+
+def test_pauses_do_not_count_for_the_rate(clock):
+    progress = metrics.Progress("pretrain", 100, batch_size=10, stream=io.StringIO())
+    clock.now += 1
+    progress.update(1)
+    with progress.paused("evaluation"):
+        clock.now += 60
+    clock.now += 1
+    progress.update(2, loss=float("nan"))
+    assert progress.samples_per_second == pytest.approx(10)
+    assert progress._status().startswith("loss nan")
+
+
+def test_without_a_terminal_lines_are_few(clock, monkeypatch):
+    lines = []
+    monkeypatch.setattr(metrics.logging, "info", lambda form, *args: lines.append(form % args))
+    stream = io.StringIO()
+    progress = metrics.Progress("pretrain", 100, batch_size=8, every_seconds=30, stream=stream)
+    for step in range(1, 101):
+        clock.now += 1
+        progress.update(step, loss=1.0)
+    assert [line.split()[1] for line in lines] == ["30/100", "60/100", "90/100", "100/100"]
+    assert stream.getvalue() == ""
+
+
+def test_timers_add_up(clock):
+    timers = metrics.Timers()
+    for _ in range(2):
+        with timers("eval"):
+            clock.now += 3
+    timers.add("wait", 1.5)
+    assert timers.pop() == {"eval": 6.0, "wait": 1.5}
+    assert timers.pop() == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5, "0:05"), (75.4, "1:15"), (3675, "1:01:15"), (3 * 86400 + 7200, "3d 02h")],
+)
+def test_clock(seconds, text):
+    assert metrics.clock(seconds) == text
+
+
+def test_parameter_overview_gives_blocks_one_row_and_the_total():
+    kernel = jax.ShapeDtypeStruct((4, 8), np.float32)
+    params = {
+        "img": {f"encoderblock_{i}": {"kernel": kernel} for i in range(12)},
+        "t": jax.ShapeDtypeStruct((1,), np.float32),
+    }
+    lines = metrics.parameter_overview(params).splitlines()
+    assert len(lines) == 5
+    assert lines[2].split() == [
+        "img/encoderblock_{0..11}/kernel",
+        "12",
+        "*",
+        "4x8",
+        "float32",
+        "384",
+    ]
+    assert lines[-1].split() == ["total", "385"]

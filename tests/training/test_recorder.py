@@ -1,0 +1,238 @@
+"""Metrics are looked at one step late, and the clock measures training alone."""
+
+import contextlib
+import math
+
+import jax.numpy as jnp
+import pytest
+
+from clipa_jax.config.durations import Plan
+from clipa_jax.errors import UserError
+from clipa_jax.runtime.interrupt import Stopped
+from clipa_jax.training import recorder
+from clipa_jax.training.recorder import Recorder
+
+
+class Writer:
+    """Remembers what is written."""
+
+    def __init__(self):
+        self.written = []
+
+    def write(self, step, values):
+        self.written.append((step, dict(values)))
+
+
+class Progress:
+    """Remembers what is shown."""
+
+    def __init__(self):
+        self.updates, self.messages = [], []
+
+    def update(self, step, loss):
+        self.updates.append((step, loss))
+
+    def message(self, text):
+        self.messages.append(text)
+
+    @contextlib.contextmanager
+    def paused(self, what):
+        assert what == "evaluating"
+        yield
+
+
+class Clock:
+    """A time that moves only when told."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(recorder, "time", made)
+    return made
+
+
+def make(log_steps=1, total_steps=100, seconds=0.0, max_skips=0):
+    plan = Plan(
+        batch_size=8,
+        total_steps=total_steps,
+        warmup_steps=0,
+        log_steps=log_steps,
+        eval_steps=0,
+        checkpoint_steps=0,
+    )
+    writer, progress = Writer(), Progress()
+    return Recorder(plan, writer, progress, seconds, max_skips=max_skips), writer, progress
+
+
+def values(loss=2.0, grads=1.0, params=3.0):
+    numbers = {"loss": loss, "l2_grads": grads, "l2_params": params}
+    return {name: jnp.asarray(x) for name, x in numbers.items()}
+
+
+def test_a_step_is_looked_at_once_the_next_has_started(clock):
+    record, writer, progress = make()
+    record.step(1, values(loss=5.0), waited=0.0)
+    assert (writer.written, progress.updates) == ([], [])
+    clock.now += 1
+    record.step(2, values(loss=4.0), waited=0.0)
+    assert progress.updates == [(1, 5.0)]
+    assert [step for step, _ in writer.written] == [1]
+    clock.now += 1
+    record.flush()
+    assert progress.updates == [(1, 5.0), (2, 4.0)]
+    record.flush()
+    assert [step for step, _ in writer.written] == [1, 2]
+
+
+def test_every_few_steps_and_the_last_are_written(clock):
+    record, writer, progress = make(log_steps=3, total_steps=8)
+    for step in range(1, 9):
+        clock.now += 0.5
+        record.step(step, values(), waited=0.0)
+    record.flush()
+    assert [step for step, _ in writer.written] == [3, 6, 8]
+    assert len(progress.updates) == 8
+
+
+def test_without_logging_only_the_last_is_written(clock):
+    record, writer, _ = make(log_steps=0, total_steps=3)
+    for step in range(1, 4):
+        clock.now += 0.5
+        record.step(step, values(), waited=0.0)
+    record.flush()
+    assert [step for step, _ in writer.written] == [3]
+
+
+def test_speed_and_waiting_are_those_since_the_last_record(clock):
+    record, writer, _ = make(log_steps=2)
+    for step in range(1, 6):
+        clock.now += 0.5
+        record.step(step, values(loss=step), waited=0.1 * step)
+    (first, one), (second, two) = writer.written
+    assert (first, second) == (2, 4)
+    # Step 2 is looked at when step 3 starts, 1.5 s and 0.3 s of waiting after the beginning.
+    assert "samples_per_second" not in one  # compilation is in it
+    assert one["input_wait_share"] == pytest.approx(0.3 / 1.5)
+    assert two["samples_per_second"] == pytest.approx(2 * 8 / 1.0)
+    assert two["input_wait_share"] == pytest.approx(0.2 / 1.0)
+    assert (two["samples"], two["loss"], two["train_seconds"]) == (32, 4.0, 2.5)
+
+
+def test_waiting_is_counted_when_every_record_is_flushed(clock):
+    record, writer, _ = make(log_steps=1)
+    for step in (1, 2):
+        clock.now += 1.0
+        record.step(step, values(), waited=0.25 * step)
+        record.flush()  # as before each checkpoint
+    assert [row["input_wait_share"] for _, row in writer.written] == pytest.approx([0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"loss": math.nan}, "loss is nan at step 7"),
+        ({"grads": math.inf}, "l2_grads is inf at step 7"),
+        ({"params": math.nan}, "l2_params is nan at step 7"),
+    ],
+)
+def test_what_is_not_finite_stops_the_run_by_step(clock, bad, said):
+    record, writer, _ = make(log_steps=50)
+    record.step(6, values(), waited=0.0)
+    clock.now += 1
+    record.step(7, values(**bad), waited=0.0)
+    clock.now += 1
+    with pytest.raises(UserError, match=rf"{said} \(samples 48 to 56 of the stage\)"):
+        record.step(8, values(), waited=0.0)
+    assert [step for step, _ in writer.written] == [7]  # for whoever looks into it
+
+
+def test_skipped_updates_are_counted_and_too_many_in_a_row_stop_the_run(clock, caplog):
+    record, writer, _ = make(log_steps=50, max_skips=2)
+    for step, loss in enumerate((1.0, math.nan, math.inf, 1.0, math.nan, math.nan, math.nan), 1):
+        clock.now += 1
+        record.step(step, values(loss=loss), waited=0.0)
+    said = [entry.getMessage() for entry in caplog.records]
+    assert (
+        said[0]
+        == "loss is nan at step 2 (samples 8 to 16 of the stage); update skipped, 1 in a row"
+    )
+    assert [line[-7:] for line in said] == ["1 in a row"[-7:], "2 in a row"[-7:]] * 2
+    clock.now += 1
+    with pytest.raises(
+        UserError, match=r"nan at step 7 \(samples 48 to 56 .*\), after 2 skipped in a"
+    ):
+        record.flush()
+    counted = [(step, row["skipped_updates"]) for step, row in writer.written]
+    assert counted == [(2, 1), (3, 2), (5, 3), (6, 4), (7, 4)]
+
+
+def test_gradients_that_are_not_finite_are_skipped_but_broken_parameters_stop(clock):
+    record, _, _ = make(max_skips=5)
+    record.step(1, values(grads=math.inf), waited=0.0)
+    clock.now += 1
+    record.step(2, values(loss=math.nan, params=math.nan), waited=0.0)
+    clock.now += 1
+    with pytest.raises(UserError, match="loss is nan at step 2"):
+        record.flush()
+
+
+def test_flushing_finds_it_too(clock):
+    record, _, _ = make()
+    record.step(3, values(loss=math.nan), waited=0.0)
+    clock.now += 1
+    with pytest.raises(UserError, match="loss is nan at step 3"):
+        record.flush()
+
+
+def test_the_clock_stands_still_during_evaluation(clock):
+    record, writer, progress = make(log_steps=1, seconds=100.0)
+
+    def evaluate():
+        clock.now += 60.0
+        return {"zero_shot/top1": 0.5, "zero_shot/top5": 0.75, "retrieval/i2t_r1": 0.25}
+
+    record.step(1, values(), waited=0.0)
+    clock.now += 2.0
+    assert record.seconds == 102.0
+    record.evaluation(1, evaluate)
+    assert record.seconds == 102.0
+    assert record.scores["zero_shot/top5"] == 0.75
+    step, scores = writer.written[-1]
+    assert (step, scores) == (1, {**record.scores, "train_seconds": 102.0})
+    assert progress.messages == ["8 samples: zero_shot/top1 50.0%  retrieval/i2t_r1 25.0%"]
+
+    clock.now += 4.0
+    record.step(2, values(), waited=1.0)
+    record.flush()
+    assert writer.written[-1][1]["samples_per_second"] == pytest.approx(8 / 4.0)
+    assert writer.written[-1][1]["input_wait_share"] == pytest.approx(1.0 / 4.0)
+
+
+def test_an_evaluation_sees_that_its_step_was_finite(clock):
+    record, _, _ = make()
+    record.step(1, values(loss=math.nan), waited=0.0)
+    clock.now += 1
+    with pytest.raises(UserError, match="loss is nan at step 1"):
+        record.evaluation(1, lambda: pytest.fail("evaluated a broken state"))
+
+
+def test_an_evaluation_that_is_left_leaves_no_trace_but_its_time(clock):
+    record, writer, progress = make()
+
+    def stopped():
+        clock.now += 7
+        raise Stopped
+
+    record.scores = {"zero_shot/top1": 0.25}
+    clock.now += 1
+    assert not record.evaluation(5, stopped)
+    assert record.scores == {"zero_shot/top1": 0.25}
+    assert (writer.written, progress.messages) == ([], [])
+    assert record.seconds == pytest.approx(1)

@@ -1,0 +1,153 @@
+"""Preparing a stage: what bad input is answered with, before any work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipa_jax import loading
+from clipa_jax.config import schedules
+from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.runtime.interrupt import Stopped
+from clipa_jax.training import program, stage, workdir
+from configs.demo import recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+UNHASHED = (
+    "decode|resize({res})|choose_caption"
+    "|tokenize({text_len}, vocab={vocab!r}, reduction={reduction!r})"
+)
+
+
+def config(name="pretrain", **overrides):
+    """A stage of the demo without evaluation."""
+    made = recipe.config(name)
+    made.eval_percent, made.eval_steps = None, 0
+    made.update_from_flattened_dict(overrides)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"input.batch_size": 129}, "batch 129 is not divisible by 8 .*nearest: 128"),
+        ({"input.source": "tfds:nowhere/1.0.0"}, "tfds:nowhere/1.0.0"),
+        ({"input.source": "tfds:data/none/1.0.0"}, "data/none/1.0.0"),
+        ({"input.source": ""}, "input.source is empty"),
+        ({"input.split": "trian"}, "trian.*train"),
+        ({"input.vocab": "nowhere.txt"}, "nowhere.txt"),
+        ({"input.reduction": "truncat"}, "nearest: truncate"),
+        ({"input.preprocess": "decode|resice(16)"}, "nearest: resize"),
+        ({"model.image.pool": "gapp"}, "nearest: gap"),
+        ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, micro, mini, nano"),
+        ({"model.text.vocab_size": 100}, "100"),
+        ({"loss.name": "softmaxx"}, "nearest: softmax"),
+        ({"loss.name": "sigmoid"}, "the sigmoid losses need a bias .* -10 in SigLIP"),
+        ({"model.bias_init": -10.0}, "the softmax losses need None"),
+        ({"loss.duplicates": "drop"}, "unknown config.loss.duplicates 'drop'.*keep, mask"),
+        (
+            {"loss.duplicates": "mask", "input.preprocess": UNHASHED},
+            r"needs the hashes of captions.*end it with \|hash_caption",
+        ),
+        ({"microbatch": 48}, "microbatch 48 does not divide the batch of 128"),
+        ({"on_nonfinite": "skp"}, "nearest: skip"),
+        ({"mask.ratio": 1.5}, "mask.ratio=1.5"),
+        ({"mesh.tensor": 3}, "does not fit 8 devices"),
+        ({"optim.decay": "kernel"}, "nearest: kernels"),
+        ({"total_steps": 5}, "exactly one of total_examples, total_steps"),
+        ({"surgery": ("text_position",)}, "nearest: text_positions"),
+    ],
+)
+def test_bad_values_are_refused_by_name(tmp_path, overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        stage.prepare(config(**overrides), tmp_path / "W", {})
+    assert not (tmp_path / "W").exists()
+
+
+def test_a_key_that_nothing_reads_stops_the_run(tmp_path):
+    made = config()
+    with made.unlocked():
+        made.input.cach_raw = True
+    with pytest.raises(ConfigError, match="nothing reads config.input.cach_raw; nearest: "):
+        stage.prepare(made, tmp_path, {})
+
+
+def test_every_key_that_is_declared_is_read(tmp_path):
+    stage.prepare(recipe.config("pretrain"), tmp_path, {}).settings.check_all_read()
+
+
+def test_a_stage_needs_the_one_before_it_or_weights(tmp_path):
+    with pytest.raises(ConfigError, match="finetune_1 starts from the weights of stage pretrain"):
+        stage.prepare(config("finetune_1"), tmp_path, {})
+    assert stage.prepare(config("finetune_1", init="scratch"), tmp_path, {}).init == ""
+    with pytest.raises(UserError, match="no weights at"):
+        missing = config("finetune_1", init=str(tmp_path / "none"))
+        stage.prepare(missing, tmp_path, {}, check_weights=loading.check_exists)
+
+
+def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
+    before = {"pretrain": stage.prepare(config(), tmp_path, {})}
+    second = stage.prepare(config("finetune_1"), tmp_path, before)
+    assert second.init == str(tmp_path / "pretrain")
+    with pytest.raises(UserError, match="txt/pos_embedding: shape .1, 8, 96., expected .1, 10"):
+        stage.prepare(config("finetune_1", surgery=()), tmp_path, before)
+    with pytest.raises(UserError, match="img/head/kernel"):
+        stage.prepare(config("finetune_1", **{"model.embed_dim": 64}), tmp_path, before)
+
+
+def test_the_shapes_of_a_batch_follow_from_the_config(tmp_path):
+    for overrides in ({}, {"input.preprocess": UNHASHED}):
+        made = stage.prepare(config(**overrides), tmp_path, {})
+        assert program.batch_spec(made.settings.input) == made.data.spec
+        assert ("caption_hash" in made.data.spec) == (not overrides)
+
+
+def test_tokens_count_the_class_token_and_the_mask(tmp_path):
+    assert stage.prepare(config(), tmp_path, {}).program.image_tokens == 5
+    masked = config("finetune_2", init="scratch")
+    # 90 % of 6 x 6, rounded down, and one.
+    assert stage.prepare(masked, tmp_path, {}).program.image_tokens == 33
+
+
+def test_overrides_for_all_stages_reach_each_of_them():
+    schedule = recipe.config("schedule")
+    schedule["all"].total_steps = 7
+    schedule["all"].input.batch_size = 64
+    schedule.finetune_1.optim.b2 = 0.5
+    stages = schedules.split(schedule)
+    assert [one.name for one in stages] == ["pretrain", "finetune_1", "finetune_2"]
+    assert [(one.total_steps, one.total_examples) for one in stages] == [(7, None)] * 3
+    assert [one.input.batch_size for one in stages] == [64] * 3
+    assert [one.optim.b2 for one in stages] == [0.98, 0.5, 0.98]
+
+
+def test_another_experiment_in_the_workdir_is_refused(tmp_path):
+    first = stage.prepare(config(), tmp_path, {})
+    workdir.claim(first.folder, first.config)
+    stage.prepare(config(log_steps=3), tmp_path, {})  # changes nothing that is computed
+    with pytest.raises(UserError, match="another experiment: seed is 0 there and 1 here"):
+        stage.prepare(config(seed=1), tmp_path, {})
+
+
+def test_an_evaluation_can_be_left_after_each_of_its_batches(tmp_path):
+    calls = []
+
+    def between(embeddings):
+        calls.append(embeddings.shape)
+        if len(calls) == 2:
+            raise Stopped
+
+    made = stage.prepare(config(), tmp_path, {}, between=between)
+    params = made.program.spec.init(0).params
+    tokens_BL = np.zeros((8, 8), np.int32)
+    made.encoders.text(params, tokens_BL)
+    with pytest.raises(Stopped):
+        made.encoders.text(params, tokens_BL)
+    assert calls == [(8, 128)] * 2
