@@ -1,12 +1,17 @@
-# Two commands for a newcomer, on Python 3.11 or 3.12:
+# Two commands for a newcomer, on Python 3.12 (3.11 and 3.13 work too):
 #   make demo    set up, then train the whole schedule in miniature on the bundled data
 #   make test    set up, then lint and all tests
-# The rest: make demo DEMO=quick, make demo-compare, make lint, make clean.
+# The rest: make demo DEMO=quick, make demo-compare, make lint, make lock, make clean.
 
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+# The first of 3.12, 3.13 and 3.11 that starts, on the PATH or in pyenv.
+PYTHON ?= $(shell for v in 3.12 3.13 3.11; do for p in python$$v $(HOME)/.pyenv/versions/$$v.*/bin/python; \
+  do $$p -c 0 2>/dev/null && echo $$p && exit; done; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# uv where it is installed, else pip.
+UV := $(shell command -v uv)
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --disable-pip-version-check)
 DEMO ?= full
 WORKDIR ?= runs/demo$(if $(filter quick,$(DEMO)),-quick,)
 
@@ -16,29 +21,29 @@ CPU_MALLOC := MALLOC_TOP_PAD_=268435456 MALLOC_TRIM_THRESHOLD_=17179869184 \
   MALLOC_MMAP_MAX_=0 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
-.PHONY: help setup setup-dev demo demo-compare test lint clean
+.PHONY: help setup setup-dev demo demo-compare test lint lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
 # A stamp file beside what was installed: a second call does not install again.
 $(VENV)/.installed: requirements.txt
-	@echo "== set-up: creating $(VENV) with $$($(PYTHON) --version) and installing requirements.txt"
+	@echo "== set-up: creating $(VENV) with $$($(PYTHON) --version); downloading requirements.txt (about 0.6 GB) with $(or $(UV),pip)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	  sys.exit(0 if v in ((3, 11), (3, 12)) else "error: Python 3.11 or 3.12 is needed, came %d.%d; use make PYTHON=/path/to/python3.11" % v)'
+	  sys.exit(0 if (3, 11) <= v <= (3, 13) else "error: Python 3.11, 3.12 or 3.13 is needed, came %d.%d; use make PYTHON=/path/to/python3.12" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements.txt $(VENV)/.installed
-	@echo "== set-up: installing requirements-dev.txt (tests and lint)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "== set-up: downloading requirements-dev.txt (tests, lint, data preparation, TPU compiler)"
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 $(VENV)/.installed-torch: requirements-torch.txt $(VENV)/.installed-dev
-	@echo "== set-up: installing requirements-torch.txt (conversion)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+	@echo "== set-up: downloading requirements-torch.txt (PyTorch for conversion; its CUDA build is about 3 GB)"
+	@$(INSTALL) -r requirements-torch.txt
 	@touch $@
 
 setup: $(VENV)/.installed
@@ -62,6 +67,17 @@ lint: setup-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+
+# The lock files: every package in the newest version that all extras accept together. CUDA's
+# packages are left to PyTorch's own requirements, so that its CPU build brings none.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header
+lock:
+	@$(LOCK) pyproject.toml --all-extras -o $(VENV)/constraints.txt --upgrade
+	@for extra in data dev gpu torch tpu; do \
+	  $(LOCK) pyproject.toml --extra $$extra -c $(VENV)/constraints.txt \
+	    $$(test $$extra = torch && for p in $$(grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' $(VENV)/constraints.txt); do echo --no-emit-package $$p; done) \
+	    -o requirements-$$extra.txt || exit 1; done
+	@$(LOCK) pyproject.toml -c $(VENV)/constraints.txt -o requirements.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -2,7 +2,6 @@
 
     python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
     python tools/benchmark.py data --config=configs/demo/pretrain.py
-    python tools/benchmark.py evaluation --config=configs/model_b/finetune_224.py
 
 Each has flags of its own: `python tools/benchmark.py step --help`.
 """

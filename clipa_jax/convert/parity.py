@@ -119,7 +119,7 @@ def random_tokens(vocab_size: int, length: int) -> np.ndarray:
 def _ours(
     model: CLIP, leaves: rules.Arrays, images_BRRC: np.ndarray, tokens_BL: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    exact = {"dtype": jnp.float32, "attention": "xla"}
+    exact: dict[str, Any] = {"dtype": jnp.float32, "attention": "xla"}
     model = model.clone(
         img=model.img.clone(**exact), txt=model.txt.clone(**exact), temperature_max=None
     )

@@ -49,7 +49,7 @@ class Point:
     size: str
     seed: Any
     image: tuple[str, int]
-    sweep_text: tuple[str, int]
+    text: tuple[str, int]
     row: Row
 
 
