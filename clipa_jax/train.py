@@ -17,8 +17,9 @@ from clipa_jax.data import to_device
 from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.report import end_of_run
-from clipa_jax.runtime import cli
+from clipa_jax.runtime import cli, distributed
 from clipa_jax.runtime.interrupt import Interrupt
+from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import checkpoint, metrics, recorder, stage, steps, workdir
 from clipa_jax.training.state import TrainState
 
@@ -74,8 +75,12 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             start_step=first,
             run_config=workdir.to_json(run.config),
         ) as writer,
-        metrics.Progress(
-            run.name, run.plan.total_steps, start_step=first, batch_size=run.plan.batch_size
+        Progress(
+            run.name,
+            run.plan.total_steps,
+            start=first,
+            units_per_count=run.plan.batch_size,
+            shown=distributed.first(),
         ) as progress,
     ):
         seconds = start.position.get("seconds", 0.0)

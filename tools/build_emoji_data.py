@@ -28,8 +28,9 @@ import sys
 import tarfile
 import unicodedata
 
-import tqdm
 from PIL import Image
+
+from clipa_jax.runtime.progress import track
 
 SIZE = 64  # pixels a side: what the two PNG vendors ship, so only SVG is resampled
 QUALITY = 82  # with full chroma; closer to the drawing than 90 with halved chroma, at the same size
@@ -239,7 +240,7 @@ def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) 
         drawings = read_fluent(archive, concepts)
     pictures = []
     todo = [c for key, c in concepts.items() if key in drawings and (style, key) not in WRONG]
-    for concept in tqdm.tqdm(todo, desc=f"{style:12}", unit="picture", mininterval=1):
+    for concept in track(todo, f"{style:12}", len(todo), unit="pictures"):
         drawing = drawings[concept.key]
         png = render(drawing) if isinstance(drawing, str) else drawing
         pictures.append(Picture(style, concept, to_jpeg(png)))
@@ -373,10 +374,11 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the split, the order and captions")
     parser.add_argument("--heldout", type=float, default=0.04, help="part of the training vendors")
     args = parser.parse_args()
+    packages = [NAMES_PACKAGE, *PACKAGES.values()]
     try:
         archives = {
             package: fetch(package, args.cache)
-            for package in tqdm.tqdm([NAMES_PACKAGE, *PACKAGES.values()], desc="packages")
+            for package in track(packages, "packages", len(packages), unit="packages")
         }
         concepts = read_concepts(archives[NAMES_PACKAGE])
         pictures = [

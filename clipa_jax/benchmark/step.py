@@ -26,7 +26,8 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
-from clipa_jax.runtime import cli, terminal
+from clipa_jax.runtime import cli
+from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
 
 CONFIG = cli.define_config()
@@ -131,7 +132,7 @@ def measure(work: Work, *, steps: int, warmup: int, matrix: int | None = None) -
     sharding.check_batch(work.plan.batch_size, mesh)
     made = program.build(c, mesh, work.plan, program.batch_spec(c.input))
     began = time.monotonic()
-    with terminal.waiting(f"compiling {work.name}"):
+    with waiting(f"compiling {work.name}"):
         compiled = made.compile()
     compile_seconds = time.monotonic() - began
     logging.info("compiled in %.1f s", compile_seconds)
@@ -143,7 +144,7 @@ def measure(work: Work, *, steps: int, warmup: int, matrix: int | None = None) -
         return values
 
     rate = matrix_rate(mesh, work.config.model.dtype, matrix)  # before and after the steps
-    with terminal.waiting(f"{warmup} + {steps} steps"):
+    with waiting(f"{warmup} + {steps} steps"):
         seconds = timed(step, steps=steps, warmup=warmup)
     rate = max(rate, matrix_rate(mesh, work.config.model.dtype, matrix))
     peak, source = peak_memory(compiled)

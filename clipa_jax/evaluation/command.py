@@ -1,8 +1,9 @@
 """What `clipa_jax.evaluate` does: evaluates checkpoints, compares them, says what came of it."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from clipa_jax import evaluators, loading
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
 from clipa_jax.evaluation import checkpoint, comparison, record, tables
-from clipa_jax.evaluation.progress import Bars
 from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed
+from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import workdir
 
 DONE, INCOMPLETE = 0, 3  # exit statuses; 1 is that of an error
@@ -151,7 +152,7 @@ def run(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> record
       UserError: the checkpoint or the config cannot be used. Data that is missing is not an
         error: the record names it, and the other evaluators run.
     """
-    one, bars = checkpoint.load(path, given, stage), Bars()
+    one, display = checkpoint.load(path, given, stage), _Display()
     for told in one.differs:
         logging.warning(
             "%s is %s here; %s was trained with %s",
@@ -160,14 +161,14 @@ def run(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> record
     options = {name: _options(section) for name, section in given.evals.items()}
     errors: dict[str, DataError] = {}
     config = Settings(given.evals, "config.evals")
-    built = evaluators.build(config, _environment(one, bars), errors)
+    built = evaluators.build(config, _environment(one, display), errors)
     _agree(built, errors)
     if not built and not errors:
         raise ConfigError("the config has no evaluators; name some in config.evals")
     evaluated = {}
     for name, evaluator in built.items():
         try:
-            with bars.of(name, evaluator.about().num_examples):
+            with display.of(name, evaluator.about().num_examples):
                 evaluated[name] = record.run(evaluator, options[name], one.model)
         except DataError as error:
             if distributed.several():  # the others may be in the middle of it
@@ -184,13 +185,41 @@ def run(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> record
     )
 
 
+class _Display:
+    """The progress of the evaluator that runs, advanced by each batch of embeddings."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._num_texts = 0
+
+    @contextlib.contextmanager
+    def of(self, name: str, num_images: int | None) -> Iterator[None]:
+        """Shows the evaluator `name` while the block runs."""
+        self._num_texts = 0
+        shown = distributed.first()
+        with Progress(name, num_images, unit="images", shown=shown) as self._progress:
+            yield
+        self._progress = None
+
+    def add_images(self, z_BE: Any) -> None:
+        """Counts a batch of image embeddings."""
+        if self._progress is not None:
+            self._progress.add(len(z_BE))
+
+    def add_texts(self, z_BE: Any) -> None:
+        """Counts a batch of text embeddings."""
+        self._num_texts += len(z_BE)
+        if self._progress is not None:
+            self._progress.annotate(f"{self._num_texts:,} texts")
+
+
 def _options(section: Any) -> Mapping[str, Any]:
     return section.to_dict() if isinstance(section, ConfigDict) else {}
 
 
-def _environment(one: checkpoint.Subject, bars: Bars) -> evaluators.Environment:
+def _environment(one: checkpoint.Subject, display: _Display) -> evaluators.Environment:
     encoders = checkpoint.of_one_size(one.model.encoders, one.model.res)
-    watched = embed.watched(encoders, bars.pictures, bars.texts)
+    watched = embed.watched(encoders, display.add_images, display.add_texts)
     return evaluators.Environment.of_model(replace(one.model, encoders=watched))
 
 

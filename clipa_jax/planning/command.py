@@ -15,7 +15,9 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.planning import analytic, chips, compiled, cost, published, report, search, topology
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
-from clipa_jax.runtime import cli, terminal
+from clipa_jax.runtime import cli
+from clipa_jax.runtime.progress import waiting
+from clipa_jax.runtime.terminal import clock
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")
@@ -156,7 +158,7 @@ class _Compiling:
             f"[{self.stage + 1}/{self._number}] compiling {work.name} at batch "
             f"{work.plan.batch_size:,}, {search.describe(work.config)}"
         )
-        with terminal.waiting(what, expected):
+        with waiting(what, expected):
             made = compiled.compile_step(work, self._place)
         logging.info("%s: %s", what.replace("compiling", "compiled"), _outcome(made))
         if made.fits:
@@ -169,7 +171,7 @@ def _outcome(made: compiled.Compiled) -> str:
     fits = "fits" if made.fits else "does not fit"
     return (
         f"{memory.total / 2**30:.2f} of {memory.limit / 2**30:.2f} GiB, {fits} "
-        f"({terminal.clock(made.seconds)})"
+        f"({clock(made.seconds)})"
     )
 
 

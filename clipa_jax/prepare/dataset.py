@@ -17,8 +17,8 @@ from clipa_jax.errors import DataError
 from clipa_jax.prepare import files, flow, partitions, report, shards, storing
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.partitions import Piece
-from clipa_jax.prepare.progress import Watcher
 from clipa_jax.prepare.samples import Looker
+from clipa_jax.runtime import progress
 
 UNFINISHED, PLAN, INFO, REPORT = ".unfinished", "plan.json", "dataset_info.json", "report.json"
 FORM = 1  # of the files in an unfinished folder; to be counted up when it changes
@@ -65,7 +65,7 @@ def make(
         "reading": lambda: _read(read, work),
         "writing": lambda: _written(found, into, options),
     }
-    with Watcher(stages, every_seconds=2 if files.is_local(out) else 30):
+    with progress.poll(stages, every_seconds=2 if files.is_local(out) else 30):
         tally = flow.run(
             options, work, source.num_examples, (read, into, found), runner, arguments or []
         )

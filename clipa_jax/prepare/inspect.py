@@ -18,9 +18,10 @@ from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.models import color_jitter
 from clipa_jax.prepare import charts, inspection, throughput
-from clipa_jax.prepare.progress import Progress
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
-from clipa_jax.training import metrics, workdir
+from clipa_jax.runtime.progress import Progress
+from clipa_jax.runtime.terminal import table
+from clipa_jax.training import workdir
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
 
@@ -162,7 +163,7 @@ def _source_text(report: dict[str, Any], one: dict[str, Any]) -> str:
             first = entry["first"]
             rows.append((reason, f"{entry['samples']:,}", share, first[0]))
             rows += [("", "", "", name) for name in first[1:]]
-        lines += ["", metrics.table(rows, right=(1, 2))]
+        lines += ["", table(rows, right=(1, 2))]
         if 100 * (looked - one["good"]) > report["max_skip_percent"] * looked:
             lines.append(
                 f"more than max_skip_percent={report['max_skip_percent']}: training would stop"
@@ -182,7 +183,7 @@ def _quantiles(report: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = [("", *inspection.QUANTILES)]
     for name, values in measured.items():
         rows.append((name, *(f"{values[q]:,.10g}" if values else "-" for q in rows[0][1:])))
-    return metrics.table(rows, right=tuple(range(1, len(rows[0]))))
+    return table(rows, right=tuple(range(1, len(rows[0]))))
 
 
 def _captions(report: dict[str, Any], stage_name: str) -> Iterable[str]:

@@ -10,7 +10,7 @@ from clipa_jax.prepare import flow
 from clipa_jax.prepare.counters import Tally
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.partitions import DROPPED
-from clipa_jax.training import metrics
+from clipa_jax.runtime.terminal import table as aligned
 
 
 def summary(options: Options, source: Source, tally: Tally, lengths: list[int]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def table(report: dict[str, Any]) -> str:
         count, first = entry["samples"], entry["first"]
         rows.append((f"dropped: {reason}", f"{count:,}", _share(count, total), *first[:1]))
     rows.append(("kept", f"{report['kept']:,}", _share(report["kept"], total), ""))
-    return metrics.table([(*row, "")[:4] for row in rows], right=(1, 2))
+    return aligned([(*row, "")[:4] for row in rows], right=(1, 2))
 
 
 def sample_name(source: Source, row: int) -> str:

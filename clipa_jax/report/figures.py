@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from clipa_jax.report import curves
 from clipa_jax.report.curves import PathLike
 from clipa_jax.report.held_out import Shown
-from clipa_jax.training import metrics
+from clipa_jax.runtime.terminal import clock, table
 
 STAGE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 COMPARISON_COLOUR = "#555555"
@@ -285,11 +285,11 @@ def stage_table(summary: Any) -> str:
                 str(stage["image_tokens"]),
                 str(stage["text_tokens"]),
                 f"{stage['samples_seen']:,}",
-                metrics.clock(stage["seconds"]),
+                clock(stage["seconds"]),
                 *(_percent(stage.get(share)) for share in shares),
             )
         )
-    return metrics.table(rows, right=tuple(range(1, len(header))))
+    return table(rows, right=tuple(range(1, len(header))))
 
 
 def _percent(share: float | None) -> str:

@@ -3,13 +3,11 @@
 Only process 0 writes; on the others everything here does nothing.
 """
 
-import contextlib
 import importlib
 import json
 import math
 import os
 import re
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,13 +16,11 @@ from typing import Any, TextIO
 
 import jax
 import numpy as np
-from absl import logging
-from tqdm import tqdm
 
 from clipa_jax import trees
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.runtime import quiet
-from clipa_jax.runtime.terminal import clock, table
+from clipa_jax.runtime.terminal import table
 
 with quiet.stderr():  # its TensorBoard writer imports TensorFlow
     from clu import metric_writers
@@ -195,146 +191,6 @@ def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
         id_file.write_text(uuid.uuid4().hex[:8])
     run_id = id_file.read_text().strip()
     return wandb.init(dir=str(workdir), mode=mode, id=run_id, resume="allow", **settings)
-
-
-class _Bar(tqdm):
-    """A bar whose format may hold `{status}`; tqdm's own postfix comes with a comma."""
-
-    status = ""
-
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        return super().format_dict | {"status": self.status}
-
-
-class Progress:
-    """A bar on a terminal: stage, step, loss, samples/s, time left. Elsewhere a line at times.
-
-    Args:
-      stage: name at the front.
-      total_steps: of the stage.
-      start_step: where a resumed stage begins.
-      batch_size: global, for samples/s.
-      every_seconds: between two lines where there is no terminal.
-      stream: where to; a terminal gets the bar. Lines go through absl's log.
-    """
-
-    # The rate is an average over about this many seconds, so that it reacts but is calm.
-    _MEMORY = 10.0
-
-    def __init__(
-        self,
-        stage: str,
-        total_steps: int,
-        *,
-        start_step: int = 0,
-        batch_size: int,
-        every_seconds: float = 30.0,
-        stream: TextIO | None = None,
-    ):
-        self._stage, self._total, self._batch = stage, total_steps, batch_size
-        self._every = every_seconds
-        self._step = start_step
-        self._loss: float | None = None
-        self._last = self._last_line = time.monotonic()
-        self._seconds_per_step: float | None = None
-        stream = sys.stderr if stream is None else stream
-        self._speaks = jax.process_index() == 0
-        self._bar: _Bar | None = None
-        if self._speaks and stream.isatty():
-            self._bar = _Bar(
-                total=total_steps,
-                initial=start_step,
-                desc=stage,
-                file=stream,
-                dynamic_ncols=True,
-                bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {status}",
-                leave=True,
-            )
-
-    def update(self, step: int, loss: float | None = None) -> None:
-        """Tells that `step` steps are done; `loss` is that of a recent step, if known."""
-        now = time.monotonic()
-        steps, seconds = step - self._step, now - self._last
-        if steps > 0:
-            pace = seconds / steps
-            if self._seconds_per_step is None:
-                self._seconds_per_step = pace
-            else:
-                keep = math.exp(-seconds / self._MEMORY)
-                self._seconds_per_step = keep * self._seconds_per_step + (1 - keep) * pace
-        self._step, self._last = step, now
-        self._loss = self._loss if loss is None else float(loss)
-        if self._bar is not None:
-            self._bar.status = self._status()
-            self._bar.update(step - self._bar.n)
-        elif self._speaks and (now - self._last_line >= self._every or step == self._total):
-            self._last_line = now
-            logging.info("%s %d/%d %s", self._stage, step, self._total, self._status())
-
-    def message(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=self._bar.fp)
-        elif self._speaks:
-            logging.info("%s", text)
-
-    @contextlib.contextmanager
-    def paused(self, what: str = "") -> Iterator[None]:
-        """Time inside does not count for samples/s; `what` stands in the bar meanwhile."""
-        if self._bar is not None and what:
-            self._bar.status = f"{what} ..."
-            self._bar.refresh()
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._last += time.monotonic() - began
-
-    def close(self) -> None:
-        """Leaves the bar as it stands and goes to the next line."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    @property
-    def samples_per_second(self) -> float:
-        """Recent training speed; 0 before the first step."""
-        return self._batch / self._seconds_per_step if self._seconds_per_step else 0.0
-
-    def _status(self) -> str:
-        left = (self._total - self._step) * (self._seconds_per_step or 0.0)
-        loss = "-" if self._loss is None else f"{self._loss:.3f}"
-        return f"loss {loss}  {self.samples_per_second:,.0f} samples/s  ETA {clock(left)}"
-
-
-class Timers:
-    """Adds up seconds by name: `with timers("eval"): ...`, then `pop()`."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.add(name, time.monotonic() - began)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Adds seconds that were measured elsewhere."""
-        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
-
-    def pop(self) -> dict[str, float]:
-        """Seconds by name since the last `pop`."""
-        seconds, self._seconds = self._seconds, {}
-        return seconds
 
 
 def parameter_overview(params: Any) -> str:

@@ -14,6 +14,7 @@ from absl import logging
 from clipa_jax.config.durations import Plan
 from clipa_jax.errors import UserError
 from clipa_jax.runtime.interrupt import Stopped
+from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import metrics
 
 
@@ -37,7 +38,7 @@ class Recorder:
         self,
         plan: Plan,
         writer: metrics.Writer,
-        progress: metrics.Progress,
+        progress: Progress,
         seconds: float = 0.0,
         skipped: Callable[[], Mapping[str, int]] = dict,
         max_skips: int = 0,
@@ -106,7 +107,7 @@ class Recorder:
         step, on_device = self._pending
         self._pending = None
         values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
-        self._progress.update(step, values["loss"])
+        self._progress.update(step, f"loss {values['loss']:.3f}")
         bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
         self._in_a_row = self._in_a_row + 1 if bad else 0
         # The step drops what is not finite, but broken parameters stay broken.

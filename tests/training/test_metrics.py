@@ -1,6 +1,4 @@
-import io
 import json
-import re
 
 import jax
 import numpy as np
@@ -113,66 +111,6 @@ def test_workdir_that_is_a_file_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="workdir .*file cannot be written"):
         metrics.Writer(tmp_path / "file", tensorboard=False)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_bar_shows_stage_step_loss_rate_and_time_left(clock):
-    terminal = Terminal()
-    with metrics.Progress("pretrain", 100, batch_size=64, stream=terminal) as progress:
-        for step in range(1, 11):
-            clock.now += 0.5
-            progress.update(step, loss=2.0)
-        assert progress.samples_per_second == pytest.approx(128)
-        status = progress._status()
-    assert status == "loss 2.000  128 samples/s  ETA 0:45"
-    assert "pretrain" in terminal.getvalue()
-    assert re.search(r"\d+/100 \|.*\| loss 2.000  128 samples/s", terminal.getvalue())
-
-
-def test_pauses_do_not_count_for_the_rate(clock):
-    progress = metrics.Progress("pretrain", 100, batch_size=10, stream=io.StringIO())
-    clock.now += 1
-    progress.update(1)
-    with progress.paused("evaluation"):
-        clock.now += 60
-    clock.now += 1
-    progress.update(2, loss=float("nan"))
-    assert progress.samples_per_second == pytest.approx(10)
-    assert progress._status().startswith("loss nan")
-
-
-def test_without_a_terminal_lines_are_few(clock, monkeypatch):
-    lines = []
-    monkeypatch.setattr(metrics.logging, "info", lambda form, *args: lines.append(form % args))
-    stream = io.StringIO()
-    progress = metrics.Progress("pretrain", 100, batch_size=8, every_seconds=30, stream=stream)
-    for step in range(1, 101):
-        clock.now += 1
-        progress.update(step, loss=1.0)
-    assert [line.split()[1] for line in lines] == ["30/100", "60/100", "90/100", "100/100"]
-    assert stream.getvalue() == ""
-
-
-def test_timers_add_up(clock):
-    timers = metrics.Timers()
-    for _ in range(2):
-        with timers("eval"):
-            clock.now += 3
-    timers.add("wait", 1.5)
-    assert timers.pop() == {"eval": 6.0, "wait": 1.5}
-    assert timers.pop() == {}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(5, "0:05"), (75.4, "1:15"), (3675, "1:01:15"), (3 * 86400 + 7200, "3d 02h")],
-)
-def test_clock(seconds, text):
-    assert metrics.clock(seconds) == text
 
 
 def test_parameter_overview_gives_blocks_one_row_and_the_total():

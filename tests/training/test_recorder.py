@@ -82,11 +82,11 @@ def test_a_step_is_looked_at_once_the_next_has_started(clock):
     assert (writer.written, progress.updates) == ([], [])
     clock.now += 1
     record.step(2, values(loss=4.0), waited=0.0)
-    assert progress.updates == [(1, 5.0)]
+    assert progress.updates == [(1, "loss 5.000")]
     assert [step for step, _ in writer.written] == [1]
     clock.now += 1
     record.flush()
-    assert progress.updates == [(1, 5.0), (2, 4.0)]
+    assert progress.updates == [(1, "loss 5.000"), (2, "loss 4.000")]
     record.flush()
     assert [step for step, _ in writer.written] == [1, 2]
 
