@@ -143,12 +143,6 @@ def test_modules_have_no_import_cycle():
         visit(module, [])
 
 
-@each(CONFIGS)
-def test_configs_import_ml_collections_and_the_recipes(file):
-    legal = {"ml_collections", PACKAGE, "configs", *sys.stdlib_module_names}
-    assert {imported.split(".")[0] for imported in imports(file)} <= legal
-
-
 @each(MODULES, TOOLS)
 def test_torch_stays_in_the_conversion(file):
     """And in the loader that the data benchmark is compared with."""

@@ -10,15 +10,13 @@ machine: requirements-tpu.txt is needed, a TPU is not. With --device it is an es
 alone. Any key of the config can be overridden, as in training.
 """
 
-import functools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
-from clipa_jax.config import recipes
 from clipa_jax.planning import command
 from clipa_jax.runtime import cli
 
 if __name__ == "__main__":
-    cli.run(functools.partial(command.main, recipes.config), needs_config=False)
+    cli.run(command.main, needs_config=False)

@@ -41,17 +41,12 @@ JSON = flags.DEFINE_string("json", None, "Write the plan to this file too; - for
 PUBLISHED = flags.DEFINE_boolean("published", False, "Compare with CLIPA's published GPU hours.")
 
 
-def main(config_of: Callable[[str, str, str], ConfigDict], argv: list[str]) -> int | None:
-    """Plans the stages of the config; status 1 if one of them does not fit.
-
-    Args:
-      config_of: gives the config of a published model, see `published.compare`.
-      argv: what is left of the command line.
-    """
+def main(argv: list[str]) -> int | None:
+    """Plans the stages of the config; status 1 if one of them does not fit."""
     del argv
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed here
     if PUBLISHED.value:
-        residuals = published.compare(config_of)
+        residuals = published.compare()
         _show(published.text(residuals), published.as_dict(residuals))
         return None
     if not isinstance(CONFIG.value, ConfigDict):

@@ -5,14 +5,13 @@ exceed those without by that stage alone. They are A100-80GB hours (arXiv 2306.1
 costs); how they were measured is not said.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipa_jax.config import schedules
+from clipa_jax.config import recipes, schedules
 from clipa_jax.planning import chips, work
 from clipa_jax.runtime.terminal import table
 
@@ -26,21 +25,33 @@ class Row:
     Attributes:
       size: of the model, as in the configs.
       stages: names of the stages it trained.
-      argument: of the config file, such as `res=70`.
       hours: of one A100-80GB.
+      pretrain_res: pixels a side in pre-training, where they are not the recipe's.
     """
 
     size: str
     stages: tuple[str, ...]
     hours: float
-    argument: str = ""
+    pretrain_res: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The size, and the pixels if they are not the recipe's."""
+        return f"{self.size} res={self.pretrain_res}" if self.pretrain_res else self.size
+
+    def configs(self) -> list[ConfigDict]:
+        """The configs of its stages."""
+        c = recipes.load(f"model_{self.size[0].lower()}/schedule")
+        if self.pretrain_res:
+            c.pretrain.input.res = self.pretrain_res
+        return [stage for stage in schedules.split(c) if stage.name in self.stages]
 
 
 _TWO, _THREE = ("pretrain", "finetune_224"), ("pretrain", "finetune_224", "finetune_336")
 ROWS = (
     Row("L/14", _TWO, 4_008),
     Row("L/14", _THREE, 4_520),
-    Row("H/14", _TWO, 5_920, "res=70"),
+    Row("H/14", _TWO, 5_920, pretrain_res=70),
     Row("H/14", _TWO, 7_776),
     Row("H/14", _THREE, 8_640),
     Row("G/14", _TWO, 21_998),
@@ -71,16 +82,11 @@ class Residual:
         return self.hours / self.row.hours - 1
 
 
-def compare(config_of: Callable[[str, str, str], ConfigDict]) -> list[Residual]:
-    """All published rows beside the planner's hours.
-
-    Args:
-      config_of: gives the config of (size, "schedule", argument), as `recipes.config` does.
-    """
+def compare() -> list[Residual]:
+    """All published rows beside the planner's hours."""
     residuals = []
     for row in ROWS:
-        stages = schedules.split(config_of(row.size, "schedule", row.argument))
-        total = sum(work.read(stage).total_flops for stage in stages if stage.name in row.stages)
+        total = sum(work.read(stage).total_flops for stage in row.configs())
         residuals.append(Residual(row, total, hours(total)))
     return residuals
 
@@ -103,10 +109,9 @@ def text(residuals: list[Residual]) -> str:
         ("model", "stages", "model EFLOPs", "published h", "here h", "off")
     ]
     for one in residuals:
-        name = f"{one.row.size} {one.row.argument}".strip()
         rows.append(
             (
-                name,
+                one.row.name,
                 " + ".join(one.row.stages),
                 f"{one.model_flops / 1e18:,.0f}",
                 f"{one.row.hours:,.0f}",
@@ -126,7 +131,7 @@ def as_dict(residuals: list[Residual]) -> dict[str, Any]:
     rows = [
         {
             "size": one.row.size,
-            "argument": one.row.argument,
+            "pretrain_res": one.row.pretrain_res,
             "stages": list(one.row.stages),
             "model_flops": one.model_flops,
             "published_hours": one.row.hours,

@@ -87,7 +87,7 @@ def quiet() -> None:
 
 def _is_for_users(record: std_logging.LogRecord) -> bool:
     """Whether a line of the log is ours, or an error of a library that does not raise it too."""
-    ours = str(Path(__file__).parent)
+    ours = str(Path(__file__).parents[1])
     if record.pathname.startswith(ours):
         return True
     return record.levelno >= std_logging.ERROR and "orbax" not in Path(record.pathname).parts

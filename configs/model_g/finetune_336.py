@@ -1,7 +1,16 @@
-"""G/14, stage 3 of 3: 128M samples at 336 px with 40 % of the patches masked, 32 text tokens."""
+"""G/14 (CLIPA-v2, t5x branch), stage 3 of 3: H/14's recipe, 128M samples at 336 px.
+
+python -m clipa_jax.train --config=configs/model_g/finetune_336.py --workdir=W
+"""
 
 from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipes.config("G/14", "finetune_336", arg)
+def get_config():
+    c = recipes.load("model_h/finetune_336")
+    c.model.size = "G/14"
+    c.optim.decay = "all_but_small"
+    # 2.5 billion parameters with their moments are split over 64 chips, not more: the widths of
+    # 1,664 do not divide by more than 128.
+    c.mesh.replica, c.mesh.fsdp = -1, 64
+    return c

@@ -1,7 +1,16 @@
-"""L/14, stage 2 of 3: 512M samples at 224 px with 30 % of the patches masked, 32 text tokens."""
+"""L/14 (CLIPA-v2), stage 2 of 3: H/14's recipe, 512M samples at 224 px, 30 % of the patches masked.
+
+python -m clipa_jax.train --config=configs/model_l/finetune_224.py --workdir=W
+"""
 
 from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipes.config("L/14", "finetune_224", arg)
+def get_config():
+    c = recipes.load("model_h/finetune_224")
+    c.model.size = "L/14"
+    # On 16 chips of 16 GB: micro-batches, so small that only attention is computed again.
+    c.microbatch = 1_024
+    c.sharding.preset = "dp"
+    recipes.recompute(c, image="dots_no_batch", text="dots_no_batch")
+    return c

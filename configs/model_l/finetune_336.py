@@ -1,7 +1,16 @@
-"""L/14, stage 3 of 3: 128M samples at 336 px with 40 % of the patches masked, 32 text tokens."""
+"""L/14 (CLIPA-v2), stage 3 of 3: H/14's recipe, 128M samples at 336 px, 40 % of the patches masked.
+
+python -m clipa_jax.train --config=configs/model_l/finetune_336.py --workdir=W
+"""
 
 from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipes.config("L/14", "finetune_336", arg)
+def get_config():
+    c = recipes.load("model_h/finetune_336")
+    c.model.size = "L/14"
+    # On 16 chips of 16 GB: micro-batches, so small that only attention is computed again.
+    c.microbatch = 512
+    c.sharding.preset = "dp"
+    recipes.recompute(c, image="dots_no_batch", text="dots_no_batch")
+    return c

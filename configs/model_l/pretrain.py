@@ -1,7 +1,16 @@
-"""L/14, stage 1 of 3: 12.8B samples at 84 px (`:res=70` for the cheaper variant), 8 text tokens."""
+"""L/14 (CLIPA-v2), stage 1 of 3: H/14's recipe, 12.8B samples at 84 px with 8 text tokens.
+
+python -m clipa_jax.train --config=configs/model_l/pretrain.py --workdir=W
+"""
 
 from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipes.config("L/14", "pretrain", arg)
+def get_config():
+    c = recipes.load("model_h/pretrain")
+    c.model.size = "L/14"
+    # On 16 chips of 16 GB: micro-batches, so small that only attention is computed again.
+    c.microbatch = 4_096
+    c.sharding.preset = "dp"
+    recipes.recompute(c, image="dots_no_batch", text="dots_no_batch")
+    return c

@@ -1,7 +1,12 @@
-"""S/16 (CLIPA-v1), stage 2 of 2: 4,000 steps at 224 px."""
+"""S/16 (CLIPA-v1), stage 2 of 2: B/16's recipe.
+
+python -m clipa_jax.train --config=configs/model_s/finetune_224.py --workdir=W
+"""
 
 from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipes.config("S/16", "finetune_224", arg)
+def get_config():
+    c = recipes.load("model_b/finetune_224")
+    c.model.size = "S/16"
+    return c

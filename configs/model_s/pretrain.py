@@ -1,7 +1,12 @@
-"""S/16 (CLIPA-v1), stage 1 of 2: seven epochs at 112 px (or `:res=64`, `:res=160`)."""
+"""S/16 (CLIPA-v1), stage 1 of 2: B/16's recipe.
+
+python -m clipa_jax.train --config=configs/model_s/pretrain.py --workdir=W
+"""
 
 from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipes.config("S/16", "pretrain", arg)
+def get_config():
+    c = recipes.load("model_b/pretrain")
+    c.model.size = "S/16"
+    return c

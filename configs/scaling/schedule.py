@@ -1,7 +1,7 @@
-"""One point of the inverse scaling grid, see tools/sweeps/inverse_scaling.sh."""
+"""One point of the inverse scaling grid, both stages."""
 
-from configs.scaling import recipe
+from clipa_jax.config import recipes
 
 
-def get_config(arg=""):
-    return recipe.config("schedule", arg)
+def get_config():
+    return recipes.schedule("scaling/pretrain", "scaling/finetune")

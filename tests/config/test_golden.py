@@ -1,11 +1,12 @@
 """Every config resolves to its golden text: nothing changes unseen."""
 
+import ast
 import difflib
 
 import pytest
 
 from clipa_jax import models, trees
-from clipa_jax.config import schema
+from clipa_jax.config import recipes, schema
 from clipa_jax.config.settings import Settings
 from clipa_jax.losses import LOSSES
 from clipa_jax.models import surgery
@@ -92,23 +93,31 @@ def keys(config, prefix=""):
 
 
 @pytest.mark.parametrize(
-    ("name", "arg", "said"),
+    ("name", "variant", "message"),
     [
-        ("model_h/pretrain", "ras=70", "unknown argument 'ras=70' of the config; legal: res=, "),
-        ("model_h/pretrain", "res=seventy", "'res=seventy' of the config: expected a number"),
-        ("model_h/pretrain", "i37_t8", "unknown argument 'i37_t8'.*, short$"),
-        ("model_l/v1_pretrain", "i37_t8,i17_t16", "two variants of L/16; name one"),
-        ("model_h/finetune_336", "short", "H/14:short has no stage finetune_336, only pretrain"),
+        ("model_h/finetune_224", "shrt", "unknown variant 'shrt'; legal: short$"),
+        ("model_h/schedule", "res=70", "legal: short; values are set by flags, as --config.input"),
+        ("model_l/v1_pretrain", "i37_t8,i17_t16", "unknown variant 'i37_t8,i17_t16'"),
+        ("model_h/finetune_448", "", "no config file .*configs/model_h/finetune_448.py"),
     ],
 )
-def test_arguments_that_mean_nothing_are_refused(name, arg, said):
-    with pytest.raises(ValueError, match=said):
-        golden.get_config(name, arg)
+def test_unknown_variants_and_files_are_refused(name, variant, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.load(name, variant)
 
 
-def test_arguments_change_the_row_and_a_schedules_first_stage():
-    config = golden.get_config("model_l/v1_pretrain", "i37_t8,res=80,batch_size=1024")
-    assert (config.input.res, config.input.text_len, config.input.batch_size) == (80, 8, 1024)
-    schedule = golden.get_config("model_h/schedule", "res=70")
-    assert (schedule.pretrain.input.res, schedule.finetune_224.input.res) == (70, 224)
-    assert golden.get_config("model_h/schedule", "short").stages == ("pretrain", "finetune_224")
+def test_a_variant_of_a_schedule_applies_to_its_stages():
+    assert recipes.load("model_h/schedule", "short").stages == ("pretrain", "finetune_224")
+    schedule = recipes.load("model_l/v1_schedule", "i37_t8")
+    assert [schedule[stage].input.text_len for stage in schedule.stages] == [8, 32]
+
+
+def test_every_config_stands_alone_in_configs():
+    """A file of `configs/` imports the package and no neighbor, so that copying it forks it."""
+    for file in (golden.ROOT / "configs").rglob("*.py"):
+        roots = {
+            (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        assert roots <= {"clipa_jax", "ml_collections"}, file

@@ -15,16 +15,16 @@ from tests.helpers import golden
 TABLE = """
 config                    px   P text reduction mask batch     samples  steps lr/256     peak warm
 h/pretrain                84  36    8 syntax       0 65536 12811670000 195490   8e-6 2.048e-3 3200
-h/pretrain:res=70         70  25    8 syntax       0 65536 12811670000 195490   8e-6 2.048e-3 3200
+h/pretrain:res70          70  25    8 syntax       0 65536 12811670000 195490   8e-6 2.048e-3 3200
 h/finetune_224           224 256   32 truncate   0.3 32768   524288000  16000   4e-7  5.12e-5  800
 h/finetune_336           336 576   32 truncate   0.4 16384   131072000   8000   1e-7   6.4e-6 1600
 h/finetune_224:short     224 256   32 truncate     0 16384   131072000   8000   8e-7  5.12e-5 1600
 l/pretrain                84  36    8 syntax       0 65536 12811670000 195490   8e-6 2.048e-3 3200
-l/pretrain:res=70         70  25    8 syntax       0 65536 12811670000 195490   8e-6 2.048e-3 3200
+l/pretrain:res70          70  25    8 syntax       0 65536 12811670000 195490   8e-6 2.048e-3 3200
 l/finetune_224           224 256   32 truncate   0.3 32768   524288000  16000   4e-7  5.12e-5  800
 l/finetune_336           336 576   32 truncate   0.4 16384   131072000   8000   1e-7   6.4e-6 1600
 g/pretrain                84  36    8 syntax       0 65536 12811670000 195490   4e-6 1.024e-3 3200
-g/pretrain:res=70         70  25    8 syntax       0 65536 12811670000 195490   4e-6 1.024e-3 3200
+g/pretrain:res70          70  25    8 syntax       0 65536 12811670000 195490   4e-6 1.024e-3 3200
 g/finetune_224           224 256   32 truncate   0.4 16384   524288000  32000   4e-7  2.56e-5    0
 g/finetune_336           336 576   32 truncate   0.4 16384   131072000   8000   1e-7   6.4e-6 1600
 b/pretrain:i50_t16       112  49   16 truncate     0 65536  2443992504  37292   8e-6 2.048e-3  782
@@ -33,13 +33,13 @@ l/v1_pretrain             64  16   16 syntax       0 32768  2443992504  74584   
 l/v1_finetune_224        224 196   16 truncate     0  7168   131072000  18285   8e-7  2.24e-5 3571
 l/v1_pretrain:i37_t8      96  36    8 syntax       0 32768  2443992504  74584   8e-6 1.024e-3 1563
 l/v1_finetune_224:i37_t8 224 196   32 truncate     0  7168   131072000  18285   8e-7  2.24e-5 3571
-s/pretrain:res=64         64  16   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
+s/pretrain:res64          64  16   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
 s/pretrain               112  49   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
-s/pretrain:res=160       160 100   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
+s/pretrain:res160        160 100   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
 s/finetune_224           224 196   32 truncate     0 32768   131072000   4000   8e-7 1.024e-4  800
-b/pretrain:res=64         64  16   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
+b/pretrain:res64          64  16   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
 b/pretrain               112  49   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
-b/pretrain:res=160       160 100   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
+b/pretrain:res160        160 100   32 truncate     0 32768  2851324588  87015   8e-6 1.024e-3 1600
 b/finetune_224           224 196   32 truncate     0 32768   131072000   4000   8e-7 1.024e-4  800
 """
 _, *ROWS = (line.split() for line in TABLE.strip().splitlines())

@@ -16,11 +16,11 @@ from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.weights import npz, open_clip, rules, state_file
 
 CONFIG = """
-from configs.demo import recipe
+from clipa_jax.config import recipes
 
 
 def get_config():
-    c = recipe.config("pretrain")
+    c = recipes.load("demo/pretrain")
     c.model.text.pool = "last"
     c.model.image.depth = 1
     return c

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from clipa_jax.config import recipes
 from clipa_jax.report import held_out
 from clipa_jax.report.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
 from clipa_jax.training import workdir
-from configs.demo import recipe
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
 DATA = "tfds:data/emoji/1.0.0"  # as in the config of the demo
@@ -27,7 +27,7 @@ ENVIRONMENT = {
 
 def stage(root: Path, name: str, accuracy: float, steps: int = 200, seconds: float = 60.0) -> Path:
     """A finished stage of the demo in root/name, with four records of training and two scores."""
-    config = recipe.stage(recipe.ROWS[name])
+    config = recipes.load(f"demo/{name}")
     batch = config.input.batch_size
     folder = root / name
     folder.mkdir(parents=True)

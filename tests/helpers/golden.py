@@ -1,11 +1,10 @@
 """Every config of the repository as text, to compare with the golden one."""
 
-import importlib
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from clipa_jax.config import durations
+from clipa_jax.config import durations, recipes
 from clipa_jax.config.settings import Settings
 from clipa_jax.models import masks, sizes
 from clipa_jax.training import optim
@@ -14,17 +13,17 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "golden" / "configs"
 COMMAND = "python -m tests.config.update_golden"
 
-# Config files whose argument selects something else than a size.
+# Variants of config files, and published runs that override the pixels, as `res70`.
 VARIANTS = {
-    "model_b/pretrain": ("i50_t16", "res=64", "res=160"),
+    "model_b/pretrain": ("i50_t16", "res64", "res160"),
     "model_b/finetune_224": ("i50_t16",),
-    "model_g/pretrain": ("res=70",),
-    "model_h/pretrain": ("res=70",),
+    "model_g/pretrain": ("res70",),
+    "model_h/pretrain": ("res70",),
     "model_h/finetune_224": ("short",),
-    "model_l/pretrain": ("res=70",),
+    "model_l/pretrain": ("res70",),
     "model_l/v1_pretrain": ("i37_t8",),
     "model_l/v1_finetune_224": ("i37_t8",),
-    "model_s/pretrain": ("res=64", "res=160"),
+    "model_s/pretrain": ("res64", "res160"),
 }
 
 
@@ -49,14 +48,18 @@ def stages() -> dict[str, tuple[str, str]]:
         if name in schedules():
             continue
         for arg in ("", *VARIANTS.get(name, ())):
-            key = "_".join(filter(None, [name.replace("/", "_"), arg.replace("=", "")]))
+            key = "_".join(filter(None, [name.replace("/", "_"), arg]))
             found[key] = (name, arg)
     return found
 
 
 def get_config(name: str, arg: str = "") -> ConfigDict:
-    """What `--config=configs/NAME.py:ARG` gives."""
-    return importlib.import_module("configs." + name.replace("/", ".")).get_config(arg)
+    """The config of `--config=configs/NAME.py:ARG`, or with `res70` of `--config.input.res=70`."""
+    if not arg.startswith("res"):
+        return recipes.load(name, arg)
+    config = recipes.load(name)
+    config.input.res = int(arg.removeprefix("res"))
+    return config
 
 
 def text(config: ConfigDict) -> str:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from configs.scaling import recipe
+from clipa_jax.config import recipes
 
 
 def plant(root: Path, score: float, *, stages=("pretrain",), extra=None, evaluation=None, **keys):
@@ -17,7 +17,7 @@ def plant(root: Path, score: float, *, stages=("pretrain",), extra=None, evaluat
     """
     results = []
     for stage in stages:
-        config = recipe.config(stage)
+        config = recipes.load(f"scaling/{stage}")
         for key, value in keys.items():
             owner, _, name = key.rpartition("___")
             if owner in ("", stage):

@@ -12,7 +12,7 @@ GIB = 2**30
 
 
 def work(stage="pretrain", size="H/14", **changes):
-    config = recipes.config(size, stage)
+    config = recipes.load(f"model_{size[0].lower()}/{stage}")
     config.update_from_flattened_dict({key.replace("__", "."): x for key, x in changes.items()})
     return works.read(config)
 

@@ -19,7 +19,7 @@ def test_a_layer_by_hand():
 
 
 def test_h_14_at_84_pixels_by_hand():
-    got = work.read(recipes.config("H/14", "pretrain")).forward
+    got = work.read(recipes.load("model_h/pretrain")).forward
     image = 32 * (8 * 37 * 1280**2 + 4 * 37**2 * 1280 + 4 * 37 * 1280 * 5120)
     image += 2 * 36 * 14 * 14 * 3 * 1280 + 2 * 1280 * 1024
     text = 24 * (8 * 8 * 1024**2 + 4 * 8**2 * 1024 + 4 * 8 * 1024 * 4096) + 2 * 1024 * 1024
@@ -33,7 +33,7 @@ def test_h_14_at_84_pixels_by_hand():
     ("size", "millions"), [("L/14", 414), ("H/14", 968), ("G/14", 2_517)], ids="LHG"
 )
 def test_parameters_are_those_of_the_released_models(size, millions):
-    got = work.read(recipes.config(size, "pretrain"))
+    got = work.read(recipes.load(f"model_{size[0].lower()}/pretrain"))
     assert round(got.num_params / 1e6) == millions
 
 
@@ -50,7 +50,7 @@ def test_the_attention_of_another_machine_does_not_matter():
 
 
 def test_a_mask_leaves_fewer_tokens():
-    got = work.read(recipes.config("H/14", "finetune_224"))
+    got = work.read(recipes.load("model_h/finetune_224"))
     assert (got.image_tokens, got.text_tokens) == (1 + 179, 32)
 
 
@@ -72,7 +72,7 @@ def test_the_forward_pass_is_what_xla_compiles(pool):
 
 def test_shapes_alone_are_enough():
     """No parameter is made: G/14 would need 10 GB."""
-    c = Settings(recipes.config("G/14", "pretrain"))
+    c = Settings(recipes.load("model_g/pretrain"))
     shapes = state.param_shapes(models.build(c.model), 84, 8)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(shapes))
     assert np.sum([leaf.size for leaf in jax.tree.leaves(shapes)]) > 2.5e9

@@ -57,7 +57,7 @@ def test_below_the_asked_batch_a_batch_that_fits_ends_the_search():
 
 
 def test_the_cheapest_settings_come_first_and_the_rest_is_not_compiled():
-    work = works.read(recipes.config("L/14", "finetune_224"))
+    work = works.read(recipes.load("model_l/finetune_224"))
     asked = []
 
     def compile_work(one):
@@ -74,7 +74,7 @@ def test_the_cheapest_settings_come_first_and_the_rest_is_not_compiled():
 
 
 def test_settings_that_are_far_too_large_are_not_even_tried():
-    work = works.read(recipes.config("H/14", "pretrain"))
+    work = works.read(recipes.load("model_h/pretrain"))
     tried = [
         (one.config.model.image.remat, one.config.microbatch)
         for one in search.settings(work, 64, limit=16 * GIB)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipa_jax.config import recipes
 from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.planning import work
 from clipa_jax.prepare import charts, inspect, inspection, throughput
 from clipa_jax.preprocess.text import load_tokenizer
-from configs.demo import recipe
 from tests.prepare.conftest import example, write
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ VOCAB = "data/emoji/vocab.txt"
 
 
 def config(source: str, name: str = "pretrain", **changes):
-    c = recipe.config(name)
+    c = recipes.load(f"demo/{name}")
     c.input.source = source
     for key, value in changes.items():
         c.input[key] = value
@@ -168,7 +168,7 @@ def test_the_command_line_draws_prints_and_refuses(messy, tmp_path):
 
 
 def test_a_stage_is_chosen_by_name():
-    schedule = recipe.config("schedule")
+    schedule = recipes.load("demo/schedule")
     assert inspect.choose(schedule, "").name == "pretrain"
     assert inspect.choose(schedule, "finetune_2").input.res == 48
     with pytest.raises(ConfigError, match="nearest: finetune_1"):

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from clipa_jax.config import recipes
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import rows
 from clipa_jax.planning import work
 from clipa_jax.report import find_runs
-from configs.scaling import recipe
 from tests.helpers.sweep_runs import plant
 
 BOTH = ("pretrain", "finetune")
@@ -29,7 +29,7 @@ def test_a_row_for_each_stage_with_what_it_stands_on(tmp_path):
     )
     assert (first.first("input.res"), first.before) == (32, ())
     assert second.bare("pretrain.optim.b2") == second.bare("optim.b2") == "optim.b2"
-    samples = recipe.PRETRAIN.samples, recipe.FINETUNE.samples
+    samples = tuple(recipes.load(f"scaling/{stage}").total_examples for stage in BOTH)
     assert (first.costs["total_samples"], second.costs["samples"]) == samples
     assert second.costs["total_samples"] == sum(samples)
     assert second.costs["total_seconds"] == 20
@@ -40,7 +40,7 @@ def test_flops_are_those_of_the_planner(tmp_path):
     first, second = find_runs.read([tmp_path]).rows
     expected = []
     for stage in BOTH:
-        config = recipe.config(stage)
+        config = recipes.load(f"scaling/{stage}")
         config.mask.ratio = 0.75
         expected.append(work.read(config).total_flops)
     assert first.costs["flops"] == pytest.approx(expected[0], rel=1e-12)

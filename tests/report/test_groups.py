@@ -5,10 +5,10 @@ import math
 
 import pytest
 
+from clipa_jax.config import recipes
 from clipa_jax.errors import DataError
 from clipa_jax.report import find_runs, sweep_text
 from clipa_jax.report.groups import Estimate, group, of_stage
-from configs.scaling import recipe
 from tests.helpers.sweep_runs import plant
 
 TOP1 = "zero_shot/top1"
@@ -39,7 +39,10 @@ def test_by_default_the_keys_that_differ_tell_groups_apart(tmp_path):
     ]
     assert [one.score(TOP1).mean for one in groups] == [pytest.approx(0.03), pytest.approx(0.11)]
     assert groups[0].score(TOP1).error == pytest.approx(0.01 / math.sqrt(3))
-    assert groups[0].cost("total_samples") == recipe.PRETRAIN.samples and notes == []
+    assert (
+        groups[0].cost("total_samples") == recipes.load("scaling/pretrain").total_examples
+        and notes == []
+    )
     lines = sweep_text.cells(groups, [TOP1])
     assert lines[1][0] == "0.002" and lines[1][-1] == "3.00 ± 0.58"
 

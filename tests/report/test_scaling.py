@@ -5,10 +5,10 @@ import statistics
 import pytest
 from PIL import Image
 
+from clipa_jax.config import recipes
 from clipa_jax.errors import DataError
 from clipa_jax.report import find_runs, law_plots, scaling, sweep_text
 from clipa_jax.report.groups import Estimate, of_stage
-from configs.scaling import recipe
 from tests.helpers.sweep_runs import plant
 
 TOP1, LOSS = "zero_shot/top1", "contrastive/loss"
@@ -120,7 +120,7 @@ def test_the_plots_are_drawn(root, points, tmp_path):
 def test_other_samples_data_and_settings_are_refused(tmp_path, points):
     odd = tmp_path / "odd"
     plant(odd, 0.2, stages=BOTH, seed=7, pretrain___total_examples=64)
-    few = recipe.FINETUNE.samples + 64
+    few = recipes.load("scaling/finetune").total_examples + 64
     with pytest.raises(DataError, match=f"equal samples, but there are runs of {few:,} and of"):
         scaling.read([*points, *of_stage(find_runs.read([odd]).rows, "")], TOP1)
     plant(tmp_path / "data", 0.2, stages=BOTH, seed=7, extra={"data": "5678"})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from configs.scaling import recipe
+from clipa_jax.config import recipes
 from tests.helpers.sweep_runs import plant
 from tests.report.test_scaling import grid
 
@@ -41,7 +41,11 @@ def test_a_table_and_plots(tmp_path):
         "seconds",
         "zero_shot/top1",
     ]
-    assert lines[2][:3] == ["0.002", "2", f"{recipe.PRETRAIN.samples:,}"] and lines[2][-3:] == [
+    assert lines[2][:3] == [
+        "0.002",
+        "2",
+        f"{recipes.load('scaling/pretrain').total_examples:,}",
+    ] and lines[2][-3:] == [
         "2.50",
         "±",
         "0.50",

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax.config import durations
-from configs.scaling import recipe
+from clipa_jax.config import durations, recipes
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = ROOT / "tools" / "sweeps"
@@ -246,7 +245,8 @@ def test_the_whole_grid_of_the_law():
 
 
 def test_every_point_sees_as_many_samples_and_ends_at_full_length():
-    schedule = recipe.config("schedule", "samples=6400")
+    schedule = recipes.load("scaling/schedule")
+    schedule.pretrain.total_examples = 6400
     pretrain, finetune = schedule.pretrain, schedule.finetune
     assert (pretrain.total_examples, finetune.after) == (6400, "pretrain")
     assert (finetune.input.res, finetune.input.text_len, finetune.mask.ratio) == (64, 16, 0)

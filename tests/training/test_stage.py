@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from clipa_jax import loading
-from clipa_jax.config import schedules
+from clipa_jax.config import recipes, schedules
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import program, stage, workdir
-from configs.demo import recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +22,7 @@ UNHASHED = (
 
 def config(name="pretrain", **overrides):
     """A stage of the demo without evaluation."""
-    made = recipe.config(name)
+    made = recipes.load(f"demo/{name}")
     made.eval_percent, made.eval_steps = None, 0
     made.update_from_flattened_dict(overrides)
     return made
@@ -80,7 +79,7 @@ def test_a_key_that_nothing_reads_stops_the_run(tmp_path):
 
 
 def test_every_key_that_is_declared_is_read(tmp_path):
-    stage.prepare(recipe.config("pretrain"), tmp_path, {}).settings.check_all_read()
+    stage.prepare(recipes.load("demo/pretrain"), tmp_path, {}).settings.check_all_read()
 
 
 def test_a_stage_needs_the_one_before_it_or_weights(tmp_path):
@@ -117,7 +116,7 @@ def test_tokens_count_the_class_token_and_the_mask(tmp_path):
 
 
 def test_overrides_for_all_stages_reach_each_of_them():
-    schedule = recipe.config("schedule")
+    schedule = recipes.load("demo/schedule")
     schedule["all"].total_steps = 7
     schedule["all"].input.batch_size = 64
     schedule.finetune_1.optim.b2 = 0.5
