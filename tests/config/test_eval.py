@@ -1,24 +1,24 @@
 """The configs of evaluation: their evaluators exist and take what they are given."""
 
-import importlib
 import inspect
 
 import pytest
 
+from clipa_jax.config import recipes
 from clipa_jax.evaluators import EVALUATORS
 
 CONFIGS = {
-    "imagenet": (),
-    "clip_benchmark": (),
-    "retrieval": ("mscoco_captions,flickr30k",),
-    "zero_shot": ("imagenet-a,cifar10,clip_benchmark:/data/mine/",),
-    "linear_probe": ("cifar10",),
+    "imagenet": "",
+    "clip_benchmark": "",
+    "retrieval": "mscoco_captions,flickr30k",
+    "zero_shot": "imagenet-a,cifar10,clip_benchmark:/data/mine/",
+    "linear_probe": "cifar10",
 }
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_evaluators_take_what_their_sections_say(name):
-    config = importlib.import_module(f"configs.eval.{name}").get_config(*CONFIGS[name])
+    config = recipes.load(f"eval/{name}", CONFIGS[name])
     config.root, config.batch_size = "/data/evaluation", 64
     assert len(config.evals) >= 2
     for section in config.evals.values():
@@ -29,15 +29,15 @@ def test_evaluators_take_what_their_sections_say(name):
 
 
 def test_names_of_evaluators_and_their_data():
-    config = importlib.import_module("configs.eval.zero_shot").get_config(*CONFIGS["zero_shot"])
+    config = recipes.load("eval/zero_shot", CONFIGS["zero_shot"])
     assert set(config.evals) == {"imagenet_a", "cifar10", "mine"}
     assert config.evals.mine.source == "clip_benchmark:/data/mine/"
     config.language = "it"
     assert config.evals.cifar10.language == "it"
-    probes = importlib.import_module("configs.eval.linear_probe").get_config("cifar10")
+    probes = recipes.load("eval/linear_probe", "cifar10")
     assert set(probes.evals) == {"cifar10_few_shot", "cifar10_ridge", "cifar10_logistic"}
 
 
 def test_names_are_needed():
     with pytest.raises(ValueError, match="name data sets after the colon"):
-        importlib.import_module("configs.eval.zero_shot").get_config()
+        recipes.load("eval/zero_shot")
