@@ -168,7 +168,7 @@ def measure(work: Work, *, steps: int, warmup: int, matrix: int | None = None) -
 def random_batch(made: program.Program) -> dict[str, jax.Array]:
     """A batch of noise of the program's shapes, made on the devices that hold it."""
     split = sharding.batch_sharding(made.mesh)
-    vocab = made.model.txt.vocab_size
+    vocab = made.model.txt.config.vocab_size
 
     def one(name: str, spec: jax.ShapeDtypeStruct, key: jax.Array) -> jax.Array:
         if jnp.issubdtype(spec.dtype, jnp.floating):

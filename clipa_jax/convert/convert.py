@@ -135,7 +135,7 @@ def _build(
 def _compare(
     model: CLIP, leaves: rules.Arrays, path: Path, inputs: Any, tokenizer: Tokenizer | None
 ) -> parity.Report:
-    tokens_BL = parity.random_tokens(model.txt.vocab_size, inputs.text_len)
+    tokens_BL = parity.random_tokens(model.txt.config.vocab_size, inputs.text_len)
     if tokenizer:
         captions_BL = tokenizer.encode(parity.CAPTIONS, inputs.text_len)
         tokens_BL = np.concatenate([captions_BL, tokens_BL])
@@ -165,10 +165,10 @@ def _compare_tokens(path: Path, inputs: Any, tokenizer: Tokenizer | None) -> str
 
 def _with_positions(leaves: rules.Arrays, model: CLIP, res: int) -> rules.Arrays:
     """The weights with image positions as an explicit table, which open_clip wants."""
-    if model.img.posemb != "sincos2d":
+    if model.img.config.posemb != "sincos2d":
         return leaves
-    patches = (res // model.img.patch_size) ** 2
-    return {**leaves, "img/pos_embedding": folder.sincos_table(patches, model.img.width)}
+    patches = (res // model.img.config.patch_size) ** 2
+    return {**leaves, "img/pos_embedding": folder.sincos_table(patches, model.img.config.width)}
 
 
 def _find(checkpoint: Path, model_name: str) -> tuple[Path, dict[str, Any]]:

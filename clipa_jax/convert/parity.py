@@ -3,6 +3,7 @@
 B inputs, R pixels a side, L text tokens, E embedding.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,9 @@ def _ours(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     exact: dict[str, Any] = {"dtype": jnp.float32, "attention": "xla"}
     model = model.clone(
-        img=model.img.clone(**exact), txt=model.txt.clone(**exact), temperature_max=None
+        img=model.img.clone(config=replace(model.img.config, **exact)),
+        txt=model.txt.clone(config=replace(model.txt.config, **exact)),
+        temperature_max=None,
     )
     with jax.default_matmul_precision("highest"):
         variables = {"params": trees.unflatten(leaves)}

@@ -99,7 +99,7 @@ def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subje
         )
     differs = list(differences(carried, config, path)) if carried else []
     config, model, leaves = loading.as_stored(config, leaves, path)
-    load_tokenizer(config.input.vocab).check_fits(model.txt.vocab_size)
+    load_tokenizer(config.input.vocab).check_fits(model.txt.config.vocab_size)
     mesh = _mesh(given)
     layout = Settings(given.sharding, "config.sharding")
     return Subject(path, loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)
@@ -161,8 +161,8 @@ def _told(config: ConfigDict) -> Iterator[tuple[str, Any]]:
         logging.info("the model of the checkpoint's own config cannot be built: %s", error)
         return
     yield from _fields("model", model)
-    yield from _fields("model.image", model.img)
-    yield from _fields("model.text", model.txt)
+    yield from _fields("model.image", model.img.config)
+    yield from _fields("model.text", model.txt.config)
 
 
 def _fields(prefix: str, module: CLIP | Any) -> Iterator[tuple[str, Any]]:

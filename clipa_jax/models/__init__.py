@@ -31,22 +31,26 @@ def build(config: Settings) -> CLIP:
         "dtype": DTYPES[choice(config, "dtype", DTYPES)],
     }
     choice(config.image, "posemb", vit.POSEMB)
-    image = _sizes(config.image, size.image, vit.POOL)
-    words = _sizes(config.text, size.text, text.POOL)
+    sizes = _sizes(config.image, size.image, vit.POOL)
+    image = config.image.call(
+        vit.ImageConfig, skip=SIZE_KEYS, patch_size=patch_size, **sizes, **shared
+    )
+    sizes = _sizes(config.text, size.text, text.POOL)
+    words = config.text.call(text.TextConfig, skip=SIZE_KEYS, **sizes, **shared)
     if config.temperature_init <= 0:
         raise ConfigError(f"model.temperature_init={config.temperature_init} must be above 0")
     return CLIP(
-        img=config.image.call(vit.ViT, skip=SIZE_KEYS, patch_size=patch_size, **image, **shared),
-        txt=config.text.call(text.TextTransformer, skip=SIZE_KEYS, **words, **shared),
+        img=vit.ViT(image),
+        txt=text.TextTransformer(words),
         temperature_init=config.temperature_init,
         temperature_max=config.temperature_max,
-        mean=_colour(config, "mean"),
-        std=_colour(config, "std"),
+        mean=_color(config, "mean"),
+        std=_color(config, "std"),
         bias_init=config.bias_init,
     )
 
 
-def _colour(config: Settings, key: str) -> tuple[float, float, float]:
+def _color(config: Settings, key: str) -> tuple[float, float, float]:
     values = tuple(config[key])
     if len(values) != 3 or (key == "std" and min(values) <= 0):
         raise ConfigError(

@@ -38,18 +38,18 @@ class CLIP(nn.Module):
         """(B, E) float32 of unit length.
 
         Args:
-          image_BRRC: uint8 (B, R, R, 3), normalised here; or float, taken as normalised.
+          image_BRRC: uint8 (B, R, R, 3), normalized here; or float, taken as normalized.
           keep_BK: int32 (B, K), the patches that the tower sees; None for all.
         """
         if image_BRRC.dtype == jnp.uint8:
-            image_BRRC = self.normalise(image_BRRC)
+            image_BRRC = self.normalize(image_BRRC)
         return unit_length(self.img(image_BRRC, keep_BK))
 
     def encode_text(self, tokens_BL: jax.Array) -> jax.Array:
         """(B, E) float32 of unit length from int32 (B, L)."""
         return unit_length(self.txt(tokens_BL))
 
-    def normalise(self, image_BRRC: jax.Array) -> jax.Array:
+    def normalize(self, image_BRRC: jax.Array) -> jax.Array:
         """uint8 pixels to zero mean and unit variance by `mean` and `std`, float32."""
         mean = jnp.asarray(self.mean, jnp.float32) * 255
         std = jnp.asarray(self.std, jnp.float32) * 255

@@ -5,7 +5,7 @@ weights depend on it (released `models/text_transformer.py`). Shapes: B batch, L
 tokens, V vocabulary rows, D width, E embedding.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,17 @@ from clipa_jax.models import layers
 POOL = ("last", "first", "gap", "map", "argmax")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(layers.TowerConfig):
+    """Configuration of the text tower.
+
+    Attributes:
+      vocab_size: V.
+    """
+
+    vocab_size: int
+
+
 class TextTransformer(nn.Module):
     """Token ids to embeddings.
 
@@ -23,69 +34,36 @@ class TextTransformer(nn.Module):
     of the largest id (the end-of-text token of OpenAI's CLIP).
     """
 
-    vocab_size: int
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    embed_dim: int
-    pool: str
-    gelu: str
-    norm_eps: float
-    causal: bool
-    attention: str
-    remat: str
-    layers: str
-    dtype: Any
+    config: TextConfig
 
     @nn.compact
     def __call__(self, tokens_BL: jax.Array) -> jax.Array:
-        """Embeds token ids (B, L) int32 as (B, E), before normalisation to unit length."""
+        """Embeds token ids (B, L) int32 as (B, E), before normalization to unit length."""
+        c = self.config
         embed = nn.Embed(
-            self.vocab_size,
-            self.width,
+            c.vocab_size,
+            c.width,
             embedding_init=nn.initializers.normal(stddev=0.02),
-            dtype=self.dtype,
+            dtype=c.dtype,
             name="Embed_0",
         )
         init = nn.initializers.normal(stddev=0.01)
-        table_1LD = self.param("pos_embedding", init, (1, tokens_BL.shape[1], self.width))
+        table_1LD = self.param("pos_embedding", init, (1, tokens_BL.shape[1], c.width))
         x_BLD = embed(tokens_BL)
         x_BLD = x_BLD + table_1LD.astype(x_BLD.dtype)
-        x_BLD = layers.Transformer(
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            gelu=self.gelu,
-            norm_eps=self.norm_eps,
-            causal=self.causal,
-            attention=self.attention,
-            remat=self.remat,
-            layers=self.layers,
-            dtype=self.dtype,
-            name="Transformer",
-        )(x_BLD)
-        norm = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="encoder_norm")
+        x_BLD = layers.Transformer(c, name="Transformer")(x_BLD)
+        norm = layers.layer_norm(c, "encoder_norm")
         x_BD = self._pool(norm(x_BLD), tokens_BL)
-        return nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name="head")(x_BD)
+        return nn.Dense(c.embed_dim, use_bias=False, dtype=c.dtype, name="head")(x_BD)
 
     def _pool(self, x_BLD: jax.Array, tokens_BL: jax.Array) -> jax.Array:
-        if self.pool == "last":
+        if self.config.pool == "last":
             return x_BLD[:, -1]
-        if self.pool == "first":
+        if self.config.pool == "first":
             return x_BLD[:, 0]
-        if self.pool == "gap":
+        if self.config.pool == "gap":
             return x_BLD.mean(axis=1)
-        if self.pool == "argmax":
+        if self.config.pool == "argmax":
             index_B = jnp.argmax(tokens_BL, axis=1)
             return jnp.take_along_axis(x_BLD, index_B[:, None, None], axis=1)[:, 0]
-        head = layers.MapHead(
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            gelu=self.gelu,
-            norm_eps=self.norm_eps,
-            attention=self.attention,
-            dtype=self.dtype,
-            name="MAPHead_0",
-        )
-        return head(x_BLD)
+        return layers.MapHead(self.config, name="MAPHead_0")(x_BLD)

@@ -5,7 +5,7 @@ Shapes: B batch, R pixels a side, C channels, P patches, K kept patches, D width
 E embedding.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -18,45 +18,46 @@ POOL = ("gap", "tok", "map")
 POSEMB = ("sincos2d", "learned")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(layers.TowerConfig):
+    """Configuration of the image tower.
+
+    Attributes:
+      patch_size: pixels along a side of a patch.
+      posemb: in `POSEMB`.
+      pre_norm: whether a norm precedes the first layer, as in OpenAI's CLIP.
+    """
+
+    patch_size: int
+    posemb: str
+    pre_norm: bool
+
+
 class ViT(nn.Module):
     """Images to embeddings.
 
     A class token is always part of the sequence. With `pool="gap"` it attends but is left
     out of the mean, which is taken before the final norm, as the released weights expect.
-    `pre_norm` adds a norm before the first layer, as OpenAI's CLIP has.
     """
 
-    patch_size: int
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    embed_dim: int
-    posemb: str
-    pre_norm: bool
-    pool: str
-    gelu: str
-    norm_eps: float
-    attention: str
-    remat: str
-    layers: str
-    dtype: Any
+    config: ImageConfig
 
     @nn.compact
     def __call__(self, image_BRRC: jax.Array, keep_BK: jax.Array | None = None) -> jax.Array:
-        """Embeds normalised images.
+        """Embeds normalized images.
 
         Args:
-          image_BRRC: float (B, R, R, 3), normalised.
+          image_BRRC: float (B, R, R, 3), normalized.
           keep_BK: int32 (B, K), indices of the patches that the tower sees; None for all.
 
         Returns:
-          (B, E), before normalisation to unit length.
+          (B, E), before normalization to unit length.
         """
+        c = self.config
         x_BPD = self._patches(image_BRRC)
         batch, patches, width = x_BPD.shape
         class_11D = self.param("cls", nn.initializers.zeros, (1, 1, width)).astype(x_BPD.dtype)
-        if self.posemb == "learned":
+        if c.posemb == "learned":
             init = nn.initializers.normal(stddev=width**-0.5)
             table_1PD = self.param("pos_embedding", init, (1, 1 + patches, width))
             class_11D = class_11D + table_1PD[:, :1].astype(x_BPD.dtype)
@@ -67,54 +68,34 @@ class ViT(nn.Module):
         if keep_BK is not None:
             x_BPD = jnp.take_along_axis(x_BPD, keep_BK[:, :, None], axis=1)
         x_BPD = jnp.concatenate([jnp.tile(class_11D, (batch, 1, 1)), x_BPD], axis=1)
-        if self.pre_norm:
-            x_BPD = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="pre_norm")(x_BPD)
-        x_BPD = layers.Transformer(
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            gelu=self.gelu,
-            norm_eps=self.norm_eps,
-            causal=False,
-            attention=self.attention,
-            remat=self.remat,
-            layers=self.layers,
-            dtype=self.dtype,
-            name="Transformer",
-        )(x_BPD)
+        if c.pre_norm:
+            x_BPD = layers.layer_norm(c, "pre_norm")(x_BPD)
+        x_BPD = layers.Transformer(c, name="Transformer")(x_BPD)
         x_BD = self._pool(x_BPD)
-        return nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name="head")(x_BD)
+        return nn.Dense(c.embed_dim, use_bias=False, dtype=c.dtype, name="head")(x_BD)
 
     def _patches(self, image_BRRC: jax.Array) -> jax.Array:
         batch, height, width, channels = image_BRRC.shape
-        size = self.patch_size
+        size = self.config.patch_size
         if height != width or height % size:
             raise ConfigError(
                 f"images of {height}x{width} pixels do not divide into patches of {size}; "
                 f"nearest: {max(round(height / size), 1) * size}"
             )
-        kernel = _Kernel((size, size, channels, self.width), name="embedding")()
+        width, dtype = self.config.width, self.config.dtype
+        kernel = _Kernel((size, size, channels, width), name="embedding")()
         grid = height // size
         x = image_BRRC.reshape(batch, grid, size, grid, size, channels)
         x_BPF = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, grid * grid, -1)
-        return x_BPF.astype(self.dtype) @ kernel.reshape(-1, self.width).astype(self.dtype)
+        return x_BPF.astype(dtype) @ kernel.reshape(-1, width).astype(dtype)
 
     def _pool(self, x_BPD: jax.Array) -> jax.Array:
-        norm = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="encoder_norm")
-        if self.pool == "gap":
+        norm = layers.layer_norm(self.config, "encoder_norm")
+        if self.config.pool == "gap":
             return norm(x_BPD[:, 1:].mean(axis=1))
-        if self.pool == "tok":
+        if self.config.pool == "tok":
             return norm(x_BPD[:, 0])
-        head = layers.MapHead(
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            gelu=self.gelu,
-            norm_eps=self.norm_eps,
-            attention=self.attention,
-            dtype=self.dtype,
-            name="MAPHead_0",
-        )
-        return head(norm(x_BPD))
+        return layers.MapHead(self.config, name="MAPHead_0")(norm(x_BPD))
 
 
 class _Kernel(nn.Module):

@@ -8,8 +8,7 @@ the training loop is known to hold, and is a guide, not a verdict.
 from dataclasses import dataclass
 
 from clipa_jax.errors import ConfigError
-from clipa_jax.models.text import TextTransformer
-from clipa_jax.models.vit import ViT
+from clipa_jax.models.layers import TowerConfig
 from clipa_jax.planning import chips, flops
 from clipa_jax.planning.work import Work
 
@@ -80,7 +79,7 @@ def memory(work: Work, num_chips: int) -> Memory:
     state = work.num_params * (3 * FLOAT32 + MOMENTS[c.optim.mu_dtype]) / shards
     batch = work.plan.batch_size
     samples = min(c.get("microbatch") or batch, batch) / num_chips
-    img, txt = work.model.img, work.model.txt
+    img, txt = work.model.img.config, work.model.txt.config
     image = samples * work.image_tokens, work.image_tokens
     text = samples * work.text_tokens, work.text_tokens
     return Memory(
@@ -98,14 +97,14 @@ def step_flops(work: Work) -> float:
     """
     c, forward = work.config, work.forward
     batch = work.plan.batch_size
-    again = _recomputed(work.model.img, work.image_tokens)
-    again += _recomputed(work.model.txt, work.text_tokens)
+    again = _recomputed(work.model.img.config, work.image_tokens)
+    again += _recomputed(work.model.txt.config, work.text_tokens)
     if (c.get("microbatch") or batch) < batch:
         again += forward.image + forward.text
     return batch * (forward.training + again)
 
 
-def _recomputed(tower: ViT | TextTransformer, tokens: int) -> float:
+def _recomputed(tower: TowerConfig, tokens: int) -> float:
     """FLOPs of one sample that a tower's layers compute again, by rematerialisation policy.
 
     The last dense layer is never needed again: its result is the next layer's input.
@@ -121,7 +120,7 @@ def _recomputed(tower: ViT | TextTransformer, tokens: int) -> float:
     return tower.depth * again[tower.remat]
 
 
-def _kept(tower: ViT | TextTransformer, tokens: float, sequence: int) -> float:
+def _kept(tower: TowerConfig, tokens: float, sequence: int) -> float:
     """Bytes that all layers of a tower keep for their backward passes.
 
     Args:
@@ -131,12 +130,12 @@ def _kept(tower: ViT | TextTransformer, tokens: float, sequence: int) -> float:
     return tower.depth * tokens * _per_token(tower, tower.remat, sequence)
 
 
-def _working(tower: ViT | TextTransformer, tokens: float, sequence: int) -> float:
+def _working(tower: TowerConfig, tokens: float, sequence: int) -> float:
     """Bytes of one layer while it is recomputed and differentiated: all of it and its gradients."""
     return 2 * tokens * _per_token(tower, "none", sequence)
 
 
-def _per_token(tower: ViT | TextTransformer, remat: str, sequence: int) -> float:
+def _per_token(tower: TowerConfig, remat: str, sequence: int) -> float:
     """Bytes that a layer keeps of each token, by rematerialisation policy.
 
     `full` keeps the layer's input; `dots_no_batch` also the results of its dense layers (query,

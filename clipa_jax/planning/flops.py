@@ -13,8 +13,8 @@ T tokens, D width, M hidden width of the MLP, E embedding.
 from dataclasses import dataclass
 
 from clipa_jax.models import CLIP
-from clipa_jax.models.text import TextTransformer
-from clipa_jax.models.vit import ViT
+from clipa_jax.models.layers import TowerConfig
+from clipa_jax.models.vit import ImageConfig
 
 TRAINING = 3  # forward passes that a training step is worth
 
@@ -53,9 +53,9 @@ def forward(model: CLIP, *, res: int, image_tokens: int, text_tokens: int, batch
       batch: global; each image meets all its texts in the loss.
     """
     return Forward(
-        image=_image(model.img, res, image_tokens),
-        text=_text(model.txt, text_tokens),
-        loss=2.0 * batch * model.img.embed_dim,
+        image=_image(model.img.config, res, image_tokens),
+        text=_tower(model.txt.config, text_tokens),
+        loss=2.0 * batch * model.img.config.embed_dim,
     )
 
 
@@ -64,18 +64,14 @@ def layer(tokens: int, width: int, mlp_dim: int) -> float:
     return 8.0 * tokens * width**2 + 4.0 * tokens**2 * width + 4.0 * tokens * width * mlp_dim
 
 
-def _image(tower: ViT, res: int, tokens: int) -> float:
+def _image(tower: ImageConfig, res: int, tokens: int) -> float:
     # Patches that a mask drops are embedded too.
     patches = (res // tower.patch_size) ** 2
     embedding = 2.0 * patches * tower.patch_size**2 * 3 * tower.width
     return embedding + _tower(tower, tokens)
 
 
-def _text(tower: TextTransformer, tokens: int) -> float:
-    return _tower(tower, tokens)
-
-
-def _tower(tower: ViT | TextTransformer, tokens: int) -> float:
+def _tower(tower: TowerConfig, tokens: int) -> float:
     """Layers, pooling and head."""
     width = tower.width
     total = tower.depth * layer(tokens, width, tower.mlp_dim) + 2.0 * width * tower.embed_dim

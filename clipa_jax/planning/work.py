@@ -66,7 +66,7 @@ def sizes(c: Settings) -> Sizes:
     shapes = program.batch_spec(c.input)
     batch, res = shapes["image"].shape[:2]
     text_tokens = shapes["tokens"].shape[1]
-    patches = (res // model.img.patch_size) ** 2
+    patches = (res // model.img.config.patch_size) ** 2
     image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
     forward = flops.forward(
         model, res=res, image_tokens=image_tokens, text_tokens=text_tokens, batch=batch

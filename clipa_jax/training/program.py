@@ -98,7 +98,7 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
         microbatch=c.microbatch,
         on_nonfinite=on_nonfinite,
     )
-    patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
+    patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
     return Program(
         mesh=mesh,
         plan=plan,

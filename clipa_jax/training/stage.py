@@ -124,7 +124,7 @@ def prepare(
     )
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     made = program.build(c, mesh, plan, data.spec)
-    load_tokenizer(c.input.vocab).check_fits(made.model.txt.vocab_size)
+    load_tokenizer(c.input.vocab).check_fits(made.model.txt.config.vocab_size)
     encoders = embed.watched(steps.make_encoders(made.model, mesh), between, between)
     stage = Stage(
         name=c.name,

@@ -109,7 +109,7 @@ def make_update(
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
-        patches = (batch["image"].shape[1] // model.img.patch_size) ** 2
+        patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
         keep_BK = mask(rng, batch["image"].shape[0], patches)
         (value, extra), grads = loss_and_gradients(state.params, color_jitter.apply(batch), keep_BK)
         updates, opt_state = plan.tx.update(grads, state.opt_state, state.params)

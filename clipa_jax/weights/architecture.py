@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
-from clipa_jax.models.text import TextTransformer
-from clipa_jax.models.vit import ViT
+from clipa_jax.models.layers import TowerConfig
 from clipa_jax.preprocess import registry
 from clipa_jax.weights import keys
 from clipa_jax.weights.keys import Json
@@ -43,7 +42,7 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
     Raises:
       CheckpointError: open_clip has no such tower or preprocessing; says which.
     """
-    img, txt = model.img, model.txt
+    img, txt = model.img.config, model.txt.config
     for name, pool, legal in (("image", img.pool, IMAGE_POOLS), ("text", txt.pool, TEXT_POOLS)):
         if pool not in legal:
             raise CheckpointError(
@@ -88,7 +87,7 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
     }
 
 
-def _tower(tower: ViT | TextTransformer) -> Json:
+def _tower(tower: TowerConfig) -> Json:
     return {
         "layers": tower.depth,
         "width": tower.width,

@@ -32,8 +32,8 @@ def alone(root):
 def open_clip_folder(path, root):
     """The same weights as open_clip has them, written without PyTorch."""
     config, model, leaves = loading.fitted(str(root), None)
-    side = config.input.res // model.img.patch_size
-    table = open_clip.sincos_table(side**2, model.img.width)
+    side = config.input.res // model.img.config.patch_size
+    table = open_clip.sincos_table(side**2, model.img.config.width)
     path.mkdir()
     content = architecture.to_open_clip(model, config.input, "unknown")
     open_clip.write(path, content, rules.to_open_clip({**leaves, "img/pos_embedding": table}))

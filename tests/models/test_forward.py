@@ -28,7 +28,7 @@ def encode(config, weights, image, tokens):
     @jax.jit
     def run(params, image, tokens):
         def towers(clip):
-            zimg, ztxt = clip.img(clip.normalise(image)), clip.txt(tokens)
+            zimg, ztxt = clip.img(clip.normalize(image)), clip.txt(tokens)
             lengths = [jnp.linalg.norm(z, axis=1, keepdims=True) for z in (zimg, ztxt)]
             return clip.encode_image(image), clip.encode_text(tokens), *lengths, clip.scale()
 

@@ -1,5 +1,6 @@
-"""Pools, masks, normalisation and the variants of the arithmetic."""
+"""Pools, masks, normalization and the variants of the arithmetic."""
 
+import dataclasses
 import functools
 
 import jax
@@ -92,7 +93,7 @@ def test_image_pools_by_hand(monkeypatch, name):
     image = tiny.batch(c)["image"]
 
     def embed(params):
-        z = model.apply({"params": params}, image, method=lambda m, x: m.img(m.normalise(x)))
+        z = model.apply({"params": params}, image, method=lambda m, x: m.img(m.normalize(x)))
         return z, seen["x"]
 
     got, x_BPD = jax.device_get(jax.jit(embed)(params))
@@ -195,7 +196,7 @@ def test_patches_are_cut_like_a_convolution(monkeypatch):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_uint8_is_normalised_and_float_is_not():
+def test_uint8_is_normalized_and_float_is_not():
     c = tiny.config()
     rows = tiny.batch(c)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -221,7 +222,8 @@ def test_attention_by_hand():
     """Against float64: softmax(q k / sqrt(width of a head)) v."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 12))
-    attention = layers.Attention(num_heads=3, implementation="auto", dtype=jnp.float32)
+    model, _ = tiny.init(tiny.config())
+    attention = layers.Attention(dataclasses.replace(model.img.config, num_heads=3))
     params = attention.init(jax.random.key(0), x, x)["params"]
     params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) * 0.4, params)
     got = attention.apply({"params": params}, x.astype(np.float32), x.astype(np.float32))
