@@ -24,6 +24,7 @@ from clipa_jax.models import CLIP, clip
 from clipa_jax.preprocess import registry
 from clipa_jax.preprocess.text import Tokenize, make_tokenize
 from clipa_jax.preprocess.vocab import kept_copy
+from clipa_jax.runtime import files
 from clipa_jax.training import checkpoint, state, steps, workdir
 from clipa_jax.weights import formats
 
@@ -221,7 +222,7 @@ def _config_of(folder: Path) -> ConfigDict | None:
     """The config of a stage's folder, its vocabulary being the copy there; None without any."""
     if not (folder / workdir.CONFIG).exists():
         return None
-    config = ConfigDict(workdir.read_json(folder / workdir.CONFIG))
+    config = ConfigDict(files.read_json(folder / workdir.CONFIG))
     copy = kept_copy(folder)
     if copy:
         config.input.vocab = copy
@@ -232,16 +233,16 @@ def check_exists(path: str) -> None:
     """Raises `CheckpointError` unless there are weights at `path`."""
     if formats.is_file(Path(path)):
         formats.check_exists(Path(path))
-    elif not (_stage_folder(Path(path)) / checkpoint.FOLDER).is_dir():
+    elif not (_stage_folder(Path(path)) / workdir.CHECKPOINTS).is_dir():
         raise CheckpointError(
             f"no weights at {path}: expected a workdir with a finished stage, a stage's folder "
-            f"with {checkpoint.FOLDER}/ in it, a .npz file or a folder of open_clip"
+            f"with {workdir.CHECKPOINTS}/ in it, a .npz file or a folder of open_clip"
         )
 
 
 def _stage_folder(folder: Path) -> Path:
     """The folder of the last finished stage of a workdir; other folders as they are."""
-    if (folder / checkpoint.FOLDER).is_dir():
+    if (folder / workdir.CHECKPOINTS).is_dir():
         return folder
     finished = workdir.stages_in(folder) if folder.is_dir() else []
     return folder / finished[-1] if finished else folder

@@ -11,11 +11,12 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import evaluation, loading
+from clipa_jax import loading
 from clipa_jax.config import schedules
 from clipa_jax.data import to_device
 from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
+from clipa_jax.evaluation import record as evaluation
 from clipa_jax.report import end_of_run
 from clipa_jax.runtime import cli, distributed
 from clipa_jax.runtime.interrupt import Interrupt
@@ -157,7 +158,7 @@ def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
     }
     if int(state.step) == run.plan.total_steps:
         made = evaluation.make(str(run.folder), said, params=state.params, mesh=run.program.mesh)
-        evaluation.write(run.folder / evaluation.NAME, made)
+        evaluation.write(run.folder / workdir.EVALUATION, made)
     return evaluation.values(said)
 
 

@@ -6,11 +6,9 @@ Any config on any mesh. The step is the trainer's own program. Its speed stands 
 the same devices reach, in the same run, on a plain matrix product of the config's dtype.
 """
 
-import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,7 +24,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
-from clipa_jax.runtime import cli
+from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
 
@@ -115,7 +113,7 @@ def main(argv: list[str]) -> None:
     )
     cli.say(result.text())
     if JSON.value:
-        Path(JSON.value).write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+        files.write_json(JSON.value, result.as_dict(), indent=2)
 
 
 def measure(work: Work, *, steps: int, warmup: int, matrix: int | None = None) -> Result:

@@ -4,7 +4,6 @@ A result is built under another name, compared with its origin by `parity`, and 
 name only when both sides agree; nothing half-done is left behind.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from clipa_jax.convert import tokenizer as tokenizers
 from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
+from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 from clipa_jax.weights import architecture, formats, keys, npz, rules, state_file
 from clipa_jax.weights import open_clip as folder
@@ -58,7 +58,7 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
         report = _compare(model, leaves, part, inputs, tokenizer)
         written = tokenizer is not None and tokenizers.write(tokenizer.vocabulary, part)
         report["tokenizer"] = _compare_tokens(part, inputs, tokenizer if written else None)
-        _write_json(part / REPORT, report)
+        files.write_json(part / REPORT, report, indent=2)
         return report
 
     return _build(out, build)
@@ -97,12 +97,12 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
         npz.write(part, leaves)
         with tempfile.TemporaryDirectory() as original:
             # The files as they came, under names by which open_clip finds them.
-            _write_json(Path(original) / folder.CONFIG, content)
+            files.write_json(Path(original) / folder.CONFIG, content, indent=2)
             suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
             (Path(original) / f"model{suffix}").symlink_to(file.resolve())
             report = _compare(model, npz.read(part), Path(original), config.input, tokenizer)
-        _write_json(sidecars[0], workdir.to_json(config))
-        _write_json(sidecars[1], report)
+        files.write_json(sidecars[0], workdir.to_json(config), indent=2)
+        files.write_json(sidecars[1], report, indent=2)
         return report
 
     return _build(out, build, sidecars)
@@ -211,7 +211,3 @@ def _remove(part: Path) -> None:
     if part.is_dir():
         shutil.rmtree(part)
     part.unlink(missing_ok=True)
-
-
-def _write_json(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,5 +1,1 @@
-"""Evaluations as evidence: written down with intervals, read again, and compared in pairs."""
-
-from clipa_jax.evaluation.record import NAME, make, run, values, write
-
-__all__ = ["NAME", "make", "run", "values", "write"]
+"""Evaluations as records: written with intervals, read again, compared in pairs."""

@@ -16,7 +16,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
 from clipa_jax.evaluation import checkpoint, comparison, record, tables
 from clipa_jax.evaluators import embed
-from clipa_jax.runtime import cli, distributed
+from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import workdir
 
@@ -46,8 +46,8 @@ class Command:
         self._check_out()
         [made] = self._records([path])
         if self.out:
-            record.write(self._file(record.NAME), made)
-        return self._say(made.report, record.NAME, [made.report["missing"]])
+            record.write(self._file(workdir.EVALUATION), made)
+        return self._say(made.report, workdir.EVALUATION, [made.report["missing"]])
 
     def compare(self, paths: Sequence[str], across: Sequence[str] = ()) -> int:
         """Compares two and returns the exit status.
@@ -76,16 +76,16 @@ class Command:
 
     def _records(self, paths: Sequence[str]) -> list[record.Record]:
         """The evaluation of each checkpoint, or what was written of it before."""
-        files = [_result_file(path) for path in paths]
+        results = [_result_file(path) for path in paths]
         configs = [
             None if file else self._config_for(path)
-            for path, file in zip(paths, files, strict=True)
+            for path, file in zip(paths, results, strict=True)
         ]
         first = next(filter(None, configs), None)
         if first:
             cli.start_jax(first)
         made = []
-        for label, path, file, config in zip("ab", paths, files, configs, strict=False):
+        for label, path, file, config in zip("ab", paths, results, configs, strict=False):
             made.append(record.read(file) if file else run(path, config, self.stage))
             if self.out and not file and len(paths) > 1:
                 name = self._file(comparison.NAME)
@@ -125,7 +125,7 @@ def _result_file(path: str) -> Path | None:
     try:
         loading.check_exists(path)
     except CheckpointError:
-        inside = Path(path) / record.NAME
+        inside = Path(path) / workdir.EVALUATION
         return inside if inside.is_file() else None
     return None
 
@@ -133,8 +133,8 @@ def _result_file(path: str) -> Path | None:
 def _write(file: Path, report: record.Report) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(file, report)
-        file.with_suffix(".md").write_text(tables.markdown(report), encoding="utf-8")
+        files.write_json(file, report)
+        files.write_text(file.with_suffix(".md"), tables.markdown(report))
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
     logging.info("wrote %s and %s", file, file.with_suffix(".md").name)

@@ -24,10 +24,8 @@ from clipa_jax.evaluators import bootstrap, data_fingerprint
 from clipa_jax.evaluators.context import Evaluator, HasParams
 from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.models import layout
-from clipa_jax.runtime import distributed, fingerprint
-from clipa_jax.training import workdir
+from clipa_jax.runtime import distributed, files, fingerprint
 
-NAME = "evaluation.json"
 VERSIONS = ("jax", "jaxlib", "flax", "numpy", "tensorflow")
 # A stored value and the one computed again from its samples may differ by rounding alone.
 TOLERANCE = 1e-9
@@ -155,7 +153,7 @@ def write(file: Path, record: Record) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         samples.save(samples_of(file), record.outcomes)
-        workdir.write_json(file, record.report)
+        files.write_json(file, record.report)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
 
@@ -168,7 +166,7 @@ def read(file: Path) -> Record:
     """
     if not file.is_file():
         raise UserError(f"no file {file} with the results of an evaluation")
-    report = workdir.read_json(file)
+    report = files.read_json(file)
     if not isinstance(report, dict) or not isinstance(report.get("evaluations"), dict):
         raise UserError(f"{file} is not the report of an evaluation: it has no `evaluations`")
     for name, entry in report["evaluations"].items():

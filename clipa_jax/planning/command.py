@@ -4,7 +4,6 @@ import functools
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -15,7 +14,7 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.planning import analytic, chips, compiled, cost, published, report, search, topology
 from clipa_jax.planning import work as works
 from clipa_jax.planning.work import Work
-from clipa_jax.runtime import cli
+from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.runtime.terminal import clock
 
@@ -182,4 +181,4 @@ def _show(text: str, values: dict[str, Any]) -> None:
         return
     cli.say(text)
     if JSON.value:
-        Path(JSON.value).write_text(json.dumps(values, indent=2) + "\n")
+        files.write_json(JSON.value, values, indent=2)

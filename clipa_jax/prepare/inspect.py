@@ -19,9 +19,9 @@ from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.models import color_jitter
 from clipa_jax.prepare import charts, inspection, throughput
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
+from clipa_jax.runtime import files
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.runtime.terminal import table
-from clipa_jax.training import workdir
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
 
@@ -114,7 +114,7 @@ def examine(
     if seconds:
         rate = throughput.images_per_core(config, seconds)
         report["pipeline"] = throughput.summary(rate, os.cpu_count() or 1, appetite, what)
-    workdir.write_json(out / REPORT, report)
+    files.write_json(out / REPORT, report)
     return report
 
 

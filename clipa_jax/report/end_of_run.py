@@ -12,9 +12,8 @@ from absl import logging
 
 from clipa_jax.errors import DataError
 from clipa_jax.report import figures, held_out, machine, page, qualitative, runs
-from clipa_jax.runtime import distributed
+from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.interrupt import Stopped
-from clipa_jax.training import workdir
 from clipa_jax.training.stage import Stage
 
 ACCURACY, HELD_OUT = "accuracy.png", "held_out.png"
@@ -65,7 +64,7 @@ def _attempt(what: str, make: Callable[[], object], again: str) -> None:
 
 
 def _save_environment(run: Stage) -> None:
-    workdir.write_json(run.folder / runs.ENVIRONMENT, machine.describe(run))
+    files.write_json(run.folder / runs.ENVIRONMENT, machine.describe(run))
 
 
 def _look(run: Stage, state: Any, name: str, evaluator: Any) -> None:

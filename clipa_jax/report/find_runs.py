@@ -12,6 +12,7 @@ from clipa_jax.errors import DataError, UserError
 from clipa_jax.evaluation import comparability, rows
 from clipa_jax.evaluation.rows import Row
 from clipa_jax.planning import flops
+from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 
 EVALUATION = "evaluation.json"
@@ -62,9 +63,9 @@ def read(places: Sequence[Path]) -> Found:
 
 def _runs(place: Path) -> Iterator[Path]:
     """Folders with a summary, in order; a run is not looked into."""
-    for folder, inner, files in os.walk(place):
+    for folder, inner, names in os.walk(place):
         inner[:] = sorted(name for name in inner if name not in PASSED_BY)
-        if workdir.SUMMARY in files:
+        if workdir.SUMMARY in names:
             inner.clear()
             yield Path(folder)
 
@@ -80,7 +81,7 @@ def _read_run(folder: Path, run: str, found: Found) -> None:
     """Adds the stages of a run to `found`."""
     made: dict[str, Row] = {}
     try:
-        summary = workdir.read_json(folder / workdir.SUMMARY)
+        summary = files.read_json(folder / workdir.SUMMARY)
         for result in summary["stages"]:
             before = folder / result["name"]
             config = _json(before / workdir.CONFIG)
@@ -95,7 +96,7 @@ def _read_run(folder: Path, run: str, found: Found) -> None:
 
 def _json(file: Path) -> dict[str, Any]:
     """The content of a file; empty where there is none."""
-    return workdir.read_json(file) if file.exists() else {}
+    return files.read_json(file) if file.exists() else {}
 
 
 def _row(

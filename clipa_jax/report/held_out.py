@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clipa_jax.errors import DataError
-from clipa_jax.training import workdir
+from clipa_jax.runtime import files
 
 TEXTS, PICTURES = "held_out.json", "held_out.npz"
 FORMAT = 1
@@ -122,7 +122,7 @@ def save(held: HeldOut, folder: Path) -> None:
     with part.open("wb") as file:
         np.savez_compressed(file, image=held.image_NSSC)
     part.replace(folder / PICTURES)
-    workdir.write_json(folder / TEXTS, {"format": FORMAT, **texts})
+    files.write_json(folder / TEXTS, {"format": FORMAT, **texts})
 
 
 def load(folder: Path) -> HeldOut | None:

@@ -25,9 +25,9 @@ from clipa_jax.errors import CheckpointError
 from clipa_jax.models import layout, surgery
 from clipa_jax.runtime import distributed, fingerprint
 from clipa_jax.training.state import StatePlan, TrainState
+from clipa_jax.training.workdir import CHECKPOINTS
 
 Position = dict[str, Any]
-FOLDER = "checkpoints"
 ITEMS = ("params", "train", "position")
 MARKS = "fingerprints"  # in `position`: of the other items
 
@@ -60,7 +60,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True
         )
-        self.folder = epath.Path(workdir).resolve() / FOLDER
+        self.folder = epath.Path(workdir).resolve() / CHECKPOINTS
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
         self._damaged: set[int] = set()  # steps that could not be read
         self._last: int | None = None  # the step that was given to be written last
@@ -249,7 +249,7 @@ def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
     Raises:
       CheckpointError: there is no checkpoint, or it is damaged.
     """
-    folder = epath.Path(workdir).resolve() / FOLDER
+    folder = epath.Path(workdir).resolve() / CHECKPOINTS
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(folder, options=options, item_names=ITEMS) as manager:
         step = manager.latest_step() if step is None else step

@@ -1,15 +1,7 @@
-"""What lies in a workdir: a folder a stage, and the summary of all of them.
+"""The files of a workdir: one folder per stage, and files about all of them.
 
-W/<stage>/config.json      the stage's config as it ran
-W/<stage>/vocab.txt        its vocabulary (or vocab.model), so that the folder can be moved
-W/<stage>/checkpoints/     see checkpoint.py
-W/<stage>/metrics.jsonl    see metrics.py
-W/<stage>/result.json      once the stage is finished
-W/<stage>/evaluation.json  its last evaluation with intervals, and .npz beside it: evidence/
-W/summary.json             the results of the finished stages, in order
-W/cache/xla/               compiled programs
-
-On several processes all of them see the same workdir, and process 0 alone writes these files.
+The constants below are the only place that names these files. On several processes all of them
+see the same workdir, and process 0 alone writes these files. `clipa_jax/runs.py` reads them.
 """
 
 import json
@@ -21,9 +13,24 @@ import jax
 from ml_collections import ConfigDict
 
 from clipa_jax.errors import UserError
-from clipa_jax.runtime import distributed
+from clipa_jax.runtime import distributed, files
 
-CONFIG, RESULT, SUMMARY = "config.json", "result.json", "summary.json"
+# In the folder of a stage, W/<stage>/:
+CONFIG = "config.json"  # the stage's config as it ran
+RESULT = "result.json"  # present once the stage is finished
+METRICS = "metrics.jsonl"  # see metrics.py
+EVALUATION = "evaluation.json"  # the last evaluation, with evaluation.npz: evaluation/record.py
+ENVIRONMENT = "environment.json"  # versions, devices and data: report/machine.py
+HELD_OUT = "held_out.json"  # pictures and captions: evaluation/held_out.py
+HELD_OUT_PICTURES, HELD_OUT_SHEET = "held_out.npz", "held_out.png"
+CHECKPOINTS = "checkpoints"  # a folder: checkpoint.py; the vocabulary lies beside it
+# In the workdir:
+SUMMARY = "summary.json"  # the results of the finished stages, in order
+ACCURACY = "accuracy.png"
+REPORT = "report.html"
+PLAN = "plan.json"  # from tools/plan.py --json
+# In a folder of runs, from tools/sweeps/points.sh: the names of all runs, one per line.
+POINTS = "points.txt"
 
 # Keys that may change when a run goes on: they alter how it runs, not what it computes.
 MAY_CHANGE = (
@@ -76,7 +83,7 @@ def claim(folder: Path, config: ConfigDict) -> None:
         )
     check_same(folder, config)
     if distributed.first():
-        write_json(folder / CONFIG, to_json(config))
+        files.write_json(folder / CONFIG, to_json(config))
 
 
 def check_same(folder: Path, config: ConfigDict) -> None:
@@ -84,7 +91,7 @@ def check_same(folder: Path, config: ConfigDict) -> None:
     file = folder / CONFIG
     if not file.exists():
         return
-    there, here = leaves(read_json(file)), leaves(to_json(config))
+    there, here = leaves(files.read_json(file)), leaves(to_json(config))
     differ = [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
         for key in sorted(set(there) | set(here))
@@ -101,12 +108,12 @@ def check_same(folder: Path, config: ConfigDict) -> None:
 def finish(folder: Path, result: dict[str, Any]) -> None:
     """Records the result of a finished stage."""
     if distributed.first():
-        write_json(folder / RESULT, result)
+        files.write_json(folder / RESULT, result)
 
 
 def result(folder: Path) -> dict[str, Any] | None:
     """The result of a stage, or None while it is not finished."""
-    return read_json(folder / RESULT) if (folder / RESULT).exists() else None
+    return files.read_json(folder / RESULT) if (folder / RESULT).exists() else None
 
 
 def is_finished(folder: Path) -> bool:
@@ -121,40 +128,21 @@ def write_summary(root: Path, stages: list[str]) -> dict[str, Any]:
     """
     known = stages_in(root)
     order = [name for name in known if name not in stages] + [n for n in stages if n in known]
-    summary = {"stages": [read_json(root / name / RESULT) for name in order]}
+    summary = {"stages": [files.read_json(root / name / RESULT) for name in order]}
     if distributed.first():
-        write_json(root / SUMMARY, summary)
+        files.write_json(root / SUMMARY, summary)
     return summary
 
 
 def stages_in(root: Path) -> list[str]:
     """The finished stages of a workdir, oldest result first."""
-    files = sorted(root.glob(f"*/{RESULT}"), key=lambda file: file.stat().st_mtime_ns)
-    return [file.parent.name for file in files]
+    results = sorted(root.glob(f"*/{RESULT}"), key=lambda file: file.stat().st_mtime_ns)
+    return [file.parent.name for file in results]
 
 
 def to_json(config: ConfigDict) -> Any:
     """A config as JSON holds it."""
     return json.loads(config.to_json_best_effort())
-
-
-def read_json(file: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-      UserError: it is not JSON.
-    """
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}); move it away") from None
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes JSON so that a kill leaves the old file or the new one, never a torn one."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    part.replace(file)
 
 
 def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

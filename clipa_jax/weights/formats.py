@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from clipa_jax import trees
 from clipa_jax.errors import CheckpointError
-from clipa_jax.training import workdir
+from clipa_jax.runtime import files
 from clipa_jax.weights import npz, open_clip
 
 # A table that another program computed in float32 is this near to ours.
@@ -36,7 +36,7 @@ def read(path: Path) -> tuple[ConfigDict | None, dict[str, np.ndarray]]:
     if open_clip.is_folder(path):
         return open_clip.read(path)
     beside = config_beside(path)
-    config = ConfigDict(workdir.read_json(beside)) if beside.is_file() else None
+    config = ConfigDict(files.read_json(beside)) if beside.is_file() else None
     return config, npz.read(path)
 
 

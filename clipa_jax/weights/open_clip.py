@@ -3,7 +3,6 @@
 Weights are safetensors here, which need no PyTorch; `state_file` reads the others.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from clipa_jax.errors import CheckpointError
+from clipa_jax.errors import CheckpointError, DataError
 from clipa_jax.models import positions
+from clipa_jax.runtime import files
 from clipa_jax.weights import architecture, npz, rules
 
 CONFIG, WEIGHTS, VOCABULARY = "open_clip_config.json", "open_clip_model.safetensors", "vocab.txt"
@@ -58,12 +58,12 @@ def read_config(path: Path) -> dict[str, Any]:
     """The content of the folder's open_clip_config.json.
 
     Raises:
-      CheckpointError: it is not JSON.
+      CheckpointError: the file is missing or not JSON.
     """
     try:
-        return json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / CONFIG} is not JSON ({error})") from None
+        return files.read_json(path / CONFIG)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def read_state(file: Path) -> dict[str, np.ndarray]:
@@ -114,7 +114,7 @@ def read(path: Path) -> tuple[ConfigDict, dict[str, np.ndarray]]:
 
 def write(path: Path, content: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> None:
     """Writes the two files into an existing folder."""
-    (path / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    files.write_json(path / CONFIG, content, indent=2)
     # The entry tells PyTorch's users of safetensors that these are its tensors.
     safetensors.numpy.save_file(dict(state), path / WEIGHTS, metadata={"format": "pt"})
     # safetensors lets nobody else read what it writes.

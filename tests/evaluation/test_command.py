@@ -80,7 +80,7 @@ def test_two_processes_of_the_command_line_agree_with_one(alone, root, tmp_path)
     started = processes.start(2, arguments)
     errors = [process.communicate(timeout=300)[1] for process in started]
     assert [process.returncode for process in started] == [3, 3], errors
-    found = record.read(tmp_path / record.NAME)
+    found = record.read(tmp_path / workdir.EVALUATION)
     assert found.report["environment"]["processes"] == 2
     assert found.report["environment"]["mesh"] == {"replica": 1, "fsdp": 4, "tensor": 2}
     assert scores(found.report) == pytest.approx(scores(alone.report), abs=1e-6)
@@ -178,8 +178,8 @@ def test_a_misspelt_evaluator_stops_everything(root):
 
 
 def test_a_folder_with_results_alone_stands_for_them(alone, tmp_path):
-    record.write(tmp_path / record.NAME, alone)
-    assert command._result_file(str(tmp_path)) == tmp_path / record.NAME
+    record.write(tmp_path / workdir.EVALUATION, alone)
+    assert command._result_file(str(tmp_path)) == tmp_path / workdir.EVALUATION
     workdir.finish(tmp_path, {})
     (tmp_path / "checkpoints").mkdir()
     assert command._result_file(str(tmp_path)) is None

@@ -9,6 +9,7 @@ import numpy as np
 from clipa_jax.config import recipes
 from clipa_jax.report import held_out
 from clipa_jax.report.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
+from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")
@@ -31,7 +32,7 @@ def stage(root: Path, name: str, accuracy: float, steps: int = 200, seconds: flo
     batch = config.input.batch_size
     folder = root / name
     folder.mkdir(parents=True)
-    workdir.write_json(folder / workdir.CONFIG, workdir.to_json(config))
+    files.write_json(folder / workdir.CONFIG, workdir.to_json(config))
     records: list[dict[str, Any]] = []
     for part in range(1, 5):
         step = steps * part // 4
@@ -49,8 +50,8 @@ def stage(root: Path, name: str, accuracy: float, steps: int = 200, seconds: flo
     scores = {"zero_shot/top1": accuracy, "zero_shot/top1/flags": 0.5, "contrastive/loss": 2.0}
     result = {"name": name, "seconds": seconds, "samples_seen": steps * batch, "scores": scores}
     result |= {"image_tokens": 5, "text_tokens": 8, "num_params": 800_000}
-    workdir.write_json(folder / workdir.RESULT, result)
-    workdir.write_json(folder / "environment.json", ENVIRONMENT)
+    files.write_json(folder / workdir.RESULT, result)
+    files.write_json(folder / "environment.json", ENVIRONMENT)
     return folder
 
 
@@ -60,7 +61,7 @@ def evaluation(folder: Path, value: float, **changes: Any) -> None:
     entry = {"type": "zero_shot", "source": DATA, "split": "heldout_vendor", "count": 1906}
     entry |= {"seconds": 2.5, "metrics": {"top1": score}, "prompts_fingerprint": "p0"} | changes
     content = {"checkpoint": str(folder), "evaluations": {"zero_shot": entry}, "missing": {}}
-    workdir.write_json(folder / "evaluation.json", content)
+    files.write_json(folder / "evaluation.json", content)
 
 
 def held(

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from clipa_jax.config import schema
 from clipa_jax.preprocess.vocab import keep_copy
 from clipa_jax.training import checkpoint, workdir
 from tests.helpers import tiny
@@ -35,7 +36,7 @@ def config(name: str = "small", **overrides) -> ConfigDict:
 
 def evaluation(evals: dict) -> ConfigDict:
     """A config for evaluation alone."""
-    c = tiny.common.evaluation()
+    c = schema.evaluation()
     c.distributed.coordinator = "none"
     c.evals = ConfigDict(evals)
     return c

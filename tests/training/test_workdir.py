@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from clipa_jax.errors import UserError
+from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 
 
@@ -141,13 +142,13 @@ def test_torn_json_names_its_file(tmp_path):
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "result.json"
-    workdir.write_json(file, {"a": 1})
+    files.write_json(file, {"a": 1})
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(type(file), "replace", _killed)
-        workdir.write_json(file, {"a": 2})
-    assert workdir.read_json(file) == {"a": 1}
-    workdir.write_json(file, {"a": 3})
-    assert workdir.read_json(file) == {"a": 3}
+        files.write_json(file, {"a": 2})
+    assert files.read_json(file) == {"a": 1}
+    files.write_json(file, {"a": 3})
+    assert files.read_json(file) == {"a": 3}
     assert [f.name for f in tmp_path.iterdir()] == ["result.json"]
 
 
@@ -175,7 +176,7 @@ def test_the_summary_has_the_order_of_the_schedule(tmp_path):
     (tmp_path / "d").mkdir()  # not finished
     summary = workdir.write_summary(tmp_path, ["a", "b", "c", "d"])
     assert [stage["name"] for stage in summary["stages"]] == ["a", "b", "c"]
-    assert workdir.read_json(tmp_path / "summary.json") == summary
+    assert files.read_json(tmp_path / "summary.json") == summary
 
 
 def test_stages_of_earlier_runs_come_first(tmp_path):
