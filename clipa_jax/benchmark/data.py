@@ -24,6 +24,7 @@ from absl import flags, logging
 from clipa_jax.benchmark import references
 from clipa_jax.benchmark.clock import Stream
 from clipa_jax.config import schedules
+from clipa_jax.config.batch import IMAGE, TRAINING_KEYS
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import feed, pipeline, profile
 from clipa_jax.errors import ConfigError
@@ -98,7 +99,7 @@ def rounds(contenders: list[Stream]) -> None:
 def _parts(inputs: Settings) -> list[Stream]:
     """The configured pipeline, ever more of it; the last one is all."""
     preprocess = pipeline.fill(inputs.preprocess, inputs)
-    read = _data(inputs, preprocess, pipeline.KEEP)
+    read = _data(inputs, preprocess, TRAINING_KEYS)
     number = BATCH.value // read.chunk
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
@@ -108,7 +109,7 @@ def _parts(inputs: Settings) -> list[Stream]:
             alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))
             found.append(Stream("decode_only", _data(inputs, alone, None).start()))
         found.append(Stream(name, _data(inputs, beginning, None).start()))
-    return [*found, Stream("batch", _data(inputs, preprocess, pipeline.KEEP).start())]
+    return [*found, Stream("batch", _data(inputs, preprocess, TRAINING_KEYS).start())]
 
 
 def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
@@ -125,7 +126,7 @@ def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
             strength
         )
         found[title] = [
-            Stream("ours", _data(inputs, ours, (pipeline.IMAGE,)).start()),
+            Stream("ours", _data(inputs, ours, (IMAGE,)).start()),
             Stream(
                 "CLIPA chain",
                 references.clipa_chain(source, BATCH.value, inputs.shuffle_window, res, strength),

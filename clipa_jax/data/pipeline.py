@@ -13,16 +13,14 @@ import jax
 import numpy as np
 import tensorflow as tf
 
+from clipa_jax.config.batch import IMAGE, MASK, TOKENS, TRAINING_KEYS
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.data import feed, mixing, reading, robust_map, skips, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import CAPTION_NAMES
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.models.color_jitter import COLOUR
 
-IMAGE, TOKENS, CAPTION_HASH, MASK = "image", "tokens", "caption_hash", "_mask"
 CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
-KEEP = (IMAGE, TOKENS, CAPTION_HASH, COLOUR)  # entries of a batch
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
 
@@ -61,7 +59,7 @@ def train(
     process_index: int = 0,
     process_count: int = 1,
     preprocess: str | None = None,
-    keep: Sequence[str] | None = KEEP,
+    keep: Sequence[str] | None = TRAINING_KEYS,
 ) -> "TrainData":
     """Training data of this host.
 
@@ -174,7 +172,7 @@ class TrainData:
         max_pixels: int,
         process_index: int,
         process_count: int,
-        keep: Sequence[str] | None = KEEP,
+        keep: Sequence[str] | None = TRAINING_KEYS,
     ):
         if batch_size < 1 or batch_size % process_count:
             raise DataError(

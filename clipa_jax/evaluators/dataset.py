@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from clipa_jax.config.batch import IMAGE, MASK
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import DataError, MissingData, UserError
 from clipa_jax.evaluators import data_fingerprint, embed
@@ -84,7 +85,7 @@ class Dataset:
         found: dict[int, np.ndarray] = {}
         start = 0
         for batch in self.batches():
-            image_BRRC = batch[embed.IMAGE][np.asarray(batch[embed.MASK], bool)]
+            image_BRRC = batch[IMAGE][np.asarray(batch[MASK], bool)]
             for row in range(start, start + len(image_BRRC)):
                 for slot in slots.get(row, ()):
                     found[slot] = image_BRRC[row - start]

@@ -16,8 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
-MASK = "_mask"
-IMAGE = "image"
+from clipa_jax.config.batch import IMAGE, MASK
 
 
 class Encoders(Protocol):

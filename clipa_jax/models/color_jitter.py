@@ -1,7 +1,7 @@
-"""Colour jitter and grayscale on the devices: the last op on training pictures.
+"""Color jitter and grayscale on the devices: the last op on training pictures.
 
-The host draws how each picture changes (the op `jitter`), ten numbers a picture; here they are
-applied, at the start of the step. docs/performance.md has the times that speak for it.
+The host draws ten numbers a picture (the op `jitter`); the training step applies them first.
+docs/performance.md has the times of both sides.
 
 B global batch, R pixels a side, C = 3 channels (red, green, blue).
 """
@@ -9,25 +9,23 @@ B global batch, R pixels a side, C = 3 channels (red, green, blue).
 import jax
 import jax.numpy as jnp
 
-COLOUR = "colour"  # the entry of a batch that holds the numbers
-NUMBERS = 10  # the matrix (C, C) row by row, for colours as rows; the contrast
+from clipa_jax.config.batch import COLOR, IMAGE
+
 Batch = dict[str, jax.Array]
 
 
 def apply(batch: Batch) -> Batch:
-    """The batch with its pictures recoloured, uint8 as before, and the numbers used up.
+    """Recolors the pictures of a batch, uint8 as before, and drops the entry `color`.
 
-    Args:
-      batch: `image` uint8 (B, R, R, C); maybe `colour` float32 (B, 10), see
-        `clipa_jax.preprocess.image.jitter`. Without it nothing changes.
+    A batch without that entry is returned as it is; see `clipa_jax.preprocess.image.jitter`.
     """
-    if COLOUR not in batch:
+    if COLOR not in batch:
         return batch
-    image = _recolour(batch["image"], batch[COLOUR])
-    return {name: rows for name, rows in batch.items() if name != COLOUR} | {"image": image}
+    image = _recolor(batch[IMAGE], batch[COLOR])
+    return {name: rows for name, rows in batch.items() if name != COLOR} | {IMAGE: image}
 
 
-def _recolour(image_BRRC: jax.Array, numbers_BN: jax.Array) -> jax.Array:
+def _recolor(image_BRRC: jax.Array, numbers_BN: jax.Array) -> jax.Array:
     """Contrast about each channel's mean, then the matrix; rounded and cut once at the end."""
     pixels = image_BRRC.astype(jnp.float32)
     mean = pixels.mean((1, 2), keepdims=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipa_jax.config import schedules
+from clipa_jax.config.batch import IMAGE, TOKENS
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
@@ -134,12 +135,12 @@ def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: i
     section = throughput.section(config, batch_size=number)
     data = pipeline.train(section, seed=config.seed)
     ((batch, _),) = itertools.islice(data.start(), 1)
-    tokens = batch.get(pipeline.TOKENS)
+    tokens = batch.get(TOKENS)
     texts = [""] * number
     if tokens is not None:
         texts = [charts.kept_text(tokenizer, token_L) for token_L in tokens]
     title = f"{config.name}: {section.res} px, {section.text_len} text tokens"
-    seen = color_jitter.apply(jax.tree.map(jnp.asarray, batch))[pipeline.IMAGE]
+    seen = color_jitter.apply(jax.tree.map(jnp.asarray, batch))[IMAGE]
     charts.contact_sheet(np.asarray(seen), texts, out, title=title)
 
 

@@ -6,7 +6,7 @@ is given, with antialiasing (a filter as wide as the reduction), and results are
 H, W height and width, R pixels a side, C = 3 channels (red, green, blue). A leading `...`
 stands for nothing or for a batch.
 
-# differs from CLIPA: it cut floats off instead of rounding them, half a grey level too dark
+# differs from CLIPA: it cut floats off instead of rounding them, half a gray level too dark
 # (transforms/ops_image.py:85, 122).
 """
 
@@ -15,6 +15,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from clipa_jax.config.batch import COLOR, JITTER_OP
 from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.preprocess.decode import WHITE
 from clipa_jax.preprocess.registry import Function, Sample, op
@@ -84,14 +85,14 @@ def flip_lr() -> Function:
     return apply
 
 
-@op("jitter", entry="image", draws=6, batched=True)
+@op(JITTER_OP, entry="image", draws=6, batched=True)
 def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
-    """Draws random colours, after SimCLR (arXiv 2002.05709, appendix A).
+    """Draws random colors, after SimCLR (arXiv 2002.05709, appendix A).
 
     Brightness, contrast about each channel's mean, saturation and hue are linear in the
-    colours, so all are one matrix and the contrast: sample["colour"], float32 (..., 10). The
+    colors, so all are one matrix and the contrast: sample["color"], float32 (..., 10). The
     devices apply it (`clipa_jax.models.color_jitter`) after all other ops, wherever this one
-    stands.
+    stands in the string.
 
     # differs from CLIPA: saturation and hue act in YIQ instead of HSV, and values are cut to
     # 0..255 once at the end instead of after each of four steps in random order.
@@ -101,29 +102,29 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
         hue turned by +- 0.2 s of the circle; or these four spreads themselves, as in
         `jitter(0.32, 0.32, 0.32, 0.08)`.
       p: share of the pictures that change.
-      gray: share of the pictures that lose their colours, whether they change or not.
+      gray: share of the pictures that lose their colors, whether they change or not.
     """
     spreads = [x * strengths[0] for x in (0.8, 0.8, 0.8, 0.2)] if len(strengths) == 1 else strengths
     if len(spreads) != 4 or min(spreads) < 0:
         raise ConfigError(f"jitter{strengths}: expected one strength or four, none negative")
-    luma_CC, chroma_CC, turned_CC = _colour_matrices()
+    luma_CC, chroma_CC, turned_CC = _color_matrices()
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
-        if "colour" in sample:
+        if COLOR in sample:
             raise ConfigError("jitter stands twice in the preprocessing; once is all it can")
         active = tf.cast(draws[..., 0] < p, tf.float32)
         bright, contrast, saturate, hue = (
             active * spread * (2 * draws[..., 2 + i] - 1) for i, spread in enumerate(spreads)
         )
-        colourful = tf.nn.relu(1 + saturate) * tf.cast(draws[..., 1] >= gray, tf.float32)
+        saturation = tf.nn.relu(1 + saturate) * tf.cast(draws[..., 1] >= gray, tf.float32)
         cos, sin = tf.cos(2 * math.pi * hue), tf.sin(2 * math.pi * hue)
-        matrix_CC = luma_CC + _square(colourful * cos) * chroma_CC
-        matrix_CC += _square(colourful * sin) * turned_CC
+        matrix_CC = luma_CC + _square(saturation * cos) * chroma_CC
+        matrix_CC += _square(saturation * sin) * turned_CC
         matrix_CC *= _square(tf.nn.relu(1 + bright))
         matrix = tf.reshape(matrix_CC, [*draws.shape[:-1], 9])
         return {
             **sample,
-            "colour": tf.concat([matrix, tf.nn.relu(1 + contrast)[..., None]], -1),
+            COLOR: tf.concat([matrix, tf.nn.relu(1 + contrast)[..., None]], -1),
         }
 
     return apply
@@ -131,7 +132,7 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
 
 @op("rotate", entry="image", draws=1, batched=True)
 def rotate(degrees: float) -> Function:
-    """Turns pictures, uint8 (..., H, W, C), about their centre by up to +- `degrees`.
+    """Turns pictures, uint8 (..., H, W, C), about their center by up to +- `degrees`.
 
     Bilinear; what comes in from outside is white. Meant for a few degrees.
     """
@@ -199,8 +200,8 @@ def _square(values: tf.Tensor) -> tf.Tensor:
     return values[..., None, None]
 
 
-def _colour_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices (C, C) for colours as rows: to luma, to the rest, and to the rest turned by 90."""
+def _color_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices (C, C) for colors as rows: to luma, to the rest, and to the rest turned by 90."""
     to_yiq = np.transpose(_YIQ)
     quarter = np.array([[0, 0, 0], [0, 0, 1], [0, -1, 0]])
     luma = np.outer(_LUMA, np.ones(3))

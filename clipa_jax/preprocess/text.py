@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from clipa_jax.config.batch import CAPTION_HASH, HASH_OP, TOKENS
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.preprocess import reduce
 from clipa_jax.preprocess.registry import Function, Sample, op
@@ -151,7 +152,7 @@ def choose_caption(index: int | None = None) -> Function:
     return draw
 
 
-@op("hash_caption", entry="text")
+@op(HASH_OP, entry="text")
 def hash_caption(of: str = "caption") -> Function:
     """sample["caption_hash"] () int32, the same for captions that read the same.
 
@@ -168,7 +169,7 @@ def hash_caption(of: str = "caption") -> Function:
     texts = {
         "caption": lambda sample: _plain(sample["caption"]),
         "tokens": lambda sample: tf.strings.reduce_join(
-            tf.strings.as_string(sample["tokens"]), separator=" "
+            tf.strings.as_string(sample[TOKENS]), separator=" "
         ),
     }
     if of not in texts:
@@ -177,7 +178,7 @@ def hash_caption(of: str = "caption") -> Function:
     def hashed(sample: Sample) -> Sample:
         # The buckets are those of FarmHash, which TensorFlow promises never to change.
         number = tf.strings.to_hash_bucket_fast(texts[of](sample), 2**32) - 2**31
-        return {**sample, "caption_hash": tf.cast(number, tf.int32)}
+        return {**sample, CAPTION_HASH: tf.cast(number, tf.int32)}
 
     return hashed
 
@@ -200,10 +201,10 @@ def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
     encode = load_tokenizer(vocab).row(length, reduction)
 
     def with_seed(sample: Sample, *, seed: tf.Tensor) -> Sample:
-        return {**sample, "tokens": encode(sample["caption"], seed)}
+        return {**sample, TOKENS: encode(sample["caption"], seed)}
 
     def without_seed(sample: Sample) -> Sample:
-        return {**sample, "tokens": encode(sample["caption"], tf.zeros([2], tf.int64))}
+        return {**sample, TOKENS: encode(sample["caption"], tf.zeros([2], tf.int64))}
 
     return with_seed if reduce.is_random(reduction) else without_seed
 

@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import sharding
+from clipa_jax.config.batch import CAPTION_HASH, IMAGE, TOKENS
 from clipa_jax.errors import ConfigError
 from clipa_jax.losses import Loss, Metrics
 from clipa_jax.models import CLIP
 from clipa_jax.training.state import StatePlan
 
-CAPTION_HASH = "caption_hash"
-# image (B, R, R, 3), tokens (B, L); maybe caption_hash (B,), see `losses.pairs`.
+# Keys and shapes are in `config.batch`.
 Batch = dict[str, jax.Array]
 # (params, batch, keep_BK) -> ((loss, metrics), gradients)
 Gradients = Callable[[Any, Batch, jax.Array | None], tuple[tuple[jax.Array, Metrics], Any]]
@@ -37,7 +37,7 @@ def build(plan: StatePlan, mesh: Mesh, loss: Loss, microbatch: int | None = None
     Raises:
       ConfigError: a micro-batch that does not divide the batch over the devices.
     """
-    if microbatch is None or microbatch >= plan.batch["image"].shape[0]:
+    if microbatch is None or microbatch >= plan.batch[IMAGE].shape[0]:
         return at_once(plan.model, loss)
     return in_microbatches(plan, mesh, loss, microbatch)
 
@@ -47,7 +47,7 @@ def at_once(model: CLIP, loss: Loss) -> Gradients:
 
     def gradients(params, batch, keep_BK):
         def total(params: Any) -> tuple[jax.Array, Metrics]:
-            zimg_BE, ztxt_BE = _embed(model, params, batch["image"], batch["tokens"], keep_BK)
+            zimg_BE, ztxt_BE = _embed(model, params, batch[IMAGE], batch[TOKENS], keep_BK)
             scale, bias = _scalars(model, params)
             value, metrics = loss(zimg_BE, ztxt_BE, scale, bias, batch.get(CAPTION_HASH))
             return value, {**metrics, "temperature": scale}
@@ -76,7 +76,7 @@ def in_microbatches(plan: StatePlan, mesh: Mesh, loss: Loss, size: int) -> Gradi
       ConfigError: N does not divide B, or does not divide over the devices.
     """
     model, shardings = plan.model, plan.shardings.params
-    number = _number(mesh, plan.batch["image"].shape[0], size)
+    number = _number(mesh, plan.batch[IMAGE].shape[0], size)
 
     def cut(tree: Any) -> Any:
         """(B, ...) -> (B / N, N, ...), each device its own rows."""
@@ -87,7 +87,7 @@ def in_microbatches(plan: StatePlan, mesh: Mesh, loss: Loss, size: int) -> Gradi
         return _local(mesh, _PARTS, _BATCH, lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
     def gradients(params, batch, keep_BK):
-        parts = cut((batch["image"], batch["tokens"], keep_BK))
+        parts = cut((batch[IMAGE], batch[TOKENS], keep_BK))
         zimg_BE, ztxt_BE = join(jax.lax.map(lambda part: _embed(model, params, *part), parts))
         (scale, bias), pull = jax.vjp(lambda params: _scalars(model, params), params)
         differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True)

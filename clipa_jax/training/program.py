@@ -11,17 +11,22 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clipa_jax import losses, models, sharding, trees
+from clipa_jax.config.batch import (
+    CAPTION_HASH,
+    COLOR,
+    COLOR_NUMBERS,
+    HASH_OP,
+    IMAGE,
+    JITTER_OP,
+    TOKENS,
+)
 from clipa_jax.config.durations import Plan
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import masks
-from clipa_jax.models.color_jitter import COLOUR, NUMBERS
 from clipa_jax.training import optim, steps
 from clipa_jax.training import state as states
-from clipa_jax.training.gradients import CAPTION_HASH
 
-# The preprocessing ops that give the entries `caption_hash` and `colour`.
-HASH_OP, JITTER_OP = "hash_caption", "jitter"
 BatchSpec = dict[str, jax.ShapeDtypeStruct]
 
 
@@ -98,7 +103,7 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
         microbatch=c.microbatch,
         on_nonfinite=on_nonfinite,
     )
-    patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
+    patches = (batch[IMAGE].shape[1] // model.img.config.patch_size) ** 2
     return Program(
         mesh=mesh,
         plan=plan,
@@ -107,7 +112,7 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
         peak_lr=optimiser.peak_lr,
         max_skips={"stop": 0, "skip": c.max_skips}[on_nonfinite],
         image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
-        text_tokens=batch["tokens"].shape[1],
+        text_tokens=batch[TOKENS].shape[1],
     )
 
 
@@ -115,12 +120,12 @@ def batch_spec(config: Settings) -> BatchSpec:
     """Shapes of the global batch that the `input` section asks for, without looking at data."""
     batch, res = config.batch_size, config.res
     spec = {
-        "image": jax.ShapeDtypeStruct((batch, res, res, 3), np.uint8),
-        "tokens": jax.ShapeDtypeStruct((batch, config.text_len), np.int32),
+        IMAGE: jax.ShapeDtypeStruct((batch, res, res, 3), np.uint8),
+        TOKENS: jax.ShapeDtypeStruct((batch, config.text_len), np.int32),
     }
     ops = {op.partition("(")[0].strip() for op in config.preprocess.split("|")}
     if JITTER_OP in ops:
-        spec[COLOUR] = jax.ShapeDtypeStruct((batch, NUMBERS), np.float32)
+        spec[COLOR] = jax.ShapeDtypeStruct((batch, COLOR_NUMBERS), np.float32)
     if HASH_OP in ops:
         spec[CAPTION_HASH] = jax.ShapeDtypeStruct((batch,), np.int32)
     return spec

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from clipa_jax import sharding
+from clipa_jax.config.batch import IMAGE, TOKENS
 from clipa_jax.config.settings import Settings
 from clipa_jax.models import CLIP
 
@@ -67,16 +68,16 @@ class StatePlan:
 
 def init_params(model: CLIP, batch: dict[str, jax.ShapeDtypeStruct], key: jax.Array) -> Any:
     """The model's initial parameters; only the shapes of one example matter."""
-    image = jnp.zeros((1, *batch["image"].shape[1:]), jnp.float32)
-    tokens = jnp.zeros((1, *batch["tokens"].shape[1:]), jnp.int32)
+    image = jnp.zeros((1, *batch[IMAGE].shape[1:]), jnp.float32)
+    tokens = jnp.zeros((1, *batch[TOKENS].shape[1:]), jnp.int32)
     return model.init(jax.random.fold_in(key, 0), image, tokens)["params"]
 
 
 def param_shapes(model: CLIP, res: int, text_len: int) -> Any:
     """Shapes of the parameters of a model for images of `res` pixels and `text_len` tokens."""
     batch = {
-        "image": jax.ShapeDtypeStruct((1, res, res, 3), jnp.uint8),
-        "tokens": jax.ShapeDtypeStruct((1, text_len), jnp.int32),
+        IMAGE: jax.ShapeDtypeStruct((1, res, res, 3), jnp.uint8),
+        TOKENS: jax.ShapeDtypeStruct((1, text_len), jnp.int32),
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(lambda key: init_params(model, batch, key), key)

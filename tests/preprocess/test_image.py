@@ -233,13 +233,13 @@ def test_batched_ops_do_the_same_to_a_batch():
     rows = [{key: value[row] for key, value in drawn.items()} for row in range(6)]
     parts = [one.function({"image": tf.constant(photo()), **row}) for row in rows]
     stacked = batch.function({key: tf.stack([part[key] for part in parts]) for key in parts[0]})
-    assert set(stacked) == {"image", "colour"}
+    assert set(stacked) == {"image", "color"}
     whole = registry.build("inception_crop(24)|flip_lr|jitter(0.6)|rotate(10)")
     for row, sample in zip(stacked["image"].numpy(), samples, strict=True):
         alone = whole(sample)["image"].numpy().astype(int)
         assert np.abs(row - alone).max() <= 1  # interpolation may round otherwise
-    alone = np.stack([whole(sample)["colour"] for sample in samples])
-    np.testing.assert_allclose(stacked["colour"], alone, rtol=1e-6, atol=1e-6)
+    alone = np.stack([whole(sample)["color"] for sample in samples])
+    np.testing.assert_allclose(stacked["color"], alone, rtol=1e-6, atol=1e-6)
 
 
 def test_jitter_with_no_strength_changes_nothing():
