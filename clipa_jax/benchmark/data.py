@@ -42,7 +42,7 @@ _LANES = 4  # at most: the window is small here, and lanes with few samples each
 _JITTER = 0.4  # strength, on all sides
 
 
-@registry.op("decode_only", entry="image")
+@registry.op("decode_only")
 def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
     """The decoding of `decode_box` alone: its picture's shape, so that it has to be made."""
     del args, kwargs
@@ -53,8 +53,8 @@ def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
     def other(sample: registry.Sample) -> tf.Tensor:
         return tf.shape(decode.any_format(sample["image"]))
 
-    ways = [*(of_jpeg(ratio) for ratio, _ in crop.WAYS), other]
-    return crop.in_ways(ways, tf.TensorSpec((3,), tf.int32))
+    branches = [*(of_jpeg(ratio) for ratio, _ in crop.JPEG_BRANCHES), other]
+    return crop.by_format(branches, tf.TensorSpec((3,), tf.int32))
 
 
 def main(argv: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""A function of one sample, for all samples of a chunk: in one loop, which is fast, or each on its
-own, which survives bad ones.
+"""Maps a function of one sample over a chunk: in one loop, which is fast, or sample by sample,
+which survives bad ones. Both give the same samples.
 
-n samples of a chunk, m of them good.
+n samples of a chunk, m of them in a branch.
 """
 
 from collections.abc import Callable
@@ -9,128 +9,101 @@ from typing import Any
 
 import tensorflow as tf
 
-from clipa_jax.data import skips
-from clipa_jax.preprocess import registry
+from clipa_jax.data import bad_samples
+from clipa_jax.preprocess.fusion import Switch
+from clipa_jax.preprocess.registry import Function, Sample
 
-ROW, REASON = "_row", "_reason"
+REASON = "_reason"  # of each sample, an index of `bad_samples.REASONS`
+_ROW = "_row"
 Samples = dict[str, Any]  # entries with a leading axis of n, or in a `tf.TensorArray` of n
 
 
-class Single:
-    """A function of one sample, which both ways share, so that it is traced once.
+class PerSample:
+    """A function of one sample, traced once for both ways of mapping it.
 
     Attributes:
-      untouched: entries that come out as they went in, known once it is traced.
+      function: of a sample.
+      unchanged: entries that it passes on, known once it is traced.
     """
 
-    def __init__(self, function: registry.Function):
-        self.untouched: set[str] = set()
+    def __init__(self, function: Function):
+        self.unchanged: set[str] = set()
         self.function = function
         self._graph = tf.function(self._changes, autograph=False)
 
-    def _changes(self, sample: dict[str, Any]) -> dict[str, Any]:
-        done = self.function(sample)
-        self.untouched = {name for name in done if done[name] is sample.get(name)}
-        return {name: value for name, value in done.items() if name not in self.untouched}
+    def _changes(self, sample: Sample) -> Sample:
+        result = self.function(sample)
+        self.unchanged = {name for name in result if result[name] is sample.get(name)}
+        return {name: value for name, value in result.items() if name not in self.unchanged}
 
-    def changes(self, one: dict[str, Any]) -> Any:
+    def changes(self, spec: dict[str, Any]) -> Any:
         """A graph from a sample of this specification to the entries that are new."""
-        return self._graph.get_concrete_function(one)
+        return self._graph.get_concrete_function(spec)
 
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, sample: Sample) -> Sample:
         changed = self._graph(sample)
-        return {**changed, **{name: sample[name] for name in self.untouched}}
+        return {**changed, **{name: sample[name] for name in self.unchanged}}
 
 
-def in_one_loop(samples: Samples, single: Single, size: int) -> tuple[Samples, tf.Tensor]:
+def in_one_loop(samples: Samples, mapped: PerSample, size: int) -> tuple[Samples, tf.Tensor]:
     """`one_by_one`, but an error where any sample is bad."""
-    if isinstance(single.function, registry.Choice):
-        return _way_by_way(samples, single.function, size), tf.zeros([size], tf.int32)
+    if isinstance(mapped.function, Switch):
+        return _branch_by_branch(samples, mapped.function, size), tf.zeros([size], tf.int32)
     arrays = tf.nest.map_structure(_by_row, samples)
-    one = tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
-    changes = single.changes(one)
+    changes = mapped.changes(
+        tf.nest.map_structure(lambda a: tf.TensorSpec(a.element_shape, a.dtype), arrays)
+    )
     results = changes.structured_outputs
-    if not _fixed(results):  # they will be ragged, too
-        return one_by_one(tf.nest.map_structure(stacked, samples), single, size)
-    kept = {name: samples[name] for name in single.untouched}
+    if not _has_fixed_shapes(results):  # the batch will be ragged
+        return one_by_one(tf.nest.map_structure(stacked, samples), mapped, size)
+    unchanged = {name: samples[name] for name in mapped.unchanged}
     reason_n = tf.zeros([size], tf.int32)
     if not results:
-        return kept, reason_n
+        return unchanged, reason_n
     empty = tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, size, element_shape=x.shape), results
     )
 
-    def step(row: tf.Tensor, filled: Samples) -> tuple[tf.Tensor, Samples]:
-        done = changes(tf.nest.map_structure(lambda array: array.read(row), arrays))
-        return row + 1, tf.nest.map_structure(lambda a, value: a.write(row, value), filled, done)
+    def body(row: tf.Tensor, filled: Samples) -> tuple[tf.Tensor, Samples]:
+        result = changes(tf.nest.map_structure(lambda array: array.read(row), arrays))
+        return row + 1, tf.nest.map_structure(lambda a, value: a.write(row, value), filled, result)
 
-    # One after the other: other threads have other chunks, and handing ops around costs time.
-    _, filled = tf.while_loop(lambda row, _: row < size, step, (0, empty), parallel_iterations=1)
+    # Serial: other threads have other chunks, and handing ops around costs time.
+    _, filled = tf.while_loop(lambda row, _: row < size, body, (0, empty), parallel_iterations=1)
     if REASON in filled:
-        with tf.control_dependencies([good(filled.pop(REASON).stack())]):
+        with tf.control_dependencies([assert_good(filled.pop(REASON).stack())]):
             reason_n = tf.identity(reason_n)
     # Encoded pictures are large, and ops on a whole chunk have no use for them.
-    done = {
+    changed = {
         name: value
         if name == "image" and value.dtype == tf.string
         else tf.nest.map_structure(stacked, value)
         for name, value in filled.items()
     }
-    return {**kept, **done}, reason_n
+    return {**unchanged, **changed}, reason_n
 
 
-def _way_by_way(samples: Samples, choice: registry.Choice, size: int) -> Samples:
-    """Likewise, in a loop for each way."""
-    arrays = {name: _by_row(samples[name]) for name in (choice.result, *choice.entries)}
-    spec = choice.spec
-    filled = tf.TensorArray(spec.dtype, size, element_shape=spec.shape)
-    number_n = tf.minimum(samples[choice.number], len(choice.ways) - 1)
-    for number, way in enumerate(choice.ways):
-        row_m = tf.cast(tf.where(number_n == number)[:, 0], tf.int32)
-        filled = _filled(filled, array(row_m), way, arrays)
-    return choice.finished(samples, filled.stack())
-
-
-def _filled(
-    filled: tf.TensorArray,
-    rows: tf.TensorArray,
-    way: Callable[[registry.Sample], tf.Tensor],
-    arrays: Samples,
-) -> tf.TensorArray:
-    """With the results of those rows."""
-
-    def step(place: tf.Tensor, filled: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        row = rows.read(place)
-        result = way({name: array.read(row) for name, array in arrays.items()})
-        return place + 1, filled.write(row, result)
-
-    number = rows.size()
-    done = tf.while_loop(lambda place, _: place < number, step, (0, filled), parallel_iterations=1)
-    return done[1]
-
-
-def one_by_one(samples: Samples, single: Single, size: int) -> tuple[Samples, tf.Tensor]:
-    """Applies a function to each of n samples; bad ones are replaced by their neighbours.
+def one_by_one(samples: Samples, mapped: PerSample, size: int) -> tuple[Samples, tf.Tensor]:
+    """Applies a function to each of n samples, and replaces bad ones by their neighbors.
 
     Args:
       samples: entries with a leading axis of n.
-      single: the function; may tell by `_reason` why a sample cannot be used.
+      mapped: the function; may give the entry `REASON`.
       size: n.
 
     Returns:
-      Its results with a leading axis of n, and int32 (n,), why a sample was replaced, 0 for
-      the good ones.
+      Its results with a leading axis of n, and the reasons, int32 (n,).
     """
 
-    def ready(row: tf.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
-        return {REASON: tf.constant(0), **single(sample), ROW: row}
+    def apply(row: tf.Tensor, sample: Sample) -> Sample:
+        return {REASON: tf.constant(0), **mapped(sample), _ROW: row}
 
     rows = tf.data.Dataset.range(size)
-    parts = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(ready)
-    blank = tf.data.Dataset.from_tensors(_zeros(parts.element_spec))
-    whole = _batch(parts.ignore_errors().concatenate(blank), size + 1).get_single_element()
-    source_n, reason_n = _replacements(whole.pop(ROW), whole.pop(REASON), size)
-    filled = tf.nest.map_structure(lambda x: tf.gather(x, source_n), whole)
+    results = tf.data.Dataset.zip(rows, tf.data.Dataset.from_tensor_slices(samples)).map(apply)
+    blank = tf.data.Dataset.from_tensors(_zeros(results.element_spec))
+    survivors = _batch(results.ignore_errors().concatenate(blank), size + 1).get_single_element()
+    index_n, reason_n = bad_samples.replacements(survivors.pop(_ROW), survivors.pop(REASON), size)
+    filled = tf.nest.map_structure(lambda x: tf.gather(x, index_n), survivors)
     return tf.nest.map_structure(lambda x: _sized(x, size), filled), reason_n
 
 
@@ -142,13 +115,42 @@ def array(tensor: tf.Tensor) -> tf.TensorArray:
 
 
 def stacked(entry: Any) -> Any:
-    """A tensor again of what `array` has made, or a loop."""
+    """A `tf.TensorArray` as a tensor; other entries as they are."""
     return entry.stack() if isinstance(entry, tf.TensorArray) else entry
 
 
-def good(reason_n: tf.Tensor) -> tf.Operation:
+def assert_good(reason_n: tf.Tensor) -> tf.Operation:
     """Fails where a sample is bad: int32 (n,), 0 for the good ones."""
     return tf.debugging.Assert(tf.reduce_all(reason_n == 0), [reason_n])
+
+
+def _branch_by_branch(samples: Samples, switch: Switch, size: int) -> Samples:
+    """A switch on n samples, in a loop for each branch."""
+    names = (switch.result, switch.index, *switch.entries)
+    arrays = {name: _by_row(samples[name]) for name in names}
+    filled = tf.TensorArray(switch.spec.dtype, size, element_shape=switch.spec.shape)
+    branch_n = tf.minimum(samples[switch.index], len(switch.branches) - 1)
+    for number, branch in enumerate(switch.branches):
+        row_m = tf.cast(tf.where(branch_n == number)[:, 0], tf.int32)
+        filled = _filled(filled, array(row_m), branch, arrays)
+    return switch.replaced(samples, filled.stack())
+
+
+def _filled(
+    filled: tf.TensorArray,
+    row_m: tf.TensorArray,
+    branch: Callable[[Sample], tf.Tensor],
+    arrays: Samples,
+) -> tf.TensorArray:
+    """Writes the results of a branch for m rows."""
+
+    def body(index: tf.Tensor, filled: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        row = row_m.read(index)
+        result = branch({name: array.read(row) for name, array in arrays.items()})
+        return index + 1, filled.write(row, result)
+
+    count = row_m.size()
+    return tf.while_loop(lambda i, _: i < count, body, (0, filled), parallel_iterations=1)[1]
 
 
 class _Rows:
@@ -168,43 +170,18 @@ def _by_row(entry: tf.TensorArray | tf.RaggedTensor | tf.Tensor) -> tf.TensorArr
     return _Rows(entry) if isinstance(entry, tf.RaggedTensor) else array(entry)
 
 
-def _replacements(row_m: tf.Tensor, reason_m: tf.Tensor, size: int):
-    """Which of the m samples that came through stands in each of n rows.
-
-    Args:
-      row_m: int64, their rows, ascending; the last one is the blank.
-      reason_m: int32, likewise.
-      size: n.
-
-    Returns:
-      Their places (n,), and the reasons (n,) of the rows as they were.
-    """
-    row_m, reason_m, blank = row_m[:-1], reason_m[:-1], tf.size(row_m) - 1
-    lost_n = tf.fill([size], skips.DECODE)
-    reason_n = tf.tensor_scatter_nd_update(lost_n, row_m[:, None], reason_m)
-    good = tf.where(reason_m == 0)[:, 0]
-    nearest = tf.searchsorted(tf.gather(row_m, good), tf.range(size, dtype=tf.int64))
-    nearest = tf.minimum(nearest, tf.size(good) - 1)
-    places_n = tf.cond(
-        tf.size(good) > 0,
-        lambda: tf.cast(tf.gather(good, nearest), tf.int32),
-        lambda: tf.fill([size], blank),
-    )
-    return places_n, reason_n
-
-
 def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
     return tf.nest.map_structure(
         lambda tensor: tf.zeros([size or 0 for size in tensor.shape], tensor.dtype), spec
     )
 
 
-def _fixed(sample: Any) -> bool:
+def _has_fixed_shapes(sample: Any) -> bool:
     return all(entry.shape.is_fully_defined() for entry in tf.nest.flatten(sample))
 
 
 def _batch(samples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    fixed = _fixed(samples.element_spec)
+    fixed = _has_fixed_shapes(samples.element_spec)
     return samples.batch(size) if fixed else samples.ragged_batch(size)
 
 

@@ -13,11 +13,10 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.config.batch import IMAGE, MASK, TOKENS, TRAINING_KEYS
+from clipa_jax.config.batch import IMAGE, MASK, TRAINING_KEYS
 from clipa_jax.config.settings import Settings, choice
-from clipa_jax.data import feed, mixing, reading, robust_map, skips, sources
+from clipa_jax.data import bad_samples, feed, map_chunk, mixing, reading, robust_map, sources
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
-from clipa_jax.data.sources.base import CAPTION_NAMES
 from clipa_jax.errors import ConfigError, DataError
 
 CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
@@ -186,7 +185,7 @@ class TrainData:
         begin = process_index * rows
         self.chunk = chunk = math.gcd(rows, CHUNK)
         self._share = reading.Share(batch_size, begin, begin + rows, chunk)
-        self._skips = skips.Skips(
+        self._skips = bad_samples.SkipCounter(
             f"{source.spec}, split {source.split}",
             _namer(source, self._order),
             max_skip_percent,
@@ -198,15 +197,9 @@ class TrainData:
             size=chunk,
             seed=seed,
             keep=keep,
-            captions=source.has_captions,
             max_pixels=max_pixels,
         )
         self.spec = self._spec(preprocess, out)
-        if TOKENS in self.spec and not source.has_captions:
-            raise DataError(
-                f"{source.spec}: no captions among the features "
-                f"{', '.join(source.features) or '(none)'}; looked for {', '.join(CAPTION_NAMES)}"
-            )
 
     @property
     def fingerprint(self) -> str:
@@ -235,7 +228,7 @@ class TrainData:
         rows = self._order.rows(self._batch_size)[self._share.begin : self._share.end]
         for batch in feed.Feed(self._dataset(count)):
             batch = {key: np.asarray(value) for key, value in batch.items()}  # not a copy
-            self._skips.add(batch.pop(robust_map.REASON), count + rows)
+            self._skips.add(batch.pop(map_chunk.REASON), count + rows)
             count += self._batch_size
             yield batch, {"samples": count, "order": self._order.fingerprint}
 
@@ -268,7 +261,7 @@ class TrainData:
     def _spec(
         self, preprocess: str, out: dict[str, tf.TensorSpec]
     ) -> dict[str, jax.ShapeDtypeStruct]:
-        out = {key: value for key, value in out.items() if key != robust_map.REASON}
+        out = {key: value for key, value in out.items() if key != map_chunk.REASON}
         for key, value in out.items():
             if not value.shape.is_fully_defined():
                 raise ConfigError(
@@ -336,7 +329,6 @@ def _evaluation_chunks(
         seed=0,
         keep=(IMAGE,),
         features=features,
-        captions=False,
     )
     return opened, process(reading.once(opened, share))
 
@@ -346,14 +338,14 @@ def _evaluate(
 ) -> Iterator[dict[str, Any]]:
     total = source.num_examples
     name = _namer(source, FileOrder(Shards.of(source)))
-    seen = skips.Skips(f"{source.spec}, split {source.split}", name, 100.0, total)
+    seen = bad_samples.SkipCounter(f"{source.spec}, split {source.split}", name, 100.0, total)
     number = (share.end - share.begin) // share.chunk
     chunks = feed.Feed(dataset)
     for count in range(share.begin, share.begin + total, share.batch_size):
         parts = [next(chunks) for _ in range(number)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
         count_B = np.arange(count, count + len(batch[IMAGE]))
-        reason_B = np.where(count_B < total, batch.pop(robust_map.REASON), 0)
+        reason_B = np.where(count_B < total, batch.pop(map_chunk.REASON), 0)
         seen.add(reason_B, count_B)
         yield {**batch, MASK: (count_B < total) & (reason_B == 0)}
 

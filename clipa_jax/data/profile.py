@@ -2,7 +2,7 @@
 
 A stage is timed as the difference between two beginnings of the pipeline, one of which goes
 a stage further: reading alone, then parsing too, then one op after the other in the order
-in which they run (`registry.phases`).
+in which they run (`fusion.phases`).
 """
 
 import itertools
@@ -19,7 +19,7 @@ from clipa_jax.data import reading, robust_map
 from clipa_jax.data.pipeline import TrainData
 from clipa_jax.data.sources import Source
 from clipa_jax.errors import UserError
-from clipa_jax.preprocess import registry
+from clipa_jax.preprocess import fusion
 
 READ, PARSE = "read", "parse"
 _CHUNKS = 8  # of samples that are timed
@@ -33,10 +33,10 @@ def beginnings(preprocess: str) -> dict[str, str]:
       By the name of each stage, the string of all ops up to it; the first is `PARSE`, without
       any op.
     """
-    ops = [op for phase in registry.phases(preprocess)[1] for op in phase.ops]
-    names = [op.split("(")[0] for op in ops]
+    steps = [step for phase in fusion.phases(preprocess) for step in phase.steps]
+    names = [step.call.name for step in steps]
     names = [f"{n} {i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
-    strings = itertools.accumulate(ops, "{}|{}".format)
+    strings = itertools.accumulate((str(step.call) for step in steps), "{}|{}".format)
     return {PARSE: "", **dict(zip(names, strings, strict=True))}
 
 
@@ -67,9 +67,7 @@ def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[s
     for name, preprocess in beginnings(data.preprocess).items():
         if not go_on():
             break
-        process, _ = robust_map.chunk_function(
-            source, preprocess, size=size, seed=0, keep=None, captions=source.has_captions
-        )
+        process, _ = robust_map.chunk_function(source, preprocess, size=size, seed=0, keep=None)
         ready = iter(process(chunks.repeat()).with_options(one_core))
         next(ready)
         until = min(_timed(ready) for _ in range(_ROUNDS)) / size

@@ -1,6 +1,7 @@
 """Samples of a source looked at one by one: whether they can be used, and what is in them.
 
-What training would skip is found by the same decoder, under the same names (`data.skips`).
+What training would skip is found by the same decoder, under the same names
+(`data.bad_samples`).
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from clipa_jax.data import reading, robust_map, skips
+from clipa_jax.data import bad_samples, reading
 from clipa_jax.data.sources.base import Source
 from clipa_jax.preprocess import decode, registry
 
@@ -24,7 +25,7 @@ class Seen:
 
     Attributes:
       row: its place in the shard.
-      reason: why it cannot be used, as in `skips.REASONS`; "" if it can.
+      reason: why it cannot be used, as in `bad_samples.REASONS`; "" if it can.
       image: encoded, as it came.
       stored: encoded, as it is to be stored.
       height, width: in pixels, as it came.
@@ -86,14 +87,14 @@ class Looker:
         for values in looked.ignore_errors().prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
             row = start + int(values["_row"])
             for lost in range(expected, row):
-                yield Seen(lost, skips.REASONS[skips.DECODE])
+                yield Seen(lost, bad_samples.REASONS[bad_samples.DECODE])
             expected = row + 1
             yield self._seen(row, values)
         for lost in range(expected, start + length):
-            yield Seen(lost, skips.REASONS[skips.DECODE])
+            yield Seen(lost, bad_samples.REASONS[bad_samples.DECODE])
 
     def _seen(self, row: int, values: dict[str, Any]) -> Seen:
-        reason = skips.REASONS[int(values["_reason"])]
+        reason = bad_samples.REASONS[int(values["_reason"])]
         if reason:
             return Seen(row, reason, id=values["id"])
         image = values["image"]
@@ -113,8 +114,10 @@ class Looker:
         """Parses and decodes one sample; fails where that fails."""
         unreadable = tf.reduce_all(record == "")
         sample = tf.cond(unreadable, self._blank, lambda: self._parse(record))
-        reason = robust_map.fault(sample, self._source.has_captions, self._max_pixels)
-        reason = tf.where(unreadable, skips.UNREADABLE, reason)
+        captions = self._source.has_captions
+        sample = bad_samples.cleaned(sample, captions)
+        reason = bad_samples.fault(sample, captions, self._max_pixels)
+        reason = tf.where(unreadable, bad_samples.UNREADABLE, reason)
         image = tf.cond(
             reason == 0,
             lambda: self._decode({"image": sample["image"]})["image"],

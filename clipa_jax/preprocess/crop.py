@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from clipa_jax.errors import ConfigError
 from clipa_jax.preprocess import decode, header
+from clipa_jax.preprocess.fusion import Switch
 from clipa_jax.preprocess.image import check_size, resized
-from clipa_jax.preprocess.registry import Choice, Function, Sample, op
+from clipa_jax.preprocess.registry import Function, Sample, op
 
 _ATTEMPTS = 10  # boxes drawn until one fits into the picture
 _CROP_DRAWS = 2 * _ATTEMPTS + 2
@@ -25,7 +26,7 @@ _NEAR = 1.35  # likewise, below which bilinear needs no antialiasing
 _BLOCK = 16  # pixels a side of the largest usual block of a JPEG
 
 
-@op("inception_crop", entry="image", draws=_CROP_DRAWS)
+@op("inception_crop", draws=_CROP_DRAWS)
 def inception_crop(
     size: int,
     area_min: float = 40,
@@ -53,26 +54,27 @@ def inception_crop(
     return apply
 
 
-@op("read_size", entry="image")
+@op("read_size")
 def read_size(*args: Any, **kwargs: Any) -> Function:
-    """Adds sample["_size"], int64 (H, W) as the header of the encoded picture has them, and
-    sample["_jpeg"], whether it is one."""
+    """Adds sample["_size"], int64 (H, W) from the header of the encoded picture, and
+    sample["_jpeg"], whether it is a JPEG."""
     del args, kwargs
     return header.added
 
 
-@op("draw_box", entry="image", draws=_CROP_DRAWS, batched=True)
+@op("draw_box", draws=_CROP_DRAWS, batched=True)
 def draw_box(
     size: int,
     area_min: float = 40,
     area_max: float = 100,
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Function:
-    """What `read_size` adds -> the box of `inception_crop`, and how `decode_box` gets it.
+    """Draws the box of `inception_crop` from what `read_size` adds, and how to decode it.
 
     sample["_box"] (..., 4) is the box. Of a JPEG, sample["_window"] (..., 4) is decoded, on the
-    grid of the reduction; it begins at a block, so sample["_begin"] (..., 3) says where the box
-    begins in it; and sample["_way"] (...) is a place in `WAYS`, behind them for other formats.
+    grid of the reduction; it begins at a block, and sample["_begin"] (..., 3) is where the box
+    begins in it. sample["_branch"] (...) is an index of `JPEG_BRANCHES`, or their number for
+    other formats.
     """
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 
@@ -82,38 +84,28 @@ def draw_box(
         top, left, height, width = tf.unstack(box_4 // ratio[..., None], axis=-1)
         before = left % (_BLOCK // ratio)
         far = tf.minimum(height, width) >= math.ceil(_NEAR * size)
-        way = tf.where(level < 2, 2 * level + tf.cast(far, tf.int32), level + 2)
+        branch = tf.where(level < 2, 2 * level + tf.cast(far, tf.int32), level + 2)
         return {
             **sample,
             "_box": box_4,
             "_window": tf.stack([top, left - before, height, width + before], -1),
             "_begin": tf.stack([tf.zeros_like(before), before, tf.zeros_like(before)], -1),
-            "_way": tf.where(sample["_jpeg"], way, len(WAYS)),
+            "_branch": tf.where(sample["_jpeg"], branch, len(JPEG_BRANCHES)),
         }
 
     return apply
 
 
-@op(
-    "decode_box",
-    entry="image",
-    fuses=("decode", "inception_crop"),
-    before=("read_size", "draw_box"),
-)
-def decode_box(
-    size: int,
-    area_min: float = 40,
-    area_max: float = 100,
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Function:
+@op("decode_box")
+def decode_box(size: int, *args: Any, **kwargs: Any) -> Function:
     """Encoded bytes () -> nearly the same as `decode|inception_crop(...)`, for half the work.
 
-    Of a JPEG no more than the box is decoded, already reduced to a half, a quarter or an eighth
-    where that leaves about as many pixels as the result has. What is left to do is resized as
-    fast as keeps it near to bilinear with antialiasing, which other formats get exactly:
-    docs/performance.md has the differences and the times.
+    Of a JPEG only the box is decoded, already reduced to a half, a quarter or an eighth where that
+    leaves about as many pixels as the result has. The rest is resized as fast as keeps it near to
+    bilinear with antialiasing, which other formats get exactly: docs/performance.md has the
+    differences and the times.
     """
-    del area_min, area_max, aspect  # the box is there already
+    del args, kwargs  # they are for `draw_box`
 
     def of_jpeg(ratio: int, resize: Resize) -> Callable[[Sample], tf.Tensor]:
         return lambda sample: rounded(resize(decode_reduced(sample, ratio), size))
@@ -121,23 +113,25 @@ def decode_box(
     def other(sample: Sample) -> tf.Tensor:
         return rounded(_exact(_crop(decode.any_format(sample["image"]), sample["_box"]), size))
 
-    def rounded(image: tf.Tensor) -> tf.Tensor:  # of 0..255, so nothing has to be cut off
+    def rounded(image: tf.Tensor) -> tf.Tensor:  # within 0..255, so no value has to be clipped
         return tf.reshape(tf.cast(image + 0.5, tf.uint8), (size, size, 3))
 
     spec = tf.TensorSpec((size, size, 3), tf.uint8)
-    return in_ways([*itertools.starmap(of_jpeg, WAYS), other], spec)
+    return by_format([*itertools.starmap(of_jpeg, JPEG_BRANCHES), other], spec)
 
 
-def in_ways(ways: Sequence[Callable[[Sample], tf.Tensor]], spec: tf.TensorSpec) -> Choice:
-    """What replaces a picture, by `WAYS` and, at the end, for other formats; the usual ways are
-    ways of their own, and the others together are one more."""
+def by_format(branches: Sequence[Callable[[Sample], tf.Tensor]], spec: tf.TensorSpec) -> Switch:
+    """A switch with a branch for each of `JPEG_BRANCHES`, and the last one for other formats.
 
-    def others(sample: Sample) -> tf.Tensor:
-        rest = [functools.partial(way, sample) for way in ways[_USUAL:]]
-        return tf.switch_case(sample["_way"] - _USUAL, rest)
+    The rare ones share a branch, since each branch of a chunk costs a loop.
+    """
 
-    needed = ("_way", "_box", "_window", "_begin")
-    return Choice("_way", [*ways[:_USUAL], others], needed, "image", spec)
+    def rare(sample: Sample) -> tf.Tensor:
+        rest = [functools.partial(branch, sample) for branch in branches[_COMMON:]]
+        return tf.switch_case(sample["_branch"] - _COMMON, rest)
+
+    entries = ("_box", "_window", "_begin")
+    return Switch("_branch", [*branches[:_COMMON], rare], entries, "image", spec)
 
 
 def decode_reduced(sample: Sample, ratio: int) -> tf.Tensor:
@@ -168,11 +162,11 @@ def _exact(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(resized(image, (size, size))[None], tf.float32)
 
 
-# How a box of a JPEG is made: what it is reduced by as it is decoded, and what resizes the rest,
-# from uint8 (h, w, C) to float32 (1, R, R, C). Reduced by 4 or 8, libjpeg's own error leaves none
-# for another resize that is not exact.
+# What a box of a JPEG is reduced by as it is decoded, and what resizes the rest, from uint8
+# (h, w, C) to float32 (1, R, R, C). Reduced by 4 or 8, libjpeg's own error leaves none for another
+# resize that is not exact.
 Resize = Callable[[tf.Tensor, int], tf.Tensor]
-WAYS: tuple[tuple[int, Resize], ...] = (
+JPEG_BRANCHES: tuple[tuple[int, Resize], ...] = (
     (1, _bilinear),
     (1, _means),
     (2, _bilinear),
@@ -180,7 +174,7 @@ WAYS: tuple[tuple[int, Resize], ...] = (
     (4, _exact),
     (8, _exact),
 )
-_USUAL = 4  # how many of them are taken for pictures that are not far larger than the result
+_COMMON = 4  # the first ones, for pictures that are not far larger than the result
 
 
 def _crop(image: tf.Tensor, box_4: tf.Tensor) -> tf.Tensor:

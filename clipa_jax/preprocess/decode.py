@@ -19,7 +19,7 @@ rare = tf.function(autograph=False, experimental_attributes={"_noinline": True})
 _WEBP_HEADER = 21  # bytes of a WebP up to its flags
 
 
-@op("decode", entry="image")
+@op("decode")
 def decode() -> Function:
     """Encoded bytes () -> uint8 (H, W, C).
 

@@ -25,7 +25,7 @@ _LUMA = (0.299, 0.587, 0.114)
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
-@op("resize", entry="image")
+@op("resize")
 def resize(size: int, method: str = "bilinear") -> Function:
     """uint8 (H, W, C) -> (R, R, C) with R = size, whatever the aspect ratio.
 
@@ -38,7 +38,7 @@ def resize(size: int, method: str = "bilinear") -> Function:
     return lambda sample: {**sample, "image": resized(sample["image"], (size, size), kernel=kernel)}
 
 
-@op("resize_small", entry="image")
+@op("resize_small")
 def resize_small(size: int, method: str = "bilinear") -> Function:
     """uint8 (H, W, C) -> the same aspect ratio with the short side of `size` pixels.
 
@@ -58,7 +58,7 @@ def resize_small(size: int, method: str = "bilinear") -> Function:
     return apply
 
 
-@op("central_crop", entry="image")
+@op("central_crop")
 def central_crop(size: int) -> Function:
     """uint8 (H, W, C) -> the middle (R, R, C) with R = size; H and W must be at least R."""
     check_size("central_crop", size)
@@ -73,7 +73,7 @@ def central_crop(size: int) -> Function:
     return apply
 
 
-@op("flip_lr", entry="image", draws=1, batched=True)
+@op("flip_lr", draws=1, batched=True)
 def flip_lr() -> Function:
     """Mirrors half of the pictures, uint8 (..., H, W, C)."""
 
@@ -85,7 +85,7 @@ def flip_lr() -> Function:
     return apply
 
 
-@op(JITTER_OP, entry="image", draws=6, batched=True)
+@op(JITTER_OP, draws=6, batched=True)
 def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
     """Draws random colors, after SimCLR (arXiv 2002.05709, appendix A).
 
@@ -130,7 +130,7 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
     return apply
 
 
-@op("rotate", entry="image", draws=1, batched=True)
+@op("rotate", draws=1, batched=True)
 def rotate(degrees: float) -> Function:
     """Turns pictures, uint8 (..., H, W, C), about their center by up to +- `degrees`.
 

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from clipa_jax.data import pipeline, reading, robust_map, skips, sources
+from clipa_jax.data import bad_samples, map_chunk, pipeline, reading, robust_map, sources
 from clipa_jax.data.sources import tar
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import header, registry
@@ -151,11 +151,11 @@ def counted(spec, reasons, *, percent=100.0, **changes):
     size = source.num_examples
     preprocess = changes.pop("preprocess", "decode|inception_crop(8)|choose_caption")
     process, _ = robust_map.chunk_function(
-        source, preprocess, size=size, seed=0, keep=("image", "tokens"), captions=True, **changes
+        source, preprocess, size=size, seed=0, keep=("image", "tokens"), **changes
     )
     share = reading.Share(size, 0, size, size)
     done = process(reading.once(source, share).take(1)).get_single_element()
-    found = [skips.REASONS[reason] for reason in done[robust_map.REASON].numpy()]
+    found = [bad_samples.REASONS[reason] for reason in done[map_chunk.REASON].numpy()]
     assert found == reasons
     return done
 
@@ -190,17 +190,22 @@ def test_only_a_chunk_with_a_bad_sample_is_prepared_twice(tmp_path, monkeypatch)
         image = tf.numpy_function(count, [sample["image"]], tf.uint8)
         return {**sample, "image": tf.ensure_shape(image, (8, 8, 3))}
 
-    monkeypatch.setitem(registry.OPS, "look", registry.Op(lambda: look, entry="image"))
+    monkeypatch.setitem(registry.OPS, "look", registry.Op(lambda: look))
     spec = write_one_by_one(tmp_path, [encoded("PNG")] * 7 + [b"x"])
     source, share = sources.open(spec, "train"), reading.Share(4, 0, 4, 4)
     process, _ = robust_map.chunk_function(
-        source, "decode|resize(8)|look", size=4, seed=0, keep=("image",), captions=True
+        source, "decode|resize(8)|look", size=4, seed=0, keep=("image",)
     )
     done = list(process(reading.once(source, share).take(1)))
     assert len(done) == 1 and len(looks) == 4
     done = list(process(reading.once(source, share).skip(1).take(1)))
     assert len(done) == 1 and len(looks) == 4 + 3 + 3
-    assert done[0][robust_map.REASON].numpy().tolist() == [0, 0, 0, skips.REASONS.index("decode")]
+    assert done[0][map_chunk.REASON].numpy().tolist() == [
+        0,
+        0,
+        0,
+        bad_samples.REASONS.index("decode"),
+    ]
 
 
 def test_the_limit_of_pixels(tmp_path):
@@ -232,10 +237,10 @@ def test_captions(tmp_path):
 
 
 def test_mended_captions():
-    texts = [b"caf\xc3\xa9", b"caf\xe9 bar", b"\xff\xfe", "é".encode() * robust_map.CAPTION_BYTES]
-    found = [text.decode() for text in robust_map._mended(tf.constant(texts)).numpy()]
+    texts = [b"caf\xc3\xa9", b"caf\xe9 bar", b"\xff\xfe", "é".encode() * bad_samples.CAPTION_BYTES]
+    found = [text.decode() for text in bad_samples.valid_utf8(tf.constant(texts)).numpy()]
     assert found[:3] == ["café", "caf\ufffd bar", "\ufffd\ufffd"]
-    assert found[3] == "é" * (robust_map.CAPTION_BYTES // 2)
+    assert found[3] == "é" * (bad_samples.CAPTION_BYTES // 2)
 
 
 def test_missing_keys_in_every_format(tmp_path):

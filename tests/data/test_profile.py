@@ -28,7 +28,7 @@ def doze(monkeypatch):
 
         return apply
 
-    op = registry.Op(factory, entry="image")
+    op = registry.Op(factory)
     monkeypatch.setitem(registry.OPS, "doze", op)
 
 

@@ -13,23 +13,24 @@ from PIL import Image
 
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import color_jitter
-from clipa_jax.preprocess import registry
+from clipa_jax.preprocess import fusion, registry
 
-RECOLOUR = jax.jit(color_jitter.apply)
+RECOLOR = jax.jit(color_jitter.apply)
 GOLDEN_FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = np.load(GOLDEN_FOLDER / "resized.npz")
 
 
-def run(spec: str, image, seed=(1, 2), **options) -> np.ndarray:
+def run(spec: str, image, seed=(1, 2), *, fuse=False) -> np.ndarray:
     """A preprocessing string on one picture."""
     sample = {"image": tf.constant(image), "seed": tf.constant(seed, tf.int64)}
-    done = registry.build(spec, **options)(sample)
-    return recoloured({name: value.numpy()[None] for name, value in done.items()})[0]
+    calls = fusion.fuse(registry.parse(spec)) if fuse else registry.parse(spec)
+    result = registry.chain([registry.Step.of(call) for call in calls])(sample)
+    return recolored({name: value.numpy()[None] for name, value in result.items()})[0]
 
 
-def recoloured(batch: dict[str, np.ndarray]) -> np.ndarray:
+def recolored(batch: dict[str, np.ndarray]) -> np.ndarray:
     """The pictures of a batch as the model sees them, uint8 (B, R, R, C)."""
-    return np.asarray(RECOLOUR(batch)["image"])
+    return np.asarray(RECOLOR(batch)["image"])
 
 
 def photo(height=120, width=160) -> np.ndarray:
@@ -125,7 +126,7 @@ def test_decode(name):
     assert image.dtype == np.uint8 and image.shape == (120, 160, 3)
     assert np.abs(image.astype(float) - expected).mean() < (2.5 if "jpeg" in name else 0.51)
     small = run("decode|inception_crop(30)", encoded)
-    apart = run("decode|inception_crop(30)", image=encoded, fuse=False)
+    apart = run("decode|inception_crop(30)", image=encoded)
     assert small.shape == (30, 30, 3)
     assert np.abs(small.astype(float) - apart).mean() < 4
 
@@ -149,7 +150,7 @@ PHOTOS["portrait"] = (
 
 
 def differences(encoded: bytes, size: int, seeds: int = 12) -> float:
-    """Mean distance of fused crops to float64 arithmetic on the whole picture, in grey levels."""
+    """Mean distance of fused crops to float64 arithmetic on the whole picture, in gray levels."""
     whole = run("decode", encoded)
     boxes = registry.build(f"read_size|draw_box({size})")
     found = []
@@ -157,7 +158,7 @@ def differences(encoded: bytes, size: int, seeds: int = 12) -> float:
         seed = tf.constant((0, number), tf.int64)
         top, left, height, width = boxes({"image": encoded, "seed": seed})["_box"].numpy()
         box = whole[top : top + height, left : left + width]
-        fused = run(f"decode|inception_crop({size})", encoded, seed=(0, number))
+        fused = run(f"decode|inception_crop({size})", encoded, seed=(0, number), fuse=True)
         found.append(np.abs(fused - exact_resize(box, size, size)).mean())
     return float(np.mean(found))
 
@@ -176,7 +177,7 @@ def test_crop_without_fusing_is_exact():
     top, left, height, width = boxes({"image": encoded, "seed": tf.constant((1, 2), tf.int64)})[
         "_box"
     ].numpy()
-    apart = run("decode|inception_crop(84)", encoded, fuse=False)
+    apart = run("decode|inception_crop(84)", encoded)
     exact = exact_resize(whole[top : top + height, left : left + width], 84, 84)
     assert np.abs(apart - exact).max() <= 0.51
 
@@ -224,12 +225,12 @@ def test_random_ops_depend_on_the_seed_alone():
 
 
 def test_batched_ops_do_the_same_to_a_batch():
-    draw, (one, batch) = registry.phases("inception_crop(24)|flip_lr|jitter(0.6)|rotate(10)")
+    one, batch = phases = fusion.phases("inception_crop(24)|flip_lr|jitter(0.6)|rotate(10)")
     samples = [
         {"image": tf.constant(photo()), "seed": tf.constant([4, number], tf.int64)}
         for number in range(6)
     ]
-    drawn = draw(tf.stack([sample["seed"] for sample in samples]))
+    drawn = fusion.draw(phases, tf.stack([sample["seed"] for sample in samples]))
     rows = [{key: value[row] for key, value in drawn.items()} for row in range(6)]
     parts = [one.function({"image": tf.constant(photo()), **row}) for row in rows]
     stacked = batch.function({key: tf.stack([part[key] for part in parts]) for key in parts[0]})
