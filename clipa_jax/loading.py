@@ -7,7 +7,6 @@ model.encode_text(["a dog"]) @ model.encode_image(images).T * model.logit_scale
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,18 +14,16 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clipa_jax import models, sharding, trees
+from clipa_jax import sharding, trees
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
-from clipa_jax.errors import CheckpointError, DataError
+from clipa_jax.errors import DataError
 from clipa_jax.evaluators import embed
 from clipa_jax.models import CLIP, clip
 from clipa_jax.preprocess import registry
 from clipa_jax.preprocess.text import Tokenize, make_tokenize
-from clipa_jax.preprocess.vocab import kept_copy
-from clipa_jax.runtime import files
-from clipa_jax.training import checkpoint, state, steps, workdir
-from clipa_jax.weights import formats
+from clipa_jax.training import steps
+from clipa_jax.weights import open_weights
 
 
 @dataclass(frozen=True)
@@ -121,13 +118,13 @@ def load(path: str, config: ConfigDict | None = None) -> Model:
     """The model in a workdir or weights file.
 
     Args:
-      path: what `read` takes.
+      path: what `open_weights` takes.
       config: a stage's config; needed for files that do not carry one.
 
     Raises:
       CheckpointError: there are no weights, or they do not fit the config.
     """
-    return on_mesh(*fitted(path, config), sharding.make_mesh())
+    return on_mesh(*open_weights(path).build(config), sharding.make_mesh())
 
 
 def on_mesh(
@@ -140,7 +137,7 @@ def on_mesh(
     """A model with its weights on devices.
 
     Args:
-      config, model, leaves: see `fitted`.
+      config, model, leaves: from `Weights.build`.
       mesh: the devices, of any number of processes, all of which call this.
       layout: the `sharding` section; None for a copy of the weights on every device.
     """
@@ -155,94 +152,3 @@ def on_mesh(
         layouts,
     )
     return Model(config, params, steps.make_encoders(model, mesh), make_tokenize(config.input))
-
-
-def fitted(path: str, config: ConfigDict | None) -> tuple[ConfigDict, CLIP, dict[str, Any]]:
-    """(config, model, weights that fit it by name on the host), layers unrolled; as in `load`."""
-    carried, leaves = read(path)
-    config = carried if config is None else config
-    if config is None:
-        raise CheckpointError(f"{path} carries no config; pass config=, a stage's config")
-    return as_stored(config, leaves, path)
-
-
-def as_stored(
-    config: ConfigDict, leaves: Mapping[str, Any], path: str
-) -> tuple[ConfigDict, CLIP, dict[str, Any]]:
-    """(config, model, weights that fit it), layers unrolled as files hold them."""
-    config = config.copy_and_resolve_references()
-    config.model.layers = "unrolled"
-    return config, *fit(config, leaves, path)
-
-
-def fit(config: ConfigDict, leaves: Mapping[str, Any], what: str) -> tuple[CLIP, dict[str, Any]]:
-    """(model, weights in the form that it has); `CheckpointError` if they are of another model."""
-    settings = Settings(config)
-    model = models.build(settings.model)
-    shapes = trees.flatten(state.param_shapes(model, settings.input.res, settings.input.text_len))
-    fitted = formats.fit(leaves, shapes)
-    formats.check_layout(fitted, shapes, what)
-    return model, fitted
-
-
-def read_weights(path: str, target: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights by name on the host, layers unrolled, ready for surgery.
-
-    Args:
-      path: what `read` takes.
-      target: the model's parameters by name, for the form of what several forms can hold.
-
-    Raises:
-      CheckpointError: there are none, or they are of no known form.
-    """
-    return formats.fit(read(path)[1], target)
-
-
-def read(path: str) -> tuple[ConfigDict | None, dict[str, Any]]:
-    """The config that weights carry, None if they carry none, and the weights by name.
-
-    Args:
-      path: a workdir, the folder of a stage, a CLIPA .npz or an open_clip folder.
-
-    Raises:
-      CheckpointError: there are no weights, or they are of no known form.
-    """
-    check_exists(path)
-    if formats.is_file(Path(path)):
-        return formats.read(Path(path))
-    return stage_config(path), checkpoint.read_params(str(_stage_folder(Path(path))))
-
-
-def stage_config(path: str) -> ConfigDict | None:
-    """The config of the stage that a workdir or a stage's folder stands for; None without any."""
-    return None if formats.is_file(Path(path)) else _config_of(_stage_folder(Path(path)))
-
-
-def _config_of(folder: Path) -> ConfigDict | None:
-    """The config of a stage's folder, its vocabulary being the copy there; None without any."""
-    if not (folder / workdir.CONFIG).exists():
-        return None
-    config = ConfigDict(files.read_json(folder / workdir.CONFIG))
-    copy = kept_copy(folder)
-    if copy:
-        config.input.vocab = copy
-    return config
-
-
-def check_exists(path: str) -> None:
-    """Raises `CheckpointError` unless there are weights at `path`."""
-    if formats.is_file(Path(path)):
-        formats.check_exists(Path(path))
-    elif not (_stage_folder(Path(path)) / workdir.CHECKPOINTS).is_dir():
-        raise CheckpointError(
-            f"no weights at {path}: expected a workdir with a finished stage, a stage's folder "
-            f"with {workdir.CHECKPOINTS}/ in it, a .npz file or a folder of open_clip"
-        )
-
-
-def _stage_folder(folder: Path) -> Path:
-    """The folder of the last finished stage of a workdir; other folders as they are."""
-    if (folder / workdir.CHECKPOINTS).is_dir():
-        return folder
-    finished = workdir.stages_in(folder) if folder.is_dir() else []
-    return folder / finished[-1] if finished else folder

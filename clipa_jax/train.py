@@ -11,7 +11,6 @@ from typing import Any
 
 from absl import flags, logging
 
-from clipa_jax import loading
 from clipa_jax.config import schedules
 from clipa_jax.data import to_device
 from clipa_jax.data.profile import WaitWarning
@@ -23,6 +22,7 @@ from clipa_jax.runtime.interrupt import Interrupt
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import checkpoint, metrics, recorder, stage, steps, workdir
 from clipa_jax.training.state import TrainState
+from clipa_jax.weights import open_weights
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int | None:
     stages: dict[str, stage.Stage] = {}
     for config in configs:
         stages[config.name] = stage.prepare(
-            config, root, stages, between=interrupt.check, check_weights=loading.check_exists
+            config, root, stages, between=interrupt.check, open_weights=open_weights
         )
     logging.info(metrics.parameter_overview(next(iter(stages.values())).program.spec.shapes.params))
     with interrupt:
@@ -62,7 +62,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         seed=run.settings.seed,
         init=run.init,
         edits=run.edits,
-        read_weights=loading.read_weights,
+        open_weights=open_weights,
     )
     first = int(start.state.step)
     logging.info("\n%s", run.describe())

@@ -4,6 +4,7 @@ A result is built under another name, compared with its origin by `parity`, and 
 name only when both sides agree; nothing half-done is left behind.
 """
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,6 @@ import transformers  # noqa: F401, open_clip's tokenizers need it but do not ask
 from absl import logging
 from ml_collections import ConfigDict
 
-from clipa_jax import loading
 from clipa_jax.convert import parity
 from clipa_jax.convert import tokenizer as tokenizers
 from clipa_jax.errors import CheckpointError, DataError
@@ -24,8 +24,7 @@ from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.training import workdir
-from clipa_jax.weights import architecture, formats, keys, npz, rules, state_file
-from clipa_jax.weights import open_clip as folder
+from clipa_jax.weights import OpenClipWeights, keys, npz, open_clip_folder, open_weights, rules
 
 REPORT = "parity.json"
 
@@ -34,7 +33,7 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
     """Writes weights as a folder that open_clip loads as `local-dir:OUT`.
 
     Args:
-      checkpoint: whatever `clipa_jax.load` takes.
+      checkpoint: what `open_weights` takes.
       out: the folder; must not exist.
       config: a stage's config; needed for files that do not carry one.
 
@@ -46,15 +45,15 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
         architecture, or the embeddings of the two sides differ.
     """
     _check_free(out)
-    config, model, leaves = loading.fitted(checkpoint, config)
+    config, model, leaves = open_weights(checkpoint).build(config)
     inputs = config.input
     tokenizer = load_tokenizer(inputs.vocab) if inputs.vocab else None
     name = tokenizers.name(tokenizer.vocabulary) if tokenizer else "unknown"
-    content = architecture.to_open_clip(model, inputs, name)
+    content, state = open_clip_folder.from_ours(model, leaves, inputs, name)
 
     def build(part: Path) -> parity.Report:
         part.mkdir()
-        folder.write(part, content, rules.to_open_clip(_with_positions(leaves, model, inputs.res)))
+        open_clip_folder.write(part, content, state)
         report = _compare(model, leaves, part, inputs, tokenizer)
         written = tokenizer is not None and tokenizers.write(tokenizer.vocabulary, part)
         report["tokenizer"] = _compare_tokens(part, inputs, tokenizer if written else None)
@@ -84,22 +83,18 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
     if out.suffix != ".npz":
         raise CheckpointError(f"--out={out}: the name of the result must end in .npz")
     _check_free(out)
-    file, content = _find(checkpoint, model_name)
-    vocabulary = file.resolve().parent / folder.VOCABULARY
-    config, leaves = folder.model(
-        content, state_file.read(file), str(vocabulary) if vocabulary.is_file() else ""
-    )
-    model, leaves = loading.fit(config, leaves, str(checkpoint))
+    weights = _open(checkpoint, model_name)
+    config, model, leaves = weights.build()
     tokenizer = load_tokenizer(config.input.vocab) if config.input.vocab else None
-    sidecars = (formats.config_beside(out), out.with_suffix(f".{REPORT}"))
+    sidecars = (npz.config_file(out), out.with_suffix(f".{REPORT}"))
 
     def build(part: Path) -> parity.Report:
         npz.write(part, leaves)
         with tempfile.TemporaryDirectory() as original:
             # The files as they came, under names by which open_clip finds them.
-            files.write_json(Path(original) / folder.CONFIG, content, indent=2)
-            suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
-            (Path(original) / f"model{suffix}").symlink_to(file.resolve())
+            files.write_json(Path(original) / open_clip_folder.CONFIG, weights.content, indent=2)
+            suffix = ".safetensors" if weights.file.suffix == ".safetensors" else ".pth"
+            (Path(original) / f"model{suffix}").symlink_to(weights.file.resolve())
             report = _compare(model, npz.read(part), Path(original), config.input, tokenizer)
         files.write_json(sidecars[0], workdir.to_json(config), indent=2)
         files.write_json(sidecars[1], report, indent=2)
@@ -163,27 +158,17 @@ def _compare_tokens(path: Path, inputs: Any, tokenizer: Tokenizer | None) -> str
     return f"equal on {len(ours_BL)} captions"
 
 
-def _with_positions(leaves: rules.Arrays, model: CLIP, res: int) -> rules.Arrays:
-    """The weights with image positions as an explicit table, which open_clip wants."""
-    if model.img.config.posemb != "sincos2d":
-        return leaves
-    patches = (res // model.img.config.patch_size) ** 2
-    return {**leaves, "img/pos_embedding": folder.sincos_table(patches, model.img.config.width)}
-
-
-def _find(checkpoint: Path, model_name: str) -> tuple[Path, dict[str, Any]]:
-    """The weights file, and what open_clip_config.json says or would say of it."""
-    file = state_file.find(checkpoint) if checkpoint.is_dir() else checkpoint
-    if not file.is_file():
-        raise CheckpointError(f"there is no weights file {file}")
-    if model_name:
-        return file, _named(model_name)
-    if not folder.is_folder(file.parent):
+def _open(checkpoint: Path, model_name: str) -> OpenClipWeights:
+    """The weights, with the open_clip_config.json of their folder or of a model known by name."""
+    weights = open_weights(str(checkpoint))
+    if not isinstance(weights, OpenClipWeights):
         raise CheckpointError(
-            f"there is no {folder.CONFIG} beside {file}, and a state_dict does not say how many "
-            "heads it has; give the model's name, for example --model=ViT-L-14-CLIPA"
+            f"--checkpoint={checkpoint} holds weights of kind {weights.kind}; expected an "
+            "open_clip folder or a state_dict file"
         )
-    return file, folder.read_config(file.parent)
+    folder = weights.file.parent
+    content = _named(model_name) if model_name else open_clip_folder.read_config(folder)
+    return dataclasses.replace(weights, content=content)
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -197,7 +182,7 @@ def _named(name: str) -> dict[str, Any]:
     if any(way != ways[0] for way in ways):
         raise CheckpointError(
             f"open_clip has weights of {name} with more than one preprocessing; put an "
-            f"{folder.CONFIG} with the right one beside the file"
+            f"{open_clip_folder.CONFIG} with the right one beside the file"
         )
     return {"model_cfg": model_cfg, "preprocess_cfg": ways[0] if ways else {}}
 

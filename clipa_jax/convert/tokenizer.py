@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clipa_jax.preprocess.vocab import HUB, Vocabulary
-from clipa_jax.weights.open_clip import VOCABULARY
+from clipa_jax.weights.open_clip_folder import VOCABULARY
 
 
 def name(vocabulary: Vocabulary) -> str:

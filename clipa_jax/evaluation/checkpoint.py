@@ -23,6 +23,7 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, ConfigError, DataError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.weights import open_weights
 
 OF_THE_MACHINE = ("cpu_devices", "distributed", "compilation_cache", "mesh", "sharding")
 # Fields of a model that change how it is computed, not what, or that only training reads.
@@ -59,7 +60,7 @@ def stage_of(config: ConfigDict, path: str) -> ConfigDict:
     """
     stages = schedules.split(config)
     if len(stages) > 1:
-        trained = loading.stage_config(path)
+        trained = open_weights(path).config
         name = trained.name if trained else ""
         stages = [stage for stage in stages if stage.name == name] or stages
     for key in ("evals", *OF_THE_MACHINE):
@@ -75,7 +76,7 @@ def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subje
     """Reads a checkpoint and lays it over the devices; on several processes all call it.
 
     Args:
-      path: what `loading.load` takes.
+      path: what `open_weights` takes.
       given: from `stage_of`.
       stage: the config that trained the weights, where they carry none.
 
@@ -83,7 +84,8 @@ def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subje
       CheckpointError: there are no weights, they do not fit the config, or they were trained with
         another vocabulary.
     """
-    carried, leaves = loading.read(path)
+    weights = open_weights(path)
+    carried = weights.config
     if carried is None and stage is not None:
         carried = schedules.split(stage)[-1]
     config = merged(carried, given)
@@ -98,7 +100,7 @@ def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subje
             "token ids with --config.input.vocab="
         )
     differs = list(differences(carried, config, path)) if carried else []
-    config, model, leaves = loading.as_stored(config, leaves, path)
+    config, model, leaves = weights.build(config)
     load_tokenizer(config.input.vocab).check_fits(model.txt.config.vocab_size)
     mesh = _mesh(given)
     layout = Settings(given.sharding, "config.sharding")

@@ -11,7 +11,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from clipa_jax import evaluators, loading
+from clipa_jax import evaluators
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
 from clipa_jax.evaluation import checkpoint, comparison, record, tables
@@ -19,6 +19,7 @@ from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import workdir
+from clipa_jax.weights import open_weights
 
 DONE, INCOMPLETE = 0, 3  # exit statuses; 1 is that of an error
 
@@ -95,7 +96,7 @@ class Command:
     def _config_for(self, path: str) -> ConfigDict:
         if self.config is None:
             raise ConfigError(f"{path} is to be evaluated, so --config=FILE.py is needed")
-        loading.check_exists(path)
+        open_weights(path)
         return checkpoint.stage_of(self.config, path)
 
     def _file(self, name: str) -> Path:
@@ -123,7 +124,7 @@ def _result_file(path: str) -> Path | None:
     if Path(path).suffix == ".json":
         return Path(path)
     try:
-        loading.check_exists(path)
+        open_weights(path)
     except CheckpointError:
         inside = Path(path) / workdir.EVALUATION
         return inside if inside.is_file() else None

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -45,6 +45,13 @@ class Start:
     state: TrainState
     position: Position
     lines: list[str]
+
+
+class Weights(Protocol):
+    """Weights that a stage may start from; see `clipa_jax.weights`."""
+
+    def read_like(self, shapes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The weights by name, layers unrolled, in the form of parameters with these shapes."""
 
 
 class Checkpoints:
@@ -201,7 +208,7 @@ def first_state(
     seed: int,
     init: str,
     edits: Sequence[str],
-    read_weights: Callable[[str, Mapping[str, Any]], Mapping[str, Any]],
+    open_weights: Callable[[str], Weights],
 ) -> Start:
     """Where the stage begins: its own last checkpoint, else given weights, else from scratch.
 
@@ -209,10 +216,9 @@ def first_state(
       checkpoints: of this stage.
       plan: the state's shapes and shardings.
       seed: of the run.
-      init: where weights come from, or "" for none: a stage's folder, or a file of another form.
+      init: path of the weights to start from, "" for none.
       edits: surgery that the weights may need, see `models.surgery`.
-      read_weights: reads `init` as weights by name, layers unrolled; is given the model's
-        parameters by name.
+      open_weights: opens `init`; `clipa_jax.weights.open_weights`.
 
     Raises:
       CheckpointError: no checkpoint can be read, its weights do not fit, or none can be added.
@@ -228,7 +234,7 @@ def first_state(
     def fresh() -> Mapping[str, Any]:
         return trees.flatten(layout.unroll(plan.init(seed).params))
 
-    leaves, lines = surgery.apply(edits, dict(read_weights(init, target)), target, fresh)
+    leaves, lines = surgery.apply(edits, dict(open_weights(init).read_like(target)), target, fresh)
     leaves = {name: _cast(leaf, target[name]) for name, leaf in leaves.items()}
     stack = jax.jit(
         lambda unrolled: layout.like(plan.shapes.params, unrolled),

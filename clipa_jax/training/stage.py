@@ -98,7 +98,7 @@ def prepare(
     root: Path,
     before: Mapping[str, "Stage"],
     between: Callable[[Any], None] = lambda embeddings: None,
-    check_weights: Callable[[str], None] = lambda path: None,
+    open_weights: Callable[[str], Any] = lambda path: None,
 ) -> Stage:
     """Builds and checks all that a stage needs; takes no device memory, compiles nothing.
 
@@ -108,7 +108,7 @@ def prepare(
       before: stages of the same run that come earlier, by name.
       between: called after each batch of an evaluation with its embeddings, which may not be there
         yet; what it raises ends the evaluation.
-      check_weights: raises `UserError` unless there are weights at a path.
+      open_weights: opens the weights of `config.init`; raises `UserError` if there are none.
 
     Raises:
       UserError: anything about the config, the data or the workdir that would stop the run.
@@ -131,7 +131,7 @@ def prepare(
         config=config,
         settings=c,
         folder=root / c.name,
-        init=_init(c, root, before, check_weights),
+        init=_init(c, root, before, open_weights),
         edits=tuple(c.surgery),
         data=data,
         program=made,
@@ -167,14 +167,14 @@ def _evaluators(
 
 
 def _init(
-    c: Settings, root: Path, before: Mapping[str, Stage], check_weights: Callable[[str], None]
+    c: Settings, root: Path, before: Mapping[str, Stage], open_weights: Callable[[str], Any]
 ) -> str:
     """Where the first weights come from; "" for nowhere."""
     init, after = c.init, c.after
     if init == "scratch" or (not init and not after):
         return ""
     if init:
-        check_weights(init)
+        open_weights(init)
         return init
     if after in before or workdir.result(root / after) is not None:
         return str(root / after)

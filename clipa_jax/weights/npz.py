@@ -51,6 +51,11 @@ def write(path: Path, leaves: Mapping[str, np.ndarray]) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes a key for allow_pickle
 
 
+def config_file(path: Path) -> Path:
+    """Where `convert_from_torch` leaves the config of an archive."""
+    return path.with_suffix(".config.json")
+
+
 def as_float32(array: np.ndarray, what: str) -> np.ndarray:
     """An array of numbers as float32; 2-byte void is bfloat16.
 

@@ -1,31 +1,56 @@
-"""state_dict files that PyTorch wrote, as numpy arrays. Pickled code is never run."""
+"""state_dict files as numpy arrays: safetensors, and files of `torch.save`.
+
+Only the latter need PyTorch. Pickled code is never run.
+"""
 
 import pickle
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401, registers bfloat16 with numpy for safetensors
 import numpy as np
-import torch
+import safetensors
+import safetensors.numpy
 
 from clipa_jax.errors import CheckpointError
-from clipa_jax.weights import open_clip
+from clipa_jax.weights import npz
+
+State = dict[str, np.ndarray]
 
 
-def read(file: Path) -> dict[str, np.ndarray]:
-    """A state_dict, float32, from safetensors or from a file of `torch.save`.
+def read(file: Path) -> State:
+    """Read a state_dict, float32.
 
     A training checkpoint of open_clip, which holds it below "state_dict", is read as well.
 
     Raises:
-      CheckpointError: the file is damaged, holds other things than tensors, or anything that
-        `weights_only` refuses.
+      CheckpointError: the file is damaged, holds other things than tensors or anything that
+        `weights_only` refuses, or needs PyTorch, which is not installed.
     """
-    if file.suffix == ".safetensors":
-        return open_clip.read_state(file)
+    return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickled(file)
+
+
+def _read_safetensors(file: Path) -> State:
+    try:
+        tensors = safetensors.numpy.load_file(file)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read as safetensors ({error})") from None
+    return {key: npz.as_float32(x, f"{file}: {key}") for key, x in tensors.items()}
+
+
+def _read_pickled(file: Path) -> State:
+    try:
+        import torch  # optional, and slow to import
+    except ModuleNotFoundError:
+        raise CheckpointError(
+            f"{file} can only be read with PyTorch: pip install -r requirements-torch.txt, or "
+            "convert it where PyTorch is installed: "
+            f"python tools/convert_from_torch.py --checkpoint={file} --out=FILE.npz"
+        ) from None
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{file} cannot be read as tensors alone (torch.load with weights_only: {reason})"
         ) from None
@@ -34,15 +59,3 @@ def read(file: Path) -> dict[str, np.ndarray]:
     if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
         raise CheckpointError(f"{file} holds no state_dict: expected tensors by name")
     return {key: tensor.to(torch.float32).numpy() for key, tensor in content.items()}
-
-
-def find(path: Path) -> Path:
-    """The weights file in an open_clip folder, safetensors first.
-
-    Raises:
-      CheckpointError: there is none.
-    """
-    for name in (*open_clip.SAFETENSORS, *open_clip.PICKLED):
-        if (path / name).is_file():
-            return path / name
-    raise CheckpointError(f"{path} has {open_clip.CONFIG} but no weights ({open_clip.WEIGHTS})")

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import optax
 
-from clipa_jax import loading, models, sharding
+from clipa_jax import models, sharding
 from clipa_jax.config import schema
 from clipa_jax.config.settings import Settings
 from clipa_jax.training import checkpoint, state
+from clipa_jax.weights import open_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -33,7 +34,7 @@ def test_a_stage_starts_from_a_released_file_with_its_tables_resized(tmp_path):
         seed=0,
         init=str(GOLDEN / "clipa_checkpoint.npz"),
         edits=("image_positions", "text_positions"),
-        read_weights=loading.read_weights,
+        open_weights=open_weights,
     )
     checkpoints.close()
     assert int(start.state.step) == 0

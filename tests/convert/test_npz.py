@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 import clipa_jax
-from clipa_jax import loading
 from clipa_jax.errors import CheckpointError, DataError
-from clipa_jax.weights import formats, npz, open_clip
+from clipa_jax.weights import fit, npz, open_clip_folder, open_weights
 
 ATTENTION = "img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0"
 
@@ -45,7 +44,7 @@ def test_bfloat16_that_numpy_stored_as_void(tmp_path, config, leaves):
     short = {name: leaf.astype(ml_dtypes.bfloat16) for name, leaf in leaves.items()}
     np.savez(tmp_path / "x.npz", **short)
     assert np.load(tmp_path / "x.npz")["t"].dtype.kind == "V"
-    read = loading.read_weights(str(tmp_path / "x.npz"), leaves)
+    read = open_weights(str(tmp_path / "x.npz")).read_like(leaves)
     for name, leaf in short.items():
         assert read[name].dtype == np.float32
         np.testing.assert_array_equal(read[name], leaf.astype(np.float32))
@@ -55,12 +54,12 @@ def test_flat_attention_kernels_are_split_by_head(tmp_path, config, leaves):
     flat = dict(leaves)
     for name, leaf in leaves.items():
         if "MultiHead" in name:
-            flat[name] = leaf.reshape(formats._flat(name, leaf.shape) or leaf.shape)
+            flat[name] = leaf.reshape(fit._flat(name, leaf.shape) or leaf.shape)
     assert flat[f"{ATTENTION}/query/kernel"].shape == (96, 96)
     assert flat[f"{ATTENTION}/out/kernel"].shape == (96, 96)
     assert flat[f"{ATTENTION}/key/bias"].shape == flat[f"{ATTENTION}/out/bias"].shape == (96,)
     npz.write(tmp_path / "x.npz", flat)
-    read = loading.read_weights(str(tmp_path / "x.npz"), leaves)
+    read = open_weights(str(tmp_path / "x.npz")).read_like(leaves)
     for name, leaf in leaves.items():
         np.testing.assert_array_equal(read[name], leaf, err_msg=name)
 
@@ -77,11 +76,11 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path, make_confi
 
 
 def test_a_stored_table_of_sincos_positions_is_recognised(leaves):
-    table = open_clip.sincos_table(9, 96)
+    table = open_clip_folder.sincos_table(9, 96)
     float32_noise = {**leaves, "img/pos_embedding": table + 1e-5}
-    assert formats.fit(float32_noise, leaves).keys() == leaves.keys()
+    assert fit.fit(float32_noise, leaves).keys() == leaves.keys()
     learned = {**leaves, "img/pos_embedding": table + 1e-2}
-    assert "img/pos_embedding" in formats.fit(learned, leaves)
+    assert "img/pos_embedding" in fit.fit(learned, leaves)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
@@ -101,7 +100,7 @@ def test_a_file_without_config_asks_for_one(tmp_path, leaves):
     npz.write(tmp_path / "x.npz", leaves)
     with pytest.raises(CheckpointError, match=r"carries no config; pass config="):
         clipa_jax.load(str(tmp_path / "x.npz"))
-    with pytest.raises(CheckpointError, match=r"no weights file .*y\.npz"):
+    with pytest.raises(CheckpointError, match=r"no weights at .*y\.npz: expected a workdir"):
         clipa_jax.load(str(tmp_path / "y.npz"))
     with pytest.raises(CheckpointError, match=r"no weights at .*expected a workdir"):
         clipa_jax.load(str(tmp_path))

@@ -13,8 +13,7 @@ import torch
 import clipa_jax
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models.sizes import SIZES
-from clipa_jax.weights import architecture
-from clipa_jax.weights import open_clip as folder
+from clipa_jax.weights import architecture, open_clip_folder, open_weights
 
 
 @pytest.mark.parametrize("size", ["S/16", "B/16", "L/14", "H/14", "G/14"])
@@ -41,11 +40,13 @@ def _check_round_trip(export, config, leaves) -> dict:
     for tower in ("image", "text"):
         assert report[tower]["max_abs"] < 1e-5  # 1e-4 is what counts as converted
         assert report[tower]["min_cosine"] > 0.999999
-    vision = json.loads((out / folder.CONFIG).read_text())["model_cfg"]["vision_cfg"]
+    vision = json.loads((out / open_clip_folder.CONFIG).read_text())["model_cfg"]["vision_cfg"]
     assert vision["width"] == vision["head_width"] * SIZES[size[0]].image.num_heads
-    back_config, back = folder.read(out)
+    weights = open_weights(str(out))
+    back_config, back = weights.config, dict(weights.read())
     table = back.pop("img/pos_embedding")
-    np.testing.assert_array_equal(table, folder.sincos_table(table.shape[1] - 1, table.shape[2]))
+    _, rows, width = table.shape
+    np.testing.assert_array_equal(table, open_clip_folder.sincos_table(rows - 1, width))
     assert back_config.model.image.posemb == "sincos2d"
     assert back.keys() == leaves.keys()
     for name, leaf in leaves.items():
@@ -73,7 +74,7 @@ def test_every_variant_that_open_clip_has_agrees(export, make_config, make_weigh
     out = export(config, make_weights(config))
     report = json.loads((out / "parity.json").read_text())
     assert max(report["image"]["max_abs"], report["text"]["max_abs"]) < 1e-5
-    back = folder.read(out)[0].model
+    back = open_weights(str(out)).config.model
     for tower, values in wanted.items():
         assert {key: back[tower][key] for key in values} == values
 
@@ -106,10 +107,10 @@ def test_an_epsilon_of_another_size_would_be_noticed(
 
 def _save(path: Path, model_cfg: dict) -> torch.nn.Module:
     """A randomly initialised open_clip model in a folder, made by open_clip."""
-    (path / folder.CONFIG).write_text(json.dumps({"model_cfg": model_cfg}))
+    (path / open_clip_folder.CONFIG).write_text(json.dumps({"model_cfg": model_cfg}))
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{path}").eval()
-    safetensors.torch.save_file(model.state_dict(), path / folder.WEIGHTS)
+    safetensors.torch.save_file(model.state_dict(), path / open_clip_folder.WEIGHTS)
     return model
 
 
@@ -140,11 +141,13 @@ def test_a_model_like_openais_loads_and_agrees(tmp_path):
 
 def test_the_class_with_a_text_module_has_the_same_weights(tmp_path):
     _save(tmp_path, OPENAI)
-    config, leaves = folder.read(tmp_path)
+    plain = open_weights(str(tmp_path))
+    config, leaves = plain.config, plain.read()
     theirs = _save(tmp_path, {**OPENAI, "custom_text": True})
     assert "text.positional_embedding" in theirs.state_dict()
-    custom_config, custom = folder.read(tmp_path)
-    assert custom_config == config
+    weights = open_weights(str(tmp_path))
+    custom = weights.read()
+    assert weights.config == config
     assert {k: x.shape for k, x in custom.items()} == {k: x.shape for k, x in leaves.items()}
     width = theirs.text.text_projection.detach().numpy()
     np.testing.assert_array_equal(custom["txt/head/kernel"], width)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from clipa_jax.config import schema
 from clipa_jax.errors import CheckpointError, ConfigError
 from clipa_jax.evaluation import checkpoint
-from clipa_jax.weights import npz
+from clipa_jax.weights import npz, open_weights
 from tests.helpers import small_stage
 
 
@@ -66,7 +66,7 @@ def test_weights_that_do_not_fit_are_refused(root):
 
 
 def test_a_file_without_a_config_needs_one(root, tmp_path):
-    leaves = checkpoint.loading.read(str(root))[1]
+    leaves = open_weights(str(root)).read()
     npz.write(tmp_path / "weights.npz", leaves)
     with pytest.raises(CheckpointError, match="carries no config.*--stage="):
         checkpoint.load(str(tmp_path / "weights.npz"), small_stage.evaluation(small_stage.EVALS))

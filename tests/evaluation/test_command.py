@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax import loading
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.evaluation import command, record
 from clipa_jax.evaluation.command import Command
 from clipa_jax.training import workdir
-from clipa_jax.weights import architecture, npz, open_clip, rules
+from clipa_jax.weights import npz, open_clip_folder, open_weights
 from tests.helpers import processes, small_stage
 
 
@@ -29,15 +28,14 @@ def alone(root):
     return command.run(str(root), small_stage.config())
 
 
-def open_clip_folder(path, root):
+def export_to_open_clip(path, root):
     """The same weights as open_clip has them, written without PyTorch."""
-    config, model, leaves = loading.fitted(str(root), None)
-    side = config.input.res // model.img.config.patch_size
-    table = open_clip.sincos_table(side**2, model.img.config.width)
+    config, model, leaves = open_weights(str(root)).build()
     path.mkdir()
-    content = architecture.to_open_clip(model, config.input, "unknown")
-    open_clip.write(path, content, rules.to_open_clip({**leaves, "img/pos_embedding": table}))
-    shutil.copy(small_stage.VOCAB, path / open_clip.VOCABULARY)
+    open_clip_folder.write(
+        path, *open_clip_folder.from_ours(model, leaves, config.input, "unknown")
+    )
+    shutil.copy(small_stage.VOCAB, path / open_clip_folder.VOCABULARY)
     return path
 
 
@@ -52,7 +50,7 @@ def test_scores_are_plausible_and_have_intervals(alone):
 
 
 def test_a_folder_of_open_clip_gives_the_same_scores(alone, root, tmp_path):
-    path = open_clip_folder(tmp_path / "folder", root)
+    path = export_to_open_clip(tmp_path / "folder", root)
     found = command.run(str(path), small_stage.evaluation(small_stage.EVALS)).report
     assert scores(found) == pytest.approx(scores(alone.report), abs=1e-6)
     assert found["differs"] == []
@@ -121,7 +119,7 @@ def test_with_data_missing_the_others_run_and_the_status_says_so(root, tmp_path,
 def test_a_result_and_an_archive_are_compared(alone, root, tmp_path, capsys):
     """The same weights: what was written of a stage, against its .npz evaluated anew."""
     record.write(tmp_path / "a.json", alone)
-    npz.write(tmp_path / "weights.npz", loading.read(str(root))[1])
+    npz.write(tmp_path / "weights.npz", open_weights(str(root)).read())
     both = [str(tmp_path / "a.json"), str(tmp_path / "weights.npz")]
     evaluate = Command(
         small_stage.evaluation(small_stage.EVALS), small_stage.config(), str(tmp_path / "out.json")

@@ -128,15 +128,30 @@ def damage(folder, step):
 
 def first_state(folder, plan, **given):
     checkpoints = checkpoint.Checkpoints(str(folder))
-    arguments = {"seed": 7, "init": "", "edits": (), "read_weights": never, **given}
+    arguments = {"seed": 7, "init": "", "edits": (), "open_weights": never, **given}
     try:
         return checkpoint.first_state(checkpoints, plan, **arguments)
     finally:
         checkpoints.close()
 
 
-def never(*_):
-    raise AssertionError("no weights are to be read")
+def never(path):
+    raise AssertionError(f"{path} is opened")
+
+
+class Weights:
+    """Weights at a path that any path stands for."""
+
+    def __init__(self, leaves):
+        self.leaves, self.opened, self.shapes = leaves, [], None
+
+    def open(self, path):
+        self.opened.append(path)
+        return self
+
+    def read_like(self, shapes):
+        self.shapes = shapes
+        return self.leaves
 
 
 def test_a_restored_state_is_equal_to_the_bit(tmp_path):
@@ -431,14 +446,9 @@ def test_from_scratch(tmp_path):
 @pytest.mark.parametrize("layers", ["unrolled", "scanned"])
 def test_init_gives_the_weights_and_nothing_else(tmp_path, layers):
     given = trees.flatten(layout.unroll(state(plan(), step=5).params))
-    asked = []
-
-    def read_weights(init, target):
-        asked.append((init, set(target)))
-        return {name: np.asarray(leaf, np.float64) for name, leaf in given.items()}
-
-    start = first_state(tmp_path, plan(layers), init="some.npz", read_weights=read_weights)
-    assert asked == [("some.npz", set(given))]
+    weights = Weights({name: np.asarray(leaf, np.float64) for name, leaf in given.items()})
+    start = first_state(tmp_path, plan(layers), init="some.npz", open_weights=weights.open)
+    assert weights.opened == ["some.npz"] and set(weights.shapes) == set(given)
     got, fresh = numbers(start.state), numbers(plan(layers).init(7))
     for name, leaf in got.items():
         expected = given[name.removeprefix("params/")] if "params" in name else fresh[name]
@@ -452,7 +462,7 @@ def test_init_goes_through_surgery(tmp_path):
     given = trees.flatten(layout.unroll(state(plan(), step=5).params))
     given["txt/pos_embedding"] = given["txt/pos_embedding"][:, :2]
     del given["img/head/kernel"]
-    arguments = {"init": "some.npz", "read_weights": lambda *_: given}
+    arguments = {"init": "some.npz", "open_weights": Weights(given).open}
     with pytest.raises(CheckpointError, match=r"img/head/kernel: missing.*shape \(1, 2, 8\)"):
         first_state(tmp_path, plan(), **arguments)
     edits = ("text_positions", "fresh:img/head/.*")

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipa_jax import loading
 from clipa_jax.config import recipes, schedules
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import program, stage, workdir
+from clipa_jax.weights import open_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,7 +88,7 @@ def test_a_stage_needs_the_one_before_it_or_weights(tmp_path):
     assert stage.prepare(config("finetune_1", init="scratch"), tmp_path, {}).init == ""
     with pytest.raises(UserError, match="no weights at"):
         missing = config("finetune_1", init=str(tmp_path / "none"))
-        stage.prepare(missing, tmp_path, {}, check_weights=loading.check_exists)
+        stage.prepare(missing, tmp_path, {}, open_weights=open_weights)
 
 
 def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
