@@ -1,13 +1,13 @@
-"""Says what a run will take before it is paid for: memory, time and cost of every stage.
+"""Estimates memory, time and cost of every stage before launching.
 
     python tools/plan.py --config=configs/model_h/schedule.py --topology=v5e:8x8
     python tools/plan.py --config=configs/model_l/pretrain.py --topology=v5e:4x4 --search=batch
     python tools/plan.py --config=configs/model_h/schedule.py --device=h200 --chips=8
     python tools/plan.py --published
 
-With --topology the TPU compiler itself compiles the training step of every stage, on any
-machine: requirements-tpu.txt is needed, a TPU is not. With --device it is an estimate from sizes
-alone. Any key of the config can be overridden, as in training.
+With --topology the TPU compiler compiles the training step of every stage on any machine; that
+needs requirements-tpu.txt but no TPU. With --device the numbers are estimates from sizes alone.
+Any key of the config can be overridden, as in training.
 """
 
 import sys

@@ -22,8 +22,8 @@ from clipa_jax.benchmark.timing import timed
 from clipa_jax.config import schedules
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import work as works
-from clipa_jax.planning.work import Work
+from clipa_jax.planning import workload
+from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
@@ -109,14 +109,14 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"--stage={name}: the config has {', '.join(stages)}")
     cli.start_jax(stages[name])
     result = measure(
-        works.read(stages[name]), steps=STEPS.value, warmup=WARMUP.value, matrix=MATRIX.value
+        workload.read(stages[name]), steps=STEPS.value, warmup=WARMUP.value, matrix=MATRIX.value
     )
     cli.say(result.text())
     if JSON.value:
         files.write_json(JSON.value, result.as_dict(), indent=2)
 
 
-def measure(work: Work, *, steps: int, warmup: int, matrix: int | None = None) -> Result:
+def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = None) -> Result:
     """Compiles the step of a stage, runs it, and measures a matrix product in between.
 
     Args:

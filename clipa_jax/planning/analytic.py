@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from clipa_jax.errors import ConfigError
 from clipa_jax.models.layers import TowerConfig
 from clipa_jax.planning import chips, flops
-from clipa_jax.planning.work import Work
+from clipa_jax.planning.workload import Workload
 
 FLOAT32, MOMENTS = 4, {"float32": 4, "bfloat16": 2}
 LOGITS = 3  # copies of the float32 logits that a naive loss and its gradient hold
@@ -50,7 +50,7 @@ class Estimate:
     step_seconds: float
 
 
-def estimate(work: Work, chip: chips.Chip, num_chips: int, efficiency: float) -> Estimate:
+def estimate(work: Workload, chip: chips.Chip, num_chips: int, efficiency: float) -> Estimate:
     """What a stage takes on `num_chips` chips.
 
     Args:
@@ -72,7 +72,7 @@ def estimate(work: Work, chip: chips.Chip, num_chips: int, efficiency: float) ->
     )
 
 
-def memory(work: Work, num_chips: int) -> Memory:
+def memory(work: Workload, num_chips: int) -> Memory:
     """Estimated bytes of one chip; the presets other than `dp` split the state evenly."""
     c = work.config
     shards = 1 if c.sharding.preset == "dp" else num_chips
@@ -90,7 +90,7 @@ def memory(work: Work, num_chips: int) -> Memory:
     )
 
 
-def step_flops(work: Work) -> float:
+def step_flops(work: Workload) -> float:
     """Expected FLOPs of one step with what the backward pass computes again, on all chips.
 
     For ordering settings by their price; what the compiler says is in `compiled`.

@@ -11,9 +11,19 @@ from ml_collections import ConfigDict
 
 from clipa_jax.config import schedules
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import analytic, chips, compiled, cost, published, report, search, topology
-from clipa_jax.planning import work as works
-from clipa_jax.planning.work import Work
+from clipa_jax.planning import (
+    analytic,
+    chips,
+    compiled,
+    cost,
+    published,
+    report,
+    search,
+    topology,
+    workload,
+)
+from clipa_jax.planning.report import PlannedStage
+from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.runtime.terminal import clock
@@ -52,16 +62,16 @@ def main(argv: list[str]) -> int | None:
         raise ConfigError("--config=FILE.py is needed, e.g. configs/model_h/schedule.py")
     if bool(TOPOLOGY.value) == bool(DEVICE.value):
         raise ConfigError("either --topology=v5e:8x8 (compiled) or --device=h200 (estimate)")
-    work = [works.read(config) for config in _chosen(CONFIG.value)]
+    work = [workload.read(config) for config in _chosen(CONFIG.value)]
     if TOPOLOGY.value:
-        stages, title = _compile(work)
+        plans, title = _compile(work)
     else:
-        stages, title = _estimate(work)
+        plans, title = _estimate(work)
     _show(
-        report.text(stages, title),
-        {"title": title, "stages": [report.as_dict(stage) for stage in stages]},
+        report.text(plans, title),
+        {"title": title, "stages": [report.as_dict(plan) for plan in plans]},
     )
-    return 1 if any(stage.verdict() for stage in stages) else None
+    return 1 if any(plan.verdict() for plan in plans) else None
 
 
 def _chosen(config: ConfigDict) -> list[ConfigDict]:
@@ -74,98 +84,87 @@ def _chosen(config: ConfigDict) -> list[ConfigDict]:
     return [stage for stage in stages if stage.name in (STAGES.value or names)]
 
 
-def _estimate(work: list[Work]) -> tuple[list[report.Stage], str]:
+def _estimate(stages: list[Workload]) -> tuple[list[PlannedStage], str]:
+    """Plans without a compiler, and their title."""
     assert DEVICE.value
-    chip = chips.chip(DEVICE.value)
+    chip, number, efficiency = chips.chip(DEVICE.value), CHIPS.value, EFFICIENCY.value
     price = cost.price(chip, PRICE.value)
-    stages = [
-        report.Stage(
-            work=one,
-            chip=chip,
-            num_chips=CHIPS.value,
-            price=price,
-            estimate=analytic.estimate(one, chip, CHIPS.value, EFFICIENCY.value),
+    plans = [
+        PlannedStage(
+            work, chip, number, price, estimate=analytic.estimate(work, chip, number, efficiency)
         )
-        for one in work
+        for work in stages
     ]
-    title = (
-        f"{CHIPS.value} x {chip.name}, an estimate at {EFFICIENCY.value:.1%} of their peak; "
-        f"{_price(price)}"
-    )
-    return stages, title
+    title = f"{number} x {chip.name}, an estimate at {efficiency:.1%} of their peak; "
+    return plans, title + _price(price)
 
 
-def _compile(work: list[Work]) -> tuple[list[report.Stage], str]:
+def _compile(stages: list[Workload]) -> tuple[list[PlannedStage], str]:
+    """Plans by the TPU compiler, and their title."""
     assert TOPOLOGY.value
-    place = topology.find(TOPOLOGY.value)
-    price = cost.price(place.chip, PRICE.value)
-    stages = []
-    progress = _Compiling(place, len(work))
-    for index, one in enumerate(work):
-        progress.stage = index
-        stages.append(_stage(one, place, price, progress))
-    title = (
-        f"{place.name}: {len(place.devices)} chips, as libtpu {topology.version()} compiles it; "
-        f"{_price(price)}"
-    )
-    return stages, title
+    tpu_slice = topology.find(TOPOLOGY.value)
+    price = cost.price(tpu_slice.chip, PRICE.value)
+    compiler = _Compiler(tpu_slice, len(stages))
+    plans = []
+    for index, work in enumerate(stages):
+        compiler.stage = index
+        plans.append(_planned(work, tpu_slice, price, compiler))
+    title = f"{tpu_slice.name}: {len(tpu_slice.devices)} chips, libtpu {topology.version()}; "
+    return plans, title + _price(price)
 
 
-def _stage(work: Work, place: topology.Slice, price: cost.Price, compile_: Callable) -> Any:
+def _planned(
+    work: Workload, tpu_slice: topology.Slice, price: cost.Price, compiler: Callable
+) -> PlannedStage:
     """One stage, after the search that was asked for."""
-    stage = functools.partial(
-        report.Stage, chip=place.chip, num_chips=len(place.devices), price=price
-    )
-    unit = len(place.devices)
+    unit = len(tpu_slice.devices)
+    stage = functools.partial(PlannedStage, chip=tpu_slice.chip, num_chips=unit, price=price)
     if SEARCH.value == "settings":
-        candidates = search.settings(work, unit, compiled.limit(place))
-        found, tried = search.cheapest(candidates, compile_)
-        last = found or (tried[-1] if tried else None)
-        if last is not None:
-            return stage(work=last.work, compiled=last.compiled)
-    at_batch = lambda batch: compile_(search.with_batch(work, batch))  # noqa: E731
+        candidates = search.settings(work, unit, compiled.memory_limit(tpu_slice))
+        best, tried = search.cheapest(candidates, compiler)
+        candidate = best or (tried[-1] if tried else None)
+        if candidate is not None:
+            return stage(work=candidate.work, compiled=candidate.compiled)
+    at_batch = lambda batch: compiler(search.with_batch(work, batch))  # noqa: E731
     batch = work.plan.batch_size
     if SEARCH.value == "batch":
-        best = search.largest(at_batch, batch, unit)
-        if best is not None:
-            return stage(work=search.with_batch(work, best[0]), compiled=best[1])
-    made = compile_(work)
-    if made.fits or not NEAREST.value:
-        return stage(work=work, compiled=made)
-    known = {batch: made}
-    best = search.largest(lambda n: known.get(n) or at_batch(n), batch, unit, below=True)
-    size, nearest = best or (0, None)
-    return stage(work=work, compiled=made, nearest=nearest, nearest_batch=size)
+        largest = search.largest(at_batch, batch, unit)
+        if largest is not None:
+            return stage(work=search.with_batch(work, largest[0]), compiled=largest[1])
+    result = compiler(work)
+    if result.fits or not NEAREST.value:
+        return stage(work=work, compiled=result)
+    known = {batch: result}
+    largest = search.largest(lambda n: known.get(n) or at_batch(n), batch, unit, below=True)
+    size, nearest = largest or (0, None)
+    return stage(work=work, compiled=result, nearest=nearest, nearest_batch=size)
 
 
-class _Compiling:
-    """Compiles, and says on the terminal how long that may still take."""
+class _Compiler:
+    """Compiles stages and shows the time that is left on the terminal."""
 
-    def __init__(self, place: topology.Slice, number: int):
-        self._place, self._number = place, number
+    def __init__(self, tpu_slice: topology.Slice, number: int):
+        self._slice, self._number = tpu_slice, number
         self._seconds: list[float] = []
         self.stage = 0
 
-    def __call__(self, work: Work) -> compiled.Compiled:
+    def __call__(self, work: Workload) -> compiled.Compiled:
         expected = max(self._seconds, default=None)
-        what = (
-            f"[{self.stage + 1}/{self._number}] compiling {work.name} at batch "
-            f"{work.plan.batch_size:,}, {search.describe(work.config)}"
-        )
-        with waiting(what, expected):
-            made = compiled.compile_step(work, self._place)
-        logging.info("%s: %s", what.replace("compiling", "compiled"), _outcome(made))
-        if made.fits:
-            self._seconds.append(made.seconds)
-        return made
+        place = f"[{self.stage + 1}/{self._number}]"
+        settings = f"{work.name} at batch {work.plan.batch_size:,}, {search.describe(work.config)}"
+        with waiting(f"{place} compiling {settings}", expected):
+            result = compiled.compile_step(work, self._slice)
+        logging.info("%s compiled %s: %s", place, settings, _outcome(result))
+        if result.fits:
+            self._seconds.append(result.seconds)
+        return result
 
 
-def _outcome(made: compiled.Compiled) -> str:
-    memory = made.memory
-    fits = "fits" if made.fits else "does not fit"
+def _outcome(result: compiled.Compiled) -> str:
+    memory, fits = result.memory, "fits" if result.fits else "does not fit"
     return (
         f"{memory.total / 2**30:.2f} of {memory.limit / 2**30:.2f} GiB, {fits} "
-        f"({clock(made.seconds)})"
+        f"({clock(result.seconds)})"
     )
 
 

@@ -1,4 +1,4 @@
-"""The training step of a stage as the TPU compiler sees it, without a TPU."""
+"""Memory, FLOPs and traffic of a training step, from the TPU compiler on any machine."""
 
 import math
 import re
@@ -8,17 +8,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from clipa_jax import sharding
 from clipa_jax.config.settings import Settings
-from clipa_jax.planning import hlo, topology
-from clipa_jax.planning.work import Work
+from clipa_jax.planning import hlo, topology, traced
+from clipa_jax.planning.workload import Workload
 from clipa_jax.training import program
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # "... (92.69G) exceeds available HBM (15.75G)" and, of older compilers, "Used 27.3G of 15.75G hbm".
-_TOO_MUCH = re.compile(
+_TOO_LARGE = re.compile(
     r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)"
     r"|Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm"
 )
@@ -30,8 +30,8 @@ class Memory:
 
     Attributes:
       arguments: state and batch, which live through the step.
-      temporaries: what the step needs beside them, its code included.
-      limit: what the compiler may use.
+      temporaries: all else that the step needs, its code included.
+      limit: available to the compiler.
     """
 
     arguments: float
@@ -44,21 +44,38 @@ class Memory:
 
     @property
     def excess(self) -> float:
-        """By how much it does not fit; 0 or less where it does."""
+        """Bytes above the limit; 0 or less for a step that fits."""
         return self.total - self.limit
 
 
 @dataclass(frozen=True)
+class Traced:
+    """The step of a stage before compilation.
+
+    Attributes:
+      step: traced by JAX.
+      flops: of one chip and one step, recomputation included.
+      arguments: bytes of state and batch on one chip.
+    """
+
+    step: jax.stages.Traced
+    flops: float
+    arguments: float
+
+
+@dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of a stage.
+    """The step of a stage after compilation.
 
     Attributes:
       memory: of one chip.
-      counts: of one chip and one step; None where the step does not fit.
-      seconds: that compiling took.
+      flops: see `Traced`.
+      counts: of one chip and one step; None for a step that does not fit.
+      seconds: duration of the compilation.
     """
 
     memory: Memory
+    flops: float
     counts: hlo.Counts | None
     seconds: float
 
@@ -67,66 +84,86 @@ class Compiled:
         return self.counts is not None
 
 
-def compile_step(work: Work, place: topology.Slice) -> Compiled:
-    """Compiles the step of a stage for a slice; whether it fits is part of the answer.
+def compile_step(work: Workload, tpu_slice: topology.Slice) -> Compiled:
+    """Compiles the step of a stage for a slice; a step that does not fit is a result, too.
 
     Raises:
       ConfigError: the batch or the mesh does not fit the slice.
     """
     began = time.monotonic()
-    lowered, arguments = lower(work, place)
+    step = trace(work, tpu_slice)
     try:
-        made = lowered.compile()
+        executable = step.step.lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        asked = _too_much(str(error))
-        if asked is None:
+        sizes = parse_refusal(str(error))
+        if sizes is None:
             raise
-        memory = Memory(arguments, asked[0] - arguments, asked[1])
-        return Compiled(memory, None, time.monotonic() - began)
-    stats: Any = made.memory_analysis()
-    arguments = stats.argument_size_in_bytes
-    beside = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
-    beside += stats.output_size_in_bytes - stats.alias_size_in_bytes
-    memory = Memory(arguments, beside, limit(place))
-    return Compiled(memory, hlo.count(made.as_text() or ""), time.monotonic() - began)
+        needed, limit = sizes
+        memory = Memory(step.arguments, needed - step.arguments, limit)
+        return Compiled(memory, step.flops, None, time.monotonic() - began)
+    stats: Any = executable.memory_analysis()
+    temporaries = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
+    temporaries += stats.output_size_in_bytes - stats.alias_size_in_bytes
+    memory = Memory(stats.argument_size_in_bytes, temporaries, memory_limit(tpu_slice))
+    counts = hlo.count(executable.as_text() or "")
+    return Compiled(memory, step.flops, counts, time.monotonic() - began)
 
 
-def lower(work: Work, place: topology.Slice) -> tuple[jax.stages.Lowered, float]:
-    """(the step, traced; bytes of its arguments on one chip)."""
+def trace(work: Workload, tpu_slice: topology.Slice) -> Traced:
+    """Traces the step of a stage for a slice.
+
+    Raises:
+      ConfigError: the batch or the mesh does not fit the slice.
+    """
     c = Settings(work.config)
-    mesh = c.mesh.call(sharding.make_mesh, devices=place.devices)
+    mesh = c.mesh.call(sharding.make_mesh, devices=tpu_slice.devices)
     sharding.check_batch(work.plan.batch_size, mesh)
-    made = program.build(c, mesh, work.plan, program.batch_spec(c.input))
-    leaves = jax.tree.leaves(made.spec.shapes)
-    state = sum(_bytes(one.sharding.shard_shape(one.shape), one.dtype) for one in leaves)
-    batch = sum(_bytes(one.shape, one.dtype) for one in made.spec.batch.values())
-    parts = mesh.shape["replica"] * mesh.shape["fsdp"]
-    return made.lower(), float(state + batch / parts)
+    training = program.build(c, mesh, work.plan, program.batch_spec(c.input))
+    leaves = jax.tree.leaves(training.spec.shapes)
+    state = sum(_bytes(leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in leaves)
+    batch = sum(_bytes(array.shape, array.dtype) for array in training.spec.batch.values())
+    step = training.trace()
+    return Traced(
+        step=step,
+        flops=traced.flops(step) / _shares(training.spec.shapes.params, mesh),
+        arguments=float(state + batch / _data_parallel(mesh)),
+    )
 
 
-def limit(place: topology.Slice) -> float:
-    """Bytes of a chip that the compiler may use: read off its refusal of far too much."""
-    one = SingleDeviceSharding(place.devices[0])
-    far_too_much = jax.ShapeDtypeStruct((2**40,), jnp.float32, sharding=one)
+def memory_limit(tpu_slice: topology.Slice) -> float:
+    """Bytes of a chip available to the compiler, read from its refusal of a huge array."""
+    device = SingleDeviceSharding(tpu_slice.devices[0])
+    huge = jax.ShapeDtypeStruct((2**40,), jnp.float32, sharding=device)
     try:
-        jax.jit(lambda x: x).lower(far_too_much).compile()
+        jax.jit(lambda x: x).lower(huge).compile()
     except jax.errors.JaxRuntimeError as error:
-        asked = _too_much(str(error))
-        if asked is not None:
-            return asked[1]
-    return place.chip.memory
+        sizes = parse_refusal(str(error))
+        if sizes is not None:
+            return sizes[1]
+    return tpu_slice.chip.memory
 
 
-def _too_much(message: str) -> tuple[float, float] | None:
-    """(bytes asked for, bytes there are) from the compiler's refusal; None if it is no such."""
-    found = _TOO_MUCH.search(message)
-    if found is None:
+def parse_refusal(message: str) -> tuple[float, float] | None:
+    """(bytes needed, bytes available) from the compiler's error; None for another error."""
+    match = _TOO_LARGE.search(message)
+    if match is None:
         return None
-    asked, asked_unit, there, there_unit = (group for group in found.groups() if group is not None)
-    return float(asked) * _UNITS[asked_unit], float(there) * _UNITS[there_unit]
+    needed, needed_unit, limit, limit_unit = (g for g in match.groups() if g is not None)
+    return float(needed) * _UNITS[needed_unit], float(limit) * _UNITS[limit_unit]
+
+
+def _data_parallel(mesh: Mesh) -> int:
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
+
+
+def _shares(params: Any, mesh: Mesh) -> int:
+    """Chips that share the arithmetic: along `tensor` only where layers are split over it."""
+    specs = [leaf.sharding.spec for leaf in jax.tree.leaves(params)]
+    axes = {name for spec in specs for part in spec for name in jax.tree.leaves(part)}
+    return mesh.size if "tensor" in axes else _data_parallel(mesh)
 
 
 def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
-    # A key of JAX's is two 32-bit words.
+    # A JAX key is two 32-bit words.
     is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
     return math.prod(shape) * (8 if is_key else dtype.itemsize)

@@ -1,17 +1,17 @@
-"""From counts to seconds, chip-hours and dollars."""
+"""From FLOPs and bytes to seconds, chip-hours and dollars."""
 
 from dataclasses import dataclass
 
-from clipa_jax.planning import chips, hlo
+from clipa_jax.planning import chips, compiled
 
 
 @dataclass(frozen=True)
-class Step:
-    """How long one training step takes at least, and how long the compiler expects.
+class StepTime:
+    """Lower bound and expectation of the seconds of one training step.
 
     Attributes:
-      compute, interconnect: seconds that each would need alone at its peak.
-      cycles: seconds of the compiler's own cycle estimates, which know of memory and of
+      compute, interconnect: seconds that each needs alone at its peak.
+      cycles: seconds of the compiler's cycle estimates, which include memory traffic and
         operations that are no products; None where the chip's clock is not known.
     """
 
@@ -21,12 +21,12 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """The bound that no schedule can beat."""
+        """The lower bound of any schedule."""
         return max(self.compute, self.interconnect)
 
     @property
     def expected(self) -> float | None:
-        """The compiler's estimate, if nothing waits for the interconnect that need not."""
+        """The compiler's estimate, with communication overlapped."""
         return None if self.cycles is None else max(self.cycles, self.interconnect)
 
     @property
@@ -36,19 +36,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars for an hour of one chip, and where that comes from; dollars None if unknown."""
+    """Dollars for an hour of one chip, None if unknown, and the source of the number."""
 
     dollars: float | None
     source: str
 
 
-def roofline(counts: hlo.Counts, chip: chips.Chip) -> Step:
-    """Bound and expectation from the compiled counts of one chip.
+def roofline(step: compiled.Compiled, chip: chips.Chip) -> StepTime | None:
+    """Bound and expectation of a compiled step; None for one that does not fit.
 
-    The bound has products run at the chip's peak and all links busy, both at the same time.
+    The bound has products at the chip's peak and all links busy, both at the same time.
     """
-    return Step(
-        compute=counts.flops / chip.peak,
+    counts = step.counts
+    if counts is None:
+        return None
+    return StepTime(
+        compute=step.flops / chip.peak,
         interconnect=sum(counts.collectives.values()) / chip.interconnect,
         cycles=counts.cycles / chip.clock if chip.clock and counts.cycles else None,
     )
@@ -60,7 +63,7 @@ def hours(steps: int, step_seconds: float, num_chips: int) -> float:
 
 
 def price(chip: chips.Chip, dollars: float | None) -> Price:
-    """The price that was given, or else the table's with its source and date."""
+    """The price that was given, or else that of the table with its source and date."""
     if dollars is not None:
         return Price(dollars, "as given")
     if chip.price is None:

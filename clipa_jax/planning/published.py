@@ -1,4 +1,4 @@
-"""The GPU hours that CLIPA-v2 published, and how far one efficiency constant is from them.
+"""GPU hours published by CLIPA-v2, compared with one efficiency constant.
 
 The hours of a row are those of all the stages that it names: the rows with a third stage
 exceed those without by that stage alone. They are A100-80GB hours (arXiv 2306.15658, table of
@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from clipa_jax.config import recipes, schedules
-from clipa_jax.planning import chips, work
+from clipa_jax.planning import chips, workload
 from clipa_jax.runtime.terminal import table
 
 CHIP = "a100-80gb"
@@ -58,14 +58,14 @@ ROWS = (
     Row("G/14", _THREE, 23_742),
 )
 
-# Model FLOPs (nothing recomputed) over the peak of the chip: fitted to `ROWS`, of which it is
-# the geometric mean. `python tools/plan.py --published` prints what it leaves over.
+# Model FLOPs (nothing recomputed) over the peak of the chip: the geometric mean of `ROWS`.
+# `python tools/plan.py --published` prints the residuals.
 EFFICIENCY = 0.262
 
 
 @dataclass(frozen=True)
 class Residual:
-    """A published row beside what one efficiency constant makes of it.
+    """A published row beside the estimate.
 
     Attributes:
       model_flops: of all the stages of the row.
@@ -86,7 +86,7 @@ def compare() -> list[Residual]:
     """All published rows beside the planner's hours."""
     residuals = []
     for row in ROWS:
-        total = sum(work.read(stage).total_flops for stage in row.configs())
+        total = sum(workload.read(stage).total_flops for stage in row.configs())
         residuals.append(Residual(row, total, hours(total)))
     return residuals
 
@@ -97,28 +97,26 @@ def hours(model_flops: float, efficiency: float = EFFICIENCY) -> float:
 
 
 def fit(residuals: list[Residual]) -> float:
-    """The efficiency at which the residuals have a geometric mean of nothing."""
+    """The efficiency at which the logarithms of the residuals have a mean of 0."""
     peak = chips.chip(CHIP).peak
-    shares = [one.model_flops / (one.row.hours * 3600 * peak) for one in residuals]
+    shares = [residual.model_flops / (residual.row.hours * 3600 * peak) for residual in residuals]
     return float(np.exp(np.mean(np.log(shares))))
 
 
 def text(residuals: list[Residual]) -> str:
     """The comparison as a table."""
-    rows: list[tuple[str, ...]] = [
-        ("model", "stages", "model EFLOPs", "published h", "here h", "off")
-    ]
-    for one in residuals:
-        rows.append(
-            (
-                one.row.name,
-                " + ".join(one.row.stages),
-                f"{one.model_flops / 1e18:,.0f}",
-                f"{one.row.hours:,.0f}",
-                f"{one.hours:,.0f}",
-                f"{one.off:+.1%}",
-            )
+    rows = [("model", "stages", "model EFLOPs", "published h", "estimated h", "difference")]
+    rows += [
+        (
+            residual.row.name,
+            " + ".join(residual.row.stages),
+            f"{residual.model_flops / 1e18:,.0f}",
+            f"{residual.row.hours:,.0f}",
+            f"{residual.hours:,.0f}",
+            f"{residual.off:+.1%}",
         )
+        for residual in residuals
+    ]
     return (
         f"A100-80GB hours, published (arXiv 2306.15658) and at {EFFICIENCY:.1%} of the chip's "
         f"peak\n(one constant, fitted to these rows: {fit(residuals):.2%})\n\n"
@@ -127,17 +125,17 @@ def text(residuals: list[Residual]) -> str:
 
 
 def as_dict(residuals: list[Residual]) -> dict[str, Any]:
-    """The same, for machines."""
+    """The comparison as JSON."""
     rows = [
         {
-            "size": one.row.size,
-            "pretrain_res": one.row.pretrain_res,
-            "stages": list(one.row.stages),
-            "model_flops": one.model_flops,
-            "published_hours": one.row.hours,
-            "hours": one.hours,
-            "off": one.off,
+            "size": residual.row.size,
+            "pretrain_res": residual.row.pretrain_res,
+            "stages": list(residual.row.stages),
+            "model_flops": residual.model_flops,
+            "published_hours": residual.row.hours,
+            "hours": residual.hours,
+            "off": residual.off,
         }
-        for one in residuals
+        for residual in residuals
     ]
     return {"efficiency": EFFICIENCY, "fitted": fit(residuals), "rows": rows}

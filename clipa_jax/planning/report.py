@@ -1,28 +1,26 @@
-"""The plan in the two forms that it is read in: a table, and JSON."""
+"""The plan of a schedule as a table and as JSON."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipa_jax.planning import analytic, chips, cost, search
 from clipa_jax.planning.compiled import Compiled
-from clipa_jax.planning.work import Work
+from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime.terminal import table
 
 GIB, TERA = 2**30, 1e12
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What is known of one stage.
+class PlannedStage:
+    """One stage of a plan, either compiled or estimated.
 
     Attributes:
-      compiled: None in analytic mode.
-      estimate: None where the compiler was asked.
-      nearest: where the batch does not fit, the largest below it that does.
-      nearest_batch: its size; 0 if none was looked for or found.
+      nearest: the largest smaller batch that fits, for a stage that does not.
+      nearest_batch: its size; 0 without a search or a result.
     """
 
-    work: Work
+    work: Workload
     chip: chips.Chip
     num_chips: int
     price: cost.Price
@@ -32,10 +30,8 @@ class Stage:
     nearest_batch: int = 0
 
     @property
-    def step(self) -> cost.Step | None:
-        if self.compiled is None or self.compiled.counts is None:
-            return None
-        return cost.roofline(self.compiled.counts, self.chip)
+    def step(self) -> cost.StepTime | None:
+        return cost.roofline(self.compiled, self.chip) if self.compiled else None
 
     @property
     def step_seconds(self) -> float | None:
@@ -45,43 +41,43 @@ class Stage:
 
     @property
     def flops_ratio(self) -> float | None:
-        """Compiled FLOPs over the model's own."""
-        if self.compiled is None or self.compiled.counts is None:
+        """FLOPs of the step, recomputation included, over the model's own."""
+        if self.compiled is None:
             return None
-        return self.compiled.counts.flops * self.num_chips / self.work.step_flops
+        return self.compiled.flops * self.num_chips / self.work.step_flops
 
     @property
     def expected_seconds(self) -> float | None:
-        """Of a step, as the compiler expects."""
+        """Seconds of a step by the compiler's estimate."""
         return self.step.expected if self.step else None
 
     def mfu(self, seconds: float | None) -> float | None:
-        """The model's own FLOPs over what the chips could do in a step of so many seconds."""
+        """Model FLOPs utilization: the model's own FLOPs over the chips' peak in `seconds`."""
         if seconds is None:
             return None
         return self.work.step_flops / (seconds * self.num_chips * self.chip.peak)
 
     def chip_hours(self, seconds: float | None) -> float | None:
-        """Of the stage, with steps of so many seconds."""
+        """Chip-hours of the stage with steps of `seconds`."""
         if seconds is None:
             return None
         return cost.hours(self.work.plan.total_steps, seconds, self.num_chips)
 
     def dollars(self, seconds: float | None) -> float | None:
-        """Of the stage, with steps of so many seconds."""
+        """Price of the stage with steps of `seconds`."""
         hours = self.chip_hours(seconds)
         if hours is None or self.price.dollars is None:
             return None
         return hours * self.price.dollars
 
     def verdict(self) -> str | None:
-        """The sentence for a stage that does not fit; None for one that does."""
+        """The sentence for a stage that does not fit into memory; None for one that does."""
         if self.compiled is None or self.compiled.fits:
             return None
         memory, batch = self.compiled.memory, self.work.plan.batch_size
         sentence = (
-            f"{self.work.name} does not fit: a chip needs {_gib(memory.total)}, of which it has "
-            f"{_gib(memory.limit)}, so {_gib(memory.excess)} too much at batch {batch:,} "
+            f"{self.work.name} does not fit: a chip needs {_gib(memory.total)} and has "
+            f"{_gib(memory.limit)}, {_gib(memory.excess)} too little, at batch {batch:,} "
             f"({batch // self.num_chips:,} a chip; {search.describe(self.work.config)})"
         )
         if self.nearest_batch and self.nearest is not None:
@@ -93,8 +89,8 @@ class Stage:
         return sentence
 
 
-def text(stages: list[Stage], title: str) -> str:
-    """The plan as a table: a column for each stage, and one for all of them."""
+def text(stages: list[PlannedStage], title: str) -> str:
+    """The plan as a table with a column for each stage and one for the schedule."""
     columns = [_column(stage) for stage in stages]
     labels = list(columns[0])
     total = _total(stages)
@@ -106,9 +102,9 @@ def text(stages: list[Stage], title: str) -> str:
     return "\n".join(lines)
 
 
-def _column(stage: Stage) -> dict[str, str]:
+def _column(stage: PlannedStage) -> dict[str, str]:
     work, forward = stage.work, stage.work.forward
-    shown = {
+    rows = {
         "parameters": f"{work.num_params / 1e6:,.0f} M",
         "samples": f"{work.plan.total_examples:,}",
         "batch": f"{work.plan.batch_size:,}",
@@ -121,13 +117,13 @@ def _column(stage: Stage) -> dict[str, str]:
         "model TFLOPs a step and chip": _tera(work.step_flops / stage.num_chips),
     }
     if stage.compiled is None:
-        return shown | _estimated(stage) | _paid(stage, "", stage.step_seconds)
-    shown |= _compiled(stage) | _paid(stage, ", at least", stage.step_seconds)
-    shown["compiler expects a step of"] = _seconds(stage.expected_seconds)
-    return shown | _paid(stage, ", expected", stage.expected_seconds)
+        return rows | _estimated(stage) | _paid(stage, "", stage.step_seconds)
+    rows |= _compiled(stage) | _paid(stage, ", at least", stage.step_seconds)
+    rows["compiler expects a step of"] = _seconds(stage.expected_seconds)
+    return rows | _paid(stage, ", expected", stage.expected_seconds)
 
 
-def _paid(stage: Stage, which: str, seconds: float | None) -> dict[str, str]:
+def _paid(stage: PlannedStage, which: str, seconds: float | None) -> dict[str, str]:
     return {
         f"  MFU{which.replace('at least', 'at most')}": _percent(stage.mfu(seconds)),
         f"  chip-hours{which}": _number(stage.chip_hours(seconds)),
@@ -135,13 +131,13 @@ def _paid(stage: Stage, which: str, seconds: float | None) -> dict[str, str]:
     }
 
 
-def _compiled(stage: Stage) -> dict[str, str]:
+def _compiled(stage: PlannedStage) -> dict[str, str]:
     assert stage.compiled is not None
     memory, counts, step = stage.compiled.memory, stage.compiled.counts, stage.step
     ratio = stage.flops_ratio
     received = None if counts is None else sum(counts.collectives.values())
     return {
-        "compiled TFLOPs": "-" if counts is None else _tera(counts.flops),
+        "computed TFLOPs": _tera(stage.compiled.flops),
         "  over the model's": "-" if ratio is None else f"{ratio:.2f}",
         "memory of a chip": _gib(memory.total),
         "  arguments": _gib(memory.arguments),
@@ -156,7 +152,7 @@ def _compiled(stage: Stage) -> dict[str, str]:
     }
 
 
-def _estimated(stage: Stage) -> dict[str, str]:
+def _estimated(stage: PlannedStage) -> dict[str, str]:
     assert stage.estimate is not None
     memory = stage.estimate.memory
     return {
@@ -170,8 +166,8 @@ def _estimated(stage: Stage) -> dict[str, str]:
     }
 
 
-def _total(stages: list[Stage]) -> dict[str, str]:
-    shown = {
+def _total(stages: list[PlannedStage]) -> dict[str, str]:
+    rows = {
         "samples": f"{sum(stage.work.plan.total_examples for stage in stages):,}",
         "steps": f"{sum(stage.work.plan.total_steps for stage in stages):,}",
     }
@@ -181,10 +177,10 @@ def _total(stages: list[Stage]) -> dict[str, str]:
         (", expected", [stage.expected_seconds for stage in stages]),
     ):
         pairs = list(zip(stages, seconds, strict=True))
-        hours = _sum([stage.chip_hours(one) for stage, one in pairs])
-        shown[f"  chip-hours{which}"] = _number(hours)
-        shown[f"  cost{which}"] = _dollars(_sum([stage.dollars(one) for stage, one in pairs]))
-    return shown
+        hours = _sum([stage.chip_hours(duration) for stage, duration in pairs])
+        dollars = _sum([stage.dollars(duration) for stage, duration in pairs])
+        rows[f"  chip-hours{which}"], rows[f"  cost{which}"] = _number(hours), _dollars(dollars)
+    return rows
 
 
 def _sum(values: list[float | None]) -> float | None:
@@ -192,10 +188,10 @@ def _sum(values: list[float | None]) -> float | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def as_dict(stage: Stage) -> dict[str, Any]:
-    """The same, for machines: bytes, FLOPs, seconds, dollars."""
+def as_dict(stage: PlannedStage) -> dict[str, Any]:
+    """A stage as JSON: bytes, FLOPs, seconds, dollars."""
     work = stage.work
-    shown: dict[str, Any] = {
+    values: dict[str, Any] = {
         "stage": work.name,
         "steps": work.plan.total_steps,
         "batch": work.plan.batch_size,
@@ -212,14 +208,14 @@ def as_dict(stage: Stage) -> dict[str, Any]:
     }
     if stage.compiled is not None:
         memory, counts = stage.compiled.memory, stage.compiled.counts
-        shown |= {
+        values |= {
             "fits": stage.compiled.fits,
             "memory": {
                 "arguments": memory.arguments,
                 "temporaries": memory.temporaries,
                 "limit": memory.limit,
             },
-            "compiled_flops_per_chip": counts and counts.flops,
+            "compiled_flops_per_chip": stage.compiled.flops,
             "compiled_over_model_flops": stage.flops_ratio,
             "collective_bytes_per_chip": counts and counts.collectives,
             "compile_seconds": round(stage.compiled.seconds, 1),
@@ -230,8 +226,8 @@ def as_dict(stage: Stage) -> dict[str, Any]:
             "expected_dollars": stage.dollars(stage.expected_seconds),
         }
     if stage.estimate is not None:
-        shown["estimated_memory"] = asdict(stage.estimate.memory) | {"chip": stage.chip.memory}
-    return shown
+        values["estimated_memory"] = asdict(stage.estimate.memory) | {"chip": stage.chip.memory}
+    return values
 
 
 def _gib(amount: float) -> str:

@@ -1,4 +1,4 @@
-"""Looking for what fits: the largest batch, or the cheapest settings."""
+"""Searches for the largest batch or the cheapest settings that fit into memory."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -7,52 +7,46 @@ from typing import Any
 
 from clipa_jax import models
 from clipa_jax.config.settings import Settings
-from clipa_jax.planning import analytic
-from clipa_jax.planning import work as works
+from clipa_jax.planning import analytic, workload
 from clipa_jax.planning.compiled import Compiled
-from clipa_jax.planning.work import Work
+from clipa_jax.planning.workload import Workload
 
-TRIES = 8  # compilations that a search for a batch may take
+TRIES = 8  # compilations in a search for a batch, at most
 REMAT = ("none", "dots_no_batch", "full")
 PRESETS = ("dp", "fsdp")
-# Micro-batches to try, as shares of the batch.
+# Numbers of micro-batches to try.
 SHARES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
-class Found:
-    """A result of a search.
+class Candidate:
+    """A stage with changed settings, compiled."""
 
-    Attributes:
-      work: the stage with what was found.
-      compiled: what the compiler said of it.
-    """
-
-    work: Work
+    work: Workload
     compiled: Compiled
 
 
 def largest(
     compile_batch: Callable[[int], Compiled], start: int, unit: int, below: bool = False
 ) -> tuple[int, Compiled] | None:
-    """The largest batch that fits, in units; None if not even one unit does.
+    """The largest batch that fits, a multiple of `unit`; None if not even one unit does.
 
-    The memory of a step is close to a constant and a share of each sample, so a line
-    through what the compiler said so far tells where to look next.
+    The memory of a step is nearly a constant plus a share of each sample, so a line through
+    the results so far gives the next batch to try.
 
     Args:
       compile_batch: compiles a batch.
-      start: the batch to begin with.
-      unit: what a batch is a multiple of.
-      below: whether batches above `start` are of no interest.
+      start: the first batch.
+      unit: divisor of all batches.
+      below: whether to stop at `start` if it fits.
     """
     fits: dict[int, Compiled] = {}
     fails: dict[int, Compiled] = {}
     size = max(start // unit, 1)
     for _ in range(TRIES):
-        made = compile_batch(size * unit)
-        (fits if made.fits else fails)[size] = made
-        if below and size * unit >= start and made.fits:
+        result = compile_batch(size * unit)
+        (fits if result.fits else fails)[size] = result
+        if below and size * unit >= start and result.fits:
             break
         lowest, highest = max(fits, default=0), min(fails, default=None)
         if highest is not None and highest - lowest <= 1:
@@ -64,13 +58,13 @@ def largest(
     return best * unit, fits[best]
 
 
-def _guess(seen: dict[int, Compiled], lowest: int, highest: int | None) -> int:
-    """The size to try next, strictly between what fits and what does not."""
-    limit = next(iter(seen.values())).memory.limit
-    points = sorted((size, made.memory.total) for size, made in seen.items())
+def _guess(results: dict[int, Compiled], lowest: int, highest: int | None) -> int:
+    """The size to try next: above `lowest`, which fits, and below `highest`, which does not."""
+    limit = next(iter(results.values())).memory.limit
+    points = sorted((size, result.memory.total) for size, result in results.items())
     nearest = sorted(points, key=lambda point: abs(point[1] - limit))[:2]
     (size, total), *others = nearest
-    slope = total / size  # a line through nothing: cautious, for some memory does not grow
+    slope = total / size  # a line through the origin: cautious, for some memory is constant
     if others and others[0][0] != size and others[0][1] != total:
         slope = (others[0][1] - total) / (others[0][0] - size)
     guess = size + int((limit - total) // slope) if slope > 0 else 2 * size
@@ -80,45 +74,45 @@ def _guess(seen: dict[int, Compiled], lowest: int, highest: int | None) -> int:
 
 
 def cheapest(
-    settings: Iterable[Work], compile_work: Callable[[Work], Compiled]
-) -> tuple[Found | None, list[Found]]:
-    """The first that fits, of settings in the order of their price; and all that were compiled."""
+    settings: Iterable[Workload], compile_work: Callable[[Workload], Compiled]
+) -> tuple[Candidate | None, list[Candidate]]:
+    """The first candidate that fits, and all that were compiled; settings come in price order."""
     tried = []
     for work in settings:
-        tried.append(Found(work, compile_work(work)))
+        tried.append(Candidate(work, compile_work(work)))
         if tried[-1].compiled.fits:
             return tried[-1], tried
     return None, tried
 
 
-def settings(work: Work, num_chips: int, limit: float) -> Iterator[Work]:
+def settings(work: Workload, num_chips: int, limit: float) -> Iterator[Workload]:
     """Policies, presets and micro-batches for a stage, the fewest FLOPs first.
 
-    Those whose estimated memory is twice the limit or more are left out without compiling.
+    Those with an estimated memory of twice the limit or more are left out.
     """
-    made = [
+    candidates = [
         _changed(work, remat, preset, share)
         for remat, preset, share in itertools.product(REMAT, PRESETS, SHARES)
-        if _divides(work.plan.batch_size, share, num_chips)
+        if work.plan.batch_size % (share * num_chips) == 0
     ]
-    # Of two with the same arithmetic: whole parameters before split ones, few micro-batches first.
-    made.sort(key=lambda one: (analytic.step_flops(one), one.config.sharding.preset != "dp"))
-    for one in made:
-        if analytic.memory(one, num_chips).total < 2 * limit:
-            yield one
+    # Equal arithmetic: whole parameters before split ones, few micro-batches first.
+    candidates.sort(key=lambda c: (analytic.step_flops(c), c.config.sharding.preset != "dp"))
+    for candidate in candidates:
+        if analytic.memory(candidate, num_chips).total < 2 * limit:
+            yield candidate
 
 
-def with_batch(work: Work, batch_size: int) -> Work:
-    """The same stage with another batch; as many samples, so other steps."""
+def with_batch(work: Workload, batch_size: int) -> Workload:
+    """The same stage and samples with another batch, so with another number of steps."""
     config = work.config.copy_and_resolve_references()
     config.input.batch_size = batch_size
     if config.get("microbatch") and config.microbatch >= batch_size:
         config.microbatch = None
-    return works.read(config)
+    return workload.read(config)
 
 
 def describe(config: Any) -> str:
-    """The settings that a search changes, in a few words."""
+    """The settings that a search changes, in one line."""
     micro = config.get("microbatch")
     image, text = config.model.image.remat, config.model.text.remat
     return ", ".join(
@@ -131,11 +125,7 @@ def describe(config: Any) -> str:
     )
 
 
-def _divides(batch: int, share: int, num_chips: int) -> bool:
-    return batch % (share * num_chips) == 0
-
-
-def _changed(work: Work, remat: str, preset: str, share: int) -> Work:
+def _changed(work: Workload, remat: str, preset: str, share: int) -> Workload:
     config = work.config.copy_and_resolve_references()
     config.model.layers = "scanned"
     config.model.image.remat = config.model.text.remat = remat

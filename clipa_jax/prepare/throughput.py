@@ -10,7 +10,7 @@ from clipa_jax.benchmark import clock
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import chips, published, work
+from clipa_jax.planning import chips, published, workload
 
 EFFICIENCY = published.EFFICIENCY  # what CLIPA's published hours come to
 _BATCH, _BATCHES = 32, 8  # of a round of the measurement
@@ -65,7 +65,7 @@ def chip_appetite(config: ConfigDict, chip: str, efficiency: float) -> float:
     """
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency {efficiency} must be above 0 and at most 1")
-    return chips.chip(chip).peak * efficiency / work.read(config).forward.training
+    return chips.chip(chip).peak * efficiency / workload.read(config).forward.training
 
 
 def summary(rate: float, cores: int, appetite: float, what: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import DataError, UserError
-from clipa_jax.planning import work
+from clipa_jax.planning import workload
 from clipa_jax.report import held_out
 from clipa_jax.report.held_out import HeldOut
 from clipa_jax.training import metrics, workdir
@@ -40,7 +40,7 @@ class Stage:
     config: dict[str, Any]
     records: list[dict[str, Any]]
     result: dict[str, Any] | None
-    sizes: work.Sizes | None
+    sizes: workload.Sizes | None
     evaluation: dict[str, Any] | None
     environment: dict[str, Any] | None
     held_out: HeldOut | None
@@ -191,9 +191,9 @@ def _stage(folder: Path, damaged: list[str]) -> Stage | None:
     )
 
 
-def _sizes(folder: Path, config: dict[str, Any], damaged: list[str]) -> work.Sizes | None:
+def _sizes(folder: Path, config: dict[str, Any], damaged: list[str]) -> workload.Sizes | None:
     try:
-        return work.sizes(Settings(config))
+        return workload.sizes(Settings(config))
     except (UserError, KeyError, TypeError, ValueError) as error:
         damaged.append(f"{folder / workdir.CONFIG}: its FLOPs are not known: {error}")
         return None

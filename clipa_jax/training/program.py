@@ -62,18 +62,18 @@ class Program:
     def num_params(self) -> int:
         return trees.count(self.spec.shapes.params)
 
-    def lower(self) -> jax.stages.Lowered:
+    def trace(self) -> jax.stages.Traced:
         """The step, traced for its shapes and shardings; nothing runs, no memory is taken."""
         split = sharding.batch_sharding(self.mesh)
         batch = {
             key: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=split)
             for key, spec in self.spec.batch.items()
         }
-        return self.update.lower(self.spec.shapes, batch)
+        return self.update.trace(self.spec.shapes, batch)
 
     def compile(self) -> jax.stages.Compiled:
         """The step, compiled ahead of the first batch."""
-        return self.lower().compile()
+        return self.trace().lower().compile()
 
 
 def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:

@@ -12,7 +12,7 @@ import pytest
 from clipa_jax import sharding
 from clipa_jax.benchmark import step, timing
 from clipa_jax.config.settings import Settings
-from clipa_jax.planning import work as works
+from clipa_jax.planning import workload
 from clipa_jax.training import program
 from tests.helpers import tiny
 
@@ -63,7 +63,7 @@ def test_the_matrix_rate_is_of_all_devices_together(monkeypatch):
 
 def test_a_batch_is_noise_of_the_right_kind():
     c = Settings(tiny.config())
-    work = works.read(tiny.config())
+    work = workload.read(tiny.config())
     made = program.build(c, c.mesh.call(sharding.make_mesh), work.plan, program.batch_spec(c.input))
     batch = step.random_batch(made)
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
@@ -74,7 +74,7 @@ def test_a_batch_is_noise_of_the_right_kind():
 
 
 def test_a_measurement_of_a_small_model():
-    work = works.read(tiny.config(model__layers="scanned"))
+    work = workload.read(tiny.config(model__layers="scanned"))
     got = step.measure(work, steps=2, warmup=1, matrix=64)
     assert got.fastest <= got.step_seconds <= got.slowest
     assert got.model_flops == work.step_flops

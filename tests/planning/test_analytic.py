@@ -4,8 +4,7 @@ import pytest
 
 from clipa_jax.config import recipes
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import analytic, chips
-from clipa_jax.planning import work as works
+from clipa_jax.planning import analytic, chips, workload
 from tests.helpers import tiny
 
 GIB = 2**30
@@ -14,7 +13,7 @@ GIB = 2**30
 def work(stage="pretrain", size="H/14", **changes):
     config = recipes.load(f"model_{size[0].lower()}/{stage}")
     config.update_from_flattened_dict({key.replace("__", "."): x for key, x in changes.items()})
-    return works.read(config)
+    return workload.read(config)
 
 
 def test_the_state_is_what_training_holds_of_every_parameter():
@@ -59,7 +58,7 @@ def test_hours_follow_from_the_efficiency():
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="batch 16 does not divide over 5 chips; nearest: 15"):
-        analytic.estimate(works.read(tiny.config()), chips.chip("h100"), 5, 0.3)
+        analytic.estimate(workload.read(tiny.config()), chips.chip("h100"), 5, 0.3)
     with pytest.raises(ConfigError, match="efficiency 1.5 must be"):
         analytic.estimate(work(), chips.chip("h100"), 8, 1.5)
     with pytest.raises(ConfigError, match="unknown device 'h300'; nearest: h"):

@@ -3,15 +3,14 @@
 import pytest
 
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import chips, compiled, topology
-from clipa_jax.planning import work as works
+from clipa_jax.planning import chips, compiled, topology, workload
 from tests.helpers import tiny
 
 needs_libtpu = pytest.mark.skipif(not topology.available(), reason="libtpu is not installed")
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("v5f:2x2", "unknown TPU in --topology=v5f:2x2: 'v5f'; nearest: v5"),
         ("v5e", "--topology=v5e: expected 2 sizes, such as v5e:4x4"),
@@ -20,12 +19,12 @@ needs_libtpu = pytest.mark.skipif(not topology.available(), reason="libtpu is no
         ("v5e:0x2", "expected 2 sizes"),
     ],
 )
-def test_names_that_are_none(name, said):
-    with pytest.raises(ConfigError, match=said):
+def test_an_invalid_topology_is_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
         topology.parse(name)
 
 
-def test_without_libtpu_the_way_out_is_named(monkeypatch):
+def test_without_libtpu_the_error_names_the_alternative(monkeypatch):
     monkeypatch.setattr(topology, "available", lambda: False)
     with pytest.raises(ConfigError, match="requirements-tpu.txt.*--device=v5e --chips=N"):
         topology.find("v5e:2x2")
@@ -43,16 +42,16 @@ def test_without_libtpu_the_way_out_is_named(monkeypatch):
     ],
 )
 def test_every_generation_is_described_chip_by_chip(name, number, kind):
-    place = topology.find(name)
-    assert len(place.devices) == number
-    assert {device.device_kind for device in place.devices} == {kind}
+    tpu_slice = topology.find(name)
+    assert len(tpu_slice.devices) == number
+    assert {device.device_kind for device in tpu_slice.devices} == {kind}
     # The compiler keeps a little of the memory for itself.
-    limit = compiled.limit(place)
-    assert 0.95 * place.chip.memory < limit <= 1.01 * place.chip.memory
+    limit = compiled.memory_limit(tpu_slice)
+    assert 0.95 * tpu_slice.chip.memory < limit <= 1.01 * tpu_slice.chip.memory
 
 
 @needs_libtpu
-def test_a_slice_that_cannot_be_is_refused():
+def test_an_impossible_slice_is_refused():
     with pytest.raises(ConfigError, match="libtpu refuses the topology v5e:3x5"):
         topology.find("v5e:3x5")
 
@@ -66,45 +65,43 @@ def small(**changes):
         sharding__preset="fsdp",
         **changes,
     )
-    return works.read(config)
+    return workload.read(config)
 
 
 @needs_libtpu
 def test_the_training_step_compiles_for_a_slice():
     work = small()
-    made = compiled.compile_step(work, topology.find("v5e:2x2"))
-    assert made.fits and made.memory.excess < 0
-    lowered, arguments = compiled.lower(work, topology.find("v5e:2x2"))
-    del lowered
+    tpu_slice = topology.find("v5e:2x2")
+    result = compiled.compile_step(work, tpu_slice)
+    assert result.fits and result.memory.excess < 0
     # Arrays lie in tiles, so small ones take more than their numbers.
-    assert arguments < made.memory.arguments < 1e6
-    # Scanned layers count as often as they run. What is more than the model's own: the layers
-    # of the image tower again, but for their last product, and one more walk over the logits;
-    # what is less: no gradient of the pixels.
+    assert compiled.trace(work, tpu_slice).arguments < result.memory.arguments < 1e6
+    # Beyond the model's own: the layers of the image tower again, without their last product,
+    # and the logits once more; less: no gradient of the pixels.
     forward = work.forward
     again = forward.image - 2 * 16 * 48 * 16 - 2 * 16 * 8 - 3 * 2 * 17 * 16 * 32
     expected = forward.training + again + forward.loss - 2 * 16 * 48 * 16
-    assert made.counts.flops * 4 == pytest.approx(16 * expected, rel=0.01)
+    assert result.flops * 4 == pytest.approx(16 * expected, rel=0.01)
     # The parameters are split: to use them a chip receives what the others have.
-    assert sum(made.counts.collectives.values()) > 2 * work.num_params * 3 / 4
+    assert sum(result.counts.collectives.values()) > 2 * work.num_params * 3 / 4
 
 
 @needs_libtpu
-def test_a_batch_that_is_too_large_is_refused_with_numbers():
+def test_a_batch_that_does_not_fit_is_reported_in_bytes():
     work = small(input__batch_size=2**20, input__res=64)
-    made = compiled.compile_step(work, topology.find("v5e:2x2"))
-    assert not made.fits and made.counts is None
-    assert made.memory.excess > 0 and made.memory.limit == 15.75 * 2**30
+    result = compiled.compile_step(work, topology.find("v5e:2x2"))
+    assert not result.fits and result.counts is None
+    assert result.memory.excess > 0 and result.memory.limit == 15.75 * 2**30
     # The pictures alone are 3 GiB a chip.
-    assert made.memory.arguments > 2**18 * 64 * 64 * 3
+    assert result.memory.arguments > 2**18 * 64 * 64 * 3
 
 
-def test_the_compilers_refusal_is_understood_in_both_wordings():
+def test_both_wordings_of_the_compilers_refusal_are_parsed():
     new = "Ran out: required for HLO temporaries (92.69G) exceeds available HBM (15.75G). HLO"
     old = "Ran out of memory in memory space hbm. Used 27.3G of 15.75G hbm. Exceeded by 11.55G."
-    assert compiled._too_much(new) == (92.69 * 2**30, 15.75 * 2**30)
-    assert compiled._too_much(old) == (27.3 * 2**30, 15.75 * 2**30)
-    assert compiled._too_much("something else") is None
+    assert compiled.parse_refusal(new) == (92.69 * 2**30, 15.75 * 2**30)
+    assert compiled.parse_refusal(old) == (27.3 * 2**30, 15.75 * 2**30)
+    assert compiled.parse_refusal("something else") is None
 
 
 def test_every_tpu_of_the_table_has_a_topology_and_a_page_of_numbers():

@@ -12,7 +12,7 @@ from PIL import Image
 from clipa_jax.config import recipes
 from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.planning import work
+from clipa_jax.planning import workload
 from clipa_jax.prepare import charts, inspect, inspection, throughput
 from clipa_jax.preprocess.text import load_tokenizer
 from tests.prepare.conftest import example, write
@@ -110,7 +110,7 @@ def test_the_rate_of_the_pipeline_and_the_chips_it_feeds(examined):
 def test_the_appetite_of_a_chip_is_its_peak_over_the_work_of_a_sample():
     small = config("tfds:x")
     half, whole = (throughput.chip_appetite(small, "v5e", share) for share in (0.5, 1.0))
-    flops = work.read(small).forward.training
+    flops = workload.read(small).forward.training
     assert whole == 2 * half == 197e12 / flops
     assert throughput.chip_appetite(small, "h100", 1.0) == 989e12 / flops
     with pytest.raises(ConfigError, match="nearest: v5"):

@@ -8,7 +8,7 @@ import pytest
 from clipa_jax.config import recipes
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import rows
-from clipa_jax.planning import work
+from clipa_jax.planning import workload
 from clipa_jax.report import find_runs
 from tests.helpers.sweep_runs import plant
 
@@ -42,7 +42,7 @@ def test_flops_are_those_of_the_planner(tmp_path):
     for stage in BOTH:
         config = recipes.load(f"scaling/{stage}")
         config.mask.ratio = 0.75
-        expected.append(work.read(config).total_flops)
+        expected.append(workload.read(config).total_flops)
     assert first.costs["flops"] == pytest.approx(expected[0], rel=1e-12)
     assert second.costs["total_flops"] == pytest.approx(sum(expected), rel=1e-12)
 

@@ -1,4 +1,4 @@
-"""What a stage will do, read from its config: sizes, steps and arithmetic; no devices needed."""
+"""Sizes, steps and arithmetic of a stage, read from its config; needs no devices."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from clipa_jax.training import program, state, steps
 
 
 @dataclass(frozen=True)
-class Work:
-    """One stage.
+class Workload:
+    """The work of one stage.
 
     Attributes:
       name: of the stage.
-      config: what it was read from.
-      model: the two towers, not initialised.
+      config: of the stage.
+      model: the two towers, not initialized.
       plan: durations in steps.
       num_params: of the model.
       image_tokens, text_tokens: of a training sample, the class token included.
@@ -48,7 +48,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The model of a stage and what it sees of a training sample, whatever the durations are."""
+    """The model of a stage and its tokens of a training sample, without durations."""
 
     model: models.CLIP
     image_tokens: int
@@ -57,7 +57,7 @@ class Sizes:
 
 
 def sizes(c: Settings) -> Sizes:
-    """The sizes that a stage's config asks for.
+    """The sizes of a stage's config.
 
     Raises:
       ConfigError: a value that is unknown or does not fit the others.
@@ -74,30 +74,30 @@ def sizes(c: Settings) -> Sizes:
     return Sizes(model, image_tokens, text_tokens, forward)
 
 
-def read(config: ConfigDict) -> Work:
-    """The work of a stage's config.
+def read(config: ConfigDict) -> Workload:
+    """The workload from a stage's config.
 
     Raises:
       ConfigError: a value that is unknown or does not fit the others.
     """
     c = Settings(config)
     plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=None)
-    made = sizes(c)
-    shapes = state.param_shapes(_anywhere(config), c.input.res, made.text_tokens)
-    return Work(
+    stage = sizes(c)
+    shapes = state.param_shapes(_traceable(config), c.input.res, stage.text_tokens)
+    return Workload(
         name=c.name,
         config=config,
-        model=made.model,
+        model=stage.model,
         plan=plan,
         num_params=trees.count(shapes),
-        image_tokens=made.image_tokens,
-        text_tokens=made.text_tokens,
-        forward=made.forward,
+        image_tokens=stage.image_tokens,
+        text_tokens=stage.text_tokens,
+        forward=stage.forward,
     )
 
 
-def _anywhere(config: ConfigDict) -> models.CLIP:
-    """The model with an attention that any machine can trace; parameters are the same."""
+def _traceable(config: ConfigDict) -> models.CLIP:
+    """The model with an attention that any machine can trace; its parameters are the same."""
     config = config.copy_and_resolve_references()
     config.model.attention = "xla"
     return models.build(Settings(config.model))
