@@ -78,15 +78,15 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         ) as writer,
         Progress(
             run.name,
-            run.plan.total_steps,
+            run.durations.total_steps,
             start=first,
-            units_per_count=run.plan.batch_size,
+            units_per_count=run.durations.batch_size,
             shown=distributed.first(),
         ) as progress,
     ):
         seconds = start.position.get("seconds", 0.0)
         record = recorder.Recorder(
-            run.plan,
+            run.durations,
             writer,
             progress,
             seconds,
@@ -120,24 +120,24 @@ def loop(
     interrupt: Interrupt,
 ) -> TrainState:
     """Steps from `start` to the end of the stage or to an interrupt; returns the last state."""
-    state, plan = start.state, run.plan
+    state, durations = start.state, run.durations
     batches = run.data.start(start.position.get("data"))
     # An evaluation that was due when the run was asked to stop is made when it goes on.
     owed = start.position.get("owed", False)
     if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
         return state
     with to_device.prefetch(batches, run.encoders.batch_sharding) as feed:
-        for step in range(int(state.step) + 1, plan.total_steps + 1):
+        for step in range(int(state.step) + 1, durations.total_steps + 1):
             batch, position = next(feed)
             state, values = update(state, batch)
             record.step(step, values, waited=feed.wait_seconds)
             checkpoints.check()
-            last, stop = step == plan.total_steps, interrupt.asked(values) is not None
-            owed = bool(run.evaluators) and (last or _due(step, plan.eval_steps))
+            last, stop = step == durations.total_steps, interrupt.asked(values) is not None
+            owed = bool(run.evaluators) and (last or _due(step, durations.eval_steps))
             if owed and not stop:
                 owed = not record.evaluation(step, functools.partial(evaluate, run, state))
                 stop = owed
-            if last or stop or _due(step, plan.checkpoint_steps):
+            if last or stop or _due(step, durations.checkpoint_steps):
                 record.flush()  # a state whose metrics are not finite is never saved
                 kept = {"seconds": record.seconds, "scores": record.scores, "owed": owed}
                 checkpoints.save(state, {"data": position, **kept})
@@ -156,7 +156,7 @@ def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
         name: evaluation.run(evaluator, run.config.evals[name].to_dict(), state)
         for name, evaluator in run.evaluators.items()
     }
-    if int(state.step) == run.plan.total_steps:
+    if int(state.step) == run.durations.total_steps:
         made = evaluation.make(str(run.folder), said, params=state.params, mesh=run.program.mesh)
         evaluation.write(run.folder / workdir.EVALUATION, made)
     return evaluation.values(said)

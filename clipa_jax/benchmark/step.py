@@ -127,8 +127,8 @@ def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = Non
     """
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh)
-    sharding.check_batch(work.plan.batch_size, mesh)
-    made = program.build(c, mesh, work.plan, program.batch_spec(c.input))
+    sharding.check_batch(work.durations.batch_size, mesh)
+    made = program.build(c, mesh, work.durations, program.batch_spec(c.input))
     began = time.monotonic()
     with waiting(f"compiling {work.name}"):
         compiled = made.compile()
@@ -149,7 +149,7 @@ def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = Non
     return Result(
         stage=f"{work.name} of {work.config.model.size}",
         devices=f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
-        batch=work.plan.batch_size,
+        batch=work.durations.batch_size,
         dtype=work.config.model.dtype,
         steps=steps,
         step_seconds=statistics.median(seconds),

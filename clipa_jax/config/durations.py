@@ -16,7 +16,7 @@ UNITS = ("examples", "steps", "epochs", "percent")
 
 
 @dataclass(frozen=True)
-class Plan:
+class Durations:
     """A stage's durations in steps; 0 means never.
 
     `batch_size` is global; `peak_lr` follows from it by the linear rule.
@@ -79,7 +79,7 @@ def to_steps(
     return max(math.floor(steps + 1e-6), 1) if value else 0
 
 
-def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Plan:
+def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Durations:
     """The stage's durations in steps.
 
     Args:
@@ -101,7 +101,7 @@ def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Plan:
             f"warm-up takes {rest['warmup_steps']} steps, the whole run only {total}; shorten it "
             "(for example --config.warmup_percent=5)"
         )
-    return Plan(batch_size=batch_size, total_steps=total, **rest)
+    return Durations(batch_size=batch_size, total_steps=total, **rest)
 
 
 def override_siblings(config: Any, overridden: list[str]) -> None:

@@ -61,10 +61,10 @@ def estimate(work: Workload, chip: chips.Chip, num_chips: int, efficiency: float
     """
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency {efficiency} must be above 0 and at most 1")
-    if work.plan.batch_size % num_chips:
+    if work.durations.batch_size % num_chips:
         raise ConfigError(
-            f"batch {work.plan.batch_size} does not divide over {num_chips} chips; "
-            f"nearest: {max(round(work.plan.batch_size / num_chips), 1) * num_chips}"
+            f"batch {work.durations.batch_size} does not divide over {num_chips} chips; "
+            f"nearest: {max(round(work.durations.batch_size / num_chips), 1) * num_chips}"
         )
     return Estimate(
         memory=memory(work, num_chips),
@@ -77,7 +77,7 @@ def memory(work: Workload, num_chips: int) -> Memory:
     c = work.config
     shards = 1 if c.sharding.preset == "dp" else num_chips
     state = work.num_params * (3 * FLOAT32 + MOMENTS[c.optim.mu_dtype]) / shards
-    batch = work.plan.batch_size
+    batch = work.durations.batch_size
     samples = min(c.get("microbatch") or batch, batch) / num_chips
     img, txt = work.model.img.config, work.model.txt.config
     image = samples * work.image_tokens, work.image_tokens
@@ -96,7 +96,7 @@ def step_flops(work: Workload) -> float:
     For ordering settings by their price; what the compiler says is in `compiled`.
     """
     c, forward = work.config, work.forward
-    batch = work.plan.batch_size
+    batch = work.durations.batch_size
     again = _recomputed(work.model.img.config, work.image_tokens)
     again += _recomputed(work.model.txt.config, work.text_tokens)
     if (c.get("microbatch") or batch) < batch:

@@ -126,7 +126,7 @@ def _planned(
         if candidate is not None:
             return stage(work=candidate.work, compiled=candidate.compiled)
     at_batch = lambda batch: compiler(search.with_batch(work, batch))  # noqa: E731
-    batch = work.plan.batch_size
+    batch = work.durations.batch_size
     if SEARCH.value == "batch":
         largest = search.largest(at_batch, batch, unit)
         if largest is not None:
@@ -151,7 +151,7 @@ class _Compiler:
     def __call__(self, work: Workload) -> compiled.Compiled:
         expected = max(self._seconds, default=None)
         place = f"[{self.stage + 1}/{self._number}]"
-        settings = f"{work.name} at batch {work.plan.batch_size:,}, {search.describe(work.config)}"
+        settings = f"{work.name} at batch {work.durations.batch_size:,}, {search.describe(work.config)}"
         with waiting(f"{place} compiling {settings}", expected):
             result = compiled.compile_step(work, self._slice)
         logging.info("%s compiled %s: %s", place, settings, _outcome(result))

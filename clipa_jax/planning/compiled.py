@@ -117,8 +117,8 @@ def trace(work: Workload, tpu_slice: topology.Slice) -> Traced:
     """
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh, devices=tpu_slice.devices)
-    sharding.check_batch(work.plan.batch_size, mesh)
-    training = program.build(c, mesh, work.plan, program.batch_spec(c.input))
+    sharding.check_batch(work.durations.batch_size, mesh)
+    training = program.build(c, mesh, work.durations, program.batch_spec(c.input))
     leaves = jax.tree.leaves(training.spec.shapes)
     state = sum(_bytes(leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in leaves)
     batch = sum(_bytes(array.shape, array.dtype) for array in training.spec.batch.values())

@@ -2,7 +2,7 @@
 
 Counted are the multiplications and additions of matrix products, two for each pair of
 numbers: projections, attention, MLPs, patch embedding, heads and the contrastive logits.
-Norms, softmax, activations, gathers and the optimiser are not. Training is three forward
+Norms, softmax, activations, gathers and the optimizer are not. Training is three forward
 passes: one forward, and backward one product for the gradient of each of the two factors.
 What the backward pass computes again (rematerialisation, micro-batching) is not the
 model's own; comparing with what the compiler emits shows it.

@@ -61,7 +61,7 @@ class PlannedStage:
         """Chip-hours of the stage with steps of `seconds`."""
         if seconds is None:
             return None
-        return cost.hours(self.work.plan.total_steps, seconds, self.num_chips)
+        return cost.hours(self.work.durations.total_steps, seconds, self.num_chips)
 
     def dollars(self, seconds: float | None) -> float | None:
         """Price of the stage with steps of `seconds`."""
@@ -74,7 +74,7 @@ class PlannedStage:
         """The sentence for a stage that does not fit into memory; None for one that does."""
         if self.compiled is None or self.compiled.fits:
             return None
-        memory, batch = self.compiled.memory, self.work.plan.batch_size
+        memory, batch = self.compiled.memory, self.work.durations.batch_size
         sentence = (
             f"{self.work.name} does not fit: a chip needs {_gib(memory.total)} and has "
             f"{_gib(memory.limit)}, {_gib(memory.excess)} too little, at batch {batch:,} "
@@ -106,10 +106,10 @@ def _column(stage: PlannedStage) -> dict[str, str]:
     work, forward = stage.work, stage.work.forward
     rows = {
         "parameters": f"{work.num_params / 1e6:,.0f} M",
-        "samples": f"{work.plan.total_examples:,}",
-        "batch": f"{work.plan.batch_size:,}",
-        "  a chip": f"{work.plan.batch_size // stage.num_chips:,}",
-        "steps": f"{work.plan.total_steps:,}",
+        "samples": f"{work.durations.total_examples:,}",
+        "batch": f"{work.durations.batch_size:,}",
+        "  a chip": f"{work.durations.batch_size // stage.num_chips:,}",
+        "steps": f"{work.durations.total_steps:,}",
         "tokens of an image": f"{work.image_tokens:,}",
         "tokens of a caption": f"{work.text_tokens:,}",
         "settings": search.describe(work.config),
@@ -168,8 +168,8 @@ def _estimated(stage: PlannedStage) -> dict[str, str]:
 
 def _total(stages: list[PlannedStage]) -> dict[str, str]:
     rows = {
-        "samples": f"{sum(stage.work.plan.total_examples for stage in stages):,}",
-        "steps": f"{sum(stage.work.plan.total_steps for stage in stages):,}",
+        "samples": f"{sum(stage.work.durations.total_examples for stage in stages):,}",
+        "steps": f"{sum(stage.work.durations.total_steps for stage in stages):,}",
     }
     at_least = "" if stages[0].compiled is None else ", at least"
     for which, seconds in (
@@ -193,8 +193,8 @@ def as_dict(stage: PlannedStage) -> dict[str, Any]:
     work = stage.work
     values: dict[str, Any] = {
         "stage": work.name,
-        "steps": work.plan.total_steps,
-        "batch": work.plan.batch_size,
+        "steps": work.durations.total_steps,
+        "batch": work.durations.batch_size,
         "image_tokens": work.image_tokens,
         "text_tokens": work.text_tokens,
         "num_params": work.num_params,

@@ -93,7 +93,7 @@ def settings(work: Workload, num_chips: int, limit: float) -> Iterator[Workload]
     candidates = [
         _changed(work, remat, preset, share)
         for remat, preset, share in itertools.product(REMAT, PRESETS, SHARES)
-        if work.plan.batch_size % (share * num_chips) == 0
+        if work.durations.batch_size % (share * num_chips) == 0
     ]
     # Equal arithmetic: whole parameters before split ones, few micro-batches first.
     candidates.sort(key=lambda c: (analytic.step_flops(c), c.config.sharding.preset != "dp"))
@@ -130,5 +130,5 @@ def _changed(work: Workload, remat: str, preset: str, share: int) -> Workload:
     config.model.layers = "scanned"
     config.model.image.remat = config.model.text.remat = remat
     config.sharding.preset = preset
-    config.microbatch = work.plan.batch_size // share if share > 1 else None
+    config.microbatch = work.durations.batch_size // share if share > 1 else None
     return replace(work, config=config, model=models.build(Settings(config.model)))

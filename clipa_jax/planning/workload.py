@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from clipa_jax import models, trees
-from clipa_jax.config import durations
+from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.models import masks
 from clipa_jax.planning import flops
@@ -20,7 +20,7 @@ class Workload:
       name: of the stage.
       config: of the stage.
       model: the two towers, not initialized.
-      plan: durations in steps.
+      durations: of the stage, in steps.
       num_params: of the model.
       image_tokens, text_tokens: of a training sample, the class token included.
       forward: FLOPs of one sample.
@@ -29,7 +29,7 @@ class Workload:
     name: str
     config: ConfigDict
     model: models.CLIP
-    plan: durations.Plan
+    durations: Durations
     num_params: int
     image_tokens: int
     text_tokens: int
@@ -38,12 +38,12 @@ class Workload:
     @property
     def step_flops(self) -> float:
         """The model's own FLOPs of one training step, on all chips together."""
-        return self.forward.training * self.plan.batch_size
+        return self.forward.training * self.durations.batch_size
 
     @property
     def total_flops(self) -> float:
         """The model's own FLOPs of the whole stage."""
-        return self.step_flops * self.plan.total_steps
+        return self.step_flops * self.durations.total_steps
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def read(config: ConfigDict) -> Workload:
       ConfigError: a value that is unknown or does not fit the others.
     """
     c = Settings(config)
-    plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=None)
+    durations = resolve(c, batch_size=c.input.batch_size, num_examples=None)
     stage = sizes(c)
     shapes = state.param_shapes(_traceable(config), c.input.res, stage.text_tokens)
     return Workload(
         name=c.name,
         config=config,
         model=stage.model,
-        plan=plan,
+        durations=durations,
         num_params=trees.count(shapes),
         image_tokens=stage.image_tokens,
         text_tokens=stage.text_tokens,

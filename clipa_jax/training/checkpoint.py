@@ -1,7 +1,7 @@
 """Checkpoints with Orbax: asynchronous, sharded, atomic; and where a run starts.
 
 A checkpoint of step N is the folder `checkpoints/N` with three items: `params` (the
-weights alone, with the names of the released files), `train` (optimiser, step, key)
+weights alone, with the names of the released files), `train` (optimizer, step, key)
 and `position` (JSON: where the data and the clock stand, and fingerprints of the other two).
 All layers are stored unrolled, so that it does not matter whether the model scans over them.
 """
@@ -24,7 +24,7 @@ from clipa_jax import trees
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import layout, surgery
 from clipa_jax.runtime import distributed, fingerprint
-from clipa_jax.training.state import StatePlan, TrainState
+from clipa_jax.training.state import StateSpec, TrainState
 from clipa_jax.training.workdir import CHECKPOINTS
 
 Position = dict[str, Any]
@@ -73,9 +73,9 @@ class Checkpoints:
         self._last: int | None = None  # the step that was given to be written last
         self._pending = False  # whether its end is not known yet
 
-    def check_room(self, plan: StatePlan) -> None:
+    def check_room(self, spec: StateSpec) -> None:
         """Raises `CheckpointError` if the disk has not the room for one more checkpoint."""
-        leaves = jax.tree.leaves((plan.shapes.params, plan.shapes.opt_state))
+        leaves = jax.tree.leaves((spec.shapes.params, spec.shapes.opt_state))
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
@@ -128,7 +128,7 @@ class Checkpoints:
         with self._writing():
             self._manager.close()
 
-    def restore_last(self, plan: StatePlan) -> Start | None:
+    def restore_last(self, spec: StateSpec) -> Start | None:
         """The newest checkpoint that can be read, laid out as planned; None without any.
 
         A damaged one is named in the log, and the one before it is used; it stays until its
@@ -136,18 +136,18 @@ class Checkpoints:
 
         Raises:
           CheckpointError: there are checkpoints, but none can be read, or the newest that can
-            be is of another model or optimiser.
+            be is of another model or optimizer.
         """
         steps = distributed.from_first(sorted(self._manager.all_steps(), reverse=True))
         for step in steps:
-            items, damage = self._read(step, plan)
+            items, damage = self._read(step, spec)
             if max(distributed.from_all(int(bool(damage)))):
                 damage = damage or "another process cannot read it"
             else:
                 damage = _altered(items)  # counts on all devices, so it is the same everywhere
             if not damage:
                 origin = f"resumes at step {step} from {self.folder}"
-                return Start(_rebuild(plan, items), items["position"], [origin])
+                return Start(_rebuild(spec, items), items["position"], [origin])
             self._damaged.add(step)
             logging.error(
                 "the checkpoint of step %d in %s cannot be read, trying the one before it: %s",
@@ -160,13 +160,13 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, plan: StatePlan) -> tuple[dict[str, Any], str]:
+    def _read(self, step: int, spec: StateSpec) -> tuple[dict[str, Any], str]:
         """(the items of a checkpoint, ""), or ({}, what is wrong with it); waits for nobody."""
         handler, items = ocp.StandardCheckpointHandler(), {}
         try:
             folder = self.folder / str(step)
             items["position"] = dict(ocp.JsonCheckpointHandler().restore(folder / "position"))
-            wanted = _abstract_items(plan.shapes)
+            wanted = _abstract_items(spec.shapes)
             there = {item: handler.metadata(folder / item).tree for item in wanted}
             if not _differences(there, wanted):
                 for item, shapes in wanted.items():
@@ -203,7 +203,7 @@ class Checkpoints:
 
 def first_state(
     checkpoints: Checkpoints,
-    plan: StatePlan,
+    spec: StateSpec,
     *,
     seed: int,
     init: str,
@@ -214,7 +214,7 @@ def first_state(
 
     Args:
       checkpoints: of this stage.
-      plan: the state's shapes and shardings.
+      spec: the state's shapes and shardings.
       seed: of the run.
       init: path of the weights to start from, "" for none.
       edits: surgery that the weights may need, see `models.surgery`.
@@ -223,26 +223,26 @@ def first_state(
     Raises:
       CheckpointError: no checkpoint can be read, its weights do not fit, or none can be added.
     """
-    checkpoints.check_room(plan)
-    resumed = checkpoints.restore_last(plan)
+    checkpoints.check_room(spec)
+    resumed = checkpoints.restore_last(spec)
     if resumed is not None:
         return resumed
     if not init:
-        return Start(plan.init(seed), {}, ["starts from scratch"])
-    target = trees.flatten(layout.unrolled_shapes(plan.shapes.params))
+        return Start(spec.init(seed), {}, ["starts from scratch"])
+    target = trees.flatten(layout.unrolled_shapes(spec.shapes.params))
 
     def fresh() -> Mapping[str, Any]:
-        return trees.flatten(layout.unroll(plan.init(seed).params))
+        return trees.flatten(layout.unroll(spec.init(seed).params))
 
     leaves, lines = surgery.apply(edits, dict(open_weights(init).read_like(target)), target, fresh)
     leaves = {name: _cast(leaf, target[name]) for name, leaf in leaves.items()}
     stack = jax.jit(
-        lambda unrolled: layout.like(plan.shapes.params, unrolled),
-        out_shardings=plan.shardings.params,
+        lambda unrolled: layout.like(spec.shapes.params, unrolled),
+        out_shardings=spec.shardings.params,
     )
     params = stack(trees.unflatten(leaves))
-    origin = f"starts from the weights in {init}, optimiser fresh, step 0"
-    return Start(plan.with_params(params, seed), {}, [origin, *lines])
+    origin = f"starts from the weights in {init}, optimizer fresh, step 0"
+    return Start(spec.with_params(params, seed), {}, [origin, *lines])
 
 
 def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
@@ -300,18 +300,18 @@ def _abstract_items(shapes: TrainState) -> dict[str, Any]:
     return {"params": layout.unrolled_shapes(shapes.params), "train": train}
 
 
-def _rebuild(plan: StatePlan, items: Mapping[str, Any]) -> TrainState:
+def _rebuild(spec: StateSpec, items: Mapping[str, Any]) -> TrainState:
     """The state from its stored items."""
 
     def rebuild(params: Any, train: Any) -> TrainState:
         return TrainState(
             step=train["step"],
-            params=layout.like(plan.shapes.params, params),
-            opt_state=layout.like(plan.shapes.opt_state, train["opt"]),
+            params=layout.like(spec.shapes.params, params),
+            opt_state=layout.like(spec.shapes.opt_state, train["opt"]),
             rng=jax.random.wrap_key_data(train["rng"]),
         )
 
-    return jax.jit(rebuild, out_shardings=plan.shardings)(items["params"], items["train"])
+    return jax.jit(rebuild, out_shardings=spec.shardings)(items["params"], items["train"])
 
 
 def _differences(stored: Any, expected: Any) -> list[str]:

@@ -16,7 +16,7 @@ from clipa_jax.config.batch import CAPTION_HASH, IMAGE, TOKENS
 from clipa_jax.errors import ConfigError
 from clipa_jax.losses import Loss, Metrics
 from clipa_jax.models import CLIP
-from clipa_jax.training.state import StatePlan
+from clipa_jax.training.state import StateSpec
 
 # Keys and shapes are in `config.batch`.
 Batch = dict[str, jax.Array]
@@ -24,12 +24,12 @@ Batch = dict[str, jax.Array]
 Gradients = Callable[[Any, Batch, jax.Array | None], tuple[tuple[jax.Array, Metrics], Any]]
 
 
-def build(plan: StatePlan, mesh: Mesh, loss: Loss, microbatch: int | None = None) -> Gradients:
+def build(spec: StateSpec, mesh: Mesh, loss: Loss, microbatch: int | None = None) -> Gradients:
     """Gradients for the model and batch of a state.
 
     Args:
-      plan: from `state.plan`.
-      mesh: the mesh of the plan.
+      spec: from `state.make_spec`.
+      mesh: the mesh of the spec.
       loss: over the global batch, from `losses.build`.
       microbatch: samples whose activations are held at a time; None, or as many as there
         are, for all.
@@ -37,9 +37,9 @@ def build(plan: StatePlan, mesh: Mesh, loss: Loss, microbatch: int | None = None
     Raises:
       ConfigError: a micro-batch that does not divide the batch over the devices.
     """
-    if microbatch is None or microbatch >= plan.batch[IMAGE].shape[0]:
-        return at_once(plan.model, loss)
-    return in_microbatches(plan, mesh, loss, microbatch)
+    if microbatch is None or microbatch >= spec.batch[IMAGE].shape[0]:
+        return at_once(spec.model, loss)
+    return in_microbatches(spec, mesh, loss, microbatch)
 
 
 def at_once(model: CLIP, loss: Loss) -> Gradients:
@@ -57,7 +57,7 @@ def at_once(model: CLIP, loss: Loss) -> Gradients:
     return gradients
 
 
-def in_microbatches(plan: StatePlan, mesh: Mesh, loss: Loss, size: int) -> Gradients:
+def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradients:
     """The same gradients, with the activations of one micro-batch at a time.
 
     First the whole batch is embedded, a micro-batch at a time, and nothing is kept but the
@@ -69,14 +69,14 @@ def in_microbatches(plan: StatePlan, mesh: Mesh, loss: Loss, size: int) -> Gradi
     add up in float32, laid out as the parameters are.
 
     Args:
-      plan, mesh, loss: as in `build`.
+      spec, mesh, loss: as in `build`.
       size: N.
 
     Raises:
       ConfigError: N does not divide B, or does not divide over the devices.
     """
-    model, shardings = plan.model, plan.shardings.params
-    number = _number(mesh, plan.batch[IMAGE].shape[0], size)
+    model, shardings = spec.model, spec.shardings.params
+    number = _number(mesh, spec.batch[IMAGE].shape[0], size)
 
     def cut(tree: Any) -> Any:
         """(B, ...) -> (B / N, N, ...), each device its own rows."""

@@ -1,4 +1,4 @@
-"""The optimiser: one optax chain from the `optim` section of a config.
+"""The optimizer: one optax chain from the `optim` section of a config.
 
 Adam, then decoupled weight decay, then the learning rate, as in AdamW and the
 released `optim/build_optax.py`.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from clipa_jax import trees
-from clipa_jax.config.durations import Plan
+from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
 
@@ -29,7 +29,7 @@ SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
-class Optimiser:
+class Optimizer:
     """The optax chain and the learning rate as a function of the step."""
 
     tx: optax.GradientTransformation
@@ -37,14 +37,14 @@ class Optimiser:
     peak_lr: float
 
 
-def build(config: Settings, plan: Plan) -> Optimiser:
-    """The optimiser of the `optim` section that `clipa_jax/config/schema.py` declares.
+def build(config: Settings, durations: Durations) -> Optimizer:
+    """The optimizer of the `optim` section that `clipa_jax/config/schema.py` declares.
 
     Raises:
       ConfigError: an unknown value, or a rule that matches no parameter (when first used).
     """
-    peak_lr = config.lr_per_256 * plan.batch_size / 256
-    schedule = make_schedule(choice(config, "schedule", SCHEDULES), peak_lr, plan)
+    peak_lr = config.lr_per_256 * durations.batch_size / 256
+    schedule = make_schedule(choice(config, "schedule", SCHEDULES), peak_lr, durations)
     decay_rules = DECAY[choice(config, "decay", DECAY)]
     lr_rules = tuple((pattern, float(factor)) for pattern, factor in config.lr_rules)
     mu_dtype = MOMENT_DTYPES[choice(config, "mu_dtype", MOMENT_DTYPES)]
@@ -59,22 +59,22 @@ def build(config: Settings, plan: Plan) -> Optimiser:
         if config.grad_clip <= 0:
             raise ConfigError(f"optim.grad_clip={config.grad_clip} must be above 0, or None")
         chain.insert(0, optax.clip_by_global_norm(config.grad_clip))
-    return Optimiser(optax.chain(*chain), schedule, peak_lr)
+    return Optimizer(optax.chain(*chain), schedule, peak_lr)
 
 
-def make_schedule(name: str, peak_lr: float, plan: Plan) -> optax.Schedule:
+def make_schedule(name: str, peak_lr: float, durations: Durations) -> optax.Schedule:
     """Linear warm-up from 0 to `peak_lr`, then to 0 at the end (or constant).
 
     The update of step i (from 0) uses the rate at i, so the very first changes nothing.
     """
-    rest = max(plan.total_steps - plan.warmup_steps, 1)
+    rest = max(durations.total_steps - durations.warmup_steps, 1)
     after = {
         "cosine": lambda: optax.cosine_decay_schedule(peak_lr, rest),
         "linear": lambda: optax.linear_schedule(peak_lr, 0.0, rest),
         "constant": lambda: optax.constant_schedule(peak_lr),
     }[name]()
-    warmup = optax.linear_schedule(0.0, peak_lr, plan.warmup_steps)
-    joined = optax.join_schedules([warmup, after], [plan.warmup_steps])
+    warmup = optax.linear_schedule(0.0, peak_lr, durations.warmup_steps)
+    joined = optax.join_schedules([warmup, after], [durations.warmup_steps])
     # A rate whose dtype changed between steps would compile the step twice.
     return lambda step: jnp.asarray(joined(step), jnp.float32)
 
@@ -102,7 +102,7 @@ def _scale_by_rules(rules: trees.Rules[float]) -> optax.GradientTransformation:
 
 
 def updates_done(opt_state: Any, step: jax.Array) -> jax.Array:
-    """How many updates an optimiser has made: `step`, less those that were skipped.
+    """How many updates an optimizer has made: `step`, less those that were skipped.
 
     The schedule of the learning rate counts these.
     """

@@ -20,7 +20,7 @@ from clipa_jax.config.batch import (
     JITTER_OP,
     TOKENS,
 )
-from clipa_jax.config.durations import Plan
+from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import masks
@@ -36,7 +36,7 @@ class Program:
 
     Attributes:
       mesh: the devices, possibly of a pod that is not there.
-      plan: durations in steps.
+      durations: of the stage, in steps.
       spec: the state as shapes and shardings.
       update: the jitted step, see `steps.make_update`.
       peak_lr: largest learning rate.
@@ -46,8 +46,8 @@ class Program:
     """
 
     mesh: Mesh
-    plan: Plan
-    spec: states.StatePlan
+    durations: Durations
+    spec: states.StateSpec
     update: jax.stages.Wrapped
     peak_lr: float
     max_skips: int
@@ -76,29 +76,29 @@ class Program:
         return self.trace().lower().compile()
 
 
-def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
+def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Program:
     """The program of a stage; takes no device memory, compiles nothing.
 
     Args:
       c: the whole config; reads `model`, `optim`, `mask`, `loss`, `microbatch`,
         `on_nonfinite`, `max_skips`, `sharding`.
       mesh: from `sharding.make_mesh`.
-      plan: from `durations.resolve`.
+      durations: from `durations.resolve`.
       batch: shapes of the global batch, from the data or `batch_spec`.
 
     Raises:
       ConfigError: a value that is unknown or does not fit the others.
     """
-    model, optimiser = models.build(c.model), optim.build(c.optim, plan)
+    model, optimizer = models.build(c.model), optim.build(c.optim, durations)
     mask = steps.Mask.build(c.mask)
     on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
-    spec = states.plan(model, optimiser.tx, batch, mesh, c.sharding)
+    spec = states.make_spec(model, optimizer.tx, batch, mesh, c.sharding)
     update = steps.make_update(
         spec,
         mesh,
         loss=_loss(c, batch),
         mask=mask,
-        schedule=optimiser.schedule,
+        schedule=optimizer.schedule,
         duplicates=choice(c.loss, "duplicates", losses.DUPLICATES),
         microbatch=c.microbatch,
         on_nonfinite=on_nonfinite,
@@ -106,10 +106,10 @@ def build(c: Settings, mesh: Mesh, plan: Plan, batch: BatchSpec) -> Program:
     patches = (batch[IMAGE].shape[1] // model.img.config.patch_size) ** 2
     return Program(
         mesh=mesh,
-        plan=plan,
+        durations=durations,
         spec=spec,
         update=update,
-        peak_lr=optimiser.peak_lr,
+        peak_lr=optimizer.peak_lr,
         max_skips={"stop": 0, "skip": c.max_skips}[on_nonfinite],
         image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
         text_tokens=batch[TOKENS].shape[1],

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from clipa_jax.config.durations import Plan
+from clipa_jax.config.durations import Durations
 from clipa_jax.errors import UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.runtime.progress import Progress
@@ -22,7 +22,7 @@ class Recorder:
     """Writes, shows and checks the metrics of a stage, and holds its clock.
 
     Args:
-      plan: the stage's durations.
+      durations: the stage's durations.
       writer, progress: where metrics go.
       seconds: of training before the stage was resumed.
       skipped: samples that could not be used so far, by reason.
@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(
         self,
-        plan: Plan,
+        durations: Durations,
         writer: metrics.Writer,
         progress: Progress,
         seconds: float = 0.0,
@@ -44,7 +44,7 @@ class Recorder:
         max_skips: int = 0,
         slow_input: Callable[[float], object] = lambda share: None,
     ):
-        self._plan, self._writer, self._progress = plan, writer, progress
+        self._durations, self._writer, self._progress = durations, writer, progress
         self._skipped, self._slow_input = skipped, slow_input
         self._max_skips, self._skips, self._in_a_row = max_skips, 0, 0
         self._began = time.monotonic() - seconds
@@ -98,7 +98,7 @@ class Recorder:
         self._writer.write(step, {**self.scores, "train_seconds": self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
         shown = "  ".join(f"{name} {value:.1%}" for name, value in best.items())
-        self._progress.message(f"{step * self._plan.batch_size:,} samples: {shown}")
+        self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
         return True
 
     def _look(self) -> None:
@@ -113,11 +113,11 @@ class Recorder:
         # The step drops what is not finite, but broken parameters stay broken.
         stop = self._in_a_row > self._max_skips or "l2_params" in bad
         self._skips += bool(bad) and not stop
-        every = self._plan.log_steps
-        if bad or step == self._plan.total_steps or (every and step % every == 0):
+        every = self._durations.log_steps
+        if bad or step == self._durations.total_steps or (every and step % every == 0):
             self._write(step, values)
         if bad:
-            size = self._plan.batch_size
+            size = self._durations.batch_size
             self._complain(
                 f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
                 f"{step * size:,} of the stage)",
@@ -140,7 +140,11 @@ class Recorder:
         then, waited_then, step_then = self._last
         seconds, steps = now - then, step - step_then
         self._last = (now, self._waited, step)
-        speed = {"samples_per_second": steps * self._plan.batch_size / seconds} if step_then else {}
+        speed = (
+            {"samples_per_second": steps * self._durations.batch_size / seconds}
+            if step_then
+            else {}
+        )
         share = min((self._waited - waited_then) / seconds, 1.0)
         self._slow_input(share)
         self._writer.write(
@@ -149,7 +153,7 @@ class Recorder:
                 **values,
                 **speed,
                 "input_wait_share": share,
-                "samples": step * self._plan.batch_size,
+                "samples": step * self._durations.batch_size,
                 "train_seconds": self.seconds,
                 **{f"data/skipped/{reason}": n for reason, n in self._skipped().items()},
                 **({"skipped_updates": self._skips} if self._max_skips else {}),

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from clipa_jax import evaluators, models, sharding, trees
-from clipa_jax.config import durations
+from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
@@ -53,8 +53,8 @@ class Stage:
     evaluators: dict[str, evaluators.Evaluator]
 
     @property
-    def plan(self) -> durations.Plan:
-        return self.program.plan
+    def durations(self) -> Durations:
+        return self.program.durations
 
     def claim(self) -> None:
         """Makes the stage's folder, or checks that it is this experiment's; see `workdir.claim`."""
@@ -64,11 +64,11 @@ class Stage:
 
     def describe(self) -> str:
         """A line for the log: what is trained, on what, for how long."""
-        plan, made, size = self.plan, self.program, self.settings.input
+        durations, made, size = self.durations, self.program, self.settings.input
         return (
             f"stage {self.name}: {made.num_params / 1e6:,.1f}M parameters; "
-            f"{plan.total_examples:,} samples in {plan.total_steps:,} steps of "
-            f"{plan.batch_size:,}; {size.res} px ({made.image_tokens} image tokens), "
+            f"{durations.total_examples:,} samples in {durations.total_steps:,} steps of "
+            f"{durations.batch_size:,}; {size.res} px ({made.image_tokens} image tokens), "
             f"{made.text_tokens} text tokens; peak learning rate {made.peak_lr:.3g}; "
             f"{made.mesh.size} {made.mesh.devices.flat[0].platform} devices"
         )
@@ -83,7 +83,7 @@ class Stage:
         return {
             "name": self.name,
             "seconds": round(seconds, 1),
-            "samples_seen": self.plan.total_examples,
+            "samples_seen": self.durations.total_examples,
             "image_tokens": self.program.image_tokens,
             "text_tokens": self.program.text_tokens,
             "num_params": self.program.num_params,
@@ -122,8 +122,8 @@ def prepare(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    plan = durations.resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
-    made = program.build(c, mesh, plan, data.spec)
+    durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
+    made = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).check_fits(made.model.txt.config.vocab_size)
     encoders = embed.watched(steps.make_encoders(made.model, mesh), between, between)
     stage = Stage(
@@ -136,7 +136,7 @@ def prepare(
         data=data,
         program=made,
         encoders=encoders,
-        evaluators=_evaluators(c, plan, made.model, encoders),
+        evaluators=_evaluators(c, durations, made.model, encoders),
     )
     for section in (c.checkpoint, c.logs):
         section.as_dict()  # read when the stage is trained
@@ -151,7 +151,7 @@ def prepare(
 
 
 def _evaluators(
-    c: Settings, plan: durations.Plan, model: models.CLIP, encoders: steps.Encoders
+    c: Settings, durations: Durations, model: models.CLIP, encoders: steps.Encoders
 ) -> dict[str, evaluators.Evaluator]:
     """The evaluators of a stage by name; none where it never evaluates."""
     environment = evaluators.Environment(
@@ -160,7 +160,7 @@ def _evaluators(
         preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
         temperature_max=model.temperature_max,
     )
-    if not plan.eval_steps:
+    if not durations.eval_steps:
         c.evals.as_dict()  # counts as read
         return {}
     return evaluators.build(c.evals, environment)

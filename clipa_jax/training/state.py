@@ -33,7 +33,7 @@ class TrainState:
 
 
 @dataclass(frozen=True)
-class StatePlan:
+class StateSpec:
     """Shapes and shardings of a `TrainState`, and how to make one.
 
     Attributes:
@@ -83,13 +83,13 @@ def param_shapes(model: CLIP, res: int, text_len: int) -> Any:
     return jax.eval_shape(lambda key: init_params(model, batch, key), key)
 
 
-def plan(
+def make_spec(
     model: CLIP,
     tx: optax.GradientTransformation,
     batch: dict[str, jax.ShapeDtypeStruct],
     mesh: Mesh,
     config: Settings,
-) -> StatePlan:
+) -> StateSpec:
     """Shapes and shardings of the state, without taking memory.
 
     Args:
@@ -98,7 +98,7 @@ def plan(
       mesh: from `sharding.make_mesh`.
       config: the `sharding` section.
     """
-    draft = StatePlan(model, tx, batch, None, None)  # type: ignore[arg-type]
+    draft = StateSpec(model, tx, batch, None, None)  # type: ignore[arg-type]
     shapes = jax.eval_shape(draft._make, jax.eval_shape(lambda: jax.random.key(0)))
     params = sharding.param_shardings(shapes.params, mesh, config)
     whole = sharding.replicated(mesh)
@@ -119,4 +119,4 @@ def plan(
         shapes,
         shardings,
     )
-    return StatePlan(model, tx, batch, shapes, shardings)
+    return StateSpec(model, tx, batch, shapes, shardings)

@@ -18,7 +18,7 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.models import CLIP, color_jitter
 from clipa_jax.models.masks import MASKS
 from clipa_jax.training import gradients, optim
-from clipa_jax.training.state import StatePlan, TrainState
+from clipa_jax.training.state import StateSpec, TrainState
 
 Batch = gradients.Batch
 Update = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -76,7 +76,7 @@ def make_encoders(model: CLIP, mesh: Mesh) -> Encoders:
 
 
 def make_update(
-    plan: StatePlan,
+    spec: StateSpec,
     mesh: Mesh,
     *,
     loss: str,
@@ -92,7 +92,7 @@ def make_update(
     `loss`, `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
 
     Args:
-      plan, mesh: from `state.plan`, and the mesh that it is for.
+      spec, mesh: from `state.make_spec`, and the mesh that it is for.
       loss, duplicates: names in `losses.LOSSES` and `losses.DUPLICATES`.
       mask: patches that the image tower sees.
       schedule: learning rate by update, for the log.
@@ -102,9 +102,9 @@ def make_update(
     Raises:
       ConfigError: a micro-batch that does not divide the batch over the devices.
     """
-    model, split = plan.model, sharding.batch_sharding(mesh)
+    model, split = spec.model, sharding.batch_sharding(mesh)
     over_batch = losses.build(loss, mesh, duplicates)
-    loss_and_gradients = gradients.build(plan, mesh, over_batch, microbatch)
+    loss_and_gradients = gradients.build(spec, mesh, over_batch, microbatch)
     take = ON_NONFINITE[on_nonfinite]
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -112,7 +112,7 @@ def make_update(
         patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
         keep_BK = mask(rng, batch["image"].shape[0], patches)
         (value, extra), grads = loss_and_gradients(state.params, color_jitter.apply(batch), keep_BK)
-        updates, opt_state = plan.tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = spec.tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         l2_grads = optim.global_norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(l2_grads)
@@ -130,8 +130,8 @@ def make_update(
 
     return jax.jit(
         sharding.on(mesh, update),
-        in_shardings=(plan.shardings, dict.fromkeys(plan.batch, split)),
-        out_shardings=(plan.shardings, sharding.replicated(mesh)),
+        in_shardings=(spec.shardings, dict.fromkeys(spec.batch, split)),
+        out_shardings=(spec.shardings, sharding.replicated(mesh)),
         donate_argnums=0,
     )
 

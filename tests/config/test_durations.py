@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from clipa_jax.config import durations, schema
-from clipa_jax.config.durations import Plan
+from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 
@@ -71,10 +71,10 @@ def stage(**changes) -> ConfigDict:
     return c
 
 
-def test_resolve_makes_the_whole_plan():
+def test_resolve_makes_the_stage_with_all_durations_in_steps():
     c = stage(log_steps=None, log_examples=80, eval_percent=25.0, checkpoint_percent=0.0)
-    plan = durations.resolve(Settings(c), batch_size=16, num_examples=None)
-    assert plan == Plan(
+    steps = durations.resolve(Settings(c), batch_size=16, num_examples=None)
+    assert steps == Durations(
         batch_size=16,
         total_steps=500,
         warmup_steps=50,
@@ -82,7 +82,7 @@ def test_resolve_makes_the_whole_plan():
         eval_steps=125,
         checkpoint_steps=0,
     )
-    assert plan.total_examples == 8_000
+    assert steps.total_examples == 8_000
 
 
 def test_a_run_has_at_least_one_step():

@@ -73,8 +73,8 @@ def config_of(row: list[str]):
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_a_row_of_the_tables(row):
     config = config_of(row)
-    plan = golden.plan(config)
-    built = optim.build(Settings(config.optim), plan)
+    steps = golden.durations_in_steps(config)
+    built = optim.build(Settings(config.optim), steps)
     _, patch = sizes.parse(config.model.size)
     got = [
         config.input.res,
@@ -84,10 +84,10 @@ def test_a_row_of_the_tables(row):
         config.mask.ratio,
         config.input.batch_size,
         config.total_examples,
-        plan.total_steps,
+        steps.total_steps,
         config.optim.lr_per_256,
         pytest.approx(built.peak_lr, rel=1e-12),
-        plan.warmup_steps,
+        steps.warmup_steps,
     ]
     assert got == [cell if cell.isalpha() else float(cell) for cell in row[1:]]
 
@@ -141,6 +141,6 @@ def test_every_published_config_has_a_row():
 def test_a_smaller_batch_moves_steps_and_rate_along():
     config = golden.get_config("model_h/finetune_224")
     config.input.batch_size = 4_096
-    plan = golden.plan(config)
-    assert (plan.total_steps, plan.warmup_steps) == (128_000, 6_400)
-    assert optim.build(Settings(config.optim), plan).peak_lr == pytest.approx(6.4e-6)
+    steps = golden.durations_in_steps(config)
+    assert (steps.total_steps, steps.warmup_steps) == (128_000, 6_400)
+    assert optim.build(Settings(config.optim), steps).peak_lr == pytest.approx(6.4e-6)

@@ -26,11 +26,11 @@ def test_a_stage_starts_from_a_released_file_with_its_tables_resized(tmp_path):
         "tokens": jax.ShapeDtypeStruct((8, 16), np.int32),
     }
     model = models.build(settings.model)
-    plan = state.plan(model, optax.adam(1e-3), batch, mesh, settings.sharding)
+    spec = state.make_spec(model, optax.adam(1e-3), batch, mesh, settings.sharding)
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
     start = checkpoint.first_state(
         checkpoints,
-        plan,
+        spec,
         seed=0,
         init=str(GOLDEN / "clipa_checkpoint.npz"),
         edits=("image_positions", "text_positions"),

@@ -123,13 +123,13 @@ def test_a_stage_starts_from_an_open_clip_folder_and_becomes_one(tmp_path, expor
         "image": jax.ShapeDtypeStruct((2, 48, 48, 3), np.uint8),
         "tokens": jax.ShapeDtypeStruct((2, 16), np.int32),
     }
-    plan = state.plan(
+    spec = state.make_spec(
         models.build(settings.model), optax.adam(1e-3), batch, mesh, settings.sharding
     )
     checkpoints = checkpoint.Checkpoints(str(tmp_path / "stage"))
     start = checkpoint.first_state(
         checkpoints,
-        plan,
+        spec,
         seed=0,
         init=str(out),
         edits=("image_positions", "text_positions"),

@@ -67,7 +67,7 @@ def text(config: ConfigDict) -> str:
     return f"{summary(config)}\n{dump(config)}"
 
 
-def plan(config: ConfigDict) -> durations.Plan:
+def durations_in_steps(config: ConfigDict) -> durations.Durations:
     """Steps of the stage; its length does not depend on the data."""
     size = config.input.batch_size
     return durations.resolve(Settings(config), batch_size=size, num_examples=None)
@@ -75,7 +75,7 @@ def plan(config: ConfigDict) -> durations.Plan:
 
 def summary(config: ConfigDict) -> str:
     """What the numbers of a config come to, as comments."""
-    steps = plan(config)
+    steps = durations_in_steps(config)
     peak = optim.build(Settings(config.optim), steps).peak_lr
     _, patch = sizes.parse(config.model.size)
     patches = (config.input.res // patch) ** 2

@@ -12,7 +12,7 @@ STEPS, BATCH = 12, 32
 
 
 def config(res: int = 84, text_len: int = 8) -> ConfigDict:
-    """The recorded architecture and optimiser, as a config of ours."""
+    """The recorded architecture and optimizer, as a config of ours."""
     c = schema.default()
     c.model.size = "S/14"
     c.model.embed_dim = 32

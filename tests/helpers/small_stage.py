@@ -47,7 +47,7 @@ def stage(root: Path, c: ConfigDict, seed: int = 0, finished: bool = True) -> Pa
     folder = root / c.name
     workdir.claim(folder, c)
     keep_copy(c.input.vocab, folder)
-    spec = tiny.plan(c, tiny.mesh(), tiny.optax.sgd(1.0))
+    spec = tiny.make_spec(c, tiny.mesh(), tiny.optax.sgd(1.0))
     state = spec.with_params(tiny.init(c, seed)[1], seed=seed)
     checkpoints = checkpoint.Checkpoints(str(folder))
     checkpoints.save(jax.block_until_ready(state), {})

@@ -47,20 +47,20 @@ def batch(c: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def plan(
+def make_spec(
     c: ConfigDict, mesh: jax.sharding.Mesh, tx: optax.GradientTransformation | None = None
-) -> state.StatePlan:
-    """The state's plan, with the config's optimiser unless `tx` is given."""
+) -> state.StateSpec:
+    """The state's spec, with the config's optimizer unless `tx` is given."""
     settings = Settings(c)
     shapes = {name: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for name, rows in batch(c).items()}
-    tx = optimiser(c).tx if tx is None else tx
-    return state.plan(models.build(settings.model), tx, shapes, mesh, settings.sharding)
+    tx = optimizer(c).tx if tx is None else tx
+    return state.make_spec(models.build(settings.model), tx, shapes, mesh, settings.sharding)
 
 
 def update(
-    c: ConfigDict, spec: state.StatePlan, mesh: jax.sharding.Mesh, schedule: Any = None
+    c: ConfigDict, spec: state.StateSpec, mesh: jax.sharding.Mesh, schedule: Any = None
 ) -> jax.stages.Wrapped:
-    """The step of a config around any optimiser, with its own schedule unless one is given."""
+    """The step of a config around any optimizer, with its own schedule unless one is given."""
     return steps.make_update(
         spec,
         mesh,
@@ -68,12 +68,12 @@ def update(
         duplicates=c.loss.duplicates,
         microbatch=c.microbatch,
         mask=steps.Mask.build(Settings(c.mask)),
-        schedule=optimiser(c).schedule if schedule is None else schedule,
+        schedule=optimizer(c).schedule if schedule is None else schedule,
         on_nonfinite=c.on_nonfinite,
     )
 
 
-def optimiser(c: ConfigDict) -> optim.Optimiser:
+def optimizer(c: ConfigDict) -> optim.Optimizer:
     settings = Settings(c)
     steps = durations.resolve(settings, batch_size=c.input.batch_size, num_examples=None)
     return optim.build(settings.optim, steps)

@@ -31,7 +31,7 @@ def train(name: str, devices: list[jax.Device] | None = None) -> dict[str, np.nd
     """Losses and weights of a few steps of gradient descent, whose updates are the gradients."""
     c = tiny.config(sharding__preset=name)
     mesh = sharding.make_mesh(**MESHES[name], devices=devices)
-    spec = tiny.plan(c, mesh, optax.sgd(1.0))
+    spec = tiny.make_spec(c, mesh, optax.sgd(1.0))
     update = steps.make_update(
         spec, mesh, loss="softmax", mask=steps.Mask("random", 0.5), schedule=jnp.zeros_like
     )
@@ -62,7 +62,7 @@ def weights() -> Any:
 
 def checkpoints(folder: Path, index: int) -> int:
     """Moves a checkpoint from `one` to `two`; the step resumed where only process 1 sees damage."""
-    laid = test_checkpoint.plan("unrolled", 8, "fsdp_tp", 2)
+    laid = test_checkpoint.spec("unrolled", 8, "fsdp_tp", 2)
     alone = checkpoint.read_params(str(folder / "one"))  # as a stage reads those before it
     moved = test_checkpoint.restore(folder / "one", laid)
     assert fingerprint.of(trees.unflatten(alone)) == fingerprint.of(moved.state.params)

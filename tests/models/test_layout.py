@@ -47,7 +47,7 @@ def test_the_round_trip_is_exact(stacked, unrolled):
     same(layout.like(unrolled[1], layout.unroll(unrolled[1])), unrolled[1])
 
 
-def test_the_optimisers_state_makes_the_trip_too(stacked):
+def test_the_optimizers_state_makes_the_trip_too(stacked):
     state = optax.adam(1.0).init(stacked[1])
     state = jax.tree.map(lambda leaf: leaf + jnp.arange(leaf.size).reshape(leaf.shape), state)
     again = layout.like(state, layout.unroll(state))

@@ -69,7 +69,7 @@ def test_the_search_stops_at_the_cheapest_settings_that_fit():
     assert len(asked) == len(tried) > 1
     # Never with full recomputation inside of micro-batches: 5/3 of the arithmetic.
     assert best.work.config.model.image.remat in ("none", "dots_no_batch")
-    assert all(one.plan.batch_size == 32_768 for one in asked)
+    assert all(one.durations.batch_size == 32_768 for one in asked)
 
 
 def test_settings_far_above_the_limit_are_not_compiled():

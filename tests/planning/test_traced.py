@@ -81,7 +81,7 @@ def test_the_training_step_counts_its_recomputation(layers, remat):
     )  # fmt: skip
     work, c = workload.read(config), Settings(config)
     mesh = c.mesh.call(sharding.make_mesh)
-    training = program.build(c, mesh, work.plan, program.batch_spec(c.input))
+    training = program.build(c, mesh, work.durations, program.batch_spec(c.input))
     forward, batch = work.forward, c.input.batch_size
     pixels = 2 * 16 * 48 * 16
     attention = 3 * 4 * 17**2 * 16 + 4 * 4**2 * 16

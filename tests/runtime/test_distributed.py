@@ -37,7 +37,7 @@ def test_what_contradicts_itself_is_refused(arguments, sentence):
 
 def saved():
     """The states of a run on one device."""
-    return [test_checkpoint.state(test_checkpoint.plan(), step, seed=step) for step in (5, 10)]
+    return [test_checkpoint.state(test_checkpoint.spec(), step, seed=step) for step in (5, 10)]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_they_agree(pair):
 
 
 def test_a_checkpoint_goes_from_one_process_to_two_and_back_on_other_meshes(pair):
-    back = test_checkpoint.restore(pair[0] / "two", test_checkpoint.plan("scanned", 4, "fsdp"))
+    back = test_checkpoint.restore(pair[0] / "two", test_checkpoint.spec("scanned", 4, "fsdp"))
     test_checkpoint.assert_same(back.state, saved()[-1])
     assert back.position["step"] == 10
     (process_0, process_1) = sorted((pair[0] / "two" / "checkpoints" / "10").glob("params/ocdbt*"))

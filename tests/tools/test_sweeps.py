@@ -250,5 +250,5 @@ def test_every_point_sees_as_many_samples_and_ends_at_full_length():
     pretrain, finetune = schedule.pretrain, schedule.finetune
     assert (pretrain.total_examples, finetune.after) == (6400, "pretrain")
     assert (finetune.input.res, finetune.input.text_len, finetune.mask.ratio) == (64, 16, 0)
-    plan = durations.resolve(pretrain, batch_size=64, num_examples=None)
-    assert plan.eval_steps == plan.checkpoint_steps == plan.total_steps == 100
+    steps = durations.resolve(pretrain, batch_size=64, num_examples=None)
+    assert steps.eval_steps == steps.checkpoint_steps == steps.total_steps == 100

@@ -53,7 +53,7 @@ class Stub:
 
 
 @functools.cache
-def plan(layers="unrolled", devices=1, preset="dp", tensor=1, width=8):
+def spec(layers="unrolled", devices=1, preset="dp", tensor=1, width=8):
     batch = {
         "image": jax.ShapeDtypeStruct((8, 8, 8, 3), np.uint8),
         "tokens": jax.ShapeDtypeStruct((8, 4), np.int32),
@@ -61,10 +61,10 @@ def plan(layers="unrolled", devices=1, preset="dp", tensor=1, width=8):
     tx = optax.adamw(1e-3, mu_dtype=jnp.bfloat16)
     mesh = sharding.make_mesh(tensor=tensor, devices=jax.devices()[:devices])
     layout_of = Settings({"preset": preset, "rules": ()}, "config.sharding")
-    return states.plan(Stub(layers, width), tx, batch, mesh, layout_of)
+    return states.make_spec(Stub(layers, width), tx, batch, mesh, layout_of)
 
 
-def state(plan, step, seed=0):
+def state(spec, step, seed=0):
     """A state whose every number is random, the moments of Adam included."""
     rng = np.random.default_rng(seed)
 
@@ -73,7 +73,7 @@ def state(plan, step, seed=0):
             return jax.device_put(rng.normal(size=leaf.shape).astype(leaf.dtype), leaf.sharding)
         return jax.device_put(np.full(leaf.shape, step, leaf.dtype), leaf.sharding)
 
-    shapes = plan.shapes
+    shapes = spec.shapes
     key = jax.device_put(jax.random.key(seed), shapes.rng.sharding)
     filled = [jax.tree.map(fill, tree) for tree in (shapes.step, shapes.params, shapes.opt_state)]
     return states.TrainState(*filled, key)
@@ -106,10 +106,10 @@ def save(folder, *states, **keep):
     checkpoints.close()
 
 
-def restore(folder, plan):
+def restore(folder, spec):
     checkpoints = checkpoint.Checkpoints(str(folder))
     try:
-        return checkpoints.restore_last(plan)
+        return checkpoints.restore_last(spec)
     finally:
         checkpoints.close()
 
@@ -126,11 +126,11 @@ def damage(folder, step):
         file.write_bytes(b"")
 
 
-def first_state(folder, plan, **given):
+def first_state(folder, spec, **given):
     checkpoints = checkpoint.Checkpoints(str(folder))
     arguments = {"seed": 7, "init": "", "edits": (), "open_weights": never, **given}
     try:
-        return checkpoint.first_state(checkpoints, plan, **arguments)
+        return checkpoint.first_state(checkpoints, spec, **arguments)
     finally:
         checkpoints.close()
 
@@ -155,9 +155,9 @@ class Weights:
 
 
 def test_a_restored_state_is_equal_to_the_bit(tmp_path):
-    saved = state(plan(), step=5)
+    saved = state(spec(), step=5)
     save(tmp_path, saved)
-    start = restore(tmp_path, plan())
+    start = restore(tmp_path, spec())
     assert_same(start.state, saved)
     assert start.position == {**POSITION, "step": 5}
     assert start.lines == [f"resumes at step 5 from {tmp_path / 'checkpoints'}"]
@@ -165,7 +165,7 @@ def test_a_restored_state_is_equal_to_the_bit(tmp_path):
 
 
 def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
-    assert restore(tmp_path, plan()) is None
+    assert restore(tmp_path, spec()) is None
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
     ],
 )
 def test_another_mesh_or_layout_may_go_on(tmp_path, layers, devices, preset, tensor):
-    other = plan(layers, devices, preset, tensor)
+    other = spec(layers, devices, preset, tensor)
     there, back = tmp_path / "there", tmp_path / "back"
-    saved = state(plan(), step=5)
+    saved = state(spec(), step=5)
     save(there, saved)
     moved = restore(there, other).state
     assert_same(moved, saved)
@@ -193,19 +193,19 @@ def test_another_mesh_or_layout_may_go_on(tmp_path, layers, devices, preset, ten
     assert bool(split) == (devices > 1)
 
     save(back, moved)
-    assert_same(restore(back, plan()).state, saved)
+    assert_same(restore(back, spec()).state, saved)
 
 
 def test_the_newest_checkpoint_is_taken(tmp_path):
-    save(tmp_path, *(state(plan(), step) for step in (9, 10)))
-    assert int(restore(tmp_path, plan()).state.step) == 10
+    save(tmp_path, *(state(spec(), step) for step in (9, 10)))
+    assert int(restore(tmp_path, spec()).state.step) == 10
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
-    before = state(plan(), step=5, seed=1)
-    save(tmp_path, before, state(plan(), step=10, seed=2))
+    before = state(spec(), step=5, seed=1)
+    save(tmp_path, before, state(spec(), step=10, seed=2))
     damage(tmp_path, 10)
-    start = restore(tmp_path, plan())
+    start = restore(tmp_path, spec())
     assert_same(start.state, before)
     assert start.position["step"] == 5
     said = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
@@ -246,7 +246,7 @@ def _largest(step):
     ids=["cut", "bit", "params", "train", "position", "metadata", "torn", "json", "garbage"],
 )
 def test_what_damage_there_is_the_one_before_is_used(tmp_path, harm, caplog):
-    wide = plan(width=64)
+    wide = spec(width=64)
     before = state(wide, step=5)
     save(tmp_path, before, state(wide, step=10, seed=1))
     harm(tmp_path / "checkpoints" / "10")
@@ -277,28 +277,28 @@ class Held:
 def test_saving_does_not_wait_for_the_file_system_but_closing_does(tmp_path, monkeypatch):
     held = Held(monkeypatch)
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
-    checkpoints.save(state(plan(), step=5), POSITION)
+    checkpoints.save(state(spec(), step=5), POSITION)
     checkpoints.check()
     (begun,) = (tmp_path / "checkpoints").iterdir()
     assert begun.name != "5"
     threading.Timer(0.2, held.go.set).start()
     checkpoints.close()
     assert steps_in(tmp_path) == [5]
-    assert restore(tmp_path, plan()).position == POSITION
+    assert restore(tmp_path, spec()).position == POSITION
 
 
 @pytest.mark.parametrize("notices", ["check", "close", "save"])
 def test_a_write_that_fails_in_the_background_is_told(tmp_path, monkeypatch, notices):
-    saved = state(plan(), step=5)
+    saved = state(spec(), step=5)
     save(tmp_path, saved)
     held = Held(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
-    checkpoints.save(state(plan(), step=10), POSITION)
+    checkpoints.save(state(spec(), step=10), POSITION)
     held.go.set()
     again = {
         "check": lambda: [time.sleep(0.01) or checkpoints.check() for _ in range(1000)],
         "close": checkpoints.close,
-        "save": lambda: checkpoints.save(state(plan(), step=15), POSITION),
+        "save": lambda: checkpoints.save(state(spec(), step=15), POSITION),
     }
     with pytest.raises(CheckpointError) as caught:
         again[notices]()
@@ -308,12 +308,12 @@ def test_a_write_that_fails_in_the_background_is_told(tmp_path, monkeypatch, not
         "command again"
     )
     monkeypatch.undo()
-    assert_same(restore(tmp_path, plan()).state, saved)
+    assert_same(restore(tmp_path, spec()).state, saved)
 
 
 def test_files_that_cannot_grow(tmp_path):
     """As on a full disk: the writes of Orbax itself fail."""
-    wide = plan(width=64)
+    wide = spec(width=64)
     saved = state(wide, step=5)
     save(tmp_path, saved)
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
@@ -332,35 +332,35 @@ def test_files_that_cannot_grow(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path):
-    save(tmp_path, state(plan(), step=5), state(plan(), step=10))
+    save(tmp_path, state(spec(), step=5), state(spec(), step=10))
     damage(tmp_path, 10)
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
-    assert int(checkpoints.restore_last(plan()).state.step) == 5
-    between, again = state(plan(), step=7, seed=3), state(plan(), step=10, seed=4)
+    assert int(checkpoints.restore_last(spec()).state.step) == 5
+    between, again = state(spec(), step=7, seed=3), state(spec(), step=10, seed=4)
     checkpoints.save(between, POSITION)
     checkpoints.close()
-    assert_same(restore(tmp_path, plan()).state, between)
+    assert_same(restore(tmp_path, spec()).state, between)
 
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
-    checkpoints.restore_last(plan())
+    checkpoints.restore_last(spec())
     checkpoints.save(again, POSITION)
     checkpoints.close()
-    assert_same(restore(tmp_path, plan()).state, again)
+    assert_same(restore(tmp_path, spec()).state, again)
 
 
 def test_when_none_can_be_read_the_run_stops(tmp_path):
-    save(tmp_path, state(plan(), step=5), state(plan(), step=10))
+    save(tmp_path, state(spec(), step=5), state(spec(), step=10))
     for step in (5, 10):
         damage(tmp_path, step)
     with pytest.raises(CheckpointError, match=r"none of the checkpoints \[10, 5\] in .*Move the"):
-        restore(tmp_path, plan())
+        restore(tmp_path, spec())
     assert steps_in(tmp_path) == [5, 10]
 
 
 def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path, caplog):
-    save(tmp_path, state(plan(), step=5))
+    save(tmp_path, state(spec(), step=5))
     with pytest.raises(CheckpointError) as caught:
-        restore(tmp_path, plan(width=16))
+        restore(tmp_path, spec(width=16))
     kernel = "params/img/Transformer/encoderblock_{}/Dense_0/kernel"
     first, second = (f"{kernel.format(i)} is float32 (8, 32) there" for i in range(2))
     assert str(caught.value).startswith(
@@ -382,7 +382,7 @@ def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path, caplog):
     ],
 )
 def test_old_checkpoints_go(tmp_path, keep, left):
-    one = state(plan(), step=0)
+    one = state(spec(), step=0)
     states = [dataclasses.replace(one, step=jnp.asarray(n, jnp.int32)) for n in range(1, 5)]
     save(tmp_path, *states, **keep)
     assert steps_in(tmp_path) == left
@@ -398,20 +398,20 @@ def test_a_disk_without_room_for_one_is_refused_before_any_work(tmp_path, monkey
     weights = 2 * 8 * 32 + 8 * 16 + 4 * 8 + 1
     free = weights * 10 + 4 - 1
     with pytest.raises(CheckpointError, match=r"takes 0\.0 GB, and .* has 0\.0 GB left; make room"):
-        first_state(tmp_path, plan())
+        first_state(tmp_path, spec())
     free += 1
-    assert first_state(tmp_path, plan()).lines == ["starts from scratch"]
+    assert first_state(tmp_path, spec()).lines == ["starts from scratch"]
 
 
 def test_a_step_is_saved_once(tmp_path):
-    first, second = (state(plan(), step=5, seed=seed) for seed in (0, 1))
+    first, second = (state(spec(), step=5, seed=seed) for seed in (0, 1))
     save(tmp_path, first, second)
-    assert_same(restore(tmp_path, plan()).state, first)
+    assert_same(restore(tmp_path, spec()).state, first)
 
 
 @pytest.mark.parametrize("layers", ["unrolled", "scanned"])
 def test_weights_are_read_by_name_with_layers_unrolled(tmp_path, layers):
-    states = [state(plan(layers), step, seed=step) for step in (1, 2)]
+    states = [state(spec(layers), step, seed=step) for step in (1, 2)]
     save(tmp_path, *states)
     for step, expected in [(1, states[0]), (2, states[1]), (None, states[1])]:
         weights = checkpoint.read_params(str(tmp_path), step)
@@ -425,7 +425,7 @@ def test_weights_are_read_by_name_with_layers_unrolled(tmp_path, layers):
 
 @pytest.mark.parametrize("harm", [_cut, _turn_a_bit])
 def test_damaged_weights_are_not_handed_on(tmp_path, harm):
-    save(tmp_path, state(plan(width=64), step=5))
+    save(tmp_path, state(spec(width=64), step=5))
     harm(tmp_path / "checkpoints" / "5" / "params")
     with pytest.raises(CheckpointError, match="the weights of step 5 in .* cannot be read: "):
         checkpoint.read_params(str(tmp_path))
@@ -438,47 +438,47 @@ def test_reading_weights_where_there_are_none(tmp_path):
 
 
 def test_from_scratch(tmp_path):
-    start = first_state(tmp_path, plan())
-    assert_same(start.state, plan().init(7))
+    start = first_state(tmp_path, spec())
+    assert_same(start.state, spec().init(7))
     assert (start.position, start.lines) == ({}, ["starts from scratch"])
 
 
 @pytest.mark.parametrize("layers", ["unrolled", "scanned"])
 def test_init_gives_the_weights_and_nothing_else(tmp_path, layers):
-    given = trees.flatten(layout.unroll(state(plan(), step=5).params))
+    given = trees.flatten(layout.unroll(state(spec(), step=5).params))
     weights = Weights({name: np.asarray(leaf, np.float64) for name, leaf in given.items()})
-    start = first_state(tmp_path, plan(layers), init="some.npz", open_weights=weights.open)
+    start = first_state(tmp_path, spec(layers), init="some.npz", open_weights=weights.open)
     assert weights.opened == ["some.npz"] and set(weights.shapes) == set(given)
-    got, fresh = numbers(start.state), numbers(plan(layers).init(7))
+    got, fresh = numbers(start.state), numbers(spec(layers).init(7))
     for name, leaf in got.items():
         expected = given[name.removeprefix("params/")] if "params" in name else fresh[name]
         assert leaf.dtype == fresh[name].dtype
         np.testing.assert_array_equal(np.asarray(leaf), np.asarray(expected), err_msg=name)
     assert start.position == {}
-    assert start.lines == ["starts from the weights in some.npz, optimiser fresh, step 0"]
+    assert start.lines == ["starts from the weights in some.npz, optimizer fresh, step 0"]
 
 
 def test_init_goes_through_surgery(tmp_path):
-    given = trees.flatten(layout.unroll(state(plan(), step=5).params))
+    given = trees.flatten(layout.unroll(state(spec(), step=5).params))
     given["txt/pos_embedding"] = given["txt/pos_embedding"][:, :2]
     del given["img/head/kernel"]
     arguments = {"init": "some.npz", "open_weights": Weights(given).open}
     with pytest.raises(CheckpointError, match=r"img/head/kernel: missing.*shape \(1, 2, 8\)"):
-        first_state(tmp_path, plan(), **arguments)
+        first_state(tmp_path, spec(), **arguments)
     edits = ("text_positions", "fresh:img/head/.*")
-    start = first_state(tmp_path, plan(), edits=edits, **arguments)
+    start = first_state(tmp_path, spec(), edits=edits, **arguments)
     assert start.state.params["txt"]["pos_embedding"].shape == (1, 4, 8)
     np.testing.assert_array_equal(
         start.state.params["img"]["head"]["kernel"],
-        plan().init(7).params["img"]["head"]["kernel"],
+        spec().init(7).params["img"]["head"]["kernel"],
     )
     assert len(start.lines) >= 3
     assert "txt/pos_embedding: (1, 2, 8) -> (1, 4, 8)" in start.lines
 
 
 def test_an_own_checkpoint_comes_before_init(tmp_path):
-    saved = state(plan(), step=5)
+    saved = state(spec(), step=5)
     save(tmp_path, saved)
-    start = first_state(tmp_path, plan(), init="some.npz", edits=("text_positions",))
+    start = first_state(tmp_path, spec(), init="some.npz", edits=("text_positions",))
     assert_same(start.state, saved)
     assert start.position["step"] == 5

@@ -39,8 +39,8 @@ def step(mesh: jax.sharding.Mesh, microbatch: int | None, preset: str = "dp", **
         input__batch_size=BATCH,
         **keys,
     )
-    # An optimiser whose whole state is the last gradient, and whose update it is.
-    spec = tiny.plan(c, mesh, optax.trace(decay=0.0))
+    # An optimizer whose whole state is the last gradient, and whose update it is.
+    spec = tiny.make_spec(c, mesh, optax.trace(decay=0.0))
     split = sharding.batch_sharding(mesh)
     batch = {name: jax.device_put(rows, split) for name, rows in tiny.batch(c).items()}
     lowered = tiny.update(c, spec, mesh, schedule=lambda _: np.float32(1)).lower(spec.shapes, batch)
@@ -105,4 +105,4 @@ def test_sizes_that_do_not_divide_are_refused(size, devices, said):
     c = tiny.config(microbatch=size, input__batch_size=BATCH)
     mesh = tiny.mesh(devices)
     with pytest.raises(ConfigError, match=said):
-        tiny.update(c, tiny.plan(c, mesh), mesh)
+        tiny.update(c, tiny.make_spec(c, mesh), mesh)

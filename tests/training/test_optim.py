@@ -1,4 +1,4 @@
-"""The optimiser: rates by step, and which parameters decay or stand still."""
+"""The optimizer: rates by step, and which parameters decay or stand still."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from clipa_jax.config import schema
-from clipa_jax.config.durations import Plan
+from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.training import optim
 
-PLAN = Plan(
+DURATIONS = Durations(
     batch_size=512, total_steps=100, warmup_steps=10, log_steps=0, eval_steps=0, checkpoint_steps=0
 )
 PARAMS = {
@@ -28,26 +28,28 @@ PARAMS = {
 }
 
 
-def build(plan=PLAN, **changes):
+def build(durations=DURATIONS, **changes):
     c = schema.optim()
     c.lr_per_256 = 0.5
     c.mu_dtype = "float32"
     c.update(changes)
-    return optim.build(Settings(c), plan)
+    return optim.build(Settings(c), durations)
 
 
-def step(optimiser, grads, params=PARAMS, steps=1):
+def step(optimizer, grads, params=PARAMS, steps=1):
     """Parameters after updates with constant gradients."""
-    state = optimiser.tx.init(params)
+    state = optimizer.tx.init(params)
     for _ in range(steps):
-        updates, state = optimiser.tx.update(grads, state, params)
+        updates, state = optimizer.tx.update(grads, state, params)
         params = jax.tree.map(jnp.add, params, updates)
     return params
 
 
 def test_peak_rate_is_linear_in_the_batch():
     assert build().peak_lr == 1.0
-    assert build(Plan(65_536, 10, 0, 0, 0, 0), lr_per_256=8e-6).peak_lr == pytest.approx(2.048e-3)
+    assert build(Durations(65_536, 10, 0, 0, 0, 0), lr_per_256=8e-6).peak_lr == pytest.approx(
+        2.048e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,15 +69,15 @@ def test_schedules(name, at):
 
 
 def test_without_warmup_the_first_update_has_the_peak_rate():
-    schedule = build(Plan(256, 100, 0, 0, 0, 0)).schedule
+    schedule = build(Durations(256, 100, 0, 0, 0, 0)).schedule
     np.testing.assert_allclose(schedule(jnp.int32(0)), 0.5)
 
 
 def moved(decay, weight_decay=0.2):
     """Which leaves weight decay alone moves, and by how much in one step at rate 0.5."""
-    plan = Plan(256, 100, 0, 0, 0, 0)
-    optimiser = build(plan, decay=decay, weight_decay=weight_decay)
-    after = step(optimiser, jax.tree.map(np.zeros_like, PARAMS))
+    durations = Durations(256, 100, 0, 0, 0, 0)
+    optimizer = build(durations, decay=decay, weight_decay=weight_decay)
+    after = step(optimizer, jax.tree.map(np.zeros_like, PARAMS))
     flat = optim.trees.flatten(after)
     return {name: float(1 - leaf.max()) for name, leaf in flat.items() if leaf.max() != 1}
 
@@ -99,14 +101,14 @@ def test_none_decay():
 
 def test_adam_with_decoupled_decay_by_hand():
     """Two steps of one kernel: the decay is added after Adam, before the rate."""
-    plan = Plan(256, 100, 0, 0, 0, 0)
-    optimiser = build(plan, schedule="constant", b1=0.9, b2=0.95, eps=1e-8)
+    durations = Durations(256, 100, 0, 0, 0, 0)
+    optimizer = build(durations, schedule="constant", b1=0.9, b2=0.95, eps=1e-8)
     params = {"a": {"kernel": np.full(1, 2.0, np.float32)}}
-    state = optimiser.tx.init(params)
+    state = optimizer.tx.init(params)
     weight, mu, nu = 2.0, 0.0, 0.0
     for count, gradient in enumerate([0.3, -0.1], start=1):
         grads = {"a": {"kernel": np.full(1, gradient, np.float32)}}
-        updates, state = optimiser.tx.update(grads, state, params)
+        updates, state = optimizer.tx.update(grads, state, params)
         params = jax.tree.map(jnp.add, params, updates)
         mu, nu = 0.9 * mu + 0.1 * gradient, 0.95 * nu + 0.05 * gradient**2
         adam = (mu / (1 - 0.9**count)) / ((nu / (1 - 0.95**count)) ** 0.5 + 1e-8)
@@ -115,23 +117,23 @@ def test_adam_with_decoupled_decay_by_hand():
 
 
 def test_rules_scale_the_rate_and_zero_freezes():
-    plan = Plan(256, 100, 0, 0, 0, 0)
+    durations = Durations(256, 100, 0, 0, 0, 0)
     rules = (("txt/.*", 0), ("img/embedding/.*", 0.1))
     ones = jax.tree.map(np.ones_like, PARAMS)
-    free = step(build(plan), ones, steps=2)
-    ruled = step(build(plan, lr_rules=rules), ones, steps=2)
+    free = step(build(durations), ones, steps=2)
+    ruled = step(build(durations, lr_rules=rules), ones, steps=2)
     np.testing.assert_array_equal(ruled["txt"]["Embed_0"]["embedding"], 1)
     np.testing.assert_array_equal(ruled["txt"]["pos_embedding"], 1)
     np.testing.assert_array_equal(ruled["img"]["cls"], free["img"]["cls"])
-    first = step(build(plan), ones)["img"]["embedding"]["kernel"] - 1
-    slow = step(build(plan, lr_rules=rules), ones)["img"]["embedding"]["kernel"] - 1
+    first = step(build(durations), ones)["img"]["embedding"]["kernel"] - 1
+    slow = step(build(durations, lr_rules=rules), ones)["img"]["embedding"]["kernel"] - 1
     np.testing.assert_allclose(slow, 0.1 * first, rtol=1e-5)
 
 
 def test_freezing_stops_the_decay_too():
-    plan = Plan(256, 100, 0, 0, 0, 0)
-    optimiser = build(plan, lr_rules=(("img/.*", 0),))
-    after = step(optimiser, jax.tree.map(np.zeros_like, PARAMS), steps=3)
+    durations = Durations(256, 100, 0, 0, 0, 0)
+    optimizer = build(durations, lr_rules=(("img/.*", 0),))
+    after = step(optimizer, jax.tree.map(np.zeros_like, PARAMS), steps=3)
     np.testing.assert_array_equal(after["img"]["embedding"]["kernel"], 1)
 
 
@@ -143,9 +145,9 @@ def test_a_rule_that_matches_nothing_is_refused(pattern):
 
 def test_clipping_bounds_the_global_norm():
     """With SGD-like Adam (b1 = b2 = 0) only the direction matters, so look at the moment."""
-    optimiser = build(grad_clip=1.0, b1=0.0)
+    optimizer = build(grad_clip=1.0, b1=0.0)
     grads = jax.tree.map(lambda leaf: 3 * np.ones_like(leaf), PARAMS)
-    _, state = optimiser.tx.update(grads, optimiser.tx.init(PARAMS), PARAMS)
+    _, state = optimizer.tx.update(grads, optimizer.tx.init(PARAMS), PARAMS)
     mu = next(part.mu for part in state if hasattr(part, "mu"))
     np.testing.assert_allclose(optim.global_norm(mu), 1.0, rtol=1e-6)
 
@@ -174,7 +176,7 @@ def test_values_that_mean_nothing_are_refused(changes, said):
 
 def test_building_reads_every_key_of_the_section():
     settings = Settings(schema.optim())
-    optim.build(settings, PLAN)
+    optim.build(settings, DURATIONS)
     assert settings.unread() == []
 
 

@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 import pytest
 
-from clipa_jax.config.durations import Plan
+from clipa_jax.config.durations import Durations
 from clipa_jax.errors import UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import recorder
@@ -59,7 +59,7 @@ def clock(monkeypatch):
 
 
 def make(log_steps=1, total_steps=100, seconds=0.0, max_skips=0):
-    plan = Plan(
+    durations = Durations(
         batch_size=8,
         total_steps=total_steps,
         warmup_steps=0,
@@ -68,7 +68,7 @@ def make(log_steps=1, total_steps=100, seconds=0.0, max_skips=0):
         checkpoint_steps=0,
     )
     writer, progress = Writer(), Progress()
-    return Recorder(plan, writer, progress, seconds, max_skips=max_skips), writer, progress
+    return Recorder(durations, writer, progress, seconds, max_skips=max_skips), writer, progress
 
 
 def values(loss=2.0, grads=1.0, params=3.0):

@@ -26,14 +26,16 @@ def train(devices: int) -> tuple[state.TrainState, list[dict[str, float]]]:
     """The recorded run on the first few devices: (last state, metrics of each step)."""
     config, recorded = released.config(), released.arrays("train")
     settings = Settings(config)
-    plan = durations.resolve(settings, batch_size=released.BATCH, num_examples=None)
+    steps = durations.resolve(settings, batch_size=released.BATCH, num_examples=None)
     mesh = tiny.mesh(devices)
-    optimiser = optim.build(settings.optim, plan)
+    optimizer = optim.build(settings.optim, steps)
     shapes = {
         name: jax.ShapeDtypeStruct(recorded[f"{name}0"].shape, recorded[f"{name}0"].dtype)
         for name in ("image", "tokens")
     }
-    spec = state.plan(models.build(settings.model), optimiser.tx, shapes, mesh, settings.sharding)
+    spec = state.make_spec(
+        models.build(settings.model), optimizer.tx, shapes, mesh, settings.sharding
+    )
     update = tiny.update(config, spec, mesh)
     now, metrics = spec.with_params(trees.unflatten(released.weights()), seed=0), []
     split = sharding.batch_sharding(mesh)
@@ -114,8 +116,8 @@ MESHES = {
 def loss_and_gradients(preset: str, mesh: jax.sharding.Mesh, **overrides):
     """One step with some patches masked: (metrics, gradients by name), on the host."""
     c = tiny.config(sharding__preset=preset, mask__ratio=0.5, **overrides)
-    # An optimiser whose whole state is the last gradient.
-    spec = tiny.plan(c, mesh, optax.trace(decay=0.0))
+    # An optimizer whose whole state is the last gradient.
+    spec = tiny.make_spec(c, mesh, optax.trace(decay=0.0))
     update = tiny.update(c, spec, mesh, schedule=lambda _: jnp.ones(()))
     _, params = tiny.init(c)
     split = sharding.batch_sharding(mesh)
@@ -143,7 +145,7 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(on_one_device, preset):
 
 def test_parameters_are_laid_out_as_planned():
     mesh = sharding.make_mesh(fsdp=4, tensor=2)
-    spec = tiny.plan(tiny.config(sharding__preset="fsdp_tp"), mesh)
+    spec = tiny.make_spec(tiny.config(sharding__preset="fsdp_tp"), mesh)
     shapes = trees.flatten(spec.shapes)
     mu = next(name for name in shapes if "/mu/" in name and name.endswith("query/kernel"))
     params = next(
@@ -172,7 +174,7 @@ def tiny_run():
     """The tiny model with half of the patches masked, one device."""
     c = tiny.config(mask__ratio=0.5)
     mesh = tiny.mesh(1)
-    spec = tiny.plan(c, mesh)
+    spec = tiny.make_spec(c, mesh)
     return Run(spec.init(0), spec.shardings, tiny.update(c, spec, mesh), tiny.batch(c))
 
 
@@ -191,7 +193,7 @@ def test_a_run_is_repeatable_to_the_last_bit(tiny_run):
 def skipping_run():
     """Like `tiny_run`, without masks, that skips what is not finite; the first rate is not 0."""
     c = tiny.config(on_nonfinite="skip", warmup_steps=0)
-    spec = tiny.plan(c, tiny.mesh(1))
+    spec = tiny.make_spec(c, tiny.mesh(1))
     return Run(spec.init(0), spec.shardings, tiny.update(c, spec, tiny.mesh(1)), tiny.batch(c))
 
 
@@ -215,7 +217,7 @@ def test_an_update_that_is_not_finite_is_skipped_to_the_last_bit(skipping_run):
     three, after = skipping_run.update(two)
     assert np.isfinite(after["loss"])
     # The rate goes by updates: the one that was skipped has not used up its own.
-    schedule = tiny.optimiser(tiny.config(warmup_steps=0)).schedule
+    schedule = tiny.optimizer(tiny.config(warmup_steps=0)).schedule
     rates = [schedule(0), schedule(1), schedule(1)]
     np.testing.assert_array_equal([metrics["lr"], broken["lr"], after["lr"]], rates)
     assert (three.params["img"]["head"]["kernel"] != two.params["img"]["head"]["kernel"]).any()
@@ -261,7 +263,7 @@ def test_metrics_of_a_step(tiny_run):
 
 
 def test_a_fresh_state_does_not_depend_on_its_layout(tiny_run):
-    eight = tiny.plan(tiny.config(sharding__preset="fsdp"), tiny.mesh(8)).init(0)
+    eight = tiny.make_spec(tiny.config(sharding__preset="fsdp"), tiny.mesh(8)).init(0)
     one = jax.device_get(tiny_run.first.params)
     jax.tree.map(np.testing.assert_array_equal, one, jax.device_get(eight.params))
     np.testing.assert_allclose(one["t"], np.log(1 / 0.07), rtol=1e-6)
@@ -272,7 +274,7 @@ def test_a_fresh_state_does_not_depend_on_its_layout(tiny_run):
 
 def test_the_seed_decides_on_the_initial_weights():
     c = tiny.config()
-    spec = tiny.plan(c, tiny.mesh(1))
+    spec = tiny.make_spec(c, tiny.mesh(1))
     make = tiny.jit(lambda seed: spec._make(jax.random.key(seed)))
     one, again, other = (trees.flatten(make(seed).params) for seed in (3, 3, 4))
     for name, leaf in one.items():
@@ -288,7 +290,7 @@ def test_encoders_take_parameters_of_any_layout():
     mesh = tiny.mesh(8)
     model, params = tiny.init(c)
     rows = tiny.batch(c)
-    spread = jax.tree.map(jax.device_put, params, tiny.plan(c, mesh).shardings.params)
+    spread = jax.tree.map(jax.device_put, params, tiny.make_spec(c, mesh).shardings.params)
     encoders = steps.make_encoders(model, mesh)
     zimg, ztxt = encoders.image(spread, rows["image"]), encoders.text(spread, rows["tokens"])
     assert zimg.sharding == ztxt.sharding == encoders.batch_sharding
