@@ -151,7 +151,9 @@ class _Compiler:
     def __call__(self, work: Workload) -> compiled.Compiled:
         expected = max(self._seconds, default=None)
         place = f"[{self.stage + 1}/{self._number}]"
-        settings = f"{work.name} at batch {work.durations.batch_size:,}, {search.describe(work.config)}"
+        settings = (
+            f"{work.name} at batch {work.durations.batch_size:,}, {search.describe(work.config)}"
+        )
         with waiting(f"{place} compiling {settings}", expected):
             result = compiled.compile_step(work, self._slice)
         logging.info("%s compiled %s: %s", place, settings, _outcome(result))

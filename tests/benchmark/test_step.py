@@ -64,7 +64,9 @@ def test_the_matrix_rate_is_of_all_devices_together(monkeypatch):
 def test_a_batch_is_noise_of_the_right_kind():
     c = Settings(tiny.config())
     work = workload.read(tiny.config())
-    made = program.build(c, c.mesh.call(sharding.make_mesh), work.durations, program.batch_spec(c.input))
+    made = program.build(
+        c, c.mesh.call(sharding.make_mesh), work.durations, program.batch_spec(c.input)
+    )
     batch = step.random_batch(made)
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
         name: (spec.shape, spec.dtype) for name, spec in made.spec.batch.items()
