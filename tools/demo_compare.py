@@ -8,7 +8,6 @@ long as all stages of the demo. Then both curves are drawn into the demo's accur
 `--record` keeps the curve for those who only run the demo.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -18,9 +17,11 @@ from pathlib import Path
 
 from absl import app, flags
 
+from clipa_jax import runs
 from clipa_jax.errors import UserError
 from clipa_jax.report import curves, figures
-from clipa_jax.training import metrics
+from clipa_jax.runtime import files
+from clipa_jax.training import records, workdir
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
 OUT = flags.DEFINE_string("out", "runs/demo-compare", "Workdir of the comparison.")
@@ -57,19 +58,22 @@ def compare(demo: Path, out: Path) -> None:
     plan = out / "steps.json"
     if not plan.exists():
         plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_text(json.dumps(measure(demo_stages(demo), out)) + "\n")
-    measured = json.loads(plan.read_text())
+        files.write_json(plan, measure(demo_stages(demo), out))
+    measured = files.read_json(plan)
     print(
         f"the demo's stages take {measured['seconds']:.0f} s of training; at full length that is "
         f"{measured['steps']:,} steps"
     )
     train(FULL_LENGTH, out, measured["steps"])
-    picture = figures.accuracy_against_time(demo, demo / "accuracy.png", compare=out)
+    full = runs.read_one(out)
+    picture = figures.accuracy_against_time(
+        runs.read_one(demo), demo / workdir.ACCURACY, compare=full
+    )
     print(f"wrote {picture}")
     if RECORD.value:
         note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
-        curve = curves.Curve(curves.read_curve(out).segments, note)
-        curves.save_curve(curve, RECORD.value)
+        curve = curves.accuracy(full, full.headline or "")
+        curves.save(curves.Curve(curve.segments, note), RECORD.value)
         print(f"wrote {RECORD.value}")
 
 
@@ -79,13 +83,9 @@ def demo_stages(demo: Path) -> dict[str, int]:
     Raises:
       UserError: the demo is not finished.
     """
-    if not (demo / "summary.json").exists():
-        raise UserError(f"{demo}/summary.json is not there; run `make demo` first")
-    steps = {}
-    for stage in json.loads((demo / "summary.json").read_text())["stages"]:
-        config = json.loads((demo / stage["name"] / "config.json").read_text())
-        steps[stage["name"]] = stage["samples_seen"] // config["input"]["batch_size"]
-    return steps
+    if not (demo / workdir.SUMMARY).exists():
+        raise UserError(f"no file {demo / workdir.SUMMARY}; run `make demo` first")
+    return {stage.name: stage.samples // stage.batch_size for stage in runs.read_one(demo).stages}
 
 
 def measure(stages: dict[str, int], out: Path) -> dict[str, float]:
@@ -111,8 +111,8 @@ def pace(stage: str, trial: Path) -> Pace:
         f"--config.checkpoint_steps={TRIAL_STEPS}",  # at its end alone
         quietly=True,
     )
-    records = metrics.read(trial / stage / metrics.RECORDS)
-    took = {record["step"]: record[metrics.TRAIN_SECONDS] for record in records}
+    trained = runs.read_one(trial).stages[0].records
+    took = {record[records.STEP]: record[records.TRAIN_SECONDS] for record in trained}
     shutil.rmtree(trial)
     step = (took[TRIAL_STEPS] - took[SETTLED]) / (TRIAL_STEPS - SETTLED)
     return Pace(took[SETTLED] - step * SETTLED, step)

@@ -1,89 +1,178 @@
-"""Which data a row is about, so that rows of different data are never taken for repeats.
+"""Which results may be compared or averaged: the one list of what must agree.
 
-A field that was not recorded (runs of an older version) says nothing: it agrees with all.
+A result is described by flat facts, such as `train.source` of its training data and
+`zero_shot.split` of the evaluator `zero_shot`. A fact that is None was not recorded (older
+versions recorded less) and agrees with every other.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from clipa_jax.evaluation.rows import Row
-
-TRAIN, SOURCE, SPLIT = "train.fingerprint", "train.source", "train.split"
-# Of an evaluation: fingerprints of its data and of its texts, how many samples it had.
-DATA, WHERE, REST = "data", "source", ("split", "count", "prompts")
+Facts = Mapping[str, str | None]
+TRAIN = "train"
 
 
-def of(
-    config: Mapping[str, Any], result: Mapping[str, Any], evaluation: Mapping[str, Any]
+@dataclass(frozen=True)
+class Key:
+    """Something in which comparable results agree.
+
+    Attributes:
+      name: as in messages and in `exempt`.
+      facts: the facts that show it, best first; a later one counts only where an earlier one was
+        not recorded for all results.
+    """
+
+    name: str
+    facts: tuple[str, ...]
+
+
+# Facts by `train.` and by `<evaluator>.`: what must agree, in the order of the messages.
+TRAINING = (
+    Key("training data", ("fingerprint", "shards", "source")),
+    Key("training split", ("split",)),
+)
+EVALUATION = (
+    Key("type", ("type",)),
+    Key("data", ("data", "source")),
+    Key("split", ("split",)),
+    Key("number of samples", ("count",)),
+    Key("preprocess", ("resolved_ops", "ops")),
+    Key("prompts", ("prompts", "wording")),
+    Key("options", ("options",)),
+)
+# Exempts the operations with the resolution filled in; the operations as written still count.
+RESOLUTION = "resolved_ops"
+# Options that other facts cover, or that change no score.
+_WORDING = ("classes", "templates", "canonicalize", "language")
+_COVERED = (*_WORDING, "type", "source", "split", "dataset", "root", "preprocess", "batch_size") + (
+    "train_source",
+    "train_split",
+)
+
+
+def of_training(
+    config: Mapping[str, Any], result: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> dict[str, str | None]:
-    """The data of a stage.
+    """The facts of a stage's training.
 
     Args:
       config: of the stage, nested.
-      result: its entry in summary.json.
-      evaluation: the content of its evaluation.json; empty where there is none.
+      result: of its result.json; empty while it is not finished.
+      environment: of its environment.json; empty without one.
     """
     section = config.get("input") or {}
-    found = {
-        TRAIN: _text(result.get("data")),
-        SOURCE: _text(section.get("source")),
-        SPLIT: _text(section.get("split")),
+    facts = {
+        "fingerprint": result.get("data"),
+        "shards": (environment.get("data") or {}).get("fingerprint"),
+        "source": section.get("source"),
+        "split": section.get("split"),
     }
-    written = evaluation.get("evaluations") or {}
-    for name in {key.partition("/")[0] for key in result.get("scores") or {}}:
-        one = {**(config.get("evals") or {}).get(name, {}), **written.get(name, {})}
-        one |= {DATA: one.get("data_fingerprint"), "prompts": one.get("prompts_fingerprint")}
-        found |= {f"{name}.{key}": _text(one.get(key)) for key in (DATA, WHERE, *REST)}
-    return found
+    return {f"{TRAIN}.{fact}": _text(value) for fact, value in facts.items()}
 
 
-def differing(rows: Sequence[Row], metrics: Iterable[str]) -> list[str]:
-    """The fields in which rows are known to be about different data.
+def of_evaluation(
+    name: str, section: Mapping[str, Any], entry: Mapping[str, Any]
+) -> dict[str, str | None]:
+    """The facts of one evaluator's results.
 
     Args:
-      rows: two or more.
-      metrics: which scores are looked at; only their evaluators count.
+      name: of the evaluator.
+      section: of the config's `evals`; empty without a config.
+      entry: of the `evaluations` in evaluation.json; empty without one.
     """
-    fields = [*_where(rows, TRAIN, SOURCE), SPLIT]
-    for name in sorted({metric.partition("/")[0] for metric in metrics}):
-        fields += _where(rows, f"{name}.{DATA}", f"{name}.{WHERE}")
-        fields += [f"{name}.{key}" for key in REST]
-    return [field for field in fields if len(_known(rows, field)) > 1]
+    written = {**section, **(entry.get("options") or {})}
+    known = bool(written) or "options" in entry
+    facts = {
+        "type": entry.get("type", section.get("type")),
+        "data": entry.get("data_fingerprint"),
+        "source": entry.get("source", section.get("source")),
+        "split": entry.get("split", section.get("split")),
+        "count": entry.get("count"),
+        "resolved_ops": entry.get("preprocess_fingerprint"),
+        "ops": (written.get("preprocess") or "default") if known else None,
+        "prompts": entry.get("prompts_fingerprint"),
+        "wording": _json({key: written.get(key) for key in _WORDING}) if known else None,
+        "options": _json(options(written)) if known else None,
+    }
+    return {f"{name}.{fact}": _text(value) for fact, value in facts.items()}
 
 
-def _where(rows: Sequence[Row], fingerprint: str, source: str) -> list[str]:
-    """Fields that say where samples came from; fingerprints do better than paths."""
-    unknown = any(row.data.get(fingerprint) is None for row in rows)
-    return [fingerprint, source] if unknown else [fingerprint]
+def options(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an evaluator that change its scores and that no other fact covers."""
+    return {key: value for key, value in written.items() if key not in _COVERED}
 
 
-def marks(rows: Sequence[Row], metrics: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tells rows of different data apart.
+def without_options(facts: Facts, names: Collection[str]) -> dict[str, str | None]:
+    """The facts less some options, which are named as in a config: `evals.contrastive.ks`."""
+    shorter = dict(facts)
+    for name in names:
+        section, _, rest = name.partition(".")
+        evaluator, _, option = rest.partition(".")
+        written = shorter.get(fact := f"{evaluator}.options")
+        if section == "evals" and written:
+            kept = {key: value for key, value in json.loads(written).items() if key != option}
+            shorter[fact] = _json(kept)
+    return shorter
+
+
+def differing(
+    results: Sequence[Facts], evaluators: Collection[str], exempt: Collection[str] = ()
+) -> dict[str, str]:
+    """The facts in which results differ, with the name of the key that each belongs to.
+
+    Args:
+      results: two or more.
+      evaluators: whose scores are compared; `TRAIN` stands for the training data.
+      exempt: names of keys, or single facts such as `RESOLUTION`, that may differ.
+    """
+    differences: dict[str, str] = {}
+    for owner in evaluators:
+        for key in TRAINING if owner == TRAIN else EVALUATION:
+            if key.name not in exempt:
+                facts = [f"{owner}.{fact}" for fact in key.facts if fact not in exempt]
+                differences |= dict.fromkeys(_differing(results, facts), key.name)
+    return differences
+
+
+def _differing(results: Sequence[Facts], facts: Sequence[str]) -> Iterator[str]:
+    for fact in facts:
+        values = [result.get(fact) for result in results]
+        if len(set(values) - {None}) > 1:
+            yield fact
+        if None not in values:
+            return
+
+
+def warnings(results: Sequence[Facts], facts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Letters that tell results apart by some facts.
 
     Returns:
-      (a letter for each row, "" throughout if all data agree; what each letter stands for).
+      (a letter per result, "" throughout without facts; the legend of the letters).
     """
-    fields = differing(rows, metrics)
-    if not fields:
-        return ["" for _ in rows], []
+    if not facts:
+        return ["" for _ in results], []
     kinds: dict[tuple[str | None, ...], str] = {}
     letters = []
-    for row in rows:
-        kind = tuple(row.data.get(field) for field in fields)
+    for result in results:
+        kind = tuple(result.get(fact) for fact in facts)
         letters.append(kinds.setdefault(kind, _letter(len(kinds))))
     legend = [
-        f"{letter}: " + ", ".join(f"{f} {v or '?'}" for f, v in zip(fields, kind, strict=True))
+        f"{letter}: " + ", ".join(f"{f} {v or '?'}" for f, v in zip(facts, kind, strict=True))
         for kind, letter in kinds.items()
     ]
     return letters, legend
 
 
-def _known(rows: Iterable[Row], field: str) -> set[str]:
-    return {value for row in rows if (value := row.data.get(field)) is not None}
-
-
 def _letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else f"Z{number}"
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """Canonical JSON; an option that is None counts as not given."""
+    given = {key: value for key, value in values.items() if value is not None}
+    return json.dumps(given, sort_keys=True, default=str)
 
 
 def _text(value: Any) -> str | None:

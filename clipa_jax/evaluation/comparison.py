@@ -1,24 +1,25 @@
-"""Two evaluations, metric by metric, on the samples that both have.
+"""Differences between two evaluations, metric by metric, on the samples that both have.
 
-What `b` has more than `a`: the difference is b - a. Scores are only compared where data,
-preprocessing, prompts and options are the same; `across` lets named ones differ, which the result
-then says.
+The difference is b - a. Scores are compared only where data, preprocessing, prompts and options
+agree; `across` names what may differ nevertheless, which the result then records.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from clipa_jax.evaluation import comparability
 from clipa_jax.evaluation.record import Record, Report
 from clipa_jax.evaluators import bootstrap
 from clipa_jax.evaluators.outcome import Outcome
 
 NAME = "comparison.json"
-ACROSS = ("preprocess", "prompts", "options")  # what a comparison may be made across, on request
-# Options that the fingerprints speak for, or that change no number.
-_TOLD_ELSEWHERE = frozenset(
-    ("source", "split", "preprocess", "classes", "templates", "canonicalize", "batch_size")
-    + ("dataset", "root", "language", "train_source", "train_split")
-)
+ACROSS = ("preprocess", "prompts", "options")  # what may differ on request
+# Samples are paired by name, and those that only one side has are reported on their own.
+EXEMPT = ("split", "number of samples")
+_SHOWN = {
+    "data": "{source}, split {split} ({data_fingerprint})",
+    "prompts": "{prompts_fingerprint}",
+}
 
 
 def compare(a: Record, b: Record, across: Collection[str] = ()) -> Report:
@@ -26,72 +27,66 @@ def compare(a: Record, b: Record, across: Collection[str] = ()) -> Report:
 
     Args:
       a, b: the evaluations.
-      across: of `ACROSS`, what may differ.
+      across: members of `ACROSS` that may differ.
     """
-    there, here = a.report["evaluations"], b.report["evaluations"]
+    entries_a, entries_b = a.report["evaluations"], b.report["evaluations"]
     evaluations, refused = {}, {}
-    for name in (name for name in there if name in here):
-        differ = list(differences(there[name], here[name]))
-        wrong = [one for one in differ if one["what"] not in across]
+    for name in (name for name in entries_a if name in entries_b):
+        differ = list(differences(entries_a[name], entries_b[name]))
+        reasons = [difference for difference in differ if difference["what"] not in across]
         try:
-            metrics = {} if wrong else _metrics(a, b, name)
+            metrics = {} if reasons else _metrics(a, b, name)
         except ValueError as error:
-            metrics, wrong = {}, [{"what": "data", "a": f"{error}", "b": ""}]
+            metrics, reasons = {}, [{"what": "data", "a": f"{error}", "b": ""}]
         if metrics:
-            evaluations[name] = {"metrics": metrics, "marks": [*differ, *_marks(metrics)]}
+            evaluations[name] = {"metrics": metrics, "marks": [*differ, *_sample_warnings(metrics)]}
         else:
-            refused[name] = wrong or [{"what": "samples", "a": "none in common", "b": ""}]
+            refused[name] = reasons or [{"what": "samples", "a": "none in common", "b": ""}]
     return {
-        "a": _of(a.report),
-        "b": _of(b.report),
+        "a": _checkpoint(a.report),
+        "b": _checkpoint(b.report),
         "evaluations": evaluations,
         "refused": refused,
-        "only_a": [name for name in there if name not in here],
-        "only_b": [name for name in here if name not in there],
+        "only_a": [name for name in entries_a if name not in entries_b],
+        "only_b": [name for name in entries_b if name not in entries_a],
     }
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """What makes two entries of `evaluations` numbers of different kinds.
+    """What makes two entries of `evaluations` incomparable.
 
     Yields:
-      what: type, data, preprocess, prompts or options; and what it is in `a` and in `b`.
+      what: the name of a key of `comparability`; and its value in `a` and in `b`.
     """
-    for what, key, shown in (
-        ("type", "type", "{type}"),
-        ("data", "data_fingerprint", "{source}, split {split} ({data_fingerprint})"),
-        ("preprocess", "preprocess_fingerprint", "{preprocess}"),
-        ("prompts", "prompts_fingerprint", "{prompts_fingerprint}"),
-    ):
-        if a[key] != b[key]:
-            yield {"what": what, "a": shown.format_map(a), "b": shown.format_map(b)}
-    ours, theirs = _options(a), _options(b)
-    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    if keys:
-        yield {
-            "what": "options",
-            "a": ", ".join(f"{key}={ours.get(key)!r}" for key in keys),
-            "b": ", ".join(f"{key}={theirs.get(key)!r}" for key in keys),
-        }
+    facts = [comparability.of_evaluation("", {}, entry) for entry in (a, b)]
+    for what in dict.fromkeys(comparability.differing(facts, [""], EXEMPT).values()):
+        if what == "options":
+            shown = _options(a, b)
+        else:
+            shown = [_SHOWN.get(what, f"{{{what}}}").format_map(entry) for entry in (a, b)]
+        yield {"what": what, "a": shown[0], "b": shown[1]}
 
 
-def _options(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry["options"].items() if key not in _TOLD_ELSEWHERE}
+def _options(*entries: Mapping[str, Any]) -> list[str]:
+    """The options in which entries differ."""
+    options = [comparability.options(entry["options"]) for entry in entries]
+    keys = sorted({key for known in options for key in known})
+    differ = [key for key in keys if options[0].get(key) != options[1].get(key)]
+    return [", ".join(f"{key}={known.get(key)!r}" for key in differ) for known in options]
 
 
 def _metrics(a: Record, b: Record, name: str) -> dict[str, Any]:
-    there = a.report["evaluations"][name]["metrics"]
-    here = b.report["evaluations"][name]["metrics"]
-    found = {}
-    for metric in (metric for metric in there if metric in here):
-        ours, theirs = a.outcomes[name].get(metric), b.outcomes[name].get(metric)
-        if ours is None or theirs is None:
-            entry = _plain(there[metric], here[metric])
+    values_a, values_b = (record.report["evaluations"][name]["metrics"] for record in (a, b))
+    metrics = {}
+    for metric in (metric for metric in values_a if metric in values_b):
+        outcomes = [record.outcomes[name].get(metric) for record in (a, b)]
+        if outcomes[0] is None or outcomes[1] is None:
+            entry = _plain(values_a[metric], values_b[metric])
         else:
-            entry = _pair(ours, theirs)
+            entry = _pair(outcomes[0], outcomes[1])
         if entry is not None:
-            found[metric] = entry
-    return found
+            metrics[metric] = entry
+    return metrics
 
 
 def _pair(a: Outcome, b: Outcome) -> dict[str, Any] | None:
@@ -120,8 +115,8 @@ def _plain(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any] | None:
     return values | nothing
 
 
-def _marks(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    """Says once if the samples are not the same in both."""
+def _sample_warnings(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    """One warning if the samples are not the same in both."""
     for metric, entry in metrics.items():
         if entry["count_a"] != entry["count"] or entry["count_b"] != entry["count"]:
             both = f"{entry['count']:,} of them in both ({metric})"
@@ -133,6 +128,6 @@ def _marks(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]
             return
 
 
-def _of(report: Report) -> dict[str, Any]:
+def _checkpoint(report: Report) -> dict[str, Any]:
     keys = ("checkpoint", "weights", "environment", "differs", "missing")
     return {key: report.get(key) for key in keys}

@@ -5,23 +5,23 @@ from typing import Any
 
 from clipa_jax.evaluation.comparison import ACROSS
 from clipa_jax.evaluation.record import Report
-from clipa_jax.runtime import terminal
-from clipa_jax.training.metrics import is_share
+from clipa_jax.runtime import format
+from clipa_jax.runtime.format import Row, is_share
 
-Row = tuple[str, ...]
 _RIGHT = (2, 3, 4, 5, 6)  # columns of numbers
 Table = Callable[[Sequence[Row]], str]
 
 
 def text(report: Report) -> str:
     """An evaluation or a comparison for a terminal."""
-    return "\n".join(_said(report, lambda rows: terminal.table(list(rows), _RIGHT), "", "  "))
+    return "\n".join(_said(report, lambda rows: format.table(rows, _RIGHT), "", "  "))
 
 
 def markdown(report: Report) -> str:
     """An evaluation or a comparison as a Markdown file."""
     title = "# Comparison" if "a" in report else "# Evaluation"
-    return "\n".join([title, "", *_said(report, _markdown, "`", "- ")]) + "\n"
+    lines = _said(report, lambda rows: format.markdown(rows, _RIGHT), "`", "- ")
+    return "\n".join([title, "", *lines]) + "\n"
 
 
 def _said(report: Report, table: Table, tick: str, bullet: str) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _scores(report: Report) -> Iterator[Row]:
                 metric,
                 show(told["value"]),
                 _interval(told, show),
-                _count(told["count"]),
+                format.count(told["count"], none=""),
                 seconds,
             )
             seconds = ""
@@ -78,7 +78,7 @@ def _differences(report: Report) -> Iterator[Row]:
                 show(told["b"]),
                 signed(told["difference"]),
                 _interval(told, signed),
-                _count(told["count"]),
+                format.count(told["count"], none=""),
                 _verdict(told),
             )
 
@@ -131,12 +131,6 @@ def _together(said: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[tuple
         yield ", ".join(of), dict(entry_items)
 
 
-def _markdown(rows: Sequence[Row]) -> str:
-    head, *body = rows
-    ruler = ["--:" if index in _RIGHT else "---" for index in range(len(head))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ruler, *body))
-
-
 def _interval(told: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
     if told["low"] is None:
         return ""
@@ -145,7 +139,7 @@ def _interval(told: Mapping[str, Any], show: Callable[[float | None], str]) -> s
 
 
 def _percent(value: float | None) -> str:
-    return "not finite" if value is None else f"{100 * value:.2f} %"
+    return format.percent(value, 2, none="not finite")
 
 
 def _points(value: float | None) -> str:
@@ -153,12 +147,8 @@ def _points(value: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
+    return format.number(value, ".4g", none="not finite")
 
 
 def _signed(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:+.3g}"
-
-
-def _count(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
+    return format.number(value, "+.3g", none="not finite")

@@ -25,8 +25,8 @@ from clipa_jax.planning import (
 from clipa_jax.planning.report import PlannedStage
 from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
+from clipa_jax.runtime.format import clock
 from clipa_jax.runtime.progress import waiting
-from clipa_jax.runtime.terminal import clock
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")

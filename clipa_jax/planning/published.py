@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from clipa_jax.config import recipes, schedules
 from clipa_jax.planning import chips, workload
-from clipa_jax.runtime.terminal import table
+from clipa_jax.runtime.format import table
 
 CHIP = "a100-80gb"
 

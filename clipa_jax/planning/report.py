@@ -6,7 +6,7 @@ from typing import Any
 from clipa_jax.planning import analytic, chips, cost, search
 from clipa_jax.planning.compiled import Compiled
 from clipa_jax.planning.workload import Workload
-from clipa_jax.runtime.terminal import table
+from clipa_jax.runtime.format import table
 
 GIB, TERA = 2**30, 1e12
 

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from clipa_jax.prepare.inspection import Findings
 from clipa_jax.preprocess.text import Tokenizer
-from clipa_jax.report.figures import DPI, FAINT, INK, STAGE_COLOURS
+from clipa_jax.report.figures import DPI, FAINT, INK, STAGE_COLORS
 
-BAR, LIMIT = STAGE_COLOURS[0], STAGE_COLOURS[1]
+BAR, LIMIT = STAGE_COLORS[0], STAGE_COLORS[1]
 _BINS, _LONGEST = 40, 5.0
 
 

@@ -21,8 +21,8 @@ from clipa_jax.models import color_jitter
 from clipa_jax.prepare import charts, inspection, throughput
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
+from clipa_jax.runtime.format import table
 from clipa_jax.runtime.progress import Progress
-from clipa_jax.runtime.terminal import table
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
 

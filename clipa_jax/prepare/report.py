@@ -10,7 +10,7 @@ from clipa_jax.prepare import flow
 from clipa_jax.prepare.counters import Tally
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.partitions import DROPPED
-from clipa_jax.runtime.terminal import table as aligned
+from clipa_jax.runtime.format import table as aligned
 
 
 def summary(options: Options, source: Source, tally: Tally, lengths: list[int]) -> dict[str, Any]:

@@ -1,23 +1,23 @@
-"""What a report could show and cannot, and the command that would make it."""
+"""What a report could show but lacks, with the commands that would produce it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from clipa_jax.report import held_out, results, runs, tables
-from clipa_jax.report.runs import Run, Stage
-from clipa_jax.training import metrics
+from clipa_jax.report import tables
+from clipa_jax.runs import Run, Stage
+from clipa_jax.training import workdir
 
 
 @dataclass(frozen=True)
 class Absent:
-    """Something that is not there.
+    """Something that is missing.
 
     Attributes:
       what: for example "intervals of the results of finetune_1".
       where: the files that would hold it.
       why: in a few words; "" where that is plain.
-      commands: that make it; none where nothing can, after the run.
+      commands: that produce it; none where nothing can after the run.
     """
 
     what: str
@@ -27,11 +27,16 @@ class Absent:
 
 
 def of(run: Run) -> list[Absent]:
-    """All that is absent of one run."""
-    found = [Absent("something that cannot be read", "", sentence) for sentence in run.damaged]
-    for make in (_ends, _curves, _intervals, _looks, _environments, _plans):
-        found += make(run)
-    return found
+    """Everything that is missing of a run."""
+    return [
+        *(Absent("something that cannot be read", "", text) for text in run.damaged),
+        *_ends(run),
+        *_curves(run),
+        *_intervals(run),
+        *_held_out(run),
+        *_environments(run),
+        *_plans(run),
+    ]
 
 
 def _ends(run: Run) -> list[Absent]:
@@ -43,45 +48,45 @@ def _ends(run: Run) -> list[Absent]:
 
 def _curves(run: Run) -> list[Absent]:
     bare = [stage for stage in run.stages if not stage.records]
-    where = _each(run, metrics.RECORDS)
+    where = _each(run, workdir.METRICS)
     return [Absent(f"the curves of {_names(bare)}", where)] if bare else []
 
 
 def _intervals(run: Run) -> list[Absent]:
-    bare = [s for s in run.stages if s.result and not s.evaluation and results.scores(s)]
+    bare = [stage for stage in run.stages if stage.result and not stage.evaluation and stage.scores]
     commands = tuple(
         f"python -m clipa_jax.evaluate --config=CONFIG.py --checkpoint={quote(str(stage.folder))} "
-        f"--out={quote(str(stage.folder / runs.EVALUATION))}"
+        f"--out={quote(str(stage.folder / workdir.EVALUATION))}"
         for stage in bare
     )
     what = f"intervals of the results of {_names(bare)}"
-    return [Absent(what, _each(run, runs.EVALUATION), "", commands)] if bare else []
+    return [Absent(what, _each(run, workdir.EVALUATION), "", commands)] if bare else []
 
 
-def _looks(run: Run) -> list[Absent]:
+def _held_out(run: Run) -> list[Absent]:
     bare = [stage for stage in run.stages if stage.result and not stage.held_out]
-    sees = [stage for stage in bare if _can_look(stage)]
+    possible = [stage for stage in bare if _has_pictures(stage)]
     command = f"python tools/report.py {quote(str(run.root))} --look"
-    where, found = _each(run, held_out.TEXTS), []
-    if sees:
-        found.append(Absent(f"held-out pictures of {_names(sees)}", where, "", (command,)))
-    if blind := [stage for stage in bare if stage not in sees]:
-        why = "the config has no evaluator of type zero_shot or retrieval to look through"
-        found.append(Absent(f"held-out pictures of {_names(blind)}", where, why))
-    return found
+    where, absent = _each(run, workdir.HELD_OUT), []
+    if possible:
+        absent.append(Absent(f"held-out pictures of {_names(possible)}", where, "", (command,)))
+    if others := [stage for stage in bare if stage not in possible]:
+        why = "the config has no evaluator of type zero_shot or retrieval"
+        absent.append(Absent(f"held-out pictures of {_names(others)}", where, why))
+    return absent
 
 
 def _environments(run: Run) -> list[Absent]:
     bare = [stage for stage in run.stages if not stage.environment]
     why = "the trainer writes it at the end of a stage"
-    where = _each(run, runs.ENVIRONMENT)
+    where = _each(run, workdir.ENVIRONMENT)
     return [Absent(f"the environment of {_names(bare)}", where, why)] if bare else []
 
 
 def _plans(run: Run) -> list[Absent]:
     if tables.plan(run) is not None:
         return []
-    file = run.root / runs.PLAN
+    file = run.root / workdir.PLAN
     why = "none of the stages is in it" if run.plan else ""
     command = "python tools/plan.py --config=CONFIG.py --device=CHIP --chips=N"
     return [
@@ -89,9 +94,9 @@ def _plans(run: Run) -> list[Absent]:
     ]
 
 
-def _can_look(stage: Stage) -> bool:
-    kinds = [section.get("type") for section in stage.config.get("evals", {}).values()]
-    return "zero_shot" in kinds or "retrieval" in kinds
+def _has_pictures(stage: Stage) -> bool:
+    types = [section.get("type") for section in stage.evals.values()]
+    return "zero_shot" in types or "retrieval" in types
 
 
 def _names(stages: Sequence[Stage]) -> str:

@@ -6,18 +6,18 @@ from typing import Any
 
 import vl_convert
 
-from clipa_jax.report import series
-from clipa_jax.report.runs import Run
-from clipa_jax.training.metrics import is_share
+from clipa_jax.report import curves
+from clipa_jax.runs import Run
+from clipa_jax.runtime.format import is_share
 
 # 6.4 shows names in tooltips of the nearest point as undefined (vega-lite pull request 9707).
 VEGA_LITE = "6.1"
-# Seconds of a unit of the time axis, and from how many of them on it is used.
+# Units of the time axis: seconds, name, and from how many units on it is used.
 _TIMES = ((86400, "days", 3), (3600, "hours", 3), (60, "minutes", 2), (1, "seconds", 0))
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4])  # of runs, in their order
-# Held in CSS, so that the charts follow the page from light to dark.
-COLOURS = tuple(f"var(--series-{index})" for index in range(5))
+# Defined in CSS, so that the charts follow the page from light to dark.
+COLORS = tuple(f"var(--series-{index})" for index in range(5))
 
 CONFIG = {
     "background": "transparent",
@@ -44,44 +44,44 @@ CONFIG = {
 @functools.cache
 def library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that sets `window.vegaEmbed`."""
-    # Without a snippet it is the libraries alone, which the package's types forget.
+    # Without a snippet it is the libraries alone; the package's type hints forget None.
     return vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)  # type: ignore[arg-type]
 
 
 def charts(runs: Sequence[Run]) -> dict[str, Any]:
-    """What the page's script draws: `axes`, `data` by metric, and the charts.
+    """The charts as the page's script draws them, with `axes` and `data` by metric.
 
-    A chart has `id`, `title`, `about` (for those who cannot see it), `metrics` to choose from
-    (pairs of name and label) and `spec`, into which the script puts an axis and the data.
+    A chart has `id`, `title`, `about` (for screen readers), `metrics` to choose from, and `spec`,
+    into which the script puts an axis and the data.
     """
     unit, seconds = _time_unit(runs)
     fixed = (
         ("loss", "Training loss, nats", "f"),
-        ("temperature", "Inverse temperature (what similarities are multiplied by)", "f"),
+        ("temperature", "Inverse temperature (the factor of the similarities)", "f"),
         ("lr", "Learning rate", "e"),
     )
-    evaluated = list(dict.fromkeys(name for run in runs for name in series.metrics_of(run)))
+    evaluated = list(dict.fromkeys(name for run in runs for name in curves.metrics_of(run)))
     data = {
         name: rows
         for name in [*(name for name, _, _ in fixed), *evaluated]
         if (rows := _rows(runs, name, seconds))
     }
-    drawn = []
+    specs = []
     shown = [name for name in evaluated if name in data]
     shares = [name for name in shown if is_share(name)]
     if shown:
         title = "Held-out accuracy, %" if shares else "Held-out score"
-        drawn.append(_chart("score", title, _ordered(shares or shown), "f", runs, True))
+        specs.append(_chart("score", title, _ordered(runs, shares or shown), "f", runs, True))
     for name, title, form in fixed:
         if name in data:
-            drawn.append(_chart(name, title, [name], form, runs, False))
-    return {"axes": _axes(unit, data), "config": CONFIG, "data": data, "charts": drawn}
+            specs.append(_chart(name, title, [name], form, runs, False))
+    return {"axes": _axes(unit, data), "config": CONFIG, "data": data, "charts": specs}
 
 
 def legend(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Entries of the legend: stages of a single run, else runs."""
     names = _names(runs)
-    return [{"name": name, "index": index % len(COLOURS)} for index, name in enumerate(names)]
+    return [{"name": name, "index": index % len(COLORS)} for index, name in enumerate(names)]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -90,9 +90,10 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [run.label for run in runs]
 
 
-def _ordered(names: list[str]) -> list[str]:
-    """Plain zero-shot accuracy first, then what it was asked for."""
-    return sorted(names, key=lambda name: (name != "zero_shot/top1", not name.endswith("/top1")))
+def _ordered(runs: Sequence[Run], names: list[str]) -> list[str]:
+    """The names, headlines first, then other top-1 accuracies."""
+    first = {run.headline for run in runs}
+    return sorted(names, key=lambda name: (name not in first, not name.endswith("/top1")))
 
 
 def _chart(
@@ -110,7 +111,7 @@ def _chart(
 
 def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
     names = _names(runs)
-    scale = {"domain": names, "range": [COLOURS[i % len(COLOURS)] for i in range(len(names))]}
+    scale = {"domain": names, "range": [COLORS[i % len(COLORS)] for i in range(len(names))]}
     encoding: dict[str, Any] = {
         "x": {},  # the script puts an axis here
         "y": {
@@ -145,15 +146,15 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
 
 
 def _label(form: str) -> str:
-    """The text at a tick: `0.5`, `5e-4` or `200k`, and zero as 0."""
+    """The text of a tick: `0.5`, `5e-4` or `200k`, and zero as 0."""
     return f"datum.value === 0 ? '0' : format(datum.value, '{form}')"
 
 
 def _hover(form: str) -> dict[str, Any]:
-    """A dot at the nearest point, and what it stands for."""
+    """A dot at the nearest point, with its values."""
     near = {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True}
     show = {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0}
-    told = [
+    values = [
         {"field": "run", "type": "nominal", "title": "run"},
         {"field": "stage", "type": "nominal", "title": "stage"},
         {"field": "y", "type": "quantitative", "title": "value", "format": f".4~{form}"},
@@ -164,7 +165,7 @@ def _hover(form: str) -> dict[str, Any]:
     return {
         "params": [{"name": "near", "select": near}],
         "mark": {"type": "point", "filled": True, "size": 70},
-        "encoding": {"opacity": show, "tooltip": told},
+        "encoding": {"opacity": show, "tooltip": values},
     }
 
 
@@ -175,18 +176,18 @@ def _axes(unit: str, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "time": (f"training time, {unit} (compilation included, evaluation not)", "~f"),
         "flops": ("training FLOPs (the model's own)", "~s"),
     }
-    found = {}
+    shown = {}
     for field, (title, form) in axes.items():
         values = [row[field] for rows in data.values() for row in rows if row[field] is not None]
         if values:
-            found[field] = {
+            shown[field] = {
                 "field": field,
                 "type": "quantitative",
                 "title": title,
                 "scale": {"domain": [0, max(values)], "nice": False},
                 "axis": {"labelExpr": _label(form)},
             }
-    return found
+    return shown
 
 
 def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, Any]]:
@@ -197,13 +198,13 @@ def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, An
             "time": _digits(point.seconds / seconds),
             "flops": _digits(point.flops),
             "y": _digits(point.value * times),
-            "stage": one.stage,
+            "stage": series.stage,
             "run": run.label,
-            "series": one.stage if len(runs) == 1 else run.label,
+            "series": series.stage if len(runs) == 1 else run.label,
         }
         for run in runs
-        for one in series.curve(run, metric)
-        for point in one.points
+        for series in curves.series(run, metric)
+        for point in series.points
     ]
 
 

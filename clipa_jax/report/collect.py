@@ -6,12 +6,11 @@ from pathlib import Path
 from absl import flags, logging
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.evaluation import rows
-from clipa_jax.evaluation.rows import Row
-from clipa_jax.report import find_runs, law_plots, scaling, sweep_plots, sweep_text
-from clipa_jax.report.find_runs import Found
+from clipa_jax.report import find_runs, law_plots, rows, scaling, sweep_plots, sweep_text
+from clipa_jax.report.find_runs import Collected
 from clipa_jax.report.groups import group, metrics_of, of_stage
-from clipa_jax.runtime import cli
+from clipa_jax.report.rows import Row
+from clipa_jax.runtime import cli, files, format
 
 BY = flags.DEFINE_list(
     "by", [], "Config keys: a row of the table for each of their values. All that differ."
@@ -30,44 +29,46 @@ def main(argv: list[str]) -> int | None:
     places = [Path(place) for place in argv[1:]]
     if not places:
         raise ConfigError("name a folder with runs below it, or several, or a table of runs.csv")
-    found = find_runs.read(places)
-    if not found.rows:
-        raise DataError("; ".join(found.broken))
-    chosen = of_stage(found.rows, STAGE.value)
+    collected = find_runs.read(places)
+    if not collected.rows:
+        raise DataError("; ".join(collected.broken))
+    chosen = of_stage(collected.rows, STAGE.value)
     metrics = metrics_of(chosen, METRICS.value)
     out = Path(OUT.value) if OUT.value else None
     wrote = []
     if out:
-        rows.save(found.rows, out / "runs.csv")
+        rows.save(collected.rows, out / "runs.csv")
         wrote.append(out / "runs.csv")
     if LAW.value:
         for metric in metrics:
-            wrote += _law(chosen, metric, found, out)
+            wrote += _law(chosen, metric, collected, out)
     else:
         wrote += _table(chosen, metrics, out)
-    for sentence in found.broken:
+    for sentence in collected.broken:
         logging.warning("%s", sentence)
-    if found.missing:
-        logging.warning("%s: %s", _unfinished(found), ", ".join(found.missing))
+    if collected.missing:
+        logging.warning("%s: %s", _unfinished(collected), ", ".join(collected.missing))
     for file in wrote:
         logging.info("wrote %s", file)
-    return 1 if found.broken else None
+    return 1 if collected.broken else None
 
 
 def _table(chosen: Sequence[Row], metrics: Sequence[str], out: Path | None) -> list[Path]:
     """The table of all groups, and plots of each metric."""
     groups, notes = group(chosen, BY.value, OVER.value, metrics)
-    lines, left = sweep_text.cells(groups, metrics), len(groups[0].by)
-    cli.say(sweep_text.terminal(lines, left))
+    cells = sweep_text.cells(groups, metrics)
+    right = range(len(groups[0].by), len(cells[0]))
+    cli.say(format.table(cells, right))
     for note in notes:
         logging.warning("%s", note)
     if out is None:
         return []
     wrote = [out / "table.md"]
-    wrote[0].write_text(sweep_text.markdown(lines, left) + "".join(f"\n{note}\n" for note in notes))
+    page = [format.markdown(cells, right), *notes]
+    files.write_text(wrote[0], "\n\n".join(page) + "\n")
     for metric in metrics:
         name = metric.replace("/", "_")
-        if any(one.cost(sweep_plots.FLOPS) is not None and one.score(metric) for one in groups):
+        if any(g.cost(sweep_plots.FLOPS) is not None and g.score(metric) for g in groups):
             wrote.append(
                 sweep_plots.against(groups, sweep_plots.FLOPS, metric, out / f"{name}_flops.png")
             )
@@ -78,7 +79,7 @@ def _table(chosen: Sequence[Row], metrics: Sequence[str], out: Path | None) -> l
     return wrote
 
 
-def _law(chosen: Sequence[Row], metric: str, found: Found, out: Path | None) -> list[Path]:
+def _law(chosen: Sequence[Row], metric: str, collected: Collected, out: Path | None) -> list[Path]:
     """Tables, sentences and plots of the law for one metric."""
     law = scaling.read(chosen, metric)
     sides = [side for side in (scaling.IMAGE, scaling.TEXT) if law.of_side(side)]
@@ -87,31 +88,33 @@ def _law(chosen: Sequence[Row], metric: str, found: Found, out: Path | None) -> 
         f"{metric}: at full length, and the drop in {unit} with fewer tokens; mean ± standard "
         "error over seeds (what is left of the full length's)"
     )
-    note = _unfinished(found)
+    note = _unfinished(collected)
     ratio = law.signal_to_noise()
     page = [title, note] if note else [title]
     if ratio is not None:
         page.append(f"drops are {ratio:.1f} times as large as their scatter over seeds")
     cli.say("\n" + "\n".join(page))
     for side in sides:
-        lines, said = scaling.lines(law, side), scaling.summary(law, side)
-        cli.say("\n".join(["", f"fewer {side} tokens", sweep_text.terminal(lines, 1), "", *said]))
-        page += [f"Fewer {side} tokens:", sweep_text.markdown(lines, 1), *said]
+        cells, sentences = scaling.cells(law, side), scaling.summary(law, side)
+        right = range(1, len(cells[0]))
+        table = format.table(cells, right)
+        cli.say("\n".join(["", f"fewer {side} tokens", table, "", *sentences]))
+        page += [f"Fewer {side} tokens:", format.markdown(cells, right), *sentences]
     if out is None:
         return []
     name = metric.replace("/", "_")
     wrote = [out / f"law_{name}.md"]
-    wrote[0].write_text("\n\n".join(page) + "\n")
+    files.write_text(wrote[0], "\n\n".join(page) + "\n")
     for side in sides:
         wrote.append(law_plots.drops(law, side, out / f"law_{name}_{side}.png", note))
     wrote.append(law_plots.against_flops(law, out / f"law_{name}_flops.png", note))
     return wrote
 
 
-def _unfinished(found: Found) -> str:
-    """How many points of the sweep are missing; "" if none."""
-    missing = len(found.missing)
+def _unfinished(collected: Collected) -> str:
+    """The number of points of the sweep that are missing, as text; "" if none."""
+    missing = len(collected.missing)
     if not missing:
         return ""
-    total = missing + len({row.run for row in found.rows})
+    total = missing + len({row.run for row in collected.rows})
     return f"{missing} of {total} points are not finished"

@@ -1,20 +1,24 @@
 """The command line of the report, see tools/report.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from absl import flags, logging
 
+from clipa_jax import runs
 from clipa_jax.errors import UserError
-from clipa_jax.report import held_out, page, qualitative, runs
+from clipa_jax.evaluation import held_out
+from clipa_jax.report import page
 from clipa_jax.runtime import cli
+from clipa_jax.training import workdir
 
 OUT = flags.DEFINE_string("out", None, "The HTML file to write; WORKDIR/report.html by default.")
 LOOK = flags.DEFINE_boolean(
     "look",
     False,
-    "First look at held-out pictures with the checkpoints of stages that have not been looked "
-    "at; needs their data.",
+    "First compute held-out pictures and captions from the checkpoints of stages that lack them; "
+    "needs their data.",
 )
 
 
@@ -26,23 +30,23 @@ def main(argv: list[str]) -> int | None:
     for root in roots:
         if not root.is_dir():
             raise UserError(f"no folder {root}; a report needs the --workdir of a training")
-    if not LOOK.value:
-        jax.config.update("jax_platforms", "cpu")  # the accelerator may be busy, and is not needed
-    found = runs.read(roots)
     if LOOK.value:
-        _look(found)
-        found = runs.read(roots)
-    out = Path(OUT.value) if OUT.value else roots[0] / page.NAME
+        _add_held_out(runs.read(roots))
+    else:
+        jax.config.update("jax_platforms", "cpu")  # the accelerator may be busy, and is not needed
+    out = Path(OUT.value) if OUT.value else roots[0] / workdir.REPORT
     out.parent.mkdir(parents=True, exist_ok=True)
-    page.write(found, out)
+    page.write(runs.read(roots), out)
     cli.say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return None
 
 
-def _look(found: list[runs.Run]) -> None:
-    """Makes the held-out evidence that is absent, where a stage has an evaluator for it."""
-    for run in found:
+def _add_held_out(read: Sequence[runs.Run]) -> None:
+    """Adds held-out pictures to finished stages without them."""
+    from clipa_jax.report import qualitative  # noqa: PLC0415, imports TensorFlow
+
+    for run in read:
         for stage in run.stages:
             if stage.held_out is None and stage.result:
-                logging.info("looking at held-out pictures with %s", stage.folder)
+                logging.info("computing held-out pictures with %s", stage.folder)
                 held_out.save(qualitative.from_checkpoint(stage.folder), stage.folder)

@@ -1,9 +1,10 @@
-"""What a finished run shows: accuracy against time, held-out pictures, a table.
+"""Figures of a finished run: accuracy against time, a sheet of held-out pictures, a table.
 
-Colours are Okabe and Ito's, told apart with any colour vision; nothing is said by colour alone.
+The colors are those of Okabe and Ito, distinct with any color vision; no information is in the
+color alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,76 +14,87 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from clipa_jax.errors import DataError
+from clipa_jax.evaluation.held_out import Shown
 from clipa_jax.report import curves
-from clipa_jax.report.curves import PathLike
-from clipa_jax.report.held_out import Shown
-from clipa_jax.runtime.terminal import clock, table
+from clipa_jax.runs import Run
+from clipa_jax.runtime import format
+from clipa_jax.runtime.files import PathLike
+from clipa_jax.training.headlines import HEADLINES
 
-STAGE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
-COMPARISON_COLOUR = "#555555"
-RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#C9CED3"
+STAGE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+COMPARISON_COLOR = "#555555"
+RIGHT_COLOR, WRONG_COLOR = "#0072B2", "#C9CED3"
 INK, FAINT = "#1B1F23", "#6A737D"
 DPI = 160
 
 
 def accuracy_against_time(
-    workdir: PathLike,
-    out: PathLike,
-    *,
-    compare: PathLike | None = None,
-    recorded: PathLike | None = None,
-    metric: str = "zero_shot/top1",
-    ylabel: str = "zero-shot top-1 on the held-out vendor",
+    run: Run, out: PathLike, *, compare: Run | None = None, recorded: PathLike | None = None
 ) -> Path:
-    """Draws accuracy against wall time across the stages of a run, beside another run's.
+    """Draws a run's headline score against training time, beside that of another run.
 
     Args:
-      workdir: of the staged run: summary.json and <stage>/metrics.jsonl.
+      run: the staged run, finished.
       out: the PNG to write.
-      compare: workdir of the run at full resolution from the start; used if it is finished.
-      recorded: else this curve (`save_curve`) is drawn, and the label says so.
-      metric: name in metrics.jsonl, a share in [0, 1].
-      ylabel: what the metric is.
+      compare: the run at full resolution from the start.
+      recorded: without `compare`, the file of a curve (`curves.save`), labeled as recorded.
 
     Returns:
       `out`.
+
+    Raises:
+      DataError: a run without a headline score or without a value of it in its records.
     """
-    curve = curves.read_curve(workdir, metric)
+    curve = _curve(run)
     figure = Figure(figsize=(9, 5.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     ends = []
-    if compare is not None and (Path(compare) / "summary.json").exists():
-        other, origin = curves.read_curve(compare, metric), "run on this machine"
-        ends.append(_draw_comparison(axes, other, origin))
+    if compare is not None:
+        ends.append(_draw_comparison(axes, _curve(compare), "run on this machine"))
     elif recorded is not None and Path(recorded).exists():
-        other = curves.load_curve(recorded)
+        other = curves.load(recorded)
         ends.append(_draw_comparison(axes, other, f"recorded: {other.note}".rstrip(": ")))
     ends.append(_draw_stages(axes, curve))
     _label_ends(axes, ends)
-    _style(axes, ylabel)
+    _style(axes, _score_label(run))
     _label_stages(figure, axes, curve)
     figure.savefig(out)
     return Path(out)
 
 
+def _curve(run: Run) -> curves.Curve:
+    if run.headline is None:
+        raise DataError(f"{run.root} has no accuracy: none of its stages was evaluated")
+    return curves.accuracy(run, run.headline)
+
+
+def _score_label(run: Run) -> str:
+    """The headline score with its split: `zero_shot, top-1 on heldout_vendor`."""
+    evaluator, _, metric = (run.headline or "").partition("/")
+    split = run.last_evaluated.evals.get(evaluator, {}).get("split")
+    name = f"{evaluator}, {metric.replace('top1', 'top-1')}"
+    return f"{name} on {split}" if split else name
+
+
 def _draw_stages(axes: Axes, curve: curves.Curve) -> tuple[float, float, str]:
-    """One colour a stage; returns the last point and its colour."""
+    """Draws each stage in its color; returns the last point and its color."""
     previous: list[tuple[float, float]] = []
-    end_colour = STAGE_COLOURS[0]
+    end_color = STAGE_COLORS[0]
     for index, segment in enumerate(curve.segments):
-        colour = STAGE_COLOURS[index % len(STAGE_COLOURS)]
-        axes.axvspan(segment.start / 60, segment.stop / 60, color=colour, alpha=0.06, lw=0)
+        color = STAGE_COLORS[index % len(STAGE_COLORS)]
+        axes.axvspan(segment.start / 60, segment.stop / 60, color=color, alpha=0.06, lw=0)
         if index:
             axes.axvline(segment.start / 60, color=FAINT, lw=0.8, ls=(0, (1, 3)))
         if not segment.points:
             continue
         seconds, share = np.asarray(previous + segment.points).T
-        axes.plot(seconds / 60, 100 * share, color=colour, lw=2.2, zorder=4)
+        axes.plot(seconds / 60, 100 * share, color=color, lw=2.2, zorder=4)
         own = np.asarray(segment.points)
-        axes.plot(own[:, 0] / 60, 100 * own[:, 1], "o", color=colour, ms=4.5, mec="white", zorder=5)
-        previous, end_colour = segment.points[-1:], colour
-    return previous[0][0] / 60, 100 * previous[0][1], end_colour
+        axes.plot(own[:, 0] / 60, 100 * own[:, 1], "o", color=color, ms=4.5, mec="white", zorder=5)
+        previous, end_color = segment.points[-1:], color
+    return previous[0][0] / 60, 100 * previous[0][1], end_color
 
 
 def _draw_comparison(axes: Axes, curve: curves.Curve, origin: str) -> tuple[float, float, str]:
@@ -94,22 +106,22 @@ def _draw_comparison(axes: Axes, curve: curves.Curve, origin: str) -> tuple[floa
     )
     minutes, percent = points[:, 0] / 60, 100 * points[:, 1]
     style: dict[str, Any] = {
-        "color": COMPARISON_COLOUR,
+        "color": COMPARISON_COLOR,
         "lw": 1.8,
         "ls": (0, (4, 2)),
         "marker": "s",
         "ms": 4,
     }
     axes.plot(minutes, percent, mec="white", label=label, zorder=3, **style)
-    return float(minutes[-1]), float(percent[-1]), COMPARISON_COLOUR
+    return float(minutes[-1]), float(percent[-1]), COMPARISON_COLOR
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """The last value beside each curve, the labels kept apart."""
+    """Writes the last value beside each curve, without overlaps."""
     top = max(percent for _, percent, _ in ends)
     apart = 0.055 * max(top, 1e-6)
     last = -np.inf
-    for minutes, percent, colour in sorted(ends, key=lambda end: end[1]):
+    for minutes, percent, color in sorted(ends, key=lambda end: end[1]):
         at = last = max(percent, last + apart)
         axes.annotate(
             f"{percent:.1f} %",
@@ -117,7 +129,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
             xytext=(8, 0),
             textcoords="offset points",
             va="center",
-            color=colour,
+            color=color,
             fontweight="bold",
             fontsize=10,
             annotation_clip=False,
@@ -142,7 +154,7 @@ def _style(axes: Axes, ylabel: str) -> None:
 
 
 def _label_stages(figure: Figure, axes: Axes, curve: curves.Curve) -> None:
-    """Names and tokens above the stages, in as many rows as keep the labels apart."""
+    """Writes names and tokens above the stages, in as many rows as needed without overlaps."""
     labels: list[Text] = []
     for index, segment in enumerate(curve.segments):
         labels.append(
@@ -151,7 +163,7 @@ def _label_stages(figure: Figure, axes: Axes, curve: curves.Curve) -> None:
                 1.02,
                 f"{segment.name}\n{segment.image_tokens} image, {segment.text_tokens} text tokens",
                 transform=axes.get_xaxis_transform(),
-                color=STAGE_COLOURS[index % len(STAGE_COLOURS)],
+                color=STAGE_COLORS[index % len(STAGE_COLORS)],
                 fontsize=9,
                 fontweight="bold",
                 va="bottom",
@@ -185,8 +197,8 @@ def top5_sheet(
 
     Args:
       image_NRRC: uint8 pictures, to which `shown` points.
-      shown: what was said of N of them.
-      num_captions: among which each was sought.
+      shown: the guesses for N of them.
+      num_captions: that they were chosen from.
       out: the PNG to write.
       title: above the sheet.
       columns: of pictures.
@@ -199,12 +211,12 @@ def top5_sheet(
     figure = Figure(figsize=(4.5 * columns, 1.75 * rows + 0.75), dpi=DPI)
     FigureCanvasAgg(figure)
     height = figure.get_size_inches()[1]
-    found = sum(one.place == 1 for one in shown)
+    correct = sum(one.place == 1 for one in shown)
     heading: dict[str, Any] = {"ha": "left", "va": "top", "x": 0.12 / columns}
     figure.text(s=title, y=1 - 0.14 / height, fontsize=13, fontweight="bold", color=INK, **heading)
     subtitle = (
         f"among {num_captions:,} captions; \u2713 and the dark bar mark the right one; "
-        f"{found} of {len(shown)} come first"
+        f"{correct} of {len(shown)} come first"
     )
     figure.text(s=subtitle, y=1 - 0.42 / height, fontsize=9.5, color=FAINT, **heading)
     grid = figure.add_gridspec(
@@ -218,31 +230,32 @@ def top5_sheet(
         wspace=0.06,
         hspace=0.1,
     )
-    for index, one in enumerate(shown):
+    look: dict[str, Any] = {"interpolation": "lanczos", "interpolation_stage": "rgba"}
+    for index, example in enumerate(shown):
         row, column = divmod(index, columns)
         picture = figure.add_subplot(grid[row, 3 * column])
-        picture.imshow(image_NRRC[one.picture], interpolation="lanczos", interpolation_stage="rgba")
+        picture.imshow(image_NRRC[example.picture], **look)
         picture.set_axis_off()
-        bars = figure.add_subplot(grid[row, 3 * column + 1])
-        _draw_top5(bars, one)
+        _draw_top5(figure.add_subplot(grid[row, 3 * column + 1]), example)
     figure.savefig(out, facecolor="white")
     return Path(out)
 
 
-def _draw_top5(axes: Axes, one: Shown) -> None:
-    for line, guess in enumerate(one.top):
-        colour = RIGHT_COLOUR if guess.right else WRONG_COLOUR
-        axes.barh(line + 0.3, guess.share, height=0.16, color=colour, left=0, zorder=2)
+def _draw_top5(axes: Axes, example: Shown) -> None:
+    for line, guess in enumerate(example.top):
+        color = RIGHT_COLOR if guess.right else WRONG_COLOR
+        axes.barh(line + 0.3, guess.share, height=0.16, color=color, left=0, zorder=2)
         axes.barh(line + 0.3, 1, height=0.16, color="#F1F3F5", left=0, zorder=1)
         style: dict[str, Any] = {"fontsize": 8.5, "va": "center", "parse_math": False}
         style |= {"fontweight": "bold" if guess.right else "normal"}
-        style |= {"color": RIGHT_COLOUR if guess.right else INK}
+        style |= {"color": RIGHT_COLOR if guess.right else INK}
         name = f"\u2713 {guess.caption}" if guess.right else guess.caption
         label = axes.text(0, line - 0.08, name, **style)
-        axes.text(1, line - 0.08, f"{100 * guess.share:.1f} %", ha="right", **style)
+        axes.text(1, line - 0.08, format.percent(guess.share), ha="right", **style)
         _shorten(label, axes)
-    if not any(guess.right for guess in one.top):
-        note = f"right: {one.right}, place {one.place:,} at {100 * one.share:.1f} %"
+    if not any(guess.right for guess in example.top):
+        share = format.percent(example.share)
+        note = f"right: {example.right}, place {example.place:,} at {share}"
         style = {"fontsize": 7.5, "va": "center", "color": FAINT, "parse_math": False}
         _shorten(axes.text(0, 4.85, note, fontstyle="italic", **style), axes, room=1.0)
     axes.set_xlim(0, 1)
@@ -251,7 +264,7 @@ def _draw_top5(axes: Axes, one: Shown) -> None:
 
 
 def _shorten(label: Text, axes: Axes, room: float = 0.8) -> None:
-    """Cuts a label that is wider than its share of the axes, with an ellipsis."""
+    """Shortens a label that is wider than its share of the axes, with an ellipsis."""
     limit, full = room * axes.get_window_extent().width, label.get_text()
     keep = len(full)
     while keep > 1 and label.get_window_extent().width > limit:
@@ -259,11 +272,11 @@ def _shorten(label: Text, axes: Axes, room: float = 0.8) -> None:
         label.set_text(full[:keep].rstrip(" ,") + "\u2026")
 
 
-def stage_table(summary: Any) -> str:
-    """A text table of a run: tokens, samples, time and accuracy of each stage.
+def stage_table(stages: Sequence[Mapping[str, Any]]) -> str:
+    """A text table of a run: tokens, samples, time and headline scores of each stage.
 
     Args:
-      summary: the content of summary.json.
+      stages: of summary.json.
     """
     header = (
         "stage",
@@ -276,21 +289,20 @@ def stage_table(summary: Any) -> str:
         "i2t R@1 %",
         "t2i R@1 %",
     )
-    shares = ("zero_shot_top1", "zero_shot_top5", "retrieval_i2t_r1", "retrieval_t2i_r1")
     rows: list[tuple[str, ...]] = [header]
-    for stage in curves.stages(summary):
+    for stage in stages:
         rows.append(
             (
                 stage["name"],
                 str(stage["image_tokens"]),
                 str(stage["text_tokens"]),
                 f"{stage['samples_seen']:,}",
-                clock(stage["seconds"]),
-                *(_percent(stage.get(share)) for share in shares),
+                format.clock(stage["seconds"]),
+                *(format.number(_percents(stage.get(key)), ".1f") for key in HEADLINES),
             )
         )
-    return table(rows, right=tuple(range(1, len(header))))
+    return format.table(rows, right=tuple(range(1, len(header))))
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+def _percents(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -1,7 +1,7 @@
-"""Rows that differ by their seed alone, as one: means, standard errors and intervals.
+"""Repeats of a setting, averaged over seeds: means, standard errors and intervals.
 
-Nothing else is averaged in silence: rows of one group that differ in a key that nobody named
-are refused, and rows about different data become groups of their own, with a mark.
+Rows of one group that differ in any other key are refused. Rows of different data, or with scores
+that are not comparable, form groups of their own, with a letter and a note.
 """
 
 import math
@@ -14,15 +14,17 @@ from scipy import special
 
 from clipa_jax.errors import DataError, nearest
 from clipa_jax.evaluation import comparability
-from clipa_jax.evaluation import rows as tables
-from clipa_jax.evaluation.rows import Row
-from clipa_jax.training import workdir
+from clipa_jax.report import rows as tables
+from clipa_jax.report.rows import Row
+from clipa_jax.training import headlines, workdir
 
 CONFIDENCE = 0.95
 STAGE = "stage"
-USUAL = ("zero_shot/top1", "zero_shot/top5")  # metrics
-# What `identity` looks at, or what follows from other keys.
-NOT_SETTINGS = ("input.source", "input.split", "name", "after", *tables.SIZES)
+USUAL = ("zero_shot_top1", "zero_shot_top5")  # headlines
+# Keys that `comparability` covers, or that follow from others.
+_COVERED = ("input.source", "input.split", "name", "after", *tables.SIZES)
+# A sweep may compare resolutions; they are settings like any other.
+EXEMPT = (comparability.RESOLUTION,)
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Estimate:
     """A mean over repeats.
 
     Attributes:
-      mean: of them.
+      mean: over the repeats.
       error: standard error of the mean; None for a single one.
-      low, high: 95 % interval of the mean (Student's t); of a single one its evaluation's own,
-        None where that has none.
-      count: how many.
+      low, high: 95 % interval of the mean (Student's t); for a single repeat the interval of its
+        evaluation, None without one.
+      count: of repeats.
     """
 
     mean: float
@@ -45,7 +47,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        """Of values that are as independent as seeds."""
+        """The estimate from independent values, such as those of several seeds."""
         mean, count = float(np.mean(values)), len(values)
         if count < 2:
             return cls(mean, None, None, None, count)
@@ -60,7 +62,7 @@ class Group:
 
     Attributes:
       by: the settings that tell it from other groups.
-      data: a mark where rows of this setting are about different data, else "".
+      data: a letter where rows of this setting are not comparable, else "".
       rows: the repeats.
     """
 
@@ -69,7 +71,7 @@ class Group:
     rows: tuple[Row, ...]
 
     def score(self, metric: str) -> Estimate | None:
-        """Of the rows that have the metric; None if none has."""
+        """The estimate over the rows that have the metric; None if none has."""
         having = [row for row in self.rows if metric in row.scores]
         if not having:
             return None
@@ -79,7 +81,7 @@ class Group:
         return estimate
 
     def cost(self, key: str) -> float | None:
-        """Mean of a cost; None if it is not known of all rows."""
+        """The mean of a cost; None if any row lacks it."""
         values = [row.costs.get(key) for row in self.rows]
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if len(known) == len(values) else None
@@ -100,7 +102,7 @@ def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
 
 
 def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
-    """The wanted metrics; with none, zero-shot accuracy where rows have it, else any.
+    """The wanted metrics; by default zero-shot accuracy where rows have it, else any metric.
 
     Raises:
       DataError: no row has one of them, or any.
@@ -109,7 +111,7 @@ def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
     for metric in wanted:
         if metric not in known:
             raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    usual = [metric for metric in USUAL if metric in known]
+    usual = [metric for key in USUAL if (metric := _headlines(rows)[key]) in known]
     metrics = list(wanted) or usual or sorted(known)[:1]
     if not metrics:
         raise DataError(f"{rows[0].run} and the others have no scores: they were not evaluated")
@@ -119,16 +121,16 @@ def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
 def group(
     rows: Sequence[Row], by: Sequence[str], over: Sequence[str], metrics: Sequence[str]
 ) -> tuple[list[Group], list[str]]:
-    """Rows with the same settings together, in the order of the settings.
+    """Groups rows with the same settings, in the order of the settings.
 
     Args:
       rows: of one stage each; where some runs went further than others, the stage is a setting.
       by: config keys that tell groups apart; empty for all that differ.
       over: keys that may differ inside a group, such as ("seed",).
-      metrics: scores that will be looked at.
+      metrics: scores that will be shown.
 
     Returns:
-      (groups, what the reader has to be told of their data).
+      (groups, notes on their data for the reader).
 
     Raises:
       DataError: an unknown key, or rows of one group that differ in another one.
@@ -140,7 +142,9 @@ def group(
     by = by or [key for key in tables.varying(rows) if _is_setting(rows, key, over)]
     if len({row.stage for row in rows}) > 1 and STAGE not in (*by, *over):
         by = [STAGE, *by]
-    letters, legend = comparability.marks(rows, metrics)
+    facts = [comparability.without_options(row.data, [*by, *over]) for row in rows]
+    differ = comparability.differing(facts, owners(metrics), EXEMPT)
+    letters, legend = comparability.warnings(facts, list(differ))
     gathered: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
     for row, letter in zip(rows, letters, strict=True):
         setting = tuple(_hashable(_value(row, key)) for key in by)
@@ -153,8 +157,28 @@ def group(
             notes += _twins(same, over)
             groups.append(Group({key: _value(same[0], key) for key in by}, letter, same))
     if legend:
-        notes.append("runs are about different data and are kept apart: " + "; ".join(legend))
+        notes.append("runs that are not comparable are kept apart: " + "; ".join(legend))
     return groups, notes
+
+
+def owners(metrics: Iterable[str]) -> list[str]:
+    """The owners of the facts that decide whether metrics are comparable."""
+    return [comparability.TRAIN, *sorted({metric.partition("/")[0] for metric in metrics})]
+
+
+def is_setting(key: str) -> bool:
+    """Whether a config key, without its stage, changes a result beyond the facts on its data."""
+    return key not in _COVERED and not key.startswith(workdir.MAY_CHANGE)
+
+
+def _headlines(rows: Sequence[Row]) -> dict[str, str]:
+    """The scores that represent rows, by their names in summary.json."""
+    evals: dict[str, dict[str, Any]] = {}
+    for key, value in {k: v for row in rows for k, v in row.data.items()}.items():
+        evaluator, _, fact = key.rpartition(".")
+        if fact == "type":
+            evals[evaluator] = {"type": value}
+    return headlines.names(evals)
 
 
 def _value(row: Row, key: str) -> Any:
@@ -164,10 +188,7 @@ def _value(row: Row, key: str) -> Any:
 
 
 def _is_setting(rows: Sequence[Row], key: str, over: Sequence[str]) -> bool:
-    bare = {row.bare(key) for row in rows}
-    return not any(
-        name in over or name in NOT_SETTINGS or name.startswith(workdir.MAY_CHANGE) for name in bare
-    )
+    return all(name not in over and is_setting(name) for name in {row.bare(key) for row in rows})
 
 
 def _check_alike(rows: Sequence[Row], by: Sequence[str], over: Sequence[str]) -> None:
@@ -189,7 +210,7 @@ def _check_alike(rows: Sequence[Row], by: Sequence[str], over: Sequence[str]) ->
 
 
 def _twins(rows: Sequence[Row], over: Iterable[str]) -> list[str]:
-    """A note where the same setting and seed were run twice: that is not a repeat."""
+    """Notes on rows of the same setting and seed, which are no independent repeats."""
     seen: dict[tuple[Any, ...], Row] = {}
     notes = []
     for row in rows:
@@ -207,7 +228,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _order(setting: tuple[Any, ...]) -> list[tuple[int, Any]]:
-    """Numbers by size before words, None first."""
+    """Sorts None first, then numbers, then text."""
     return [
         (0, 0) if value is None else (1, value) if isinstance(value, int | float) else (2, value)
         for value in setting

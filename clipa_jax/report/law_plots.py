@@ -9,7 +9,7 @@ from clipa_jax.report import sweep_plots, sweep_text
 from clipa_jax.report.groups import Estimate
 from clipa_jax.report.scaling import FULL_LENGTH, IMAGE, TEXT, Law, Point
 
-FULL_MARK = "*"
+FULL_MARKER = "*"
 
 
 def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
@@ -31,8 +31,8 @@ def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
         same = [cell for cell in cells if cell.reduction == reduction]
         axes.axhline(0, color=sweep_plots.FAINT, lw=0.9)
         for index, size in enumerate(law.sizes):
-            found = [(cell.tokens, cell.drop(size)) for cell in same]
-            points = [(float(tokens), drop) for tokens, drop in found if drop is not None]
+            all_drops = [(cell.tokens, cell.drop(size)) for cell in same]
+            points = [(float(tokens), drop) for tokens, drop in all_drops if drop is not None]
             if points:
                 # A little apart, so that bars do not hide each other.
                 shift = 1 + 0.025 * (index - (len(law.sizes) - 1) / 2)
@@ -50,30 +50,30 @@ def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
 
 
 def against_flops(law: Law, out: Path, note: str = "") -> Path:
-    """The score against training FLOPs: colour says the size, the marker the reduction."""
+    """The score against training FLOPs: color says the size, the marker the reduction."""
     sides = [side for side in (IMAGE, TEXT) if law.of_side(side)]
     figure, panels = sweep_plots.sheet(len(sides), height=4.2, width=4.6 * len(sides) + 1.6)
     for axes, side in zip(panels, sides, strict=True):
-        marks = dict(zip(_reductions(law, side), sweep_plots.MARKERS[1:], strict=False))
+        markers = dict(zip(_reductions(law, side), sweep_plots.MARKERS[1:], strict=False))
         for index, size in enumerate(law.sizes):
-            colour = sweep_plots.COLOURS[index]
+            color = sweep_plots.COLORS[index]
             full = _at(law, law.full(side, size))
-            for reduction, mark in marks.items():
+            for reduction, marker in markers.items():
                 cells = [cell for cell in law.of_side(side) if cell.reduction == reduction]
                 cuts = [[cut for _, cut in c.pairs.get(size, {}).values()] for c in cells]
                 joined = [full, *(_at(law, cut) for cut in cuts)]
-                drawn = [one for one in joined if one]
-                sweep_plots.line(axes, drawn, law.metric, index, color=colour, marker=mark, lw=0.8)
+                drawn = [point for point in joined if point]
+                sweep_plots.line(axes, drawn, law.metric, index, color=color, marker=marker, lw=0.8)
             if full:
-                how: dict[str, Any] = {"marker": FULL_MARK, "ms": 13, "zorder": 5}
-                sweep_plots.line(axes, [full], law.metric, index, color=colour, **how)
+                how: dict[str, Any] = {"marker": FULL_MARKER, "ms": 13, "zorder": 5}
+                sweep_plots.line(axes, [full], law.metric, index, color=color, **how)
         axes.set_xscale("log")
         first = sweep_plots.score_label(law.metric) if axes is panels[0] else ""
         sweep_plots.style(axes, "training FLOPs, all stages", first)
         axes.set_title(f"fewer {side} tokens", fontsize=10, color=sweep_plots.INK)
-        keys = [_key(name, sweep_plots.FAINT, mark) for name, mark in marks.items()]
-        keys += [_key(FULL_LENGTH, sweep_plots.FAINT, FULL_MARK)]
-        keys += [_key(size, sweep_plots.COLOURS[n], "") for n, size in enumerate(law.sizes)]
+        keys = [_key(name, sweep_plots.FAINT, marker) for name, marker in markers.items()]
+        keys += [_key(FULL_LENGTH, sweep_plots.FAINT, FULL_MARKER)]
+        keys += [_key(size, sweep_plots.COLORS[n], "") for n, size in enumerate(law.sizes)]
         look: dict[str, Any] = {"frameon": False, "fontsize": 7.5, "labelcolor": sweep_plots.INK}
         # Beside the panel, not over points.
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)
@@ -94,5 +94,5 @@ def _at(law: Law, repeats: list[Point]) -> tuple[float, Estimate] | None:
     return sum(flops) / len(flops), score
 
 
-def _key(label: str, colour: str, marker: str) -> Line2D:
-    return Line2D([], [], color=colour, marker=marker, lw=0 if marker else 3, label=label)
+def _key(label: str, color: str, marker: str) -> Line2D:
+    return Line2D([], [], color=color, marker=marker, lw=0 if marker else 3, label=label)

@@ -1,4 +1,4 @@
-"""What a stage ran on and with: saved at its end, since nothing else remembers it."""
+"""The environment of a stage: saved at its end, as no other file records it."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ def describe(run: Stage) -> dict[str, Any]:
 
 
 def processor(table: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name, as well as the machine tells it."""
+    """The processor's name, as far as the system reports it."""
     if table.exists():
         for line in table.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -39,7 +39,7 @@ def processor(table: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def _memory() -> int | None:
-    """Bytes of the machine; None where it does not say."""
+    """Bytes of memory; None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

@@ -18,9 +18,9 @@ from PIL import Image
 from clipa_jax import evaluators, loading
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import DataError
+from clipa_jax.evaluation.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
 from clipa_jax.evaluators import HasParams, Retrieval, ZeroShot, scores
 from clipa_jax.evaluators.qualitative import Gallery
-from clipa_jax.report.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
 
 # How many are kept for the page: pictures, captions, pictures of a caption, pairs.
 PICTURES, CAPTIONS, HITS, PAIRS = 24, 12, 6, 12

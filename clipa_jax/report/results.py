@@ -1,12 +1,12 @@
-"""Results with their intervals, and which of them may stand beside each other."""
+"""Results with their intervals, and warnings where they must not be compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from clipa_jax.report import format
-from clipa_jax.report.runs import Run, Stage
-from clipa_jax.training.metrics import is_share
+from clipa_jax.evaluation import comparability
+from clipa_jax.runs import Run, Score, Stage
+from clipa_jax.runtime import format
+from clipa_jax.runtime.format import is_share
 
 
 @dataclass(frozen=True)
@@ -27,52 +27,32 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """One evaluator: rows (metric, cells), the headline first, the others folded away.
+    """One evaluator: rows (metric, cells), those of groups of classes apart.
 
     Attributes:
       name: of the evaluator.
       about: data and number of samples.
-      mark: why its columns must not be compared; "" where they may be.
+      warning: why its columns must not be compared; "" where they may be.
       header: of the columns.
       rows, more: pairs (metric, cells).
     """
 
     name: str
     about: str
-    mark: str
+    warning: str
     header: tuple[str, ...]
     rows: list[tuple[str, list[Cell]]]
     more: list[tuple[str, list[Cell]]]
 
 
-@dataclass(frozen=True)
-class Score:
-    """One metric of an evaluator; the interval is of 95 %, None where there is none."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    count: int | None = None
-
-
 def of_run(run: Run) -> list[Block]:
-    """The results of a run, a column for each stage."""
+    """The results of a run, a column per stage."""
     return _blocks([(stage.name, stage) for stage in run.stages])
 
 
 def of_runs(runs: Sequence[Run]) -> list[Block]:
-    """The last results of several runs, a column for each run."""
-    return _blocks([(run.label, last_evaluated(run)) for run in runs])
-
-
-def headline(run: Run) -> tuple[str, str, Score] | None:
-    """(evaluator, metric, score) that stands for a run: the first accuracy of its last stage."""
-    found = scores(last_evaluated(run))
-    for metric in ("top1", "i2t_r1", "t2i_r1"):
-        for evaluator, known in found.items():
-            if metric in known:
-                return evaluator, metric, known[metric]
-    return None
+    """The last results of several runs, a column per run."""
+    return _blocks([(run.label, run.last_evaluated) for run in runs])
 
 
 def interval(metric: str, score: Score) -> str:
@@ -83,114 +63,69 @@ def interval(metric: str, score: Score) -> str:
     return f"{low} to {high}"
 
 
-def last_evaluated(run: Run) -> Stage:
-    """The last stage with scores; the last one where none has any."""
-    return next((stage for stage in run.stages[::-1] if scores(stage)), run.stages[-1])
+def warnings(runs: Sequence[Run]) -> list[str]:
+    """Sentences on what must not be compared between runs."""
+    sentences = []
+    stages = [run.last_evaluated for run in runs]
+    for name in dict.fromkeys(name for stage in stages for name in stage.scores):
+        if warning := _warning([stage for stage in stages if name in stage.scores], name):
+            sentences.append(f"{name}: {warning}")
+    sentences += _training_warnings(runs)
+    if len({stage.held_out.fingerprint for stage in stages if stage.held_out}) > 1:
+        sentences.append("the held-out pictures or captions differ, and are shown run by run")
+    return sentences
 
 
-def scores(stage: Stage) -> dict[str, dict[str, Score]]:
-    """By evaluator and metric, evaluators in the order of the config.
-
-    Of evaluation.json where there is one, else without intervals.
-    """
-    found: dict[str, dict[str, Score]] = {name: {} for name in stage.config.get("evals", {})}
-    evaluations = (stage.evaluation or {}).get("evaluations", {})
-    for name, value in stage.scores.items():
-        evaluator, _, metric = name.partition("/")
-        found.setdefault(evaluator, {})[metric] = Score(value)
-    for evaluator, entry in evaluations.items():
-        for metric, one in entry.get("metrics", {}).items():
-            found.setdefault(evaluator, {})[metric] = Score(
-                one.get("value"), one.get("low"), one.get("high"), one.get("count")
-            )
-    return {evaluator: metrics for evaluator, metrics in found.items() if metrics}
-
-
-def marks(runs: Sequence[Run]) -> list[str]:
-    """Sentences on what in these runs must not be compared."""
-    found = []
-    stages = [last_evaluated(run) for run in runs]
-    names = dict.fromkeys(name for stage in stages for name in scores(stage))
-    for name in names:
-        if mark := _mark([stage for stage in stages if name in scores(stage)], name):
-            found.append(f"{name}: {mark}")
-    found += _training_marks(runs)
-    held = {stage.held_out.fingerprint for stage in stages if stage.held_out}
-    if len(held) > 1:
-        found.append("the held-out pictures or captions differ, and are shown run by run")
-    return found
-
-
-def _training_marks(runs: Sequence[Run]) -> list[str]:
-    """A sentence if the runs were trained on different data.
-
-    By its fingerprint where all of them tell it, wherever the data lies; else by its name.
-    """
-    inputs = [run.stages[-1].config["input"] for run in runs]
-    told = [f"{one['source']}, {one['split']}" for one in inputs]
-    kinds = told
-    data = [(run.stages[-1].environment or {}).get("data") for run in runs]
-    if all(data):
-        kinds = [str(one["fingerprint"]) for one in data if one]
-        told = [
-            f"{name}, {format.count(one['num_examples'])} samples"
-            for name, one in zip(told, data, strict=True)
-            if one
-        ]
-    if len(set(kinds)) < 2:
+def _training_warnings(runs: Sequence[Run]) -> list[str]:
+    """A sentence if the runs were trained on different data."""
+    stages = [run.stages[-1] for run in runs]
+    facts = [
+        comparability.of_training(stage.config, stage.result or {}, stage.environment or {})
+        for stage in stages
+    ]
+    if not comparability.differing(facts, [comparability.TRAIN]):
         return []
-    each = "; ".join(f"{run.label}: {what}" for run, what in zip(runs, told, strict=True))
-    return [f"the runs were trained on different data ({each})"]
+    data = "; ".join(f"{run.label}: {_training_data(run.stages[-1])}" for run in runs)
+    return [f"the runs were trained on different data ({data})"]
 
 
-# What must be the same for two results to be of one kind, by the keys that tell it. Resolution
-# may differ: that one stage sees more of a picture is what is compared.
-_KIND = (
-    ("data", ("data_fingerprint", "source")),
-    ("splits", ("split",)),
-    ("numbers of samples", ("count",)),
-    ("prompts", ("prompts_fingerprint", "templates")),
-    ("options", ("options",)),
-)
+def _training_data(stage: Stage) -> str:
+    inputs, data = stage.config["input"], (stage.environment or {}).get("data") or {}
+    samples = f", {format.count(data['num_examples'])} samples" if "num_examples" in data else ""
+    return f"{inputs['source']}, {inputs['split']}{samples}"
 
 
-def _mark(stages: Sequence[Stage], evaluator: str) -> str:
-    """Why an evaluator's numbers of some stages must not be compared, "" if they may be."""
-    differ = [what for what, keys in _KIND if _differs(stages, evaluator, keys)]
-    return f"measured on different {' and '.join(differ)}: not to be compared" if differ else ""
+def _warning(stages: Sequence[Stage], evaluator: str) -> str:
+    """Why an evaluator's scores of some stages must not be compared, "" if they may be.
+
+    The resolution may differ: comparing stages that see more of a picture is the purpose.
+    """
+    facts = [_facts(stage, evaluator) for stage in stages]
+    differ = comparability.differing(facts, [evaluator], [comparability.RESOLUTION])
+    keys = " and ".join(dict.fromkeys(differ.values()))
+    return f"measured with different {keys}: not to be compared" if differ else ""
 
 
-def _differs(stages: Sequence[Stage], evaluator: str, keys: Sequence[str]) -> bool:
-    """Whether stages differ in the first of some keys that all of them tell."""
-    for key in keys:
-        told = {repr(_told(stage, evaluator, key)) for stage in stages}
-        if "None" not in told:
-            return len(told) > 1
-    return False
-
-
-def _told(stage: Stage, evaluator: str, key: str) -> Any:
-    """What evaluation.json says of an evaluator, or else its config; None for nothing."""
-    entry = (stage.evaluation or {}).get("evaluations", {}).get(evaluator, {})
-    return entry.get(key, stage.config.get("evals", {}).get(evaluator, {}).get(key))
+def _facts(stage: Stage, evaluator: str) -> dict[str, str | None]:
+    section, entry = stage.evals.get(evaluator, {}), stage.evaluations.get(evaluator, {})
+    return comparability.of_evaluation(evaluator, section, entry)
 
 
 def _blocks(columns: Sequence[tuple[str, Stage]]) -> list[Block]:
-    found = [(label, stage, scores(stage)) for label, stage in columns]
     blocks = []
-    for evaluator in dict.fromkeys(name for _, _, one in found for name in one):
-        metrics = dict.fromkeys(m for _, _, one in found for m in one.get(evaluator, {}))
+    for evaluator in dict.fromkeys(name for _, stage in columns for name in stage.scores):
+        known = [stage.scores.get(evaluator, {}) for _, stage in columns]
         rows = [
-            (metric, [_cell(metric, one.get(evaluator, {}).get(metric)) for _, _, one in found])
-            for metric in metrics
+            (metric, [_cell(metric, scores.get(metric)) for scores in known])
+            for metric in dict.fromkeys(metric for scores in known for metric in scores)
         ]
-        having = [stage for _, stage, one in found if evaluator in one]
+        having = [stage for _, stage in columns if evaluator in stage.scores]
         blocks.append(
             Block(
                 name=evaluator,
                 about=_about(having[-1], evaluator),
-                mark=_mark(having, evaluator),
-                header=tuple(label for label, _, _ in found),
+                warning=_warning(having, evaluator),
+                header=tuple(label for label, _ in columns),
                 rows=[row for row in rows if "/" not in row[0]],
                 more=[row for row in rows if "/" in row[0]],
             )
@@ -199,9 +134,9 @@ def _blocks(columns: Sequence[tuple[str, Stage]]) -> list[Block]:
 
 
 def _about(stage: Stage, evaluator: str) -> str:
-    source, split, count, seconds = (
-        _told(stage, evaluator, key) for key in ("source", "split", "count", "seconds")
-    )
+    """Data, number of samples and time of an evaluator."""
+    about = {**stage.evals.get(evaluator, {}), **stage.evaluations.get(evaluator, {})}
+    source, split, count, seconds = map(about.get, ("source", "split", "count", "seconds"))
     parts = [
         str(source or ""),
         f"split {split}" if split else "",

@@ -1,4 +1,4 @@
-"""The inverse scaling law: what fewer tokens cost, by size of the towers.
+"""The inverse scaling law: the drop in score with fewer tokens, by size of the towers.
 
 CLIPA (arXiv 2305.07017) says: the larger the towers, the smaller the drop. A drop is the score
 of the run at full length less that of the run with fewer tokens, of the same size and seed; of a
@@ -13,15 +13,14 @@ import numpy as np
 
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import comparability
-from clipa_jax.evaluation import rows as tables
-from clipa_jax.evaluation.rows import Row
 from clipa_jax.report import groups, sweep_text
+from clipa_jax.report import rows as tables
 from clipa_jax.report.groups import Estimate
-from clipa_jax.training import workdir
+from clipa_jax.report.rows import Row
 
 IMAGE, TEXT = "image", "text"
 FULL_LENGTH = "full length"
-# What the points of the law differ in, in their first stage.
+# Keys of the first stage in which the points of the law differ.
 MAY_DIFFER = (
     "seed",
     "model.size",
@@ -113,28 +112,28 @@ class Law:
         return list({full.row.name: full for full, _ in pairs}.values())
 
     def score(self, points: Sequence[Point]) -> Estimate | None:
-        """Of repeats."""
+        """The estimate over repeats; None without any."""
         return Estimate.of([p.row.scores[self.metric] for p in points]) if points else None
 
     def signal_to_noise(self) -> float | None:
-        """How large drops are over how far they scatter by seed: what a metric is chosen by.
+        """The size of the drops over their scatter by seed, by which a metric is chosen.
 
         Root mean squares over cells and sizes: of the mean drop, and of its standard deviation
-        over seeds. It does not ask which size drops more. None where no drop has two seeds.
+        over seeds. The sizes are not compared. None where no drop has two seeds.
         """
         drops = [list(cell.drops(size).values()) for cell in self.cells for size in self.sizes]
-        repeated = [one for one in drops if len(one) > 1]
+        repeated = [values for values in drops if len(values) > 1]
         if not repeated:
             return None
-        noise = float(np.mean([np.var(one, ddof=1) for one in repeated])) ** 0.5
-        signal = float(np.mean([np.mean(one) ** 2 for one in repeated])) ** 0.5
+        noise = float(np.mean([np.var(values, ddof=1) for values in repeated])) ** 0.5
+        signal = float(np.mean([np.mean(values) ** 2 for values in repeated])) ** 0.5
         return signal / noise if noise else None
 
     def contrast(self, cells: Iterable[Cell]) -> Estimate | None:
         """Drop of the largest towers less that of the smallest, over `cells`, by seed.
 
-        Below 0 is what the law says. Each seed gives one number, the mean over the cells that
-        have it in both sizes, since the drops of a seed share the run that they are from.
+        The law predicts a negative value. Each seed gives one number, the mean over the cells that
+        have it in both sizes, since the drops of a seed share the run at full length.
         """
         return self._by_seed(cells, lambda cell: _between(cell, self.sizes[0], self.sizes[-1]))
 
@@ -151,7 +150,7 @@ class Law:
             for seed, number in numbers(cell).items():
                 seeds.setdefault(seed, []).append(number)
         most = max(map(len, seeds.values()), default=0)
-        values = [float(np.mean(one)) for one in seeds.values() if len(one) == most]
+        values = [float(np.mean(numbers)) for numbers in seeds.values() if len(numbers) == most]
         return Estimate.of(values) if values else None
 
 
@@ -189,14 +188,14 @@ def read(rows: Sequence[Row], metric: str) -> Law:
     return Law(metric, sizes, tuple(order))
 
 
-def lines(law: Law, side: str) -> sweep_text.Cells:
+def cells(law: Law, side: str) -> sweep_text.Cells:
     """A table of one side: a row for each cell, a column for each size, and their contrast."""
     smallest, largest = law.sizes[0], law.sizes[-1]
     table: sweep_text.Cells = [
         ("reduction", "tokens", *law.sizes, f"{largest} - {smallest} (95 %)")
     ]
     full = (law.score(law.full(side, size)) for size in law.sizes)
-    table.append((FULL_LENGTH, "", *(sweep_text.estimate(one, law.metric) for one in full), ""))
+    table.append((FULL_LENGTH, "", *(sweep_text.estimate(score, law.metric) for score in full), ""))
     for cell in law.of_side(side):
         drops = (
             sweep_text.estimate(cell.drop(size), law.metric, "+") + cell.left(size)
@@ -213,7 +212,7 @@ def summary(law: Law, side: str) -> list[str]:
     if not cells:
         return [f"{side}: no point with fewer tokens is finished"]
     contrast = verdict(law.contrast(cells), law.metric)
-    said = [
+    sentences = [
         f"{side}: over all of these, the drop of {law.sizes[-1]} less that of {law.sizes[0]} is "
         f"{contrast}"
     ]
@@ -224,15 +223,15 @@ def summary(law: Law, side: str) -> list[str]:
         mean = law.mean_drop(same)
         if mean is not None:
             tokens = ", ".join(str(cell.tokens) for cell in same)
-            said.append(
+            sentences.append(
                 f"{side}, {name}: mean drop {sweep_text.estimate(mean, law.metric, '+')} over all "
                 f"sizes at {tokens} tokens"
             )
-    return said
+    return sentences
 
 
 def verdict(contrast: Estimate | None, metric: str) -> str:
-    """The contrast with its interval, and whether it is what the law says."""
+    """The contrast with its interval and its verdict."""
     if contrast is None:
         return "-"
     scale, form = sweep_text.scale_of(metric), "+.3f" if sweep_text.is_loss(metric) else "+.2f"
@@ -254,8 +253,8 @@ def _between(cell: Cell, smallest: str, largest: str) -> dict[Any, float]:
 
 def _over_sizes(cell: Cell, sizes: Sequence[str]) -> dict[Any, float]:
     drops = [cell.drops(size) for size in sizes]
-    seeds = [seed for seed in drops[0] if all(seed in one for one in drops)]
-    return {seed: float(np.mean([one[seed] for one in drops])) for seed in seeds}
+    seeds = [seed for seed in drops[0] if all(seed in by_seed for by_seed in drops)]
+    return {seed: float(np.mean([by_seed[seed] for by_seed in drops])) for seed in seeds}
 
 
 def _point(row: Row) -> Point:
@@ -272,11 +271,11 @@ def _point(row: Row) -> Point:
 
 def _check_comparable(rows: Sequence[Row], metric: str) -> None:
     """Raises `DataError` unless rows differ only in what the law is about."""
-    fields = comparability.differing(rows, [metric])
-    if fields:
+    facts = [row.data for row in rows]
+    if differ := comparability.differing(facts, groups.owners([metric]), groups.EXEMPT):
         raise DataError(
-            f"the runs are about different data ({', '.join(fields)} differ), so their scores do "
-            "not make one law; collect them apart"
+            f"the runs are not comparable ({', '.join(differ)} differ), so their scores do not "
+            "make one law; collect them apart"
         )
     stages = sorted({row.stage for row in rows})
     if len(stages) > 1:
@@ -289,7 +288,5 @@ def _check_comparable(rows: Sequence[Row], metric: str) -> None:
         )
     for key in tables.varying(rows):
         bare = rows[0].bare(key)
-        if bare not in (*MAY_DIFFER, *groups.NOT_SETTINGS) and not bare.startswith(
-            workdir.MAY_CHANGE
-        ):
+        if bare not in MAY_DIFFER and groups.is_setting(bare):
             raise DataError(f"the runs also differ in {key}, so they do not make one law")

@@ -1,6 +1,6 @@
 """Plots of groups: a score against a setting or a cost, means with their standard errors.
 
-Lines are told apart by colour and by marker.
+Lines are told apart by color and by marker.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from clipa_jax.errors import DataError
 from clipa_jax.report import sweep_text
 from clipa_jax.report.groups import Estimate, Group
 
-# Okabe and Ito's colours, as in `pictures`.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+# Okabe and Ito's colors, as in figures.py.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT, RULE = "#1B1F23", "#6A737D", "#E1E4E8"
 DPI = 160
@@ -87,8 +87,8 @@ def line(
         return
     points = sorted(points, key=lambda point: point[0])
     look = {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+        "color": COLORS[index % len(COLORS)],
+        "marker": MARKERS[(index + index // len(COLORS)) % len(MARKERS)],
         "lw": 1.6,
         "ms": 5.5,
         "mec": "white",

@@ -1,13 +1,12 @@
-"""Groups as a table, for the terminal and as Markdown."""
+"""Groups of a sweep as the cells of a table."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from clipa_jax.report.groups import Estimate, Group
-from clipa_jax.runtime.terminal import table
-from clipa_jax.training.metrics import is_share
+from clipa_jax.runtime import format
 
-Cells = list[tuple[str, ...]]
+Cells = list[format.Row]
 
 
 def cells(groups: Sequence[Group], metrics: Sequence[str]) -> Cells:
@@ -21,9 +20,9 @@ def cells(groups: Sequence[Group], metrics: Sequence[str]) -> Cells:
         flops, seconds = group.cost("total_flops"), group.cost("total_seconds")
         shown += [
             str(len(group.rows)),
-            _number(group.cost("total_samples"), ",.0f"),
-            _number(None if flops is None else flops / 1e12, ",.2f"),
-            _number(seconds, ",.0f"),
+            format.number(group.cost("total_samples"), ",.0f"),
+            format.number(None if flops is None else flops / 1e12, ",.2f"),
+            format.number(seconds, ",.0f"),
         ]
         lines.append((*shown, *(estimate(group.score(m), m) for m in metrics)))
     return lines
@@ -48,33 +47,13 @@ def estimate(value: Estimate | None, metric: str, sign: str = "") -> str:
 
 def is_loss(metric: str) -> bool:
     """Whether less of it is better."""
-    return not is_share(metric)
+    return not format.is_share(metric)
 
 
 def scale_of(metric: str) -> int:
-    """What a metric is multiplied with to be shown: shares are in percent."""
+    """The factor by which a metric is shown: shares are in percent."""
     return 1 if is_loss(metric) else 100
-
-
-def terminal(lines: Cells, left: int) -> str:
-    """Aligned columns, all but the first `left` to the right."""
-    return table(lines, right=tuple(range(left, len(lines[0]))))
-
-
-def markdown(lines: Cells, left: int) -> str:
-    """The same as Markdown."""
-    ruler = ["---" if index < left else "---:" for index in range(len(lines[0]))]
-    rows = [lines[0], tuple(ruler), *lines[1:]]
-    return "\n".join("| " + " | ".join(_escaped(row)) + " |" for row in rows) + "\n"
-
-
-def _escaped(row: tuple[str, ...]) -> list[str]:
-    return [cell.replace("|", "\\|") for cell in row]
 
 
 def _short(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"

@@ -1,4 +1,4 @@
-"""What the page's tables hold: plain rows of text, made from runs."""
+"""The content of the page's tables: rows of text, made from runs."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from clipa_jax.report import format
-from clipa_jax.report.runs import Run, Stage
+from clipa_jax.runs import Run, Stage
+from clipa_jax.runtime import format
+from clipa_jax.training import workdir
 
-# Keys that name a stage, and so differ between any two.
+# Keys that differ between any two stages.
 _NAMING = ("name", "after")
 
 
@@ -24,7 +25,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Bar:
-    """One measure, and how it is shared out among the stages."""
+    """One measure and its division among the stages."""
 
     measure: str
     total: str
@@ -67,19 +68,19 @@ def schedule(run: Run) -> Table:
 
 
 def bars(run: Run) -> list[Bar]:
-    """How samples, time and FLOPs are shared out among the stages."""
+    """The division of samples, time and FLOPs among the stages."""
     measures: list[tuple[str, list[float]]] = [
         ("samples", [stage.samples for stage in run.stages]),
         ("training time", [stage.seconds for stage in run.stages]),
     ]
     flops = [stage.flops for stage in run.stages]
     if None not in flops:
-        measures.append(("training FLOPs", [one or 0.0 for one in flops]))
-    made = []
+        measures.append(("training FLOPs", [value or 0.0 for value in flops]))
+    shown = []
     for measure, values in measures:
         show = format.duration if measure == "training time" else format.short
         total = sum(values) or 1.0
-        made.append(
+        shown.append(
             Bar(
                 measure,
                 show(sum(values)),
@@ -94,11 +95,11 @@ def bars(run: Run) -> list[Bar]:
                 ],
             )
         )
-    return made
+    return shown
 
 
 def speed(run: Run) -> Table:
-    """Seconds, speed and what was waited for."""
+    """Seconds, speed, waiting times and skipped samples."""
     rows = []
     for stage in run.stages:
         pace = samples_per_second(stage)
@@ -152,30 +153,28 @@ def samples_per_second(stage: Stage) -> float | None:
 
 
 def changes(run: Run) -> list[tuple[str, str, Table]]:
-    """(stage before, stage, what changed in the config) of each stage after the first."""
+    """(stage before, stage, changes of the config) for each stage after the first."""
     return [
-        (before.name, after.name, _differences(before.name, before, after.name, after))
-        for before, after in pairwise(run.stages)
+        (a.name, b.name, _differences(("setting", a.name, b.name), [a, b]))
+        for a, b in pairwise(run.stages)
     ]
 
 
 def between_runs(runs: Sequence[Run]) -> list[tuple[str, Table]]:
-    """(stage, settings in which the runs differ) of each stage that several runs have."""
+    """(stage, settings in which the runs differ) for each stage that several runs have."""
     names = dict.fromkeys(stage.name for run in runs for stage in run.stages)
-    made = []
+    differences = []
     for name in names:
         having = [(run, stage) for run in runs for stage in run.stages if stage.name == name]
         if len(having) < 2:
             continue
-        leaves = [_leaves(stage.config) for _, stage in having]
-        keys = [key for key in _keys(leaves) if len({_shown(one, key) for one in leaves}) > 1]
-        rows = [(key, *(_shown(one, key) for one in leaves)) for key in keys]
-        made.append((name, Table(("setting", *(run.label for run, _ in having)), rows)))
-    return made
+        header = ("setting", *(run.label for run, _ in having))
+        differences.append((name, _differences(header, [stage for _, stage in having])))
+    return differences
 
 
 def plan(run: Run) -> Table | None:
-    """Plan against what happened, for the stages that are in both."""
+    """Planned and actual time of the stages that are in both; None without any."""
     stages = {stage.name: stage for stage in run.stages}
     rows = []
     for planned in (run.plan or {}).get("stages", ()):
@@ -223,7 +222,7 @@ def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
 
 
 def environment(runs: Sequence[Run]) -> Table | None:
-    """Versions, devices and processor: a column for each different environment."""
+    """Versions, devices and processor: a column per distinct environment."""
     columns: list[tuple[list[str], dict[str, str]]] = []
     for run in runs:
         for stage in run.stages:
@@ -262,31 +261,12 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else format.setting(value)
 
 
-def _differences(before: str, one: Stage, after: str, other: Stage) -> Table:
-    leaves = [_leaves(one.config), _leaves(other.config)]
-    rows = [
-        (key, *(_shown(tree, key) for tree in leaves))
-        for key in _keys(leaves)
-        if _shown(leaves[0], key) != _shown(leaves[1], key)
-    ]
-    return Table(("setting", before, after), rows)
-
-
-def _keys(leaves: Sequence[dict[str, Any]]) -> list[str]:
-    return [key for key in dict.fromkeys(k for one in leaves for k in one) if key not in _NAMING]
-
-
-def _shown(leaves: dict[str, Any], key: str) -> str:
-    return format.setting(leaves.get(key))
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else key)
-    return leaves
+def _differences(header: tuple[str, ...], stages: Sequence[Stage]) -> Table:
+    """The settings in which stages differ."""
+    leaves = [workdir.leaves(stage.config) for stage in stages]
+    keys = [key for key in dict.fromkeys(k for tree in leaves for k in tree) if key not in _NAMING]
+    rows = [(key, *(format.setting(tree.get(key)) for tree in leaves)) for key in keys]
+    return Table(header, [row for row in rows if len(set(row[1:])) > 1])
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TextIO, TypeVar
 from absl import logging
 from tqdm import tqdm
 
-from clipa_jax.runtime.terminal import clock
+from clipa_jax.runtime.format import clock
 
 T = TypeVar("T")
 # The displayed rate is an average over about this many seconds.

@@ -10,7 +10,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,20 +19,14 @@ import numpy as np
 
 from clipa_jax import trees
 from clipa_jax.errors import ConfigError, UserError
-from clipa_jax.runtime import quiet
-from clipa_jax.runtime.terminal import table
+from clipa_jax.runtime import files, quiet
+from clipa_jax.runtime.format import table
+from clipa_jax.training import records
+from clipa_jax.training.records import SECONDS, STEP
+from clipa_jax.training.workdir import METRICS
 
 with quiet.stderr():  # its TensorBoard writer imports TensorFlow
     from clu import metric_writers
-
-RECORDS = "metrics.jsonl"
-STEP, SECONDS = "step", "seconds"
-TRAIN_SECONDS = "train_seconds"  # the trainer's own clock, which stands still in evaluation
-
-
-def is_share(metric: str) -> bool:
-    """Whether an evaluator's metric is a share in [0, 1], as all are but losses."""
-    return metric.rpartition("/")[2] != "loss"
 
 
 class Writer:
@@ -80,8 +74,8 @@ class Writer:
         workdir = Path(workdir)
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            self._elapsed_before = _drop_after(workdir / RECORDS, start_step)
-            self._file = (workdir / RECORDS).open("a", encoding="utf-8", buffering=1)
+            self._elapsed_before = _drop_after(workdir / METRICS, start_step)
+            self._file = (workdir / METRICS).open("a", encoding="utf-8", buffering=1)
         except OSError as error:
             raise UserError(f"workdir {workdir} cannot be written: {error}") from None
         if tensorboard:
@@ -139,35 +133,12 @@ class Writer:
         self.close()
 
 
-def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, one a step, in the order of steps.
-
-    Lines of one step are joined; the later one wins. A torn last line is left out.
-    """
-    joined: dict[int, dict[str, Any]] = {}
-    for record in _whole_records(Path(path)):
-        joined.setdefault(record[STEP], {}).update(record)
-    return [joined[step] for step in sorted(joined)]
-
-
-def _whole_records(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # a line that a kill cut short
-        if isinstance(record, dict) and STEP in record:
-            yield record
-
-
 def _drop_after(path: Path, start_step: int) -> float:
     """Rewrites the file without records after `start_step`; the seconds of the last one kept."""
     if not path.exists():
         return 0.0
-    kept = [record for record in _whole_records(path) if record[STEP] <= start_step > 0]
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    os.replace(part, path)
+    kept = [record for record in records.whole(path) if record[STEP] <= start_step > 0]
+    files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
     return max((record.get(SECONDS, 0.0) for record in kept), default=0.0)
 
 
@@ -188,8 +159,8 @@ def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
     # A resumed stage goes on in the same W&B run.
     id_file = workdir / "wandb_run_id"
     if not id_file.exists():
-        id_file.write_text(uuid.uuid4().hex[:8])
-    run_id = id_file.read_text().strip()
+        files.write_text(id_file, uuid.uuid4().hex[:8])
+    run_id = files.read_text(id_file).strip()
     return wandb.init(dir=str(workdir), mode=mode, id=run_id, resume="allow", **settings)
 
 

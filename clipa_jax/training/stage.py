@@ -18,15 +18,7 @@ from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
 from clipa_jax.preprocess.vocab import keep_copy
 from clipa_jax.runtime import distributed
-from clipa_jax.training import program, steps, workdir
-
-# Scores that every summary names, and where they come from.
-SUMMARY = {
-    "zero_shot_top1": "zero_shot/top1",
-    "zero_shot_top5": "zero_shot/top5",
-    "retrieval_i2t_r1": "retrieval/i2t_r1",
-    "retrieval_t2i_r1": "retrieval/t2i_r1",
-}
+from clipa_jax.training import headlines, program, steps, workdir
 
 
 @dataclass(frozen=True)
@@ -80,6 +72,7 @@ class Stage:
           seconds: of training, compilation included, evaluation not.
           scores: of the last evaluation, by `<evaluator>/<metric>`.
         """
+        evals = self.config.evals.to_dict()
         return {
             "name": self.name,
             "seconds": round(seconds, 1),
@@ -88,7 +81,7 @@ class Stage:
             "text_tokens": self.program.text_tokens,
             "num_params": self.program.num_params,
             "data": self.data.fingerprint,
-            **{key: scores.get(name) for key, name in SUMMARY.items()},
+            **{key: scores.get(name) for key, name in headlines.names(evals).items()},
             "scores": dict(scores),
         }
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import clipa_jax
+from clipa_jax import runs
 from clipa_jax.evaluation import record
-from clipa_jax.report import absent, find_runs, runs
+from clipa_jax.report import absent, find_runs
 from tests.helpers.small_demo import ONE_STAGE, SMALL, losses, run
 
 STAGES = ("pretrain", "finetune_1", "finetune_2")

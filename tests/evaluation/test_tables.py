@@ -34,7 +34,7 @@ def test_markdown_has_a_row_for_each_metric():
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 5
     assert {line.count("|") for line in rows} == {7}
-    assert rows[1] == "| --- | --- | --: | --: | --: | --: |"
+    assert rows[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
     assert any(line.startswith("- pets was not evaluated") for line in lines)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from clipa_jax.config import recipes
-from clipa_jax.report import held_out
-from clipa_jax.report.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
+from clipa_jax.evaluation import held_out
+from clipa_jax.evaluation.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
 from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 
@@ -51,7 +51,7 @@ def stage(root: Path, name: str, accuracy: float, steps: int = 200, seconds: flo
     result = {"name": name, "seconds": seconds, "samples_seen": steps * batch, "scores": scores}
     result |= {"image_tokens": 5, "text_tokens": 8, "num_params": 800_000}
     files.write_json(folder / workdir.RESULT, result)
-    files.write_json(folder / "environment.json", ENVIRONMENT)
+    files.write_json(folder / workdir.ENVIRONMENT, ENVIRONMENT)
     return folder
 
 

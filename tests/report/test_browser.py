@@ -2,7 +2,8 @@
 
 import pytest
 
-from clipa_jax.report import page, runs
+from clipa_jax import runs
+from clipa_jax.report import page
 from tests.helpers import browser, fake_runs
 
 PROGRAM = browser.find()

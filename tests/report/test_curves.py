@@ -1,36 +1,88 @@
 import json
 
+import numpy as np
 import pytest
 
+from clipa_jax import runs
 from clipa_jax.errors import DataError
 from clipa_jax.report import curves
+from clipa_jax.report.curves import Point
+from tests.helpers import fake_runs
 from tests.helpers.curve_runs import make_run
 
+TOP1 = "zero_shot/top1"
 
-def test_curve_joins_the_stages_in_time(tmp_path):
-    curve = curves.read_curve(make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]]))
+
+def accuracy(root):
+    return curves.accuracy(runs.read_one(root), TOP1)
+
+
+def test_the_accuracy_curve_joins_the_stages_in_time(tmp_path):
+    curve = accuracy(make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]]))
     assert [(s.start, s.stop) for s in curve.segments] == [(0, 60), (60, 120)]
     assert curve.segments[1].points == [(90.0, 0.25), (120.0, 0.3)]
     assert curve.segments[1].image_tokens == 32
 
 
-def test_the_clock_that_stands_still_in_evaluation_counts(tmp_path):
-    run = make_run(tmp_path / "W", [[0.1]])
-    record = {"step": 9, "seconds": 99.0, "train_seconds": 50.0, "zero_shot/top1": 0.5}
-    (run / "stage_0" / "metrics.jsonl").write_text(json.dumps(record))
-    assert curves.read_curve(run).segments[0].points == [(50.0, 0.5)]
+def test_the_training_clock_counts_where_it_was_recorded(tmp_path):
+    root = make_run(tmp_path / "W", [[0.1]])
+    record = {"step": 9, "seconds": 99.0, "train_seconds": 50.0, TOP1: 0.5}
+    (root / "stage_0" / "metrics.jsonl").write_text(json.dumps(record))
+    assert accuracy(root).segments[0].points == [(50.0, 0.5)]
 
 
-def test_recorded_curve_comes_back_as_it_was(tmp_path):
-    curve = curves.read_curve(make_run(tmp_path / "W", [[0.1, 0.2]]))
+def test_a_recorded_curve_comes_back_as_it_was(tmp_path):
+    curve = accuracy(make_run(tmp_path / "W", [[0.1, 0.2]]))
     curve = curves.Curve(curve.segments, "seed 0 on 2 cores")
-    curves.save_curve(curve, tmp_path / "curve.json")
-    assert curves.load_curve(tmp_path / "curve.json") == curve
+    curves.save(curve, tmp_path / "curve.json")
+    assert curves.load(tmp_path / "curve.json") == curve
     (tmp_path / "bad.json").write_text('{"segments": [{"name": "x"}]}')
     with pytest.raises(DataError, match="not a recorded curve"):
-        curves.load_curve(tmp_path / "bad.json")
+        curves.load(tmp_path / "bad.json")
 
 
-def test_a_run_that_is_not_finished_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="has the run finished"):
-        curves.read_curve(tmp_path)
+def test_a_run_that_is_not_finished_has_no_accuracy_curve(tmp_path):
+    root = make_run(tmp_path / "W", [[0.1, 0.2]])
+    (root / "summary.json").unlink()
+    with pytest.raises(DataError, match="stage_0 is not finished"):
+        accuracy(root)
+
+
+def test_stages_follow_each_other_on_every_axis(tmp_path):
+    [run] = runs.read([fake_runs.run(tmp_path / "W", accuracy=0.4)])
+    first, second, third = curves.series(run, TOP1)
+    assert [point.value for point in third.points] == pytest.approx([0.2, 0.4])
+    assert [point.samples for point in second.points] == [300 * 128, 400 * 128]
+    assert [point.seconds for point in second.points] == pytest.approx([90, 120])
+    flops = [stage.sample_flops for stage in run.stages]
+    want = [(200 * flops[0] + 100 * flops[1]) * 128, (200 * flops[0] + 200 * flops[1]) * 128]
+    assert [point.flops for point in second.points] == pytest.approx(want)
+    assert len(first.points) == 2
+    assert len(curves.series(run, "loss")[0].points) == 4
+    assert curves.series(run, "no/such") == []
+
+
+def test_metrics_of_groups_of_classes_have_no_curve(tmp_path):
+    [run] = runs.read([fake_runs.run(tmp_path / "W")])
+    assert curves.metrics_of(run) == [TOP1, "contrastive/loss"]
+
+
+def test_thinning_keeps_the_ends_and_the_mean():
+    values = np.random.default_rng(0).normal(size=10_000)
+    points = [Point(i, i, None, value) for i, value in enumerate(values.tolist())]
+    thin = curves.thinned(points)
+    assert len(thin) == curves.MOST
+    assert thin[0] == points[0] and thin[-1].samples == 9_999
+    assert [point.samples for point in thin] == sorted({point.samples for point in thin})
+    mean = np.average([p.value for p in thin[1:]], weights=np.diff([p.samples for p in thin]))
+    assert mean == pytest.approx(values[1:].mean())
+    assert curves.thinned(points[: curves.MOST]) == points[: curves.MOST]
+
+
+def test_without_flops_the_other_axes_stay(tmp_path):
+    root = fake_runs.run(tmp_path / "W")
+    text = (root / "pretrain" / "config.json").read_text()
+    (root / "pretrain" / "config.json").write_text(text.replace("mini/8", "unheard/8"))
+    [run] = runs.read([root])
+    points = [point for series in curves.series(run, "loss") for point in series.points]
+    assert all(point.flops is None for point in points) and points[-1].seconds == 180

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from clipa_jax import runs
 from clipa_jax.errors import DataError
 from clipa_jax.report import end_of_run, page
 from clipa_jax.runtime.interrupt import Stopped
@@ -30,9 +31,22 @@ def finished(root):
 
 def test_the_end_writes_the_page_and_says_where(tmp_path, lines):
     end_of_run.end(tmp_path / "W", *finished(tmp_path / "W"))
-    assert (tmp_path / "W" / page.NAME).exists()
+    assert (tmp_path / "W" / workdir.REPORT).exists()
     assert lines[-1] == f"wrote {tmp_path}/W/report.html"
     assert f"wrote {tmp_path}/W/accuracy.png" in lines
+
+
+def test_evaluators_may_have_any_name(tmp_path, lines):
+    root = tmp_path / "W"
+    summary, stages = finished(root)
+    for file in [*root.glob("*/*.json*"), root / "summary.json"]:
+        text = file.read_text().replace('"zero_shot/', '"imagenet1k/')
+        file.write_text(text.replace('"zero_shot": {', '"imagenet1k": {'))
+    end_of_run.end(root, summary, stages)
+    assert f"wrote {root}/accuracy.png" in lines
+    [run] = runs.read([root])
+    assert run.headline == "imagenet1k/top1"
+    assert page.headlines(run)[0].value == "40.0 %"
 
 
 def test_a_page_that_cannot_be_drawn_is_one_line(tmp_path, lines, monkeypatch):
@@ -53,7 +67,7 @@ def test_without_any_score_there_is_no_page(tmp_path, lines):
     for stage in summary["stages"]:
         stage["scores"] = {}
     end_of_run.end(tmp_path / "W", summary, stages)
-    assert not (tmp_path / "W" / page.NAME).exists()
+    assert not (tmp_path / "W" / workdir.REPORT).exists()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
+from clipa_jax import runs
 from clipa_jax.errors import DataError
+from clipa_jax.evaluation.held_out import Guess, Shown
 from clipa_jax.report import curves, figures
-from clipa_jax.report.held_out import Guess, Shown
 from tests.helpers.curve_runs import make_run
 
 
@@ -34,16 +35,16 @@ def texts(monkeypatch):
 
 
 def test_picture_says_whether_the_comparison_is_live_or_recorded(tmp_path, texts):
-    run = make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]])
-    live = make_run(tmp_path / "C", [[0.05, 0.15]])
+    run = runs.read_one(make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]]))
+    live = runs.read_one(make_run(tmp_path / "C", [[0.05, 0.15]]))
     recorded = tmp_path / "curve.json"
-    curves.save_curve(curves.Curve(curves.read_curve(live).segments, "2 cores"), recorded)
+    curves.save(curves.Curve(curves.accuracy(live, "zero_shot/top1").segments, "2 cores"), recorded)
     options = {"compare": live, "recorded": recorded}
     figures.accuracy_against_time(run, tmp_path / "a.png", **options)
     assert any("run on this machine" in text for text in texts)
     assert {"30.0 %", "15.0 %", "stage_1\n32 image, 8 text tokens"} <= set(texts)
     texts.clear()
-    options["compare"] = tmp_path / "not finished"
+    options["compare"] = None
     figures.accuracy_against_time(run, tmp_path / "b.png", **options)
     assert any("(recorded: 2 cores)" in text for text in texts)
     texts.clear()
@@ -52,10 +53,11 @@ def test_picture_says_whether_the_comparison_is_live_or_recorded(tmp_path, texts
     assert Image.open(tmp_path / "c.png").size == (1440, 832)
 
 
-def test_run_without_accuracy_is_an_error(tmp_path):
-    run = make_run(tmp_path / "W", [[0.1]])
-    with pytest.raises(DataError, match="no value of 'other/top1'"):
-        figures.accuracy_against_time(run, tmp_path / "a.png", metric="other/top1")
+def test_a_run_without_accuracy_is_an_error(tmp_path):
+    root = make_run(tmp_path / "W", [[0.1]])
+    (root / "stage_0" / "metrics.jsonl").unlink()
+    with pytest.raises(DataError, match="no value of 'zero_shot/top1'"):
+        figures.accuracy_against_time(runs.read_one(root), tmp_path / "a.png")
 
 
 def test_sheet_marks_the_right_caption_and_its_place(tmp_path, texts):
@@ -75,9 +77,7 @@ def test_sheet_marks_the_right_caption_and_its_place(tmp_path, texts):
 def test_stage_table_has_a_row_a_stage():
     stage = {"name": "pretrain", "image_tokens": 17, "text_tokens": 8, "samples_seen": 1234567}
     stage |= {"seconds": 75.0, "zero_shot_top1": 0.3456, "retrieval_t2i_r1": 0.25}
-    table = figures.stage_table({"stages": [stage]}).splitlines()
+    table = figures.stage_table([stage]).splitlines()
     assert len(table) == 3
     want = ["pretrain", "17", "8", "1,234,567", "1:15", "34.6", "-", "-", "25.0"]
     assert table[2].split() == want
-    with pytest.raises(DataError, match="list `stages`"):
-        figures.stage_table({})

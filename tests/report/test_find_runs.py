@@ -7,9 +7,8 @@ import pytest
 
 from clipa_jax.config import recipes
 from clipa_jax.errors import DataError
-from clipa_jax.evaluation import rows
 from clipa_jax.planning import workload
-from clipa_jax.report import find_runs
+from clipa_jax.report import find_runs, rows
 from tests.helpers.sweep_runs import plant
 
 BOTH = ("pretrain", "finetune")
@@ -122,7 +121,7 @@ def test_points_that_are_not_finished_are_named(tmp_path):
     [
         ('{"stages": [{"na', "is not JSON"),
         ('{"stages": [{"name": "pretrain"}]}', "it lacks 'image_tokens'"),
-        ("[]", "list indices"),
+        ("[]", "must hold a list"),
     ],
 )
 def test_a_summary_that_cannot_be_read_is_left_out_and_named(tmp_path, text, said):
@@ -143,13 +142,13 @@ def test_a_config_of_another_version_costs_the_flops_alone(tmp_path):
     file.write_text(json.dumps(config))
     found = find_runs.read([tmp_path])
     assert found.rows[0].costs["flops"] is None and found.rows[0].scores["zero_shot/top1"] == 0.25
-    assert "a/pretrain: its FLOPs are not known" in found.broken[0]
+    assert "a/pretrain/config.json: the FLOPs are not known" in found.broken[0]
 
 
 def test_nothing_to_collect_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no finished run in .*summary.json"):
         find_runs.read([tmp_path])
-    with pytest.raises(DataError, match="nowhere is not there"):
+    with pytest.raises(DataError, match="no folder .*nowhere"):
         find_runs.read([tmp_path / "nowhere"])
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="is not a table that tools/collect.py wrote"):

@@ -94,10 +94,7 @@ def test_other_data_are_marked_and_kept_apart(tmp_path):
     plant(tmp_path / "c", 0.6, seed=2, extra={"data": "5678"})
     groups, [note] = group(rows(tmp_path), [], ["seed"], [TOP1])
     assert [(one.data, len(one.rows)) for one in groups] == [("A", 2), ("B", 1)]
-    assert note == (
-        "runs are about different data and are kept apart: "
-        "A: train.fingerprint 1234; B: train.fingerprint 5678"
-    )
+    assert note.endswith(": A: train.fingerprint 1234; B: train.fingerprint 5678")
     assert [line[0] for line in sweep_text.cells(groups, [TOP1])] == ["data", "A", "B"]
 
 
@@ -157,6 +154,13 @@ def test_a_single_run_shows_the_interval_of_its_evaluation(tmp_path):
     assert sweep_text.estimate(one.score("x/y"), "x/y") == "-"
 
 
-def test_markdown_has_a_ruler_and_no_stray_bars():
-    lines = [("a", "b"), ("1|2", "3")]
-    assert sweep_text.markdown(lines, 1) == "| a | b |\n| --- | ---: |\n| 1\\|2 | 3 |\n"
+def test_runs_evaluated_with_other_options_are_kept_apart(tmp_path):
+    for run, candidates in (("a", 256), ("b", 64)):
+        plant(tmp_path / run, 0.1, seed=ord(run), evals__contrastive__candidates=candidates)
+    groups, [note] = group(rows(tmp_path), [], ["seed"], ["contrastive/loss"])
+    assert [len(one.rows) for one in groups] == [1, 1] and "contrastive.options" in note
+    groups, notes = group(rows(tmp_path), [], ["seed"], [TOP1])  # of another evaluator
+    assert [len(one.rows) for one in groups] == [2] and notes == []
+    named = ["seed", "evals.contrastive.candidates"]
+    groups, notes = group(rows(tmp_path), ["model.size"], named, ["contrastive/loss"])
+    assert [len(one.rows) for one in groups] == [2] and notes == []

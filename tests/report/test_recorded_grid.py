@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax.report import find_runs, scaling, sweep_text
+from clipa_jax.report import find_runs, scaling
 from clipa_jax.report.groups import of_stage
+from clipa_jax.runtime import format
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -20,7 +21,8 @@ def rows():
 def test_the_tables_follow_from_the_recorded_runs(rows, metric, side):
     law = scaling.read(rows, metric)
     page = (DOCS / "inverse_scaling.md").read_text()
-    assert sweep_text.markdown(scaling.lines(law, side), 1) in page
+    cells = scaling.cells(law, side)
+    assert format.markdown(cells, range(1, len(cells[0]))) in page
     assert f"{law.signal_to_noise():.1f} for {metric}" in page
 
 

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from clipa_jax.report import absent, format, runs, tables
+from clipa_jax import runs
+from clipa_jax.report import absent, tables
 from tests.helpers import fake_runs
 
 
@@ -111,11 +112,3 @@ def test_what_is_absent_comes_with_its_command(tmp_path):
     assert len(intervals) == 3 and intervals[2].startswith("python -m clipa_jax.evaluate ")
     assert f"--out={root}/finetune_2/evaluation.json" in intervals[2]
     assert f"--json={root}/plan.json" in found["a plan to compare with"].commands[0]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (7, "7.00"), (588_800, "589 k"), (1e6, "1.00 M"), (12.8e9, "12.8 G"), (None, "–")],
-)
-def test_short_numbers(value, text):
-    assert format.short(value) == text

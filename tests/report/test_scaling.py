@@ -66,7 +66,7 @@ def test_a_loss_rises_where_an_accuracy_drops(points):
     law = scaling.read(points, LOSS)
     cell = next(cell for cell in law.cells if cell.reduction == "resize")
     assert cell.drop("nano").mean == pytest.approx(0.10)
-    assert scaling.lines(law, "image")[1][2] == "4.800 ± 0.000"
+    assert scaling.cells(law, "image")[1][2] == "4.800 ± 0.000"
 
 
 def test_the_contrast_of_the_largest_and_the_smallest(points):
@@ -101,7 +101,7 @@ def test_an_unfinished_grid_shows_what_is_there(tmp_path):
     rows = grid(tmp_path, sizes=("nano", "mini"), seeds=(0, 1))
     rows = [row for row in rows if not row.run.startswith(("full/mini/1", "random_16/nano"))]
     law = scaling.read(rows, TOP1)
-    lines = {line[:2]: line[2:] for line in scaling.lines(law, "image")}
+    lines = {line[:2]: line[2:] for line in scaling.cells(law, "image")}
     assert lines["random", "16"] == ("-", "+4.00 (90%)", "-")
     assert lines["resize", "16"][-1] == "-8.00 (one seed)"
     assert law_plots.drops(law, "image", tmp_path / "drops.png", "2 are missing").exists()
@@ -124,7 +124,7 @@ def test_other_samples_data_and_settings_are_refused(tmp_path, points):
     with pytest.raises(DataError, match=f"equal samples, but there are runs of {few:,} and of"):
         scaling.read([*points, *of_stage(find_runs.read([odd]).rows, "")], TOP1)
     plant(tmp_path / "data", 0.2, stages=BOTH, seed=7, extra={"data": "5678"})
-    with pytest.raises(DataError, match="different data .train.fingerprint differ"):
+    with pytest.raises(DataError, match="not comparable .train.fingerprint differ"):
         scaling.read([*points, *of_stage(find_runs.read([tmp_path / "data"]).rows, "")], TOP1)
     plant(tmp_path / "b2", 0.2, stages=BOTH, seed=7, finetune___optim__b2=0.5)
     with pytest.raises(DataError, match="the runs also differ in optim.b2"):

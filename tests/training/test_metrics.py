@@ -56,12 +56,6 @@ def test_a_resumed_run_has_one_record_a_step_and_goes_on_in_time(tmp_path, clock
     assert records(tmp_path) == []
 
 
-def test_read_joins_the_lines_of_a_step_and_leaves_out_torn_ones(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    file.write_text('{"step": 2, "a": 1}\n{"step": 1, "a": 0}\n{"step": 2, "b": 3}\n{"step": 3,')
-    assert metrics.read(file) == [{"step": 1, "a": 0}, {"step": 2, "a": 1, "b": 3}]
-
-
 def test_tensorboard_gets_the_same_values(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray

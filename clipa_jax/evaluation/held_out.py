@@ -1,12 +1,12 @@
-"""What a stage saw of held-out pictures, as it lies in its folder.
+"""Held-out pictures and captions of a stage, as stored in its folder.
 
 W/<stage>/held_out.json    captions, scores and confusions
-W/<stage>/held_out.npz     the pictures they are about: one array `image`, uint8 (N, S, S, 3)
+W/<stage>/held_out.npz     their pictures: one array `image`, uint8 (N, S, S, 3)
 
-Neither file holds objects that would have to be unpickled.
+Neither file holds pickled objects.
 """
 
-import json
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ import numpy as np
 
 from clipa_jax.errors import DataError
 from clipa_jax.runtime import files
+from clipa_jax.training import workdir
 
-TEXTS, PICTURES = "held_out.json", "held_out.npz"
 FORMAT = 1
 
 
@@ -35,10 +35,10 @@ class Shown:
     """A picture and the captions that the model finds most probable.
 
     Attributes:
-      picture: where it lies among the pictures of the file.
-      row: where it lies in the split; the same row is the same picture for every model.
+      picture: index among the pictures of the file.
+      row: index in the split; the same row is the same picture for every model.
       right: its own caption.
-      place: of its own caption, 1 for the first.
+      place: rank of its own caption, 1 for the first.
       share: probability of its own caption.
       top: the most probable captions, best first.
     """
@@ -62,7 +62,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Sought:
-    """A caption and the pictures nearest to it; `place` is that of the first right one."""
+    """A caption and the pictures nearest to it; `place` is the rank of the first right one."""
 
     caption: str
     place: int
@@ -71,12 +71,12 @@ class Sought:
 
 @dataclass(frozen=True)
 class Confused:
-    """Two captions that are taken for each other.
+    """Two captions that a model confuses.
 
     Attributes:
       first, second: the captions.
       first_as_second: mean probability of the second for pictures of the first.
-      second_as_first: the other way round.
+      second_as_first: the reverse.
       first_picture, second_picture: an example of each; None where the split has none.
     """
 
@@ -90,16 +90,16 @@ class Confused:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """All of it.
+    """The content of both files.
 
     Attributes:
       evaluator: its name in the config's `evals`.
       source, split: of the pictures.
-      num_pictures, num_captions: of the split, and among which captions are sought.
+      num_pictures, num_captions: of the split.
       fingerprint: of all captions and of the right one of every picture; two models are
         comparable only where it is the same.
-      shown, sought, confused: for the eyes.
-      image_NSSC: uint8 (N, S, S, 3), the pictures that these point to.
+      shown, sought, confused: examples.
+      image_NSSC: uint8 (N, S, S, 3), the pictures that the examples index.
     """
 
     evaluator: str
@@ -115,29 +115,28 @@ class HeldOut:
 
 
 def save(held: HeldOut, folder: Path) -> None:
-    """Writes both files of a stage, the JSON last: where it is, the pictures are."""
+    """Writes both files of a stage, the JSON last, so that it never lacks its pictures."""
     texts = asdict(held)
     del texts["image_NSSC"]
-    part = folder / f"{PICTURES}.part"
-    with part.open("wb") as file:
-        np.savez_compressed(file, image=held.image_NSSC)
-    part.replace(folder / PICTURES)
-    files.write_json(folder / TEXTS, {"format": FORMAT, **texts})
+    pictures = io.BytesIO()
+    np.savez_compressed(pictures, image=held.image_NSSC)
+    files.write_bytes(folder / workdir.HELD_OUT_PICTURES, pictures.getvalue())
+    files.write_json(folder / workdir.HELD_OUT, {"format": FORMAT, **texts})
 
 
 def load(folder: Path) -> HeldOut | None:
-    """What `save` wrote, or None where a stage has none.
+    """Reads what `save` wrote; None where a stage has none.
 
     Raises:
       DataError: the files are not what `save` writes.
     """
-    if not (folder / TEXTS).exists():
+    if not (folder / workdir.HELD_OUT).exists():
         return None
     try:
-        texts = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+        texts = files.read_json(folder / workdir.HELD_OUT)
         if texts.pop("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
-        with np.load(folder / PICTURES, allow_pickle=False) as arrays:
+        with np.load(folder / workdir.HELD_OUT_PICTURES, allow_pickle=False) as arrays:
             image_NSSC = arrays["image"]
         return _check(
             HeldOut(
@@ -150,28 +149,29 @@ def load(folder: Path) -> HeldOut | None:
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{folder / TEXTS} and {PICTURES} beside it cannot be read: {error!r}"
+            f"{folder / workdir.HELD_OUT} and {workdir.HELD_OUT_PICTURES} beside it cannot be "
+            f"read: {error!r}"
         ) from None
 
 
 def _rows(
     rows: Sequence[Mapping[str, Any]], kind: Callable[..., Any], **inner: Callable[..., Any]
 ) -> tuple[Any, ...]:
-    """Mappings as dataclasses, and what lies in their lists too."""
-    made = []
+    """Mappings as dataclasses, those in their lists too."""
+    examples = []
     for row in rows:
-        lists = {key: tuple(make(**one) for one in row[key]) for key, make in inner.items()}
-        made.append(kind(**{**row, **lists}))
-    return tuple(made)
+        lists = {key: tuple(make(**entry) for entry in row[key]) for key, make in inner.items()}
+        examples.append(kind(**{**row, **lists}))
+    return tuple(examples)
 
 
 def _check(held: HeldOut) -> HeldOut:
     image = held.image_NSSC
     if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] != 3:
         raise ValueError(f"pictures are {image.dtype} {image.shape}, not uint8 (N, S, S, 3)")
-    pairs = [i for one in held.confused for i in (one.first_picture, one.second_picture)]
-    used = [one.picture for one in held.shown] + [i for i in pairs if i is not None]
-    used += [hit.picture for one in held.sought for hit in one.top]
+    pairs = [i for pair in held.confused for i in (pair.first_picture, pair.second_picture)]
+    used = [shown.picture for shown in held.shown] + [i for i in pairs if i is not None]
+    used += [hit.picture for sought in held.sought for hit in sought.top]
     if used and not 0 <= min(used) <= max(used) < len(image):
         raise ValueError(f"there are {len(image)} pictures, but texts about number {max(used)}")
     return held

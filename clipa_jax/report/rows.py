@@ -1,7 +1,6 @@
-"""A row for each finished stage below a folder: what was set, what it took, how it scored.
+"""A row per finished stage below a folder: settings, costs and scores, as a table in CSV.
 
-A table can be written as CSV and read back, so that what was measured can be kept, and drawn
-again, without the runs.
+A table can be read back, so that measurements can be kept, and plotted again, without the runs.
 """
 
 import csv
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from clipa_jax.errors import DataError
+from clipa_jax.evaluation import comparability
+from clipa_jax.runs import Stage
+from clipa_jax.training import workdir
 
 COSTS = ("samples", "seconds", "flops", "total_samples", "total_seconds", "total_flops")
 SIZES = ("image_tokens", "text_tokens", "num_params")
@@ -35,13 +37,13 @@ class Row:
     """A finished stage.
 
     Attributes:
-      run: its workdir, below the folder that was looked into.
+      run: its workdir, relative to the folder that was searched.
       stage: its name.
       own: its config by full key, such as "optim.b2", and the sizes in `SIZES`.
-      earlier: the same of the stages that it stands on, as "<stage>.<key>".
-      costs: numbers by the names in `COSTS`; those in all are since the first stage. None where
-        it is not known.
-      data: what it was trained and evaluated on, see `identity.py`; None where that was not kept.
+      earlier: the same of the stages that it continues, as "<stage>.<key>".
+      costs: numbers by the names in `COSTS`; totals count from the first stage. None where
+        unknown.
+      data: facts on its training and its evaluations, see `comparability`.
       scores: by `<evaluator>/<metric>`.
       intervals: (low, high) of a score, where the evaluation gave them.
     """
@@ -57,7 +59,7 @@ class Row:
 
     @property
     def before(self) -> tuple[str, ...]:
-        """Names of the stages that it stands on."""
+        """Names of the stages that it continues."""
         return tuple(dict.fromkeys(key.partition(".")[0] for key in self.earlier))
 
     @property
@@ -67,7 +69,7 @@ class Row:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """Everything that was set, of this stage and those before."""
+        """All settings, of this stage and of those before."""
         return {**self.earlier, **self.own}
 
     def first(self, key: str) -> Any:
@@ -81,27 +83,69 @@ class Row:
         return rest if stage in self.before else key
 
 
+def of_stage(run: str, stage: Stage, rows: Mapping[str, Row]) -> Row:
+    """The row of a finished stage.
+
+    Args:
+      run: its workdir, for the table.
+      stage: with a result.
+      rows: of the run's earlier stages, by name.
+
+    Raises:
+      KeyError: the result lacks an entry.
+    """
+    result: Mapping[str, Any] = stage.result or {}
+    after, init = stage.config.get("after") or "", stage.config.get("init") or ""
+    before = None if init else rows.get(after)
+    from_scratch = init == "scratch" or not (init or after)
+    own = workdir.leaves(stage.config) if stage.config else {}
+    earlier = {}
+    if before is not None:
+        earlier = {**before.earlier, **{f"{before.stage}.{k}": v for k, v in before.own.items()}}
+    own |= {key: result[key] for key in SIZES}
+    costs: dict[str, float | None] = {
+        "samples": result["samples_seen"],
+        "seconds": result["seconds"],
+        "flops": stage.flops,
+    }
+    for key in ("samples", "seconds", "flops"):
+        past = 0 if from_scratch else before.costs[f"total_{key}"] if before else None
+        spent = costs[key]
+        costs[f"total_{key}"] = None if spent is None or past is None else spent + past
+    data = comparability.of_training(stage.config, result, stage.environment or {})
+    scores, intervals = {}, {}
+    for name, metrics in stage.scores.items():
+        section, entry = stage.evals.get(name, {}), stage.evaluations.get(name, {})
+        data |= comparability.of_evaluation(name, section, entry)
+        for metric, score in metrics.items():
+            if score.value is not None:
+                scores[f"{name}/{metric}"] = score.value
+            if score.low is not None and score.high is not None:
+                intervals[f"{name}/{metric}"] = (score.low, score.high)
+    return Row(run, stage.name, own, earlier, costs, data, scores, intervals)
+
+
 def varying(rows: Sequence[Row]) -> list[str]:
     """Keys that differ between rows of one stage, own ones first.
 
     Of keys that differ in the same way, such as the seeds of two stages, the first one.
     """
-    found: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for stage in dict.fromkeys(row.stage for row in rows):
         same = [row for row in rows if row.stage == stage]
         columns: set[tuple[str, ...]] = set()
-        keys = dict.fromkeys(key for row in same for key in row.own)
-        keys |= dict.fromkeys(key for row in same for key in row.earlier)
-        for key in keys:
+        known = dict.fromkeys(key for row in same for key in row.own)
+        known |= dict.fromkeys(key for row in same for key in row.earlier)
+        for key in known:
             column = tuple(repr(row.keys.get(key)) for row in same)
             if len(set(column)) > 1 and column not in columns:
                 columns.add(column)
-                found[key] = None
-    return list(found)
+                keys[key] = None
+    return list(keys)
 
 
 def save(rows: Sequence[Row], file: Path) -> None:
-    """Writes rows as CSV, config keys that are the same everywhere left out."""
+    """Writes rows as CSV, without config keys that are the same everywhere."""
     keys = _config_keys(rows)
     data = sorted({key for row in rows for key in row.data})
     scores = sorted({key for row in rows for key in row.scores})
@@ -132,17 +176,17 @@ def _config_keys(rows: Sequence[Row]) -> list[str]:
     stages = list(dict.fromkeys(stage for row in rows for stage in row.before))
     keys = [*ALWAYS, *varying(rows)]
     keys += [f"{stage}.{key}" for stage in stages for key in (*ALWAYS, *SIZES)]
-    there = {key for row in rows for key in row.keys} - set(SIZES)
-    keys = [key for key in dict.fromkeys(keys) if key in there]
+    known = {key for row in rows for key in row.keys} - set(SIZES)
+    keys = [key for key in dict.fromkeys(keys) if key in known]
     own = [key for key in keys if key.partition(".")[0] not in stages]
-    return own + [key for one in stages for key in keys if key.partition(".")[0] == one]
+    return own + [key for stage in stages for key in keys if key.partition(".")[0] == stage]
 
 
 def load(file: Path) -> list[Row]:
-    """What `save` wrote.
+    """Reads what `save` wrote.
 
     Raises:
-      DataError: the file is something else.
+      DataError: the file is not such a table.
     """
     try:
         with file.open(newline="", encoding="utf-8") as lines:
@@ -156,25 +200,25 @@ def load(file: Path) -> list[Row]:
 
 
 def _from_cells(record: Mapping[str, str]) -> Row:
-    value = {key: _value(cell) for key, cell in record.items()}
-    config = {k.removeprefix(CONFIG): v for k, v in value.items() if k.startswith(CONFIG)}
+    values = {key: _value(cell) for key, cell in record.items()}
+    config = {k.removeprefix(CONFIG): v for k, v in values.items() if k.startswith(CONFIG)}
     config = {key: v for key, v in config.items() if v is not None}
     before = {key.removesuffix(".seed") for key in config if key.endswith(".seed")}
     earlier = {key: v for key, v in config.items() if key.partition(".")[0] in before}
     own = {key: v for key, v in config.items() if key not in earlier}
-    scores = {k: v for k, v in value.items() if "/" in k and not k.endswith((LOW, HIGH))}
+    scores = {k: v for k, v in values.items() if "/" in k and not k.endswith((LOW, HIGH))}
     return Row(
         run=record["run"],
         stage=record["stage"],
-        own=own | {key: value[key] for key in SIZES},
+        own=own | {key: values[key] for key in SIZES},
         earlier=earlier,
-        costs={key: value[key] for key in COSTS},
+        costs={key: values[key] for key in COSTS},
         data={k.removeprefix(DATA): v or None for k, v in record.items() if k.startswith(DATA)},
         scores={k: v for k, v in scores.items() if v is not None},
         intervals={
-            key: (value[key + LOW], value[key + HIGH])
+            key: (values[key + LOW], values[key + HIGH])
             for key in scores
-            if value.get(key + LOW) is not None and value.get(key + HIGH) is not None
+            if values.get(key + LOW) is not None and values.get(key + HIGH) is not None
         },
     )
 

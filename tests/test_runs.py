@@ -1,10 +1,17 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from clipa_jax import runs
 from clipa_jax.errors import DataError
-from clipa_jax.report import held_out, runs
+from clipa_jax.training import workdir
 from tests.helpers import fake_runs
+from tests.helpers.sweep_runs import plant
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_stages_come_in_the_order_of_training(tmp_path):
@@ -44,13 +51,13 @@ def test_the_last_scores_of_a_stage_that_is_still_training(tmp_path):
     folder = fake_runs.stage(tmp_path / "W", "pretrain", 0.2)
     (folder / "result.json").unlink()
     [run] = runs.read([tmp_path / "W"])
-    assert run.stages[0].scores["zero_shot/top1"] == 0.2
+    assert run.stages[0].scores["zero_shot"]["top1"].value == 0.2
 
 
 def test_what_cannot_be_read_is_said_and_the_rest_is_there(tmp_path):
     fake_runs.run(tmp_path / "W", looked=fake_runs.held())
     (tmp_path / "W" / "pretrain" / "evaluation.json").write_text("{")
-    (tmp_path / "W" / "pretrain" / held_out.PICTURES).write_bytes(b"not a zip file")
+    (tmp_path / "W" / "pretrain" / workdir.HELD_OUT_PICTURES).write_bytes(b"not a zip file")
     (tmp_path / "W" / "plan.json").write_text(json.dumps({"stages": 3}))
     config = json.loads((tmp_path / "W" / "finetune_1" / "config.json").read_text())
     config["model"]["size"] = "unheard-of/16"
@@ -79,3 +86,27 @@ def test_labels_are_short_and_tell_runs_apart(tmp_path):
     assert [run.label for run in runs.read(roots)] == ["a/demo", "b/demo", "b/other"]
     twice = [run.label for run in runs.read(roots[:1] * 2)]
     assert len(set(twice)) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ['{"stages": [{"na', "[]", "{}", '{"stages": []}', '{"stages": [{}]}']
+)
+def test_a_summary_of_another_form_is_named(tmp_path, text):
+    plant(tmp_path, 0.25)
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(DataError, match="summary.json"):
+        runs.summary(tmp_path)
+
+
+@pytest.mark.parametrize("tool", ["collect", "report"])
+def test_results_are_read_without_tensorflow(tmp_path, tool):
+    fake_runs.run(tmp_path / "W", looked=fake_runs.held())
+    arguments = [f"{tool}.py", str(tmp_path / "W"), f"--out={tmp_path / 'out'}"]
+    script = (
+        "import runpy, sys; sys.modules['tensorflow'] = None; "
+        f"sys.argv = {arguments}; runpy.run_path('tools/{tool}.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").exists()

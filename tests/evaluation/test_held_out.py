@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import DataError
-from clipa_jax.report import held_out
+from clipa_jax.evaluation import held_out
+from clipa_jax.training import workdir
 from tests.helpers import fake_runs
 
 
@@ -35,9 +36,9 @@ def another_format(texts):
 @pytest.mark.parametrize("change", [damage_texts, point_outside, another_format])
 def test_damaged_texts_are_a_sentence(tmp_path, change):
     held_out.save(fake_runs.held(), tmp_path)
-    texts = json.loads((tmp_path / held_out.TEXTS).read_text())
+    texts = json.loads((tmp_path / workdir.HELD_OUT).read_text())
     change(texts)
-    (tmp_path / held_out.TEXTS).write_text(json.dumps(texts))
+    (tmp_path / workdir.HELD_OUT).write_text(json.dumps(texts))
     with pytest.raises(DataError, match="held_out.json and held_out.npz beside it cannot be read"):
         held_out.load(tmp_path)
 
@@ -45,6 +46,6 @@ def test_damaged_texts_are_a_sentence(tmp_path, change):
 @pytest.mark.parametrize("pictures", [np.zeros((3, 8, 8, 3), np.float32), np.array([{}])])
 def test_pictures_of_another_type_are_refused_and_nothing_is_unpickled(tmp_path, pictures):
     held_out.save(fake_runs.held(), tmp_path)
-    np.savez(tmp_path / held_out.PICTURES, image=pictures)
+    np.savez(tmp_path / workdir.HELD_OUT_PICTURES, image=pictures)
     with pytest.raises(DataError, match="cannot be read"):
         held_out.load(tmp_path)

@@ -1,0 +1,24 @@
+import pytest
+
+from clipa_jax.runtime.format import clock, markdown, short
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5, "0:05"), (75.4, "1:15"), (3675, "1:01:15"), (3 * 86400 + 7200, "3d 02h")],
+)
+def test_durations_are_shown_in_the_largest_sensible_units(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (7, "7.00"), (588_800, "589 k"), (1e6, "1.00 M"), (12.8e9, "12.8 G"), (None, "–")],
+)
+def test_short_numbers(value, text):
+    assert short(value) == text
+
+
+def test_a_markdown_table_has_a_ruler_and_escaped_bars():
+    rows = [("a", "b"), ("1|2", "3")]
+    assert markdown(rows, right=[1]) == "| a | b |\n| --- | ---: |\n| 1\\|2 | 3 |"
