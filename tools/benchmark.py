@@ -1,4 +1,4 @@
-"""Measures speed: of the training step, of the input pipeline, or of zero-shot evaluation.
+"""Measures the speed of the training step or of the input pipeline.
 
     python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
     python tools/benchmark.py data --config=configs/demo/pretrain.py
@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
 from clipa_jax.runtime import cli
 
-SUBJECTS = ("step", "data", "evaluation")
+SUBJECTS = ("step", "data")
 
 if __name__ == "__main__":
     subject = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if subject not in SUBJECTS:
-        sys.exit(f"error: name what to measure, step, data or evaluation; came: {subject!r}")
-    # Only the one that is asked for: the step side needs no TensorFlow, and their flags differ.
+        sys.exit(f"error: expected a subject, step or data, came {subject!r}")
+    # Imports one subject only: `step` needs no TensorFlow, and their flags differ.
     cli.run(importlib.import_module(f"clipa_jax.benchmark.{subject}").main)

@@ -5,16 +5,13 @@
 Needs `npm` on the PATH (only `npm pack` is used; nothing is installed or run) and, beside the
 requirements of the repository, `pip install resvg-py==0.5.0`, which renders SVG from a wheel.
 Package versions, the seed and the renderer are fixed, so that the same command writes the same
-bytes. Takes about two minutes once the packages (160 MB) are in the cache.
+bytes. It takes about two minutes once the packages (160 MB) are in the cache.
 
 The result, `<out>/1.0.0`, opens with `tfds.builder_from_directory`; `data/emoji/README.md` is its
-data card. The pictures of Twemoji never enter `train`: they are the test of a model that has read
-the names but has not seen the hand.
+data card. Twemoji is held out of `train` as an unseen style.
 """
 
-import argparse
 import collections
-import contextlib
 import dataclasses
 import io
 import json
@@ -28,11 +25,21 @@ import sys
 import tarfile
 import unicodedata
 
+from absl import flags
 from PIL import Image
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for clipa_jax
+
+from clipa_jax.errors import UserError
+from clipa_jax.runtime import cli, quiet
 from clipa_jax.runtime.progress import track
 
-SIZE = 64  # pixels a side: what the two PNG vendors ship, so only SVG is resampled
+OUT = flags.DEFINE_string("out", "data/emoji", "Folder of the dataset.")
+CACHE = flags.DEFINE_string("cache", "/tmp/emoji_packages", "Folder of the npm packages.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the split, the order and the captions.")
+HELDOUT = flags.DEFINE_float("heldout", 0.04, "Share of the training vendors' pictures.")
+
+SIZE = 64  # pixels a side, as in the two PNG packages, so only SVG is resampled
 QUALITY = 82  # with full chroma; closer to the drawing than 90 with halved chroma, at the same size
 OVERSAMPLE = 4  # SVG is drawn this much larger: the inner shadows of Fluent have jagged edges at 1
 VERSION = "1.0.0"
@@ -72,13 +79,9 @@ FLUENT_NAMES = dict(
 )
 
 
-class BuildError(RuntimeError):
-    """Something outside this script is missing; the message says what to do."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Concept:
-    """One emoji of the Unicode standard, whoever draws it."""
+    """One emoji of the Unicode standard, independent of the vendor."""
 
     key: str  # lower-case code points without FE0F, "1f468-200d-1f680"
     name: str  # CLDR short name, lower case
@@ -99,12 +102,12 @@ class Picture:
 
 
 def fetch(package: str, cache: pathlib.Path) -> pathlib.Path:
-    """Returns the package's archive in `cache`, asking npm for it if it is not there yet."""
+    """Returns the package's archive in `cache`; npm fetches it if it is missing."""
     archive = cache / (package.removeprefix("@").replace("/", "-").replace("@", "-") + ".tgz")
     if archive.exists():
         return archive
     if shutil.which("npm") is None:
-        raise BuildError(
+        raise UserError(
             f"{archive} is missing and npm, which would fetch it, is not on the PATH; "
             "install npm or put the archive there yourself"
         )
@@ -113,31 +116,31 @@ def fetch(package: str, cache: pathlib.Path) -> pathlib.Path:
         ["npm", "pack", "--silent", package], cwd=cache, capture_output=True, text=True
     )
     if done.returncode or not archive.exists():
-        raise BuildError(f"npm pack {package} gave no {archive}:\n{done.stdout}{done.stderr}")
+        raise UserError(f"npm pack {package} gave no {archive}:\n{done.stdout}{done.stderr}")
     return archive
 
 
 def members(archive: pathlib.Path, pattern: str) -> dict[str, bytes]:
-    """Reads the files whose path in the package matches; keys are the pattern's first group."""
-    found = {}
+    """Reads the files whose path matches; keys are the pattern's first group."""
+    contents = {}
     with tarfile.open(archive) as tar:
         for member in tar:
             match = re.fullmatch(pattern, member.name)
             if match and (file := tar.extractfile(member)):
-                found[match[1]] = file.read()
-    if not found:
-        raise BuildError(f"{archive} has no file like {pattern!r}; is it the expected version?")
-    return found
+                contents[match[1]] = file.read()
+    if not contents:
+        raise UserError(f"{archive} has no file like {pattern!r}; is it the expected version?")
+    return contents
 
 
 def key_of(code_points: str) -> str:
-    """'1F468-200D-2708-FE0F' -> '1f468-200d-2708', the one spelling that all vendors share."""
+    """'1F468-200D-2708-FE0F' -> '1f468-200d-2708', the spelling that all vendors share."""
     parts = code_points.lower().split("-")
     return "-".join(part for part in parts if part != VARIATION_SELECTOR)
 
 
 def read_concepts(archive: pathlib.Path) -> dict[str, Concept]:
-    """Key -> concept in CLDR order. Skin-tone variants hang below their emoji and are left out."""
+    """Key -> concept in CLDR order, without skin-tone variants."""
     files = members(archive, r"package/((?:en/data|meta/groups)\.json)")
     meta = json.loads(files["meta/groups.json"])
     concepts = {}
@@ -159,19 +162,19 @@ def read_concepts(archive: pathlib.Path) -> dict[str, Concept]:
 
 
 def captions(concept: Concept, rng: random.Random) -> list[str]:
-    """The name first, always; then the name in the company of keywords and categories.
+    """The name, then the name with keywords and categories.
 
-    A trainer draws one at random. The name leads all but the last, so a text tower that reads ten
-    tokens sees it; keyword subsets differ between vendors, so the same words are not learnt as one
-    phrase. A concept without keywords simply has fewer captions.
+    Training draws one at random. All but the last begin with the name, so that a text tower of ten
+    tokens reads it; keyword subsets differ between vendors. A concept without keywords has fewer
+    captions.
     """
-    found = [concept.name]
+    texts = [concept.name]
     for _ in range(KEYWORD_CAPTIONS):
         count = min(rng.randint(2, 4), len(concept.keywords))
-        found.append(", ".join([concept.name, *rng.sample(concept.keywords, count)]))
-    found.append(f"{concept.name}, {concept.subgroup}")
-    found.append(f"{concept.subgroup}, {concept.group}: {concept.name}")
-    return list(dict.fromkeys(found))
+        texts.append(", ".join([concept.name, *rng.sample(concept.keywords, count)]))
+    texts.append(f"{concept.name}, {concept.subgroup}")
+    texts.append(f"{concept.subgroup}, {concept.group}: {concept.name}")
+    return list(dict.fromkeys(texts))
 
 
 def to_jpeg(image: bytes) -> bytes:
@@ -181,7 +184,7 @@ def to_jpeg(image: bytes) -> bytes:
     flat.alpha_composite(rgba)
     flat = flat.reduce(rgba.width // SIZE)
     if flat.size != (SIZE, SIZE):
-        raise BuildError(f"a picture is {rgba.size}, not {SIZE} pixels a side or a multiple")
+        raise UserError(f"a picture is {rgba.size}, not {SIZE} pixels a side or a multiple")
     out = io.BytesIO()
     flat.convert("RGB").save(out, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return out.getvalue()
@@ -191,7 +194,7 @@ def render(svg: str) -> bytes:
     try:
         import resvg_py  # only here: rebuilding is rare, and reading the data must not need it
     except ImportError as error:
-        raise BuildError("SVG needs a renderer: pip install resvg-py==0.5.0") from error
+        raise UserError("SVG needs a renderer: pip install resvg-py==0.5.0") from error
     side = SIZE * OVERSAMPLE
     return resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
 
@@ -215,16 +218,16 @@ def fluent_svg(icons: dict, name: str) -> str | None:
 
 def read_fluent(archive: pathlib.Path, concepts: dict[str, Concept]) -> dict[str, str]:
     icons = json.loads(members(archive, r"package/(icons\.json)")["icons.json"])
-    found = {}
+    drawings = {}
     for concept in concepts.values():
         plain = unicodedata.normalize("NFKD", concept.name).encode("ascii", "ignore").decode()
         slug = re.sub(r"[^a-z0-9#*]+", "-", plain.replace(".", "")).strip("-")
         # CLDR's "mage" is Fluent's "person-mage", and so are seven more
         for name in (FLUENT_NAMES.get(slug, slug), f"person-{slug}"):
             if svg := fluent_svg(icons, name):
-                found[concept.key] = svg
+                drawings[concept.key] = svg
                 break
-    return found
+    return drawings
 
 
 def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) -> list[Picture]:
@@ -250,8 +253,8 @@ def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) 
 def split(pictures: list[Picture], fraction: float, seed: int) -> dict[str, list[Picture]]:
     """Splits by vendor, then holds random pictures out.
 
-    Never a concept's last picture in train, and never one that is drawn twice: OpenMoji's cook and
-    man cook are one drawing, Fluent's tongue is in both of its styles.
+    A concept keeps a picture in train, and a picture that occurs twice is not held out: OpenMoji's
+    cook and man cook are one drawing, Fluent's tongue is in both of its styles.
     """
     ours = [p for p in pictures if p.style != HELDOUT_STYLE]
     random.Random(seed).shuffle(ours)  # shards are then mixed, whatever a reader shuffles
@@ -272,22 +275,8 @@ def split(pictures: list[Picture], fraction: float, seed: int) -> dict[str, list
     return {"train": train, "heldout_pictures": heldout, "heldout_vendor": vendor}
 
 
-@contextlib.contextmanager
-def quiet_stderr():
-    """Hides what TensorFlow's C++ writes while it loads; no log-level variable stops all of it."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "w") as null:
-        os.dup2(null.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
 def describe(concepts: list[Concept], out: pathlib.Path, tfds):
-    """What TFDS has to know of the samples: features, class names, where they lie."""
+    """The metadata of TFDS: features, class names, folder."""
     groups = list(dict.fromkeys(c.group for c in concepts))
     features = tfds.features.FeaturesDict(
         {
@@ -314,7 +303,7 @@ def describe(concepts: list[Concept], out: pathlib.Path, tfds):
 def write(splits: dict[str, list[Picture]], concepts: list[Concept], out: pathlib.Path, seed: int):
     """Writes TFRecord shards and TFDS metadata into `out`, replacing what was there."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with quiet_stderr():
+    with quiet.stderr():
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
@@ -344,7 +333,7 @@ def write(splits: dict[str, list[Picture]], concepts: list[Concept], out: pathli
 
 
 def rewrite(shard: pathlib.Path, tf):
-    """Sorts the fields of each record; protobuf orders them anew in each process."""
+    """Sorts the fields of each record; protobuf orders them differently in each process."""
     records = [
         tf.train.Example.FromString(record).SerializeToString(deterministic=True)
         for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()
@@ -354,46 +343,45 @@ def rewrite(shard: pathlib.Path, tf):
             file.write(record)
 
 
-def report(splits: dict[str, list[Picture]], out: pathlib.Path):
-    """Prints the table of the data card."""
-    print("\n| style | " + " | ".join(splits) + " | total |\n|---|" + "---|" * (len(splits) + 1))
-    everything = [p for pictures in splits.values() for p in pictures]
+def report(splits: dict[str, list[Picture]], out: pathlib.Path) -> str:
+    """The table of the data card, and the size of the dataset."""
+    rows: list[tuple[object, ...]] = [("style", *splits, "total")]
+    rows.append(tuple("---" for _ in rows[0]))
     for style in PACKAGES:
         counts = [sum(p.style == style for p in pictures) for pictures in splits.values()]
-        print(f"| {style} | " + " | ".join(map(str, counts)) + f" | {sum(counts)} |")
-    counts = [len(pictures) for pictures in splits.values()]
-    concepts = len({p.concept.key for p in everything})
-    print("| all | " + " | ".join(map(str, counts)) + f" | {concepts} |")
-    print(f"\n{sum(f.stat().st_size for f in out.iterdir()) / 1e6:.1f} MB in {out}")
+        rows.append((style, *counts, sum(counts)))
+    concepts = len({p.concept.key for pictures in splits.values() for p in pictures})
+    rows.append(("all", *map(len, splits.values()), concepts))
+    table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    return f"\n{table}\n\n{size:.1f} MB in {out}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data/emoji"))
-    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("/tmp/emoji_packages"))
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the order and captions")
-    parser.add_argument("--heldout", type=float, default=0.04, help="part of the training vendors")
-    args = parser.parse_args()
+def build(out: pathlib.Path, cache: pathlib.Path, seed: int, heldout: float) -> None:
+    """Fetches the packages, draws all pictures and writes the dataset."""
     packages = [NAMES_PACKAGE, *PACKAGES.values()]
-    try:
-        archives = {
-            package: fetch(package, args.cache)
-            for package in track(packages, "packages", len(packages), unit="packages")
-        }
-        concepts = read_concepts(archives[NAMES_PACKAGE])
-        pictures = [
-            picture
-            for style, package in PACKAGES.items()
-            for picture in read_style(style, archives[package], concepts)
-        ]
-    except BuildError as error:
-        sys.exit(f"build_emoji_data: {error}")
+    archives = {
+        package: fetch(package, cache)
+        for package in track(packages, "packages", len(packages), unit="packages")
+    }
+    concepts = read_concepts(archives[NAMES_PACKAGE])
+    pictures = [
+        picture
+        for style, package in PACKAGES.items()
+        for picture in read_style(style, archives[package], concepts)
+    ]
     drawn = {p.concept.key for p in pictures}
     classes = [c for c in concepts.values() if c.key in drawn]
-    splits = split(pictures, args.heldout, args.seed)
-    write(splits, classes, args.out / VERSION, args.seed)
-    report(splits, args.out / VERSION)
+    splits = split(pictures, heldout, seed)
+    write(splits, classes, out / VERSION, seed)
+    cli.say(report(splits, out / VERSION))
+
+
+def main(argv: list[str]) -> None:
+    """Builds the dataset and prints the table of its card."""
+    del argv
+    build(pathlib.Path(OUT.value), pathlib.Path(CACHE.value), SEED.value, HELDOUT.value)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, needs_config=False)

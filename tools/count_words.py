@@ -3,38 +3,36 @@
     python tools/count_words.py --source=captions.txt --out=words.tsv.gz
     python tools/count_words.py --source=data/emoji/1.0.0 --split=train --out=words.tsv
 
-The source is what tools/train_vocab.py takes: a text file with one caption a line, or a
-TFDS folder. A config then says `reduction="frequency:words.tsv"`. Words are lower-cased,
-without accents, and punctuation is left out.
+The source is what tools/train_vocab.py takes. A config then says `reduction="frequency:words.tsv"`.
+Words are lower-cased, without accents and punctuation.
 """
 
-import argparse
-import collections
 import gzip
-import pathlib
+import sys
+from pathlib import Path
 
-from train_vocab import read_captions
+from absl import flags
 
-from clipa_jax.preprocess.vocab import basic_words
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
+
+from clipa_jax.prepare import captions
+from clipa_jax.runtime import cli
+
+SOURCE = flags.DEFINE_string("source", None, "Source of the captions.", required=True)
+SPLIT = flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
+FEATURE = flags.DEFINE_string("feature", "captions", "Feature with the text.")
+OUT = flags.DEFINE_string("out", None, "The table to write, gzipped for *.gz.", required=True)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--source", type=pathlib.Path, required=True)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--feature", default="captions")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    args = parser.parse_args()
-    counts: collections.Counter[str] = collections.Counter()
-    for captions in read_captions(args.source, args.split, args.feature):
-        for caption in captions:
-            counts.update(word for word in basic_words(caption) if word.isalnum())
-    lines = "".join(f"{word}\t{count}\n" for word, count in counts.most_common())
-    content = lines.encode()
-    args.out.write_bytes(gzip.compress(content, mtime=0) if args.out.suffix == ".gz" else content)
-    print(f"{len(counts)} words, {counts.total()} in all -> {args.out}")
+def main(argv: list[str]) -> None:
+    """Writes the table."""
+    del argv
+    counts = captions.count_words(captions.read(SOURCE.value, SPLIT.value, FEATURE.value))
+    content = "".join(f"{word}\t{count}\n" for word, count in counts.most_common()).encode()
+    is_gzip = OUT.value.endswith(".gz")
+    Path(OUT.value).write_bytes(gzip.compress(content, mtime=0) if is_gzip else content)
+    cli.say(f"{len(counts)} words, {counts.total()} in all -> {OUT.value}")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, needs_config=False)

@@ -1,11 +1,10 @@
-"""Trains the demo's model at full length from the start, for as long as the demo takes.
+"""Trains the demo's model at full length from the start, for the training time of the demo.
 
-python tools/demo_compare.py --workdir=runs/demo
+    python tools/demo_compare.py --workdir=runs/demo
 
-Short trials measure how long a step of every stage and a step at full length take, one after
-the other on this machine as it is now; from them follows how many steps at full length take as
-long as all stages of the demo. Then both curves are drawn into the demo's accuracy.png.
-`--record` keeps the curve for those who only run the demo.
+Short trials measure a step of every stage and a step at full length on this machine, one after
+the other; the number of steps at full length follows. Then both curves are drawn into the demo's
+accuracy.png. `--record` saves the curve for users who only run the demo.
 """
 
 import shutil
@@ -15,12 +14,14 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
 
 from clipa_jax import runs
 from clipa_jax.errors import UserError
 from clipa_jax.report import curves, figures
-from clipa_jax.runtime import files
+from clipa_jax.runtime import cli, files
 from clipa_jax.training import records, workdir
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
@@ -29,7 +30,7 @@ RECORD = flags.DEFINE_string("record", None, "Also save the curve to this JSON f
 NOTE = flags.DEFINE_string("note", "", "What the recorded curve says of the machine.")
 
 FULL_LENGTH = "full_length"
-TRIAL_STEPS, SETTLED = 60, 20  # the first steps are slower
+TRIAL_STEPS, WARMUP_STEPS = 60, 20  # the first steps are slower
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,20 @@ class Pace:
         return self.start + self.step * steps
 
 
-def main(argv: list[str]) -> int | None:
+def main(argv: list[str]) -> None:
+    """Runs the comparison."""
     del argv
-    try:
-        compare(Path(WORKDIR.value), Path(OUT.value))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return None
+    compare(Path(WORKDIR.value), Path(OUT.value))
 
 
 def compare(demo: Path, out: Path) -> None:
-    """Runs the comparison and draws it beside the demo."""
+    """Trains at full length and draws both curves."""
     plan = out / "steps.json"
     if not plan.exists():
         plan.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(plan, measure(demo_stages(demo), out))
     measured = files.read_json(plan)
-    print(
+    cli.say(
         f"the demo's stages take {measured['seconds']:.0f} s of training; at full length that is "
         f"{measured['steps']:,} steps"
     )
@@ -69,12 +66,12 @@ def compare(demo: Path, out: Path) -> None:
     picture = figures.accuracy_against_time(
         runs.read_one(demo), demo / workdir.ACCURACY, compare=full
     )
-    print(f"wrote {picture}")
+    cli.say(f"wrote {picture}")
     if RECORD.value:
         note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
         curve = curves.accuracy(full, full.headline or "")
         curves.save(curves.Curve(curve.segments, note), RECORD.value)
-        print(f"wrote {RECORD.value}")
+        cli.say(f"wrote {RECORD.value}")
 
 
 def demo_stages(demo: Path) -> dict[str, int]:
@@ -89,7 +86,7 @@ def demo_stages(demo: Path) -> dict[str, int]:
 
 
 def measure(stages: dict[str, int], out: Path) -> dict[str, float]:
-    """Seconds that the stages take now, and the steps at full length that fit into them."""
+    """Seconds of the stages, and the steps at full length that take as long."""
     seconds = 0.0
     for name, steps in stages.items():
         seconds += pace(name, out / "trial").seconds(steps)
@@ -98,8 +95,8 @@ def measure(stages: dict[str, int], out: Path) -> dict[str, float]:
 
 
 def pace(stage: str, trial: Path) -> Pace:
-    """How fast a stage runs, from a trial of some steps."""
-    print(f"measuring {stage}")
+    """The pace of a stage, measured in a short trial."""
+    cli.say(f"measuring {stage}")
     shutil.rmtree(trial, ignore_errors=True)
     train(
         stage,
@@ -109,27 +106,29 @@ def pace(stage: str, trial: Path) -> Pace:
         "--config.eval_steps=0",
         "--config.log_steps=1",
         f"--config.checkpoint_steps={TRIAL_STEPS}",  # at its end alone
-        quietly=True,
+        silent=True,
     )
     trained = runs.read_one(trial).stages[0].records
     took = {record[records.STEP]: record[records.TRAIN_SECONDS] for record in trained}
     shutil.rmtree(trial)
-    step = (took[TRIAL_STEPS] - took[SETTLED]) / (TRIAL_STEPS - SETTLED)
-    return Pace(took[SETTLED] - step * SETTLED, step)
+    step = (took[TRIAL_STEPS] - took[WARMUP_STEPS]) / (TRIAL_STEPS - WARMUP_STEPS)
+    return Pace(took[WARMUP_STEPS] - step * WARMUP_STEPS, step)
 
 
-def train(stage: str, workdir: Path, steps: int, *overrides: str, quietly: bool = False) -> None:
+def train(stage: str, workdir: Path, steps: int, *overrides: str, silent: bool = False) -> None:
     """Trains one stage of the demo in a process of its own.
 
     Raises:
-      UserError: it failed; it has said why.
+      UserError: the training failed; its log has the reason.
     """
     command = [sys.executable, "-m", "clipa_jax.train", f"--config=configs/demo/{stage}.py"]
     command += [f"--workdir={workdir}", f"--config.total_steps={steps}", *overrides]
-    output = subprocess.DEVNULL if quietly else None
+    output = subprocess.DEVNULL if silent else None
     if subprocess.run(command, check=False, stderr=output).returncode:
-        raise UserError(f"the training in {workdir} did not finish; run this again to go on")
+        raise UserError(
+            f"the training in {workdir} did not finish; run this command again to continue"
+        )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main, needs_config=False)

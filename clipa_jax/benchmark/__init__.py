@@ -1,1 +1,1 @@
-"""What a step and its data cost, measured."""
+"""Benchmarks of the training step and of the input pipeline."""

@@ -1,7 +1,7 @@
-"""What a stream of batches costs: processor time of all threads, reading ahead included.
+"""Processor time of a stream of batches: of all threads, reading ahead included.
 
-Other work on the machine disturbs it little, and what the threads prepared before the first look
-or go on preparing after the last batch is not counted twice: each look ends when they rest.
+Other processes on the machine disturb it little. Each measurement ends when the threads that read
+ahead are idle, so their work is counted once.
 """
 
 import itertools
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_POLL, _QUIET = 0.01, 5  # seconds between two looks; how many must find nothing running
+_POLL, _IDLE = 0.01, 5  # seconds between two checks; idle checks in a row
 
 
 @dataclass
 class Stream:
-    """Something that gives batches, and what they have cost so far.
+    """A stream of batches and its processor time so far.
 
     Attributes:
       name: for the table.
       batches: endless.
-      cpu: seconds of processor time of each round, for one sample.
+      cpu: processor seconds for one sample, of each round.
     """
 
     name: str
@@ -29,26 +29,25 @@ class Stream:
     cpu: list[float] = field(default_factory=list)
 
     def run(self, batches: int, batch_size: int) -> None:
-        """Takes some batches; the time goes until its threads have nothing left to do."""
+        """Takes some batches; measures until all threads are idle."""
         cpu = time.process_time()
         for _ in itertools.islice(self.batches, batches):
             pass
-        cpu += _settle()
+        cpu += _wait_until_idle()
         self.cpu.append((time.process_time() - cpu) / batches / batch_size)
 
 
-def _settle() -> float:
-    """Waits until the threads that read ahead have filled their buffers; gives the processor
-    time of looking."""
-    begin, quiet = time.thread_time(), 0
-    while quiet < _QUIET:
+def _wait_until_idle() -> float:
+    """Waits until the buffers of the threads are full; returns the processor time of waiting."""
+    begin, idle = time.thread_time(), 0
+    while idle < _IDLE:
         time.sleep(_POLL)
-        quiet = 0 if _busy() else quiet + 1
+        idle = 0 if _busy() else idle + 1
     return time.thread_time() - begin
 
 
 def _busy() -> bool:
-    """Whether another thread of this process runs, or would if a core were free."""
+    """Whether another thread of this process is running or runnable."""
     busy = 0
     for path in Path("/proc/self/task").glob("*/stat"):
         try:

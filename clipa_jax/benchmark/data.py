@@ -1,11 +1,11 @@
-"""Images per second and core of the input pipeline, stage by stage, beside two references.
+"""Images per second and core of the input pipeline, op by op, with two references.
 
 python tools/benchmark.py data --config=configs/model_h/pretrain.py \\
     --config.input.source="tfrecord:OUT/*.tfrecord"
 
-`python -m clipa_jax.benchmark.photos` makes such files. Everything is measured in one run and
-in turns, on one core, so that whatever else the machine does meets all alike. Times are those
-of the processor, of all threads; a ratio is the median of the ratios of the rounds.
+`python -m clipa_jax.benchmark.photos` makes such files. All streams are measured in one run, in
+turns and on one core, so that other load on the machine affects them alike. Times are processor
+times of all threads; a ratio is the median of the ratios of the rounds.
 """
 
 import importlib
@@ -33,18 +33,18 @@ from clipa_jax.runtime import cli
 
 CONFIG = cli.define_config()
 SAMPLES = flags.DEFINE_integer(
-    "samples", 4_096, "Of each round and each line: whole epochs, if possible."
+    "samples", 4_096, "Samples of each round and line: whole epochs, if possible."
 )
-ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each line is measured.")
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each line.")
 BATCH = flags.DEFINE_integer("batch", 128, "Batch size; a small one reads less ahead.")
 
-_LANES = 4  # at most: the window is small here, and lanes with few samples each cost more
+_LANES = 4  # at most: the window is small, and lanes with few samples cost more each
 _JITTER = 0.4  # strength, on all sides
 
 
 @registry.op("decode_only")
 def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
-    """The decoding of `decode_box` alone: its picture's shape, so that it has to be made."""
+    """The decoding of `decode_box` alone: returns the shape, so that the picture is decoded."""
     del args, kwargs
 
     def of_jpeg(ratio: int) -> Callable[[registry.Sample], tf.Tensor]:
@@ -58,84 +58,81 @@ def decode_only(*args: Any, **kwargs: Any) -> registry.Function:
 
 
 def main(argv: list[str]) -> None:
-    """Measures, and writes the table."""
+    """Measures and logs the tables."""
     del argv
-    _take_one_core()
+    _pin_to_one_core()
     if SAMPLES.value < BATCH.value:
         raise ConfigError(f"--samples={SAMPLES.value} is less than one batch of {BATCH.value}")
     config = schedules.split(CONFIG.value)[0]
     config.input.batch_size = BATCH.value
-    # As many samples as a round takes, so that every round reads, too; theirs is the same.
+    # The window is at most a round, so that every round reads.
     config.input.shuffle_window = min(config.input.shuffle_window, SAMPLES.value)
     config.input.lanes = min(config.input.lanes, _LANES)
     inputs = Settings(config).input
     with tempfile.TemporaryDirectory() as folder:
         parts = _parts(inputs)
         pictures = _pictures(inputs, Path(folder))
-        rounds([*parts, *(one for ours_and_theirs in pictures.values() for one in ours_and_theirs)])
+        measure([*parts, *(stream for group in pictures.values() for stream in group)])
     logging.info("\n%s", "\n".join([*_table(parts), "", *_comparison(pictures)]))
 
 
-def _take_one_core() -> None:
-    """Keeps this process on one core, so that what it does in a second is what a core does.
-
-    Before TensorFlow's first op, which starts as many threads as there are cores.
-    """
+def _pin_to_one_core() -> None:
+    """Pins this process to one core, before TensorFlow starts a thread for each core."""
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def rounds(contenders: list[Stream]) -> None:
-    """Measures all contenders in turns; the first turn only warms up."""
+def measure(streams: list[Stream]) -> None:
+    """Measures all streams in turns; the first turn is warm-up."""
     steps = SAMPLES.value // BATCH.value
     for number in range(ROUNDS.value + 1):
-        for contender in contenders:
-            contender.run(steps if number else 2, BATCH.value)
+        for stream in streams:
+            stream.run(steps if number else 2, BATCH.value)
         logging.info("round %d of %d", number, ROUNDS.value)
-    for contender in contenders:
-        del contender.cpu[0]
+    for stream in streams:
+        del stream.cpu[0]
 
 
 def _parts(inputs: Settings) -> list[Stream]:
-    """The configured pipeline, ever more of it; the last one is all."""
+    """Growing beginnings of the configured pipeline; the last one is all of it."""
     preprocess = pipeline.fill(inputs.preprocess, inputs)
     read = _data(inputs, preprocess, TRAINING_KEYS)
     number = BATCH.value // read.chunk
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
-    found = [Stream(profile.READ, feed.Feed(records))]
+    streams = [Stream(profile.READ, feed.Feed(records))]
     for name, beginning in profile.beginnings(preprocess).items():
         if name == "decode_box":
             alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))
-            found.append(Stream("decode_only", _data(inputs, alone, None).start()))
-        found.append(Stream(name, _data(inputs, beginning, None).start()))
-    return [*found, Stream("batch", _data(inputs, preprocess, TRAINING_KEYS).start())]
+            streams.append(Stream("decode_only", _data(inputs, alone, None).start()))
+        streams.append(Stream(name, _data(inputs, beginning, None).start()))
+    return [*streams, Stream("batch", _data(inputs, preprocess, TRAINING_KEYS).start())]
 
 
 def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
-    """Pictures alone, without and with colour jitter: ours, then the references."""
+    """Pictures alone, without and with color jitter: our pipeline, then the references."""
     res = inputs.res
     data = _data(inputs, "", None)
     source = data.source
     records = [chunk["record"].numpy() for chunk in data.chunks().unbatch().take(SAMPLES.value)]
     tar = folder / "pictures.tar"
     write_tar(tar, [source.parse(record)["image"].numpy() for record in records])
-    found = {}
+    groups = {}
     for title, strength in (("without jitter", 0.0), ("with jitter", _JITTER)):
         ours = f"decode|inception_crop({res}, area_min=40)" + f"|jitter({strength})" * bool(
             strength
         )
-        found[title] = [
+        groups[title] = [
             Stream("ours", _data(inputs, ours, (IMAGE,)).start()),
             Stream(
                 "CLIPA chain",
                 references.clipa_chain(source, BATCH.value, inputs.shuffle_window, res, strength),
             ),
         ]
-        theirs = _open_clip(tar, res, strength)
-        if theirs is not None:
-            found[title].append(Stream("open_clip", theirs))
-    return found
+        peer = _open_clip(tar, res, strength)
+        if peer is not None:
+            groups[title].append(Stream("open_clip", peer))
+    return groups
 
 
 def _open_clip(tar: Path, res: int, strength: float) -> Iterator[Any] | None:
@@ -152,7 +149,7 @@ def _data(inputs: Settings, preprocess: str, keep: Sequence[str] | None) -> pipe
 
 
 def write_tar(path: Path, jpegs: list[bytes]) -> None:
-    """Pictures as webdataset has them."""
+    """Writes pictures in the layout of webdataset."""
     with tarfile.open(path, "w") as tar:
         for number, jpeg in enumerate(jpegs):
             info = tarfile.TarInfo(f"{number:09d}.jpg")
@@ -177,15 +174,15 @@ def _comparison(pictures: dict[str, list[Stream]]) -> list[str]:
     lines = [
         f"{'pictures alone':28} us a sample   images/s on one core   times ours (of each round)"
     ]
-    for title, contenders in pictures.items():
-        ours = contenders[0]
-        for one in contenders:
-            cpu = statistics.median(one.cpu)
-            ratios = [theirs / mine for theirs, mine in zip(one.cpu, ours.cpu, strict=True)]
+    for title, streams in pictures.items():
+        ours = streams[0]
+        for stream in streams:
+            cpu = statistics.median(stream.cpu)
+            ratios = [other / own for other, own in zip(stream.cpu, ours.cpu, strict=True)]
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             lines.append(
-                f"{one.name + ', ' + title:28} {cpu * 1e6:11,.0f} {1 / cpu:22,.0f}   "
-                + ("1" if one is ours else spread)
+                f"{stream.name + ', ' + title:28} {cpu * 1e6:11,.0f} {1 / cpu:22,.0f}   "
+                + ("1" if stream is ours else spread)
             )
     return lines
 

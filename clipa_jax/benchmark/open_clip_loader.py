@@ -1,9 +1,9 @@
-"""What the input pipeline is compared with: open_clip's loader, where PyTorch is installed.
+"""A reference for the input pipeline: open_clip's loader. Needs PyTorch.
 
-The same steps and libraries as open_clip_train/data.py for training: tar files read by
-webdataset, PIL decoding, and the transform of `open_clip.image_transform(is_train=True)`
-(RandomResizedCrop, bicubic; ToTensor; Normalize), in batches. Without worker processes, which
-only add the cost of passing batches on. Needs requirements-torch.txt and requirements-dev.txt.
+The steps and libraries of open_clip_train/data.py for training: tar files read by webdataset, PIL
+decoding, and the transform of `open_clip.image_transform(is_train=True)` (RandomResizedCrop,
+bicubic; ToTensor; Normalize), in batches. Without worker processes, which only add the cost of
+moving batches. Needs requirements-torch.txt and requirements-dev.txt.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ import webdataset
 
 
 def loader(tar: Path, batch_size: int, size: int, jitter: float) -> Iterator[torch.Tensor]:
-    """Endless batches of normalised pictures, float32 (B, 3, R, R).
+    """Endless batches of normalized pictures, float32 (B, 3, R, R).
 
     Args:
       tar: a file of pictures (jpg).
       batch_size: B.
       size: R, pixels a side.
-      jitter: strength of the colour jitter; 0 for none, and no grey pictures either.
+      jitter: strength of the color jitter; 0 for none, and no gray pictures either.
     """
     torch.set_num_threads(1)  # as in the processes of a DataLoader
-    colours = {
+    colors = {
         "color_jitter": [0.8 * jitter] * 3 + [0.2 * jitter],
         "color_jitter_prob": 0.8,
         "gray_scale_prob": 0.2,
@@ -32,7 +32,7 @@ def loader(tar: Path, batch_size: int, size: int, jitter: float) -> Iterator[tor
     transform = open_clip.image_transform(
         size,
         is_train=True,
-        aug_cfg={"scale": (0.4, 1.0), **(colours if jitter else {})},
+        aug_cfg={"scale": (0.4, 1.0), **(colors if jitter else {})},
     )
     dataset = webdataset.DataPipeline(
         webdataset.SimpleShardList([str(tar)]),

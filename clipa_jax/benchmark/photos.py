@@ -1,13 +1,13 @@
-"""Makes the photographs that the data benchmark reads: many small JPEGs of a few large pictures.
+"""Makes the photographs of the data benchmark: many small JPEGs from a few large pictures.
 
 python -m pip download --no-deps --dest PHOTOS scikit-image scikit-learn
 python -m clipa_jax.benchmark.photos --photos=PHOTOS --out=OUT
 python tools/benchmark.py data --config=configs/model_h/pretrain.py \\
     --config.input.source="tfrecord:OUT/*.tfrecord"
 
-Any folder of photographs will do; wheels and zip files in it are looked into. Each picture
-gives as many random squares of it as every other, reduced to `--side` pixels and written as
-img2dataset writes them by default: JPEG of quality 95, half the resolution for colours.
+Any folder of photographs works; wheels and zip files in it are read, too. Each picture gives the
+same number of random squares, reduced to `--side` pixels and written with img2dataset's defaults:
+JPEG of quality 95 with subsampled chroma.
 """
 
 import gzip
@@ -28,7 +28,7 @@ from clipa_jax.runtime import cli
 
 PHOTOS = flags.DEFINE_list("photos", None, "Folders with photographs, wheels or zips.")
 OUT = flags.DEFINE_string("out", None, "Folder of the TFRecord files.")
-COUNT = flags.DEFINE_integer("count", 4_096, "How many pictures to make.")
+COUNT = flags.DEFINE_integer("count", 4_096, "Number of pictures to make.")
 SIDE = flags.DEFINE_integer("side", 256, "Their pixels a side.")
 QUALITY = flags.DEFINE_integer("quality", 95, "Of the JPEGs.")
 
@@ -48,21 +48,21 @@ def main(argv: list[str]) -> None:
 
 
 def write(folders: list[Path], out: Path, count: int, side: int, quality: int) -> None:
-    """Writes `count` JPEGs with captions as TFRecord files, the same for the same pictures.
+    """Writes `count` JPEGs with captions as TFRecord files, deterministically.
 
     Args:
-      folders: where the photographs are.
-      out: folder of the files; made if need be.
+      folders: with the photographs.
+      out: folder of the files; made if absent.
       count: of samples.
       side: pixels a side.
-      quality: of the JPEGs, as PIL has it.
+      quality: of the JPEGs, as in PIL.
 
     Raises:
-      DataError: no colour picture that is large enough.
+      DataError: no color picture is large enough.
     """
     pictures = [picture for picture in _pictures(folders) if min(picture.size) >= side]
     if not pictures:
-        raise DataError(f"no colour pictures of {side} pixels or more in {folders}")
+        raise DataError(f"no color pictures of {side} pixels or more in {folders}")
     rng = np.random.default_rng(0)
     words, shares = _words()
     samples = [
@@ -83,26 +83,26 @@ def write(folders: list[Path], out: Path, count: int, side: int, quality: int) -
 
 
 def _pictures(folders: list[Path]) -> Iterator[Image.Image]:
-    """The colour pictures of all folders, always in the same order."""
+    """The color pictures of all folders, in a fixed order."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in _PICTURES:
-                yield from _opened(path.read_bytes())
+                yield from _decoded(path.read_bytes())
             elif path.suffix.lower() in _ARCHIVES:
                 with zipfile.ZipFile(path) as archive:
                     for name in sorted(archive.namelist()):
                         if name.lower().endswith(_PICTURES):
-                            yield from _opened(archive.read(name))
+                            yield from _decoded(archive.read(name))
 
 
-def _opened(encoded: bytes) -> Iterator[Image.Image]:
+def _decoded(encoded: bytes) -> Iterator[Image.Image]:
     picture = Image.open(io.BytesIO(encoded))
     if picture.mode == "RGB":
-        yield picture.convert("RGB")  # decoded here, while its bytes are at hand
+        yield picture.convert("RGB")  # decodes it now
 
 
 def _square(picture: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
-    """A random square of a picture, any size as likely on a logarithmic scale."""
+    """A random square of a picture, its size uniform on a logarithmic scale."""
     size = round(math.exp(rng.uniform(math.log(side), math.log(min(picture.size)))))
     left, top = (int(rng.integers(0, length - size, endpoint=True)) for length in picture.size)
     box = (left, top, left + size, top + size)
@@ -116,7 +116,7 @@ def _jpeg(picture: Image.Image, quality: int) -> bytes:
 
 
 def _words() -> tuple[np.ndarray, np.ndarray]:
-    """Words for captions, and how frequent they are on the web."""
+    """Words for captions and their frequencies on the web."""
     lines = gzip.decompress((lexicon.ASSETS / "frequencies.tsv.gz").read_bytes()).decode()
     rows = [line.split("\t") for line in lines.splitlines() if line and line[0] != "#"]
     counts = np.array([float(count) for _, count in rows])

@@ -1,9 +1,9 @@
-"""What the input pipeline is compared with: the chain of the released CLIPA code.
+"""A reference for the input pipeline: the preprocessing of the released CLIPA code.
 
-Our own writing of what it does (UCSC-VLAA/CLIPA, clipa_jax/transforms/ops_image.py and
-simclr_aug.py): decode the whole picture, cut the box out, resize it with antialiasing, and
-jitter in RGB and HSV, in four steps of random order. Threads and prefetching as it has them
-would tie the comparison to one machine: tf.data chooses them here too.
+Our own implementation of its steps (UCSC-VLAA/CLIPA, clipa_jax/transforms/ops_image.py and
+simclr_aug.py): decode the whole picture, cut out the box, resize it with antialiasing, and jitter
+in RGB and HSV, in four steps of random order. tf.data chooses threads and prefetching, as in our
+pipeline, since the original settings fit one machine only.
 """
 
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ def clipa_chain(
       window: of the shuffle.
       batch_size: B.
       size: R, pixels a side.
-      strength: of the colour jitter; 0 for none.
+      strength: of the color jitter; 0 for none.
     """
 
-    def one(record: tf.Tensor) -> tf.Tensor:
+    def preprocess(record: tf.Tensor) -> tf.Tensor:
         encoded = source.parse(record)["image"]
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
         begin_3, size_3, _ = tf.image.sample_distorted_bounding_box(
@@ -46,7 +46,7 @@ def clipa_chain(
     files = tf.data.Dataset.from_tensor_slices(np.array(starts, np.int64))
     read = files.interleave(lambda start: source.read(start[0], start[1], start[2]))
     read = read.repeat().shuffle(window)
-    images = read.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    images = read.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
     batches = images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
@@ -54,22 +54,22 @@ def clipa_chain(
 
 
 def _jitter(image: tf.Tensor, strength: float) -> tf.Tensor:
-    """Colours changed with probability 0.8, taken away with 0.2."""
+    """Jitters the colors with probability 0.8; makes the picture gray with 0.2."""
     image = tf.cast(image, tf.float32) / 255
-    image = _with_probability(0.8, lambda: _colours(image, strength), image)
-    grey = tf.tile(tf.image.rgb_to_grayscale(image), [1, 1, 3])
-    image = _with_probability(0.2, lambda: grey, image)
+    image = _with_probability(0.8, lambda: _colors(image, strength), image)
+    gray = tf.tile(tf.image.rgb_to_grayscale(image), [1, 1, 3])
+    image = _with_probability(0.2, lambda: gray, image)
     return tf.cast(tf.clip_by_value(image * 255, 0, 255), tf.uint8)
 
 
-def _colours(image: tf.Tensor, strength: float) -> tf.Tensor:
+def _colors(image: tf.Tensor, strength: float) -> tf.Tensor:
     order = tf.random.shuffle(tf.range(4))
     for place in range(4):
-        image = tf.clip_by_value(_one_change(image, order[place], 0.8 * strength), 0.0, 1.0)
+        image = tf.clip_by_value(_change(image, order[place], 0.8 * strength), 0.0, 1.0)
     return image
 
 
-def _one_change(image: tf.Tensor, which: tf.Tensor, spread: float) -> tf.Tensor:
+def _change(image: tf.Tensor, which: tf.Tensor, spread: float) -> tf.Tensor:
     changes = (
         lambda: image * tf.random.uniform([], 1 - spread, 1 + spread),
         lambda: tf.image.random_contrast(image, 1 - spread, 1 + spread),

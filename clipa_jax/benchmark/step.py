@@ -1,13 +1,14 @@
-"""How fast a training step is, on made-up data: the accelerator's side alone.
+"""Speed of a training step on random data, without an input pipeline.
 
     python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
 
-Any config on any mesh. The step is the trainer's own program. Its speed stands beside what
-the same devices reach, in the same run, on a plain matrix product of the config's dtype.
+Any config on any mesh. The step is the trainer's own program. Its speed is compared with a plain
+matrix product of the config's dtype on the same devices in the same run.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import sharding
-from clipa_jax.benchmark.timing import timed
 from clipa_jax.config import schedules
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
@@ -40,16 +40,16 @@ JSON = flags.DEFINE_string("json", None, "Write the result to this file too.")
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured; seconds, bytes, FLOPs.
+    """A measurement in seconds, bytes and FLOPs.
 
     Attributes:
-      stage, settings: what ran.
+      stage: name and model.
       devices: number and kind.
       batch: global.
       step_seconds: the median; `fastest` and `slowest` beside it.
       matrix_rate: FLOP/s of all devices together on a plain product of `dtype`.
       model_flops: of one step; nothing recomputed counts.
-      peak_memory: of a device; measured where the backend tells, else XLA's plan for the step.
+      peak_memory: of a device, measured, or XLA's plan for the step.
       memory_source: which of the two.
     """
 
@@ -73,11 +73,11 @@ class Result:
 
     @property
     def mfu(self) -> float:
-        """Share of the measured matrix rate that the model's own FLOPs reach."""
+        """The model's own FLOPs per second over the measured matrix rate."""
         return self.model_flops / self.step_seconds / self.matrix_rate
 
     def text(self) -> str:
-        """As lines for people."""
+        """The result as text."""
         rows = [
             ("stage", f"{self.stage}, batch {self.batch:,} on {self.devices}"),
             ("samples/s", f"{self.samples_per_second:,.1f}"),
@@ -96,7 +96,7 @@ class Result:
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """The result as JSON."""
         return asdict(self) | {"samples_per_second": self.samples_per_second, "mfu": self.mfu}
 
 
@@ -117,24 +117,24 @@ def main(argv: list[str]) -> None:
 
 
 def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = None) -> Result:
-    """Compiles the step of a stage, runs it, and measures a matrix product in between.
+    """Compiles and times the step of a stage, and a matrix product before and after it.
 
     Args:
       work: the stage.
-      steps: that are timed, each to its end.
+      steps: timed steps, each to its end.
       warmup: steps before them, at least 1.
       matrix: side of the matrix product.
     """
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh)
     sharding.check_batch(work.durations.batch_size, mesh)
-    made = program.build(c, mesh, work.durations, program.batch_spec(c.input))
+    training = program.build(c, mesh, work.durations, program.batch_spec(c.input))
     began = time.monotonic()
     with waiting(f"compiling {work.name}"):
-        compiled = made.compile()
+        compiled = training.compile()
     compile_seconds = time.monotonic() - began
     logging.info("compiled in %.1f s", compile_seconds)
-    state, batch = made.spec.init(c.seed), random_batch(made)
+    state, batch = training.spec.init(c.seed), random_batch(training)
 
     def step() -> Any:
         nonlocal state
@@ -163,36 +163,36 @@ def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = Non
     )
 
 
-def random_batch(made: program.Program) -> dict[str, jax.Array]:
-    """A batch of noise of the program's shapes, made on the devices that hold it."""
-    split = sharding.batch_sharding(made.mesh)
-    vocab = made.model.txt.config.vocab_size
+def random_batch(training: program.Program) -> dict[str, jax.Array]:
+    """A batch of noise of the program's shapes, made on its devices."""
+    split = sharding.batch_sharding(training.mesh)
+    vocab = training.model.txt.config.vocab_size
 
-    def one(name: str, spec: jax.ShapeDtypeStruct, key: jax.Array) -> jax.Array:
+    def noise(name: str, spec: jax.ShapeDtypeStruct, key: jax.Array) -> jax.Array:
         if jnp.issubdtype(spec.dtype, jnp.floating):
             return jax.random.uniform(key, spec.shape, spec.dtype)
         highest = 256 if name == "image" else vocab
         return jax.random.randint(key, spec.shape, 0, highest, jnp.int32).astype(spec.dtype)
 
     def make() -> dict[str, jax.Array]:
-        keys = jax.random.split(jax.random.key(0), len(made.spec.batch))
-        specs = made.spec.batch.items()
-        return {name: one(name, spec, key) for (name, spec), key in zip(specs, keys, strict=True)}
+        keys = jax.random.split(jax.random.key(0), len(training.spec.batch))
+        specs = training.spec.batch.items()
+        return {name: noise(name, spec, key) for (name, spec), key in zip(specs, keys, strict=True)}
 
-    return jax.jit(make, out_shardings=dict.fromkeys(made.spec.batch, split))()
+    return jax.jit(make, out_shardings=dict.fromkeys(training.spec.batch, split))()
 
 
 def matrix_rate(mesh: Mesh, dtype: str, side: int | None = None, repeats: int = 5) -> float:
-    """FLOP/s of all devices of a mesh together, each on square matrices of its own.
+    """FLOP/s of all devices of a mesh together, each with its own square matrices.
 
     Args:
       dtype: of the factors, "bfloat16" or "float32".
       side: of the matrices.
-      repeats: the fastest counts.
+      repeats: of which the fastest counts.
     """
     platform = mesh.devices.flat[0].platform
     side = side or (1024 if platform == "cpu" else 8192)
-    products = 4 if platform == "cpu" else 20  # in one call, so that starting it costs nothing
+    products = 4 if platform == "cpu" else 20  # in one call, to hide its overhead
     each = NamedSharding(mesh, P(mesh.axis_names))
 
     def chain(x_NSS: jax.Array) -> jax.Array:
@@ -212,7 +212,7 @@ def matrix_rate(mesh: Mesh, dtype: str, side: int | None = None, repeats: int = 
 
 
 def peak_memory(compiled: jax.stages.Compiled) -> tuple[float, str]:
-    """(bytes of a device, where that comes from)."""
+    """(bytes of a device, the source of the number)."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return float(stats["peak_bytes_in_use"]), "measured"
@@ -220,6 +220,17 @@ def peak_memory(compiled: jax.stages.Compiled) -> tuple[float, str]:
     total = planned.argument_size_in_bytes + planned.temp_size_in_bytes
     total += planned.output_size_in_bytes - planned.alias_size_in_bytes
     return float(total), "XLA's plan of the step"
+
+
+def timed(step: Callable[[], Any], *, steps: int, warmup: int) -> list[float]:
+    """Seconds of each step until its results are ready."""
+    seconds = []
+    for index in range(warmup + steps):
+        began = time.perf_counter()
+        jax.block_until_ready(step())
+        if index >= warmup:
+            seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def _ms(seconds: float) -> str:

@@ -105,7 +105,8 @@ def fit(residuals: list[Residual]) -> float:
 
 def text(residuals: list[Residual]) -> str:
     """The comparison as a table."""
-    rows = [("model", "stages", "model EFLOPs", "published h", "estimated h", "difference")]
+    heading = ("model", "stages", "model EFLOPs", "published h", "estimated h", "difference")
+    rows: list[tuple[str, ...]] = [heading]
     rows += [
         (
             residual.row.name,

@@ -44,16 +44,20 @@ def _equation(equation: JaxprEqn) -> float:
 
 
 def _product(equation: JaxprEqn) -> float:
-    lhs, (out,) = equation.invars[0].aval, equation.outvars
+    lhs, out = _shape(equation.invars[0]), _shape(equation.outvars[0])
     (contracted, _), _ = equation.params["dimension_numbers"]
-    return 2.0 * math.prod(out.aval.shape) * math.prod(lhs.shape[axis] for axis in contracted)
+    return 2.0 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
 
 
 def _convolution(equation: JaxprEqn) -> float:
     """Padding counts as input, so this is exact for windows without padding or dilation."""
-    kernel, (out,) = equation.invars[1].aval, equation.outvars
-    out_features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2.0 * math.prod(out.aval.shape) * kernel.size / out_features
+    kernel, out = _shape(equation.invars[1]), _shape(equation.outvars[0])
+    out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2.0 * math.prod(out) * math.prod(kernel) / out_features
+
+
+def _shape(operand: Any) -> tuple[int, ...]:
+    return operand.aval.shape
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:

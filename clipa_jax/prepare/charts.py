@@ -1,4 +1,4 @@
-"""Pictures of a dataset: histograms, and samples as the model sees them.
+"""Charts of a dataset: histograms, and samples as the model sees them.
 
 R pixels a side, L text tokens.
 """
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from clipa_jax.prepare.inspection import Findings
+from clipa_jax.prepare.source_statistics import Statistics
 from clipa_jax.preprocess.text import Tokenizer
 from clipa_jax.report.figures import DPI, FAINT, INK, STAGE_COLORS
 
@@ -20,16 +20,16 @@ BAR, LIMIT = STAGE_COLORS[0], STAGE_COLORS[1]
 _BINS, _LONGEST = 40, 5.0
 
 
-def histograms(found: Findings, out: str, *, res: int, text_len: int) -> None:
-    """Draws the sizes of pictures and the lengths of captions beside what the config takes.
+def histograms(statistics: Statistics, out: str, *, res: int, text_len: int) -> None:
+    """Draws picture sizes and caption lengths with the limits of the config.
 
     Args:
-      found: in the data; at least one good sample.
+      statistics: of at least one good sample.
       out: the PNG to write.
       res: pixels a side in training.
       text_len: tokens of a row.
     """
-    size_N2 = np.array(found.size_N2)
+    size_N2 = np.array(statistics.size_N2)
     short_N, long_N = size_N2.min(1), size_N2.max(1)
     figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -37,8 +37,8 @@ def histograms(found: Findings, out: str, *, res: int, text_len: int) -> None:
     _bars(sides, short_N, 0, "short side, pixels")
     _limit(sides, res, f"training: {res} px")
     _bars(aspects, np.minimum(long_N / short_N, _LONGEST), 1, "long side / short side (5: or more)")
-    if found.pieces_M:
-        _lengths(lengths, np.array(found.pieces_M), text_len - 1)
+    if statistics.pieces_M:
+        _lengths(lengths, np.array(statistics.pieces_M), text_len - 1)
     else:
         lengths.set_axis_off()
     sides.set_ylabel("samples", color=INK)
@@ -51,15 +51,15 @@ def _lengths(axes: Axes, pieces_M: np.ndarray, budget: int) -> None:
     wide = max(-(-top // _BINS), 1)
     edges = np.arange(0, top + wide + 1, wide) - 0.5
     fits = shown <= budget
-    for values, colour in ((shown[fits], BAR), (shown[~fits], LIMIT)):
-        axes.hist(values, bins=edges.tolist(), color=colour, edgecolor="white", linewidth=0.4)
+    for values, color in ((shown[fits], BAR), (shown[~fits], LIMIT)):
+        axes.hist(values, bins=edges.tolist(), color=color, edgecolor="white", linewidth=0.4)
     _style(axes, f"pieces of a caption ({top}: or more)")
     percent = 100 * float((~fits).mean())
     _limit(axes, budget + 0.5, f"budget: {budget}; {percent:.1f} % are longer")
 
 
-def _bars(axes: Axes, value_N: np.ndarray, least: float, label: str) -> None:
-    edges = np.linspace(least, max(float(value_N.max()), least + 1) * 1.001, _BINS + 1)
+def _bars(axes: Axes, value_N: np.ndarray, minimum: float, label: str) -> None:
+    edges = np.linspace(minimum, max(float(value_N.max()), minimum + 1) * 1.001, _BINS + 1)
     axes.hist(value_N, bins=edges.tolist(), color=BAR, edgecolor="white", linewidth=0.4)
     _style(axes, label)
 
@@ -80,7 +80,7 @@ def _style(axes: Axes, label: str) -> None:
 def contact_sheet(
     image_NRRC: np.ndarray, texts: Sequence[str], out: str, *, title: str, columns: int = 6
 ) -> None:
-    """Draws training samples, augmented, with the text that is left of their captions.
+    """Draws augmented training samples with their captions as the model reads them.
 
     Args:
       image_NRRC: uint8.
@@ -119,14 +119,14 @@ def contact_sheet(
 
 
 def kept_text(tokenizer: Tokenizer, token_L: np.ndarray) -> str:
-    """The text that a row of ids stands for: its words, without special pieces."""
+    """The words of a row of ids, without special pieces."""
     words: list[str] = []
     vocabulary = tokenizer.vocabulary
     for token in token_L.tolist():
         surface = vocabulary.surfaces[token]
         if token in (vocabulary.pad_id, vocabulary.cls_id):
             continue
-        surface = surface or "\N{REPLACEMENT CHARACTER}"  # what no piece covers
+        surface = surface or "\N{REPLACEMENT CHARACTER}"  # no piece covers it
         if vocabulary.starts_word[token] or not words:
             words.append(surface)
         else:

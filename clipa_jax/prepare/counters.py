@@ -1,33 +1,33 @@
-"""What became of the samples: counts by name, and where the first few of each are."""
+"""Counts of samples by name, with the places of the first few of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-NAMED = 5  # of each kind
+FIRST_ROWS = 5  # places that are kept for each name
 
 
 @dataclass
-class Tally:
-    """Counts that can be added up, in any order.
+class Counters:
+    """Counts that can be added up in any order.
 
     Attributes:
       counts: by name.
-      rows: by name, places in the input of the first ones.
+      rows: by name, the first places in the input.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     rows: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, name: str, count: int = 1, rows: Iterable[int] = ()) -> None:
-        """Counts something, and where it was, if that is among the first places."""
+        """Adds to a count; `rows` are the places of what is counted."""
         self.counts[name] = self.counts.get(name, 0) + count
-        both = {*self.rows.get(name, ()), *rows}
-        if both:
-            self.rows[name] = sorted(both)[:NAMED]
+        places = {*self.rows.get(name, ()), *rows}
+        if places:
+            self.rows[name] = sorted(places)[:FIRST_ROWS]
 
-    def merge(self, other: "Tally") -> "Tally":
-        """Adds another one's counts; returns itself."""
+    def merge(self, other: "Counters") -> "Counters":
+        """Adds the counts of another object; returns itself."""
         for name, count in other.counts.items():
             self.add(name, count, other.rows.get(name, ()))
         return self
@@ -36,10 +36,10 @@ class Tally:
         return self.counts.get(name, 0)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The counts as JSON."""
         return {"counts": self.counts, "rows": self.rows}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Tally":
-        """What `as_dict` gave."""
+    def from_dict(cls, values: dict[str, Any]) -> "Counters":
+        """The inverse of `as_dict`."""
         return cls(dict(values["counts"]), {name: list(r) for name, r in values["rows"].items()})

@@ -1,30 +1,30 @@
-"""Which samples are left out although they could be used, and under what name."""
+"""Filters on picture size and caption length."""
 
 from clipa_jax.prepare.options import Options
-from clipa_jax.prepare.samples import Seen
+from clipa_jax.prepare.samples import Sample
 
 TOO_SMALL, TOO_LONG = "too_small", "too_elongated"
 CAPTION_SHORT, CAPTION_LONG = "caption_too_short", "caption_too_long"
 
 
-def drop_reason(seen: Seen, options: Options) -> tuple[str, tuple[bytes, ...]]:
-    """Why a sample is left out, "" if it is not; and the captions that stay.
+def drop_reason(sample: Sample, options: Options) -> tuple[str, tuple[bytes, ...]]:
+    """The reason to drop a sample, "" to keep it, and the captions that pass.
 
-    A sample with several captions loses those that do not fit, and is left out when none
-    is left, for what is wrong with the first one.
+    A sample with several captions loses those that fail, and is dropped for the fault of the
+    first one when none is left.
     """
-    if seen.reason:
-        return seen.reason, ()
-    short, long = sorted((seen.height, seen.width))
+    if sample.reason:
+        return sample.reason, ()
+    short, long = sorted((sample.height, sample.width))
     if short < options.min_side:
         return TOO_SMALL, ()
     if options.max_aspect and long > options.max_aspect * short:
         return TOO_LONG, ()
-    faults = [_fault(caption, options) for caption in seen.captions]
-    fine = [text for text, fault in zip(seen.captions, faults, strict=True) if not fault]
-    if faults and not fine:
+    faults = [_fault(caption, options) for caption in sample.captions]
+    passed = [text for text, fault in zip(sample.captions, faults, strict=True) if not fault]
+    if faults and not passed:
         return faults[0], ()
-    return "", tuple(fine)
+    return "", tuple(passed)
 
 
 def _fault(caption: bytes, options: Options) -> str:

@@ -1,17 +1,18 @@
-"""The Beam pipeline: read pieces, drop what is there twice, put in order, write shards.
+"""The Beam pipeline: read partitions, drop duplicates, shuffle, write shards.
 
-Pictures do not go through Beam's shuffles: those carry 56 bytes a sample (`facts.FACT`), in
-arrays of many; pictures wait in the files of the pieces until their shard is written. So the
-direct runner, which keeps its shuffles in memory, needs no more of it for larger pictures,
-and what is finished when a run is killed stays finished. Beam ships functions and arguments
-of this module between its workers by its own pickling; no data is pickled.
+Pictures do not pass through Beam's shuffles: those carry the 56 bytes of an `index.ENTRY` for
+each sample, in arrays of many, while the records wait in the files of the partitions. So the
+direct runner, which holds its shuffles in memory, needs no more memory for larger pictures, and
+finished files survive a killed run. Beam sends the functions and arguments of this module to its
+workers by its own pickling; no data is pickled.
 
-    pieces -> read -> facts of each piece -> by digest -> the first of each
-                                                 |
-            shards <- write <- by shard <- ranks by bucket of keys
+    partitions -> read -> entries -> by digest -> the first of each
+                                                       |
+        shards <- write <- by shard <- ranks by bucket of keys
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ import tensorflow as tf
 
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import files, index, partitions, shards
-from clipa_jax.prepare.counters import Tally
+from clipa_jax.prepare.counters import Counters
+from clipa_jax.prepare.layout import RECORD_BYTES, WRITTEN, Layout
 from clipa_jax.prepare.options import Options
-from clipa_jax.prepare.partitions import DROPPED, Piece
+from clipa_jax.prepare.partitions import DROPPED, Partition
 from clipa_jax.runtime import quiet
 
 with quiet.stderr():  # it warns of parts that are not needed here
@@ -29,35 +31,43 @@ with quiet.stderr():  # it warns of parts that are not needed here
     from apache_beam.options.pipeline_options import PipelineOptions
 
 DIRECT = "direct"
-DUPLICATE, WRITTEN, RECORD_BYTES = f"{DROPPED}duplicate", "written", "record_bytes"
+DUPLICATE = f"{DROPPED}duplicate"
 ANEW, LEFT_OUT = "images_encoded_anew", "captions_left_out"
-TALLY = "tally.json"
+COUNTERS = "tally.json"
 
 
-def run(
-    options: Options,
-    work: list[Piece],
-    total: int,
-    folders: tuple[str, str, str],
-    runner: str,
-    arguments: list[str],
-) -> Tally:
+@dataclass(frozen=True)
+class Job:
+    """What all steps of the pipeline need.
+
+    Attributes:
+      options: of the dataset.
+      total: samples of the input.
+      partitions, shards, counters: folders for the files of each.
+    """
+
+    options: Options
+    total: int
+    partitions: str
+    shards: str
+    counters: str
+
+
+def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> Counters:
     """Runs the pipeline to its end.
 
     Args:
-      options: of the dataset.
-      work: all pieces of the input.
-      total: samples of the input.
-      folders: for the pieces, for the shards, and for what is found out.
-      runner: `DIRECT` for this process, or the name of one of Beam's.
+      job: the dataset.
+      work: all partitions of the input.
+      runner: `DIRECT` for this process, or the name of a Beam runner.
       arguments: for Beam, as on its command lines.
 
     Returns:
-      What became of the samples.
+      Counts of kept and dropped samples.
 
     Raises:
       DataError: Beam does not know the runner or the arguments; the data was refused; the
-        pipeline did not come to its end.
+        pipeline failed.
     """
     try:
         # Beam's own name for it, DirectRunner, first looks for a program to download.
@@ -65,65 +75,56 @@ def run(
         pipeline = beam.Pipeline(runner=name, options=PipelineOptions(arguments))
     except (ValueError, ImportError, SystemExit) as error:
         raise DataError(f"runner {runner} with {arguments}: {error}") from None
-    build(pipeline, options, work, total, folders)
+    build(pipeline, job, work)
     try:
         pipeline.run().wait_until_finish()
     except (RuntimeError, tf.errors.OpError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["?"])[-1]
         raise DataError(
-            f"runner {runner} did not come to the end: {reason}; what was finished is kept, "
-            f"the same command goes on with it"
+            f"runner {runner} failed: {reason}; finished files are kept, run the same command "
+            f"again to continue"
         ) from error
-    return Tally.from_dict(files.read_json(files.join(folders[2], TALLY)))
+    return Counters.from_dict(files.read_json(files.join(job.counters, COUNTERS)))
 
 
-def build(
-    pipeline: beam.Pipeline,
-    options: Options,
-    work: list[Piece],
-    total: int,
-    folders: tuple[str, str, str],
-) -> None:
-    """Adds everything to a pipeline."""
-    read, into, found = folders
-    pieces_read = (
+def build(pipeline: beam.Pipeline, job: Job, work: list[Partition]) -> None:
+    """Adds all steps to a pipeline."""
+    entries_read = (
         pipeline
-        | "Pieces" >> beam.Create(work)
+        | "Partitions" >> beam.Create(work)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.FlatMap(_read, options, read).with_outputs("tally", main="facts")
+        | "Read" >> beam.FlatMap(_read, job).with_outputs("counters", main="entries")
     )
-    kept, tallies = pieces_read.facts, [pieces_read.tally]
-    if options.duplicates != "none":
+    kept, counters = entries_read.entries, [entries_read.counters]
+    if job.options.duplicates != "none":
         unique = (
             kept
             | "By digest" >> beam.FlatMap(_by_digest)
             | "Same digest" >> beam.GroupByKey()
-            | "First ones" >> beam.FlatMap(_first_ones).with_outputs("tally", main="facts")
+            | "Unique" >> beam.FlatMap(_drop_duplicates).with_outputs("counters", main="entries")
         )
-        kept = unique.facts
-        tallies.append(unique.tally)
-    by_key = kept | "By key" >> beam.FlatMap(_by_key, total)
-    counts = by_key | "Count" >> beam.Map(_count) | "Counts" >> beam.CombinePerKey(sum)
-    tallies.append(kept | "Tally kept" >> beam.Map(_tally_kept))
-    tally = tallies | beam.Flatten() | "Add up" >> beam.CombineGlobally(_add_up)
-    tally | "Keep the tally" >> beam.Map(_write_tally, found)
+        kept = unique.entries
+        counters.append(unique.counters)
+    by_key = kept | "By key" >> beam.FlatMap(_by_key, job.total)
+    sizes = by_key | "Size" >> beam.Map(_size) | "Sizes" >> beam.CombinePerKey(sum)
+    counters.append(kept | "Count kept" >> beam.Map(_count_kept))
+    total = counters | beam.Flatten() | "Add up" >> beam.CombineGlobally(_add_up)
+    total | "Store the counters" >> beam.Map(_write_counters, job.counters)
+    total_side = beam.pvalue.AsSingleton(total)
     (
         by_key
-        | "Neighbours" >> beam.GroupByKey()
-        | "Ranks"
-        >> beam.FlatMap(
-            _by_shard, beam.pvalue.AsDict(counts), beam.pvalue.AsSingleton(tally), options
-        )
+        | "Neighbors" >> beam.GroupByKey()
+        | "Ranks" >> beam.FlatMap(_by_shard, beam.pvalue.AsDict(sizes), total_side, job)
         | "Same shard" >> beam.GroupByKey()
-        | "Write" >> beam.Map(_write, beam.pvalue.AsSingleton(tally), options, (read, into))
+        | "Write" >> beam.Map(_write, total_side, job)
     )
 
 
-def _read(piece: Piece, options: Options, folder: str) -> Iterator[Any]:
-    partitions.reader(options, folder).read(piece)
-    fact_X, tally = partitions.read_facts(folder, piece.number)
-    yield beam.pvalue.TaggedOutput("tally", tally.as_dict())
-    yield fact_X.tobytes()
+def _read(partition: Partition, job: Job) -> Iterator[Any]:
+    partitions.writer(job.options, job.partitions).write(partition)
+    entry_X, counters = partitions.read_index(job.partitions, partition.number)
+    yield beam.pvalue.TaggedOutput("counters", counters.as_dict())
+    yield entry_X.tobytes()
 
 
 def _by_digest(part: bytes) -> Iterator[tuple[int, bytes]]:
@@ -134,61 +135,47 @@ def _by_key(part: bytes, total: int) -> Iterator[tuple[int, bytes]]:
     return index.by_key(index.join([part]), total)
 
 
-def _first_ones(group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
-    first_X, again_X = index.first_ones(index.join(group[1]))
-    tally = Tally()
-    tally.add(DUPLICATE, len(again_X), np.sort(again_X["row"]).tolist())
-    yield beam.pvalue.TaggedOutput("tally", tally.as_dict())
+def _drop_duplicates(group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
+    first_X, again_X = index.split_duplicates(index.join(group[1]))
+    counters = Counters()
+    counters.add(DUPLICATE, len(again_X), np.sort(again_X["row"]).tolist())
+    yield beam.pvalue.TaggedOutput("counters", counters.as_dict())
     yield first_X.tobytes()
 
 
-def _count(part: tuple[int, bytes]) -> tuple[int, int]:
-    return part[0], len(part[1]) // index.FACT.itemsize
+def _size(part: tuple[int, bytes]) -> tuple[int, int]:
+    return part[0], len(part[1]) // index.ENTRY.itemsize
 
 
-def _tally_kept(part: bytes) -> dict[str, Any]:
-    fact_X, tally = index.join([part]), Tally()
-    tally.add(WRITTEN, len(fact_X))
+def _count_kept(part: bytes) -> dict[str, Any]:
+    entry_X, counters = index.join([part]), Counters()
+    counters.add(WRITTEN, len(entry_X))
     for name, column in ((RECORD_BYTES, "length"), (ANEW, "anew"), (LEFT_OUT, "left_out")):
-        tally.add(name, int(fact_X[column].sum(dtype=np.int64)))
-    return tally.as_dict()
+        counters.add(name, int(entry_X[column].sum(dtype=np.int64)))
+    return counters.as_dict()
 
 
-def _add_up(tallies: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    total = Tally()
-    for tally in tallies:
-        total.merge(Tally.from_dict(tally))
+def _add_up(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    total = Counters()
+    for part in parts:
+        total.merge(Counters.from_dict(part))
     return total.as_dict()
 
 
-def _write_tally(tally: dict[str, Any], folder: str) -> None:
-    files.write_json(files.join(folder, TALLY), tally)
+def _write_counters(counters: dict[str, Any], folder: str) -> None:
+    files.write_json(files.join(folder, COUNTERS), counters)
 
 
 def _by_shard(
-    group: tuple[int, Iterable[bytes]],
-    counts: dict[int, int],
-    tally: dict[str, Any],
-    options: Options,
+    group: tuple[int, Iterable[bytes]], sizes: dict[int, int], counters: dict[str, Any], job: Job
 ) -> Iterator[tuple[int, bytes]]:
     bucket, parts = group
-    kept, num_shards = sizes(options, Tally.from_dict(tally))
-    before = sum(count for other, count in counts.items() if other < bucket)
-    return index.by_shard(index.join(parts), before, kept, num_shards)
+    layout = Layout.plan(job.options, Counters.from_dict(counters))
+    before = sum(size for other, size in sizes.items() if other < bucket)
+    return index.by_shard(index.join(parts), before, layout)
 
 
-def _write(
-    group: tuple[int, Iterable[bytes]],
-    tally: dict[str, Any],
-    options: Options,
-    folders: tuple[str, str],
-) -> None:
+def _write(group: tuple[int, Iterable[bytes]], counters: dict[str, Any], job: Job) -> None:
     shard, parts = group
-    kept, num_shards = sizes(options, Tally.from_dict(tally))
-    shards.write(options, index.join(parts), shard, num_shards, kept, folders)
-
-
-def sizes(options: Options, tally: Tally) -> tuple[int, int]:
-    """How many samples the dataset has, and how many shards."""
-    kept = tally[WRITTEN]
-    return kept, shards.how_many(options, kept, tally[RECORD_BYTES])
+    layout = Layout.plan(job.options, Counters.from_dict(counters))
+    shards.write(index.join(parts), shard, layout, job.partitions, job.shards)

@@ -1,12 +1,11 @@
-"""What the shuffle knows of each sample: where it lies, and where it goes. No pictures.
+"""The index of the samples: 56 bytes for each, which the shuffle moves instead of pictures.
 
-A sample's key is where a permutation of all input samples, chosen by the seed, sends it
-(`data.shuffle`): no two samples share one, and no table is needed. The order of the dataset
-is that of the keys. Its ranks, and with them shards whose sizes differ by one at most, follow
-from counts: keys fall into a fixed number of buckets, the buckets before a sample's own
-tell how many samples come before it, and inside its bucket it is sorted.
+A sample's key is its place in a permutation of all input samples that the seed chooses
+(`data.shuffle`): keys are unique and need no table. The dataset is in the order of the keys.
+Keys fall into a fixed number of buckets; the sizes of the buckets before its own, and its place
+in its sorted bucket, give the rank of a sample, and ranks give shards of even sizes.
 
-X facts looked at.
+X entries at hand.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,19 +13,20 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from clipa_jax.data import shuffle
+from clipa_jax.prepare.layout import Layout
 
 BUCKETS = 256
-FACT = np.dtype(
+ENTRY = np.dtype(
     [
-        ("row", "<i8"),  # among all samples of the input, in its order
-        ("key", "<i8"),  # its place in the shuffled input
-        ("piece", "<i4"),  # the piece of the input it was read with
-        ("offset", "<i8"),  # where its record lies in the file of that piece
+        ("row", "<i8"),  # place among all samples of the input
+        ("key", "<i8"),  # place in the shuffled input
+        ("piece", "<i4"),  # number of the partition that holds the record
+        ("offset", "<i8"),  # of the record in the file of that partition
         ("length", "<u4"),  # of the record
         ("crc", "<u4"),  # of the record
-        ("digest", "<u8", (2,)),  # of what may be there only once
-        ("anew", "<u2"),  # whether the picture was encoded anew
-        ("left_out", "<u2"),  # captions that were left out
+        ("digest", "<u8", (2,)),  # equal for duplicates
+        ("anew", "<u2"),  # whether the picture was encoded again
+        ("left_out", "<u2"),  # number of dropped captions
     ]
 )
 
@@ -37,18 +37,18 @@ def keys(row_X: np.ndarray, total: int, seed: int) -> np.ndarray:
 
 
 def join(parts: Iterable[bytes]) -> np.ndarray:
-    """Facts from the bytes of several arrays of them."""
-    return np.frombuffer(b"".join(parts), FACT)
+    """Entries from the bytes of several arrays."""
+    return np.frombuffer(b"".join(parts), ENTRY)
 
 
-def by_digest(fact_X: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Facts in buckets, such that equal digests share one."""
-    return _split(fact_X, (fact_X["digest"][:, 0] % BUCKETS).astype(np.int64))
+def by_digest(entry_X: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    """Entries in buckets; equal digests share a bucket."""
+    return _group(entry_X, (entry_X["digest"][:, 0] % BUCKETS).astype(np.int64))
 
 
-def by_key(fact_X: np.ndarray, total: int) -> Iterator[tuple[int, bytes]]:
-    """Facts in buckets of neighbouring keys, of which there are `total`."""
-    return _split(fact_X, bucket(fact_X["key"], total))
+def by_key(entry_X: np.ndarray, total: int) -> Iterator[tuple[int, bytes]]:
+    """Entries in buckets of neighboring keys, of `total` keys."""
+    return _group(entry_X, bucket(entry_X["key"], total))
 
 
 def bucket(key_X: np.ndarray, total: int) -> np.ndarray:
@@ -56,35 +56,31 @@ def bucket(key_X: np.ndarray, total: int) -> np.ndarray:
     return key_X // -(-total // BUCKETS)
 
 
-def first_ones(fact_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Parts facts into the first sample of each digest, in the order of the input, and the
-    others."""
-    order = np.lexsort((fact_X["row"], fact_X["digest"][:, 1], fact_X["digest"][:, 0]))
-    sorted_X = fact_X[order]
+def split_duplicates(entry_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the first sample of each digest in the order of the input, all others)."""
+    order = np.lexsort((entry_X["row"], entry_X["digest"][:, 1], entry_X["digest"][:, 0]))
+    sorted_X = entry_X[order]
     same = (sorted_X["digest"][1:] == sorted_X["digest"][:-1]).all(1)
     again_X = np.concatenate([[False], same])[: len(sorted_X)]
     return sorted_X[~again_X], sorted_X[again_X]
 
 
-def by_shard(
-    fact_X: np.ndarray, before: int, kept: int, num_shards: int
-) -> Iterator[tuple[int, bytes]]:
-    """The facts of one bucket of keys in the shards they go to, in order.
+def by_shard(entry_X: np.ndarray, before: int, layout: Layout) -> Iterator[tuple[int, bytes]]:
+    """The entries of one bucket of keys by shard, in order.
 
     Args:
-      fact_X: all of the bucket's.
-      before: how many samples the buckets before it hold.
-      kept: how many samples there are.
-      num_shards: of the dataset.
+      entry_X: the whole bucket.
+      before: samples in the buckets before it.
+      layout: of the dataset.
     """
-    sorted_X = fact_X[np.argsort(fact_X["key"])]
-    return _split(sorted_X, (before + np.arange(len(sorted_X))) * num_shards // kept)
+    sorted_X = entry_X[np.argsort(entry_X["key"])]
+    return _group(sorted_X, layout.shards(before + np.arange(len(sorted_X))))
 
 
-def _split(fact_X: np.ndarray, where_X: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    order = np.argsort(where_X, kind="stable")
-    fact_X, where_X = fact_X[order], where_X[order]
-    starts = np.flatnonzero(np.concatenate([[True], where_X[1:] != where_X[:-1]]))
-    for start, stop in zip(starts, [*starts[1:], len(where_X)], strict=True):
+def _group(entry_X: np.ndarray, group_X: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    order = np.argsort(group_X, kind="stable")
+    entry_X, group_X = entry_X[order], group_X[order]
+    starts = np.flatnonzero(np.concatenate([[True], group_X[1:] != group_X[:-1]]))
+    for start, stop in zip(starts, [*starts[1:], len(group_X)], strict=True):
         if stop > start:
-            yield int(where_X[start]), fact_X[start:stop].tobytes()
+            yield int(group_X[start]), entry_X[start:stop].tobytes()

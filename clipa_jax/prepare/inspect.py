@@ -1,4 +1,4 @@
-"""Training data examined for a config: what is in it, and what the pipeline makes of it."""
+"""Inspection of training data for a config: statistics, charts and throughput."""
 
 import itertools
 import os
@@ -18,7 +18,8 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.models import color_jitter
-from clipa_jax.prepare import charts, inspection, throughput
+from clipa_jax.prepare import charts, source_statistics, throughput
+from clipa_jax.prepare.source_statistics import Statistics
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.runtime.format import table
@@ -28,36 +29,36 @@ REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_shee
 
 
 def choose(config: ConfigDict, name: str) -> ConfigDict:
-    """The stage of a config that data is examined for: `name`, or the first one.
+    """The stage `name` of a config, or its first one.
 
     Raises:
       ConfigError: no such stage.
     """
-    stages = {one.name: one for one in schedules.split(config)}
+    stages = {stage.name: stage for stage in schedules.split(config)}
     if name and name not in stages:
         raise ConfigError("--stage: " + unknown("stage", name, stages))
     return stages[name] if name else next(iter(stages.values()))
 
 
 @dataclass(frozen=True)
-class Chip:
-    """What a chip takes.
+class ChipRate:
+    """The samples per second that a chip trains on, given or estimated.
 
     Attributes:
       name: from `planning.chips`.
-      efficiency: model FLOPs over its peak.
-      samples_per_second: instead, if it is known; 0 if not.
+      efficiency: model FLOPs over its peak, for an estimate.
+      samples_per_second: 0 to estimate it.
     """
 
     name: str = "v5e"
     efficiency: float = throughput.EFFICIENCY
     samples_per_second: float = 0.0
 
-    def appetite(self, config: ConfigDict) -> tuple[float, str]:
-        """Samples/s, and where they are known from."""
+    def resolve(self, config: ConfigDict) -> tuple[float, str]:
+        """(samples/s, the source of the number)."""
         if self.samples_per_second:
             return self.samples_per_second, "as stated"
-        rate = throughput.chip_appetite(config, self.name, self.efficiency)
+        rate = throughput.required_samples_per_second(config, self.name, self.efficiency)
         return rate, f"{self.name} at {100 * self.efficiency:g} % of its peak"
 
 
@@ -67,72 +68,65 @@ def examine(
     *,
     limit: int,
     sheet: int,
-    chip: Chip | None = None,
+    chip: ChipRate | None = None,
     seconds: float = 5.0,
 ) -> dict[str, Any]:
-    """Looks at the data of a stage; writes what it finds, and pictures of it, to `out`.
+    """Inspects the data of a stage; writes report and charts to `out`.
 
     Args:
       config: of the stage.
       out: a folder.
-      limit: samples of each source to look at, 0 for all.
+      limit: samples of each source to read, 0 for all.
       sheet: samples on the contact sheet.
-      chip: that is to be fed; a v5e by default.
-      seconds: how long the pipeline is measured; 0 for not at all.
+      chip: to feed; a v5e by default.
+      seconds: duration of the throughput measurement; 0 for none.
 
     Returns:
-      What is in inspection.json.
+      The content of inspection.json.
 
     Raises:
-      UserError: anything wrong with the config or the data; no sample is any good.
+      UserError: an error in the config or the data; no sample is good.
     """
     section = Settings(config, "config").input
-    appetite, what = (chip or Chip()).appetite(config) if seconds else (0.0, "")
+    required, chip_name = (chip or ChipRate()).resolve(config) if seconds else (0.0, "")
     source = sources.open(pipeline.source_spec(section), section.split)
-    parts = source.components if isinstance(source, sources.Mixture) else (source,)
+    components = source.components if isinstance(source, sources.Mixture) else (source,)
     tokenizer = load_tokenizer(section.vocab)
     out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"stage": config.name, "max_skip_percent": section.max_skip_percent}
     report["sources"] = []
-    for number, part in enumerate(parts):
-        found = _look(part, tokenizer, limit, section.max_pixels)
-        report["sources"].append(
-            inspection.summary(
-                part,
-                found,
-                res=section.res,
-                text_len=section.text_len,
-                reduction=section.reduction,
-                vocab=section.vocab,
-            )
-        )
-        if not found.size_N2:
-            raise DataError(f"none of {found.looked} samples is any good:\n{text(report)}")
-        drawn = out / HISTOGRAMS.format(f"_{number + 1}" if len(parts) > 1 else "")
-        charts.histograms(found, str(drawn), res=section.res, text_len=section.text_len)
-    number = min(sheet, sum(one["good"] for one in report["sources"]))
-    _contact_sheet(config, tokenizer, str(out / SHEET), number)
+    for number, component in enumerate(components, 1):
+        statistics = _collect(component, tokenizer, limit, section.max_pixels)
+        keys = ("res", "text_len", "reduction", "vocab")
+        values = {key: getattr(section, key) for key in keys}
+        report["sources"].append(source_statistics.summary(component, statistics, **values))
+        if not statistics.size_N2:
+            raise DataError(f"none of {statistics.total} samples is good:\n{text(report)}")
+        chart = out / HISTOGRAMS.format(f"_{number}" if len(components) > 1 else "")
+        charts.histograms(statistics, str(chart), res=section.res, text_len=section.text_len)
+    drawn = min(sheet, sum(entry["good"] for entry in report["sources"]))
+    _contact_sheet(config, tokenizer, str(out / SHEET), drawn)
     if seconds:
         rate = throughput.images_per_core(config, seconds)
-        report["pipeline"] = throughput.summary(rate, os.cpu_count() or 1, appetite, what)
+        report["pipeline"] = throughput.summary(rate, os.cpu_count() or 1, required, chip_name)
     files.write_json(out / REPORT, report)
     return report
 
 
-def _look(
+def _collect(
     source: sources.Source, tokenizer: Tokenizer, limit: int, max_pixels: int
-) -> inspection.Findings:
-    """Everything that was seen of a source, with progress shown."""
-    wanted = min(limit or source.num_examples, source.num_examples)
-    with Progress("looking", wanted) as progress:
-        for found in inspection.look(source, tokenizer, limit, max_pixels):
-            progress.update(found.looked)
-    return found
+) -> Statistics:
+    """The statistics of a source, with a progress display."""
+    total = min(limit or source.num_examples, source.num_examples)
+    with Progress("inspecting", total) as progress:
+        for statistics in source_statistics.collect(source, tokenizer, limit, max_pixels):
+            progress.update(statistics.total)
+    return statistics
 
 
 def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: int) -> None:
-    """Draws the first samples of training, through the pipeline that trains."""
-    section = throughput.section(config, batch_size=number)
+    """Draws the first samples of training, through the training pipeline."""
+    section = throughput.input_section(config, batch_size=number)
     data = pipeline.train(section, seed=config.seed)
     ((batch, _),) = itertools.islice(data.start(), 1)
     tokens = batch.get(TOKENS)
@@ -140,72 +134,71 @@ def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: i
     if tokens is not None:
         texts = [charts.kept_text(tokenizer, token_L) for token_L in tokens]
     title = f"{config.name}: {section.res} px, {section.text_len} text tokens"
-    seen = color_jitter.apply(jax.tree.map(jnp.asarray, batch))[IMAGE]
-    charts.contact_sheet(np.asarray(seen), texts, out, title=title)
+    images = color_jitter.apply(jax.tree.map(jnp.asarray, batch))[IMAGE]
+    charts.contact_sheet(np.asarray(images), texts, out, title=title)
 
 
 def text(report: dict[str, Any]) -> str:
-    """A report for people."""
-    parts = [_source_text(report, one) for one in report["sources"]]
+    """A report as text."""
+    parts = [_source_text(report, source) for source in report["sources"]]
     parts += [throughput.text(report["pipeline"])] if "pipeline" in report else []
     return "\n\n".join(parts)
 
 
-def _source_text(report: dict[str, Any], one: dict[str, Any]) -> str:
-    looked, bad = one["looked_at"], one["bad"]
+def _source_text(report: dict[str, Any], source: dict[str, Any]) -> str:
+    total, bad = source["looked_at"], source["bad"]
     lines = [
-        f"{one['source']}, split {one['split']}: {one['samples']:,} samples, "
-        f"{looked:,} looked at, {one['good']:,} good"
+        f"{source['source']}, split {source['split']}: {source['samples']:,} samples, "
+        f"{total:,} looked at, {source['good']:,} good"
     ]
     if bad:
         rows: list[tuple[str, ...]] = [("bad samples", "number", "share", "the first")]
         for reason, entry in bad.items():
-            share = _percent(entry["samples"], looked)
+            share = _percent(entry["samples"], total)
             first = entry["first"]
             rows.append((reason, f"{entry['samples']:,}", share, first[0]))
             rows += [("", "", "", name) for name in first[1:]]
         lines += ["", table(rows, right=(1, 2))]
-        if 100 * (looked - one["good"]) > report["max_skip_percent"] * looked:
+        if 100 * (total - source["good"]) > report["max_skip_percent"] * total:
             lines.append(
                 f"more than max_skip_percent={report['max_skip_percent']}: training would stop"
             )
-    stage_name = report["stage"]
-    lines += ["", _quantiles(one), "", *_captions(one, stage_name), *_repetitions(one)]
-    return "\n".join(lines)
+    lines += ["", _quantiles(source), "", *_captions(source, report["stage"])]
+    return "\n".join([*lines, *_repetitions(source)])
 
 
-def _quantiles(report: dict[str, Any]) -> str:
+def _quantiles(source: dict[str, Any]) -> str:
     measured = {
-        "short side, pixels": report["short_side"],
-        "long side / short side": report["aspect"],
-        "encoded picture, bytes": report["image_bytes"],
-        "pieces of a caption": report["captions"]["pieces"],
+        "short side, pixels": source["short_side"],
+        "long side / short side": source["aspect"],
+        "encoded picture, bytes": source["image_bytes"],
+        "pieces of a caption": source["captions"]["pieces"],
     }
-    rows: list[tuple[str, ...]] = [("", *inspection.QUANTILES)]
+    rows: list[tuple[str, ...]] = [("", *source_statistics.QUANTILES)]
     for name, values in measured.items():
         rows.append((name, *(f"{values[q]:,.10g}" if values else "-" for q in rows[0][1:])))
     return table(rows, right=tuple(range(1, len(rows[0]))))
 
 
-def _captions(report: dict[str, Any], stage_name: str) -> Iterable[str]:
-    captions, small = report["captions"], report["smaller_than_res"]
+def _captions(source: dict[str, Any], stage_name: str) -> Iterable[str]:
+    captions, small = source["captions"], source["smaller_than_res"]
     if captions["number"]:
         yield (
             f"captions: {captions['number']:,}; {captions['shortened']:,} "
             f"({_percent(captions['shortened'], captions['number'])}) have more than the "
-            f"{captions['budget']} pieces that stage {stage_name} takes and are shortened by "
+            f"{captions['budget']} pieces of stage {stage_name} and are shortened by "
             f"'{captions['reduction']}'; {captions['pieces_lost_percent']} % of all pieces are lost"
         )
     yield (
-        f"pictures: {small['samples']:,} ({_percent(small['samples'], report['good'])}) have a "
+        f"pictures: {small['samples']:,} ({_percent(small['samples'], source['good'])}) have a "
         f"short side below the {small['res']} pixels of training"
     )
 
 
-def _repetitions(report: dict[str, Any]) -> Iterable[str]:
-    shares = [f"{what} {entry['percent']} %" for what, entry in report["repeated"].items()]
-    yield f"seen before among those looked at: {', '.join(shares)}"
-    for caption, count in report["frequent_captions"]:
+def _repetitions(source: dict[str, Any]) -> Iterable[str]:
+    shares = [f"{kind} {entry['percent']} %" for kind, entry in source["repeated"].items()]
+    yield f"repetitions: {', '.join(shares)}"
+    for caption, count in source["frequent_captions"]:
         yield f"  {count:,} times: {caption[:100]!r}"
 
 

@@ -1,4 +1,4 @@
-"""What a prepared dataset is made from and how: checked before any work."""
+"""Options of a prepared dataset, checked before any work."""
 
 import dataclasses
 import re
@@ -8,32 +8,34 @@ from typing import Any
 from clipa_jax.errors import DataError, nearest, unknown
 
 FORMATS = ("tfrecord", "array_record")
-DUPLICATES = ("none", "image", "pair")  # what may be there only once
+DUPLICATES = ("none", "image", "pair")  # equal samples of which one is kept
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that the bytes of a dataset depend on, beside its input.
+    """Everything that the bytes of a dataset depend on, except its input.
 
     Attributes:
       source: see `clipa_jax.data.sources.open`.
       split: of the source.
-      name: of the dataset, as TFDS has it.
-      version: likewise, "1.0.0".
-      into: the split that is written.
+      name: of the dataset in TFDS.
+      version: of the dataset in TFDS, "1.0.0".
+      into: the split to write.
       file_format: one of `FORMATS`.
       seed: of the shuffle.
-      num_shards: how many files; 0 for as many as `shard_mb` asks for.
-      shard_mb: size of a file in MiB, about.
-      resize: short side in pixels of pictures that are larger; 0 leaves sizes alone.
-      quality: of pictures that are encoded anew, as JPEG.
-      keep: further features of the source that are carried over; scalars.
-      duplicates: one of `DUPLICATES`: nothing is dropped, pictures of the same bytes, or those
-        with the same captions too.
-      min_side: pixels of the short side; smaller pictures are dropped.
-      max_aspect: long side over short side; longer ones are dropped, 0 for none.
-      min_chars, max_chars: of a caption without blanks around it; 0 for no limit.
-      min_words: likewise.
+      num_shards: number of files; 0 derives it from `shard_mb`.
+      shard_mb: approximate size of a file in MiB.
+      resize: short side in pixels of larger pictures; 0 keeps all sizes.
+      quality: of pictures that are encoded again, as JPEG.
+      keep: further features of the source to carry over; scalars.
+      duplicates: one of `DUPLICATES`: drop nothing, pictures of equal bytes, or those with equal
+        captions too.
+      min_side: pixels; pictures with a shorter side are dropped.
+      max_aspect: long side over short side; longer pictures are dropped, 0 for none.
+      min_chars, max_chars: of a stripped caption; 0 for no limit.
+      min_words: of a caption.
+      holdout: share of the kept samples that goes to the split `holdout_into`.
+      holdout_into: name of that split.
     """
 
     source: str
@@ -54,6 +56,8 @@ class Options:
     min_chars: int = 0
     max_chars: int = 0
     min_words: int = 0
+    holdout: float = 0.0
+    holdout_into: str = "validation"
 
     def __post_init__(self) -> None:
         """Raises `DataError` for values that cannot be used."""
@@ -62,17 +66,23 @@ class Options:
         if self.duplicates not in DUPLICATES:
             raise DataError(unknown("kind of duplicates", self.duplicates, DUPLICATES))
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise DataError(f"name={self.name!r}: TFDS wants small letters, digits and _")
+            raise DataError(f"name={self.name!r}: expected small letters, digits and _")
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             raise DataError(f"version={self.version!r}: expected three numbers, such as 1.0.0")
-        if not re.fullmatch(r"\w+", self.into):
-            raise DataError(f"into={self.into!r}: a split is letters, digits and _, as in train")
+        for key in ("into", "holdout_into"):
+            if not re.fullmatch(r"\w+", getattr(self, key)):
+                raise DataError(f"{key}={getattr(self, key)!r}: expected letters, digits and _")
+        if not 0 <= self.holdout < 1 or (self.holdout and self.into == self.holdout_into):
+            raise DataError(
+                f"holdout={self.holdout} into {self.holdout_into}: expected a share from 0 to 1, "
+                f"such as 2%, and another split than {self.into}"
+            )
         if not 1 <= self.quality <= 100:
             raise DataError(f"quality={self.quality}: expected 1 to 100")
         if self.shard_mb <= 0:
-            raise DataError(f"shard_mb={self.shard_mb}: a file needs some room")
+            raise DataError(f"shard_mb={self.shard_mb}: expected a positive size")
         if self.max_aspect and self.max_aspect < 1:
-            raise DataError(f"max_aspect={self.max_aspect}: long over short side is 1 at least")
+            raise DataError(f"max_aspect={self.max_aspect}: expected 0, or a ratio of at least 1")
         for key in ("num_shards", "resize", "min_side", "min_chars", "max_chars", "min_words"):
             if getattr(self, key) < 0:
                 raise DataError(f"{key}={getattr(self, key)} is negative")
@@ -85,18 +95,31 @@ class Options:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """For the record, as JSON has it."""
+        """The options as JSON."""
         return dataclasses.asdict(self) | {"keep": list(self.keep)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
-        """What `as_dict` gave.
+        """The inverse of `as_dict`.
 
         Raises:
-          DataError: a name that is no option.
+          DataError: an unknown option.
         """
         fields = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in fields:
                 raise DataError(f"unknown option {key!r}; {nearest(key, fields)}")
         return cls(**values | {"keep": tuple(values.get("keep", ()))})
+
+
+def parse_share(name: str, text: str) -> float:
+    """`2%` or `0.02` -> 0.02, "" -> 0.
+
+    Raises:
+      DataError: neither form.
+    """
+    number = text.removesuffix("%")
+    try:
+        return float(number or 0) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise DataError(f"{name}={text}: expected a share such as 2% or 0.02") from None

@@ -1,7 +1,6 @@
-"""Samples of a source looked at one by one: whether they can be used, and what is in them.
+"""Samples of a source, decoded one by one, with the reason why one cannot be used.
 
-What training would skip is found by the same decoder, under the same names
-(`data.bad_samples`).
+Decoder and reasons are those of training (`data.bad_samples`).
 """
 
 import hashlib
@@ -20,18 +19,18 @@ Encode = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Sample:
     """One sample.
 
     Attributes:
       row: its place in the shard.
-      reason: why it cannot be used, as in `bad_samples.REASONS`; "" if it can.
-      image: encoded, as it came.
-      stored: encoded, as it is to be stored.
-      height, width: in pixels, as it came.
-      captions: those that are not blank, as valid UTF-8.
-      id: of the data; "" if it has none.
-      features: further ones, by name.
+      reason: why it cannot be used, from `bad_samples.REASONS`; "" if it can.
+      image: encoded, as in the source.
+      stored: encoded, for the dataset.
+      height, width: in pixels, in the source.
+      captions: valid UTF-8, without blank ones.
+      id: from the data; "" if it has none.
+      features: further features by name.
     """
 
     row: int
@@ -45,14 +44,14 @@ class Seen:
     features: dict[str, Any] = field(default_factory=dict)
 
 
-class Looker:
-    """Looks at the samples of a source, on all cores.
+class SampleReader:
+    """Reads and decodes the samples of a source on all cores.
 
     Args:
-      source: where they are.
-      encode: what is stored of a picture; None for the bytes as they are.
-      features: further entries wanted.
-      max_pixels: of a picture; a larger one is not decoded.
+      source: of the samples.
+      encode: makes the bytes to store; None stores those of the source.
+      features: further features to read.
+      max_pixels: larger pictures are not decoded.
     """
 
     def __init__(
@@ -67,38 +66,38 @@ class Looker:
         self._max_pixels = max_pixels
         self._decode = registry.build("decode")
         # Traced once, not for every shard.
-        self._look = tf.function(self._graph, autograph=False).get_concrete_function(
+        self._function = tf.function(self._graph, autograph=False).get_concrete_function(
             tf.TensorSpec([], tf.int64), tf.TensorSpec([source.width], tf.string)
         )
 
     @property
     def spec(self) -> dict[str, tf.TensorSpec]:
         """Shape and type of the further features."""
-        return {name: self._look.structured_outputs[name] for name in self._features}
+        return {name: self._function.structured_outputs[name] for name in self._features}
 
-    def look(self, shard: int, start: int, length: int) -> Iterator[Seen]:
-        """The samples [start, start + length) of a shard: each one, in their order."""
+    def read(self, shard: int, start: int, length: int) -> Iterator[Sample]:
+        """The samples [start, start + length) of a shard, all of them and in order."""
         place = (tf.constant(number, tf.int64) for number in (shard, start, length))
         records = reading.records(self._source, *place)
-        looked = records.enumerate().map(
-            self._look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        samples = records.enumerate().map(
+            self._function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         expected = start
-        for values in looked.ignore_errors().prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        for values in samples.ignore_errors().prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
             row = start + int(values["_row"])
             for lost in range(expected, row):
-                yield Seen(lost, bad_samples.REASONS[bad_samples.DECODE])
+                yield Sample(lost, bad_samples.REASONS[bad_samples.DECODE])
             expected = row + 1
-            yield self._seen(row, values)
+            yield self._sample(row, values)
         for lost in range(expected, start + length):
-            yield Seen(lost, bad_samples.REASONS[bad_samples.DECODE])
+            yield Sample(lost, bad_samples.REASONS[bad_samples.DECODE])
 
-    def _seen(self, row: int, values: dict[str, Any]) -> Seen:
+    def _sample(self, row: int, values: dict[str, Any]) -> Sample:
         reason = bad_samples.REASONS[int(values["_reason"])]
         if reason:
-            return Seen(row, reason, id=values["id"])
+            return Sample(row, reason, id=values["id"])
         image = values["image"]
-        return Seen(
+        return Sample(
             row=row,
             reason=reason,
             image=image,
@@ -137,7 +136,7 @@ class Looker:
         return {name: sample[name] for name in ("image", "captions", "id", *self._features)}
 
     def _blank(self) -> dict[str, tf.Tensor]:
-        """What stands for a record that is not there."""
+        """Zeros in place of an unreadable record."""
         record = tf.TensorSpec([self._source.width], tf.string)
         parsed = tf.function(self._parse, autograph=False).get_concrete_function(record)
         return {
@@ -147,7 +146,7 @@ class Looker:
 
 
 def digest(*parts: bytes) -> bytes:
-    """16 bytes that tell contents apart; where one part ends matters."""
+    """A hash of 16 bytes; it depends on the boundaries of the parts."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(len(part).to_bytes(8, "little"))

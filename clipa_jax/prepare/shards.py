@@ -12,43 +12,33 @@ from array_record.python import array_record_module
 
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import files, partitions
-from clipa_jax.prepare.options import Options
+from clipa_jax.prepare.layout import Layout
 
 
-def file_name(options: Options, shard: int, num_shards: int) -> str:
-    """As TFDS names the file of a shard."""
-    stem = f"{options.name}-{options.into}.{options.file_format}"
-    return f"{stem}-{shard:05d}-of-{num_shards:05d}"
-
-
-def write(
-    options: Options, fact_X: np.ndarray, shard: int, num_shards: int, kept: int, folders: tuple
-) -> None:
-    """Makes the file of a shard, unless it is there.
+def write(entry_X: np.ndarray, shard: int, layout: Layout, source: str, target: str) -> None:
+    """Writes the file of a shard unless it exists.
 
     Args:
-      options: of the dataset.
-      fact_X: of the shard's samples, in any order.
+      entry_X: of the shard's samples, in any order.
       shard: its number.
-      num_shards: of the dataset.
-      kept: samples of the dataset.
-      folders: where the pieces are, and where the shard goes.
+      layout: of the dataset.
+      source: folder of the partitions.
+      target: folder of the shards.
 
     Raises:
-      DataError: samples are missing; what was written does not read back as it should.
+      DataError: samples are missing; the file does not read back as it was written.
     """
-    source, target = folders
-    fact_X = fact_X[np.argsort(fact_X["key"])]
-    expected = lengths(kept, num_shards)[shard]
-    if len(fact_X) != expected:
-        raise DataError(f"shard {shard}: came {len(fact_X)} samples, expected {expected}")
-    path = files.join(target, file_name(options, shard, num_shards))
+    entry_X = entry_X[np.argsort(entry_X["key"])]
+    expected = layout.lengths[shard]
+    if len(entry_X) != expected:
+        raise DataError(f"shard {shard} has {len(entry_X)} samples, expected {expected}")
+    path = files.join(target, layout.file_names[shard])
     if tf.io.gfile.exists(path):
-        check(path, options.file_format, fact_X)
+        check(path, layout.file_format, entry_X)
         return
     with files.whole(path) as part:
-        WRITERS[options.file_format](part, partitions.read_records(source, fact_X))
-        check(part, options.file_format, fact_X)
+        WRITERS[layout.file_format](part, partitions.read_records(source, entry_X))
+        check(part, layout.file_format, entry_X)
 
 
 def read(path: str, file_format: str) -> Iterator[bytes]:
@@ -56,28 +46,16 @@ def read(path: str, file_format: str) -> Iterator[bytes]:
     return READERS[file_format](path)
 
 
-def how_many(options: Options, kept: int, size: int) -> int:
-    """The number of shards for so many samples, whose records have `size` bytes."""
-    wanted = options.num_shards or -(-size // int(options.shard_mb * 2**20))
-    return max(min(wanted, kept), 1)
-
-
-def lengths(kept: int, num_shards: int) -> list[int]:
-    """Samples of each shard, as `facts.by_shard` deals them out: they differ by one at most."""
-    starts = [-(-shard * kept // num_shards) for shard in range(num_shards + 1)]
-    return [stop - start for start, stop in zip(starts, starts[1:], strict=False)]
-
-
-def check(path: str, file_format: str, fact_X: np.ndarray) -> None:
-    """Raises `DataError` unless a file holds the records of these facts, in their order."""
+def check(path: str, file_format: str, entry_X: np.ndarray) -> None:
+    """Raises `DataError` unless a file holds the records of these entries, in their order."""
     try:
-        found = [zlib.crc32(record) for record in read(path, file_format)]
+        checksums = [zlib.crc32(record) for record in read(path, file_format)]
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         raise DataError(f"{path} cannot be read back: {error}") from None
-    if found != fact_X["crc"].tolist():
+    if checksums != entry_X["crc"].tolist():
         raise DataError(
-            f"{path} does not hold what was written to it: {len(found)} records, expected "
-            f"{len(fact_X)}; delete it and start again"
+            f"{path} differs from what was written: {len(checksums)} records, expected "
+            f"{len(entry_X)}; delete it and start again"
         )
 
 
@@ -112,7 +90,7 @@ def _read_array_record(path: str) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _local(path: str) -> Iterator[str]:
-    """A name that ArrayRecord can open, which knows this machine's files alone."""
+    """A local name for ArrayRecord, which opens no other files."""
     if files.is_local(path):
         yield path
         return

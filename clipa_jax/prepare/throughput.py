@@ -1,4 +1,4 @@
-"""Whether the pipeline keeps up: images/s that a core prepares, and the chips that it feeds."""
+"""Input throughput: pictures per second and core, and the chips that they feed."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import chips, published, workload
 
-EFFICIENCY = published.EFFICIENCY  # what CLIPA's published hours come to
+EFFICIENCY = published.EFFICIENCY
 _BATCH, _BATCHES = 32, 8  # of a round of the measurement
 _WINDOW = 1_024
 
@@ -20,14 +20,14 @@ _WINDOW = 1_024
 def images_per_core(config: ConfigDict, seconds: float) -> float:
     """Images/s that one core prepares of a stage's data, reading included.
 
-    Processor time over all threads (`benchmark.clock`), so that other work on the machine
-    disturbs it little.
+    Measured as processor time of all threads (`benchmark.clock`), which other processes on the
+    machine disturb little.
 
     Args:
       config: of the stage.
-      seconds: how long to measure.
+      seconds: duration of the measurement.
     """
-    data = pipeline.train(section(config, batch_size=_BATCH), seed=config.seed)
+    data = pipeline.train(input_section(config, batch_size=_BATCH), seed=config.seed)
     stream = clock.Stream("pipeline", data.start())
     stream.run(1, _BATCH)  # traces the graphs and starts the threads
     until = time.monotonic() + seconds
@@ -36,9 +36,8 @@ def images_per_core(config: ConfigDict, seconds: float) -> float:
     return 1 / statistics.fmean(stream.cpu[1:])
 
 
-def section(config: ConfigDict, **changes: Any) -> Settings:
-    """The `input` section of a stage for a look at its data: nothing is kept in memory, bad samples
-    are passed over, few samples are shuffled together.
+def input_section(config: ConfigDict, **changes: Any) -> Settings:
+    """The `input` section of a stage for inspection: no cache, a short shuffle, no skip limit.
 
     Args:
       config: of the stage.
@@ -52,8 +51,8 @@ def section(config: ConfigDict, **changes: Any) -> Settings:
     return Settings(values | changes, "config.input")
 
 
-def chip_appetite(config: ConfigDict, chip: str, efficiency: float) -> float:
-    """Samples/s that a chip trains on, by the model's own arithmetic.
+def required_samples_per_second(config: ConfigDict, chip: str, efficiency: float) -> float:
+    """Samples/s that a chip trains on, from the model's own arithmetic.
 
     Args:
       config: of the stage.
@@ -61,46 +60,40 @@ def chip_appetite(config: ConfigDict, chip: str, efficiency: float) -> float:
       efficiency: model FLOPs over the chip's peak.
 
     Raises:
-      ConfigError: an unknown chip, or an efficiency that is none.
+      ConfigError: an unknown chip, or an efficiency outside of (0, 1].
     """
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency {efficiency} must be above 0 and at most 1")
     return chips.chip(chip).peak * efficiency / workload.read(config).forward.training
 
 
-def summary(rate: float, cores: int, appetite: float, what: str) -> dict[str, Any]:
-    """What a rate is worth, as JSON has it.
+def summary(rate: float, cores: int, required: float, chip: str) -> dict[str, Any]:
+    """The throughput as JSON.
 
     Args:
       rate: images/s of one core.
       cores: of this machine.
-      appetite: samples/s of one chip.
-      what: the chip, and where its appetite is known from.
+      required: samples/s of one chip.
+      chip: its name and the source of `required`.
     """
     return {
         "images_per_second_per_core": round(rate, 1),
         "cores": cores,
-        "chip": what,
-        "samples_per_second_per_chip": round(appetite, 1),
-        "cores_per_chip": round(appetite / rate, 2),
-        "chips_fed_by_this_machine": round(rate * cores / appetite, 2),
+        "chip": chip,
+        "samples_per_second_per_chip": round(required, 1),
+        "cores_per_chip": round(required / rate, 2),
+        "chips_fed_by_this_machine": round(rate * cores / required, 2),
     }
 
 
 def text(report: dict[str, Any]) -> str:
-    """A summary for people."""
-    rate, appetite, per_chip, fed = (
-        _short(report[name])
-        for name in (
-            "images_per_second_per_core",
-            "samples_per_second_per_chip",
-            "cores_per_chip",
-            "chips_fed_by_this_machine",
-        )
-    )
+    """The summary as a sentence."""
+    names = ("images_per_second_per_core", "samples_per_second_per_chip", "cores_per_chip")
+    rate, required, per_chip = (_short(report[name]) for name in names)
     return (
-        f"pipeline: {rate} images/s a core. A chip takes {appetite} samples/s ({report['chip']}), "
-        f"the work of {per_chip} cores; this machine's {report['cores']} cores feed {fed} chips"
+        f"pipeline: {rate} images/s a core. A chip trains on {required} samples/s "
+        f"({report['chip']}) and needs {per_chip} cores; this machine's {report['cores']} cores "
+        f"feed {_short(report['chips_fed_by_this_machine'])} chips"
     )
 
 

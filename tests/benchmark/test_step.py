@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from clipa_jax import sharding
-from clipa_jax.benchmark import step, timing
+from clipa_jax.benchmark import step
 from clipa_jax.config.settings import Settings
 from clipa_jax.planning import workload
 from clipa_jax.training import program
@@ -38,24 +38,23 @@ def result(**changes) -> step.Result:
     return step.Result(**values | changes)
 
 
-def test_samples_and_utilisation_follow_from_the_median():
+def test_rate_and_utilization_follow_from_the_median():
     got = result()
     assert got.samples_per_second == 8_192
     assert got.mfu == 0.5
     assert got.as_dict()["mfu"] == 0.5
-    text = got.text()
-    for part in ("8,192.0", "500.0 ms (fastest 400.0 ms, slowest 750.0 ms)", "50.0%", "3.00 GiB"):
-        assert part in text
+    for number in ("8,192.0", "500.0 ms", "400.0 ms", "750.0 ms", "3.00 GiB"):
+        assert number in got.text()
 
 
 def test_warm_up_steps_are_not_timed():
     calls = []
-    seconds = timing.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
+    seconds = step.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
     assert len(calls) == 5 and len(seconds) == 3 and min(seconds) > 0
 
 
 def test_the_matrix_rate_is_of_all_devices_together(monkeypatch):
-    """With a clock that says a second for each call."""
+    """With a clock that returns a second for each call."""
     monkeypatch.setattr(step, "timed", lambda run, steps, warmup: [1.0] * steps)
     assert step.matrix_rate(tiny.mesh(8), "float32", side=16) == 8 * 4 * 2 * 16**3
     assert step.matrix_rate(tiny.mesh(1), "bfloat16", side=16) == 4 * 2 * 16**3
@@ -64,12 +63,12 @@ def test_the_matrix_rate_is_of_all_devices_together(monkeypatch):
 def test_a_batch_is_noise_of_the_right_kind():
     c = Settings(tiny.config())
     work = workload.read(tiny.config())
-    made = program.build(
+    training = program.build(
         c, c.mesh.call(sharding.make_mesh), work.durations, program.batch_spec(c.input)
     )
-    batch = step.random_batch(made)
+    batch = step.random_batch(training)
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
-        name: (spec.shape, spec.dtype) for name, spec in made.spec.batch.items()
+        name: (spec.shape, spec.dtype) for name, spec in training.spec.batch.items()
     }
     assert batch["image"].max() > 200 and batch["image"].min() < 50
     assert batch["tokens"].min() >= 0 and batch["tokens"].max() < 32
@@ -85,15 +84,15 @@ def test_a_measurement_of_a_small_model():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [([], "came: ''"), (["stepp"], "step, data or evaluation; came: 'stepp'")],
+    ("arguments", "message"),
+    [([], "came ''"), (["stepp"], "step or data, came 'stepp'")],
 )
-def test_the_subject_has_to_be_named(arguments, said):
+def test_a_missing_or_unknown_subject_is_refused(arguments, message):
     done = subprocess.run(
         [sys.executable, "tools/benchmark.py", *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1 and said in done.stderr
+    assert done.returncode == 1 and message in done.stderr
 
 
 def test_it_runs_without_tensorflow(tmp_path):

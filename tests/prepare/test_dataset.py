@@ -1,4 +1,4 @@
-"""Whole datasets made from a messy input, killed and started again, and read by others."""
+"""Datasets made from a messy input, interrupted, and read by TFDS and the pipeline."""
 
 import collections
 import contextlib
@@ -25,7 +25,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import dataset, files, index, report, shards
-from clipa_jax.prepare.options import Options
+from clipa_jax.prepare.options import Options, parse_share
 from tests.prepare.conftest import encoded, example, photo, write
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def made(messy, tmp_path_factory) -> tuple[Path, dict]:
     return out, dataset.make(options(messy), str(out))
 
 
-def test_every_fault_is_counted_under_its_name_and_everything_adds_up(messy, made):
+def test_every_fault_is_counted_under_its_name(messy, made):
     out, summary = made
     dropped = {reason: entry["samples"] for reason, entry in summary["dropped"].items()}
     assert dropped == {reason: len(names) for reason, names in messy.bad.items()}
@@ -73,18 +73,18 @@ def test_every_fault_is_counted_under_its_name_and_everything_adds_up(messy, mad
     assert re.search(r"kept +35 +77.78 %$", text)
 
 
-def test_what_is_kept_is_there_once_in_even_shards_in_an_order_of_its_own(messy, made):
+def test_every_good_sample_is_kept_once_in_shuffled_even_shards(messy, made):
     out, _ = made
-    found = ids(out)
-    assert sorted(found) == sorted(messy.good)
-    assert found != messy.good
+    order = ids(out)
+    assert sorted(order) == sorted(messy.good)
+    assert order != messy.good
     lengths = tfds.builder_from_directory(str(out)).info.splits["train"].shard_lengths
     assert sorted(lengths) == [8, 9, 9, 9]
     assert not Path(f"{out}{dataset.UNFINISHED}").exists()
     assert not [name for name in digests(out) if ".part" in name]
 
 
-def test_pictures_and_captions_come_through_unchanged(messy, made):
+def test_pictures_and_captions_are_unchanged(messy, made):
     out, _ = made
     by_id = {sample["id"].decode(): sample for sample in samples(out)}
     paths = sorted(tf.io.gfile.glob(messy.source.split(":")[1]))
@@ -99,8 +99,8 @@ def test_pictures_and_captions_come_through_unchanged(messy, made):
 
 def test_tfds_decodes_every_picture(made):
     out, summary = made
-    found = tfds.builder_from_directory(str(out)).as_dataset(split="train")
-    shapes = [sample["image"].shape for sample in tfds.as_numpy(found)]
+    samples = tfds.builder_from_directory(str(out)).as_dataset(split="train")
+    shapes = [sample["image"].shape for sample in tfds.as_numpy(samples)]
     assert len(shapes) == summary["kept"] and {shape[2] for shape in shapes} == {3}
 
 
@@ -161,7 +161,7 @@ def test_formats_with_the_same_content_become_the_same_files(tmp_path):
     assert ids(tmp_path / "from_folder")[0] == ids(tmp_path / "from_tfrecord")[0] + ".jpg"
 
 
-def test_what_the_real_img2dataset_wrote_becomes_the_same_files_from_either_format(tmp_path):
+def test_both_formats_of_img2dataset_give_the_same_files(tmp_path):
     """Its fixtures are explained in tests/data/fixtures/provenance.json."""
     fixtures = ROOT / "tests" / "data" / "fixtures"
     found = []
@@ -214,7 +214,7 @@ class Died(Exception):
     """Stands for the end of the process."""
 
 
-def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(messy, made, tmp_path, monkeypatch):
+def test_a_killed_run_continues_and_gives_the_same_files(messy, made, tmp_path, monkeypatch):
     """Every run may finish three more files; what is finished is not made again."""
     out, finished = tmp_path / "dies", collections.Counter()
     allowed = 0
@@ -266,9 +266,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_after_kill_9_nothing_is_half_written_and_the_same_command_ends_the_same(
-    messy, made, tmp_path
-):
+def test_after_kill_9_the_same_command_gives_the_same_files(messy, made, tmp_path):
     """Killed when its second shard is written but has not got its name."""
     out = tmp_path / "killed"
     command = ["tools/prepare_data.py", f"--source={messy.source}", f"--out={out}"]
@@ -284,7 +282,6 @@ def test_after_kill_9_nothing_is_half_written_and_the_same_command_ends_the_same
     done = run(sys.executable, *command)
     assert done.returncode == 0, done.stderr
     assert "dropped: too_elongated" in done.stdout
-    assert f"wrote {out}: 4 files of 8 to 9 samples" in done.stdout
     assert (out / kept.name).stat().st_mtime_ns == before
     assert digests(out) == digests(made[0])
 
@@ -301,7 +298,7 @@ def test_another_runner_makes_the_same_files(messy, made, tmp_path):
     assert digests(tmp_path / "portable") == digests(made[0])
 
 
-def test_an_unfinished_folder_of_other_options_is_refused(messy, tmp_path):
+def test_an_unfinished_folder_with_other_options_is_refused(messy, tmp_path):
     out = tmp_path / "other"
     folder = Path(f"{out}{dataset.UNFINISHED}")
     plan = {"options": options(messy, quality=50).as_dict()}
@@ -311,12 +308,12 @@ def test_an_unfinished_folder_of_other_options_is_refused(messy, tmp_path):
         dataset.make(options(messy), str(out))
 
 
-def test_a_dataset_is_never_written_over(messy, made):
-    with pytest.raises(DataError, match="a dataset is there already"):
+def test_an_existing_dataset_is_not_overwritten(messy, made):
+    with pytest.raises(DataError, match="a dataset exists"):
         dataset.make(options(messy), str(made[0]))
 
 
-def test_a_run_killed_after_all_was_done_only_tidies_up(messy, tmp_path, monkeypatch):
+def test_a_run_killed_after_the_rename_only_cleans_up(messy, tmp_path, monkeypatch):
     out = tmp_path / "late"
     with monkeypatch.context() as patch:
         patch.setattr(tf.io.gfile, "rmtree", lambda folder: (_ for _ in ()).throw(Died))
@@ -344,26 +341,59 @@ def test_where_folders_cannot_be_renamed_the_metadata_comes_last(monkeypatch):
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
-def test_files_of_either_format_are_written_and_read_anywhere(file_format, tmp_path):
+def test_both_file_formats_work_on_every_file_system(file_format, tmp_path):
     records = [b"one", b"", b"three" * 1_000]
     for path in (f"ram://{file_format}/x", str(tmp_path / "x")):
         shards.WRITERS[file_format](path, records)
         assert list(shards.read(path, file_format)) == records
 
 
-def test_nothing_left_is_an_error_that_says_why(messy, tmp_path):
-    with pytest.raises(DataError, match=r"(?s)nothing is left of the 45 samples.*too_small"):
+def test_a_dataset_without_samples_is_an_error_with_the_reasons(messy, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)none of the 45 samples.*too_small"):
         dataset.make(options(messy, min_side=1_000), str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_holdout_is_a_split_of_its_own(messy, tmp_path):
+    out = tmp_path / "held"
+    command = ["tools/prepare_data.py", f"--source={messy.source}", f"--out={out}"]
+    done = run(sys.executable, *command, "--holdout=20%", "--num_shards=1")
+    assert done.returncode == 0, done.stderr
+    splits = {
+        name: [sample["id"] for sample in samples(out, name)] for name in ("train", "validation")
+    }
+    assert {name: len(split) for name, split in splits.items()} == {"train": 31, "validation": 8}
+    assert not set(splits["train"]) & set(splits["validation"])
+    assert json.loads((out / "report.json").read_text())["splits"] == {"train": 31, "validation": 8}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "text"), [([35], "1 file of 35 samples"), ([18, 17], "2 files of 17 to 18 samples")]
+)
+def test_the_number_of_files_is_in_the_right_grammatical_form(lengths, text):
+    summary = {
+        "shards": len(lengths),
+        "samples_per_shard": [min(lengths), max(lengths)],
+        "splits": {"train": 35},
+        "record_bytes": 1_000,
+    }
+    assert text in report.written(summary, "out")
+
+
+@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.5", 0.5), ("", 0.0)])
+def test_shares_are_parsed(text, share):
+    assert parse_share("holdout", text) == share
+    with pytest.raises(DataError, match="holdout=two: expected a share"):
+        parse_share("holdout", "two")
 
 
 def test_a_damaged_shard_of_an_unfinished_run_is_found(messy, tmp_path):
     path = tmp_path / "x.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(b"something else")
-    fact_X = np.zeros(1, index.FACT)
-    with pytest.raises(DataError, match="does not hold what was written"):
-        shards.check(str(path), "tfrecord", fact_X)
+    entry_X = np.zeros(1, index.ENTRY)
+    with pytest.raises(DataError, match="differs from what was written"):
+        shards.check(str(path), "tfrecord", entry_X)
 
 
 @pytest.mark.parametrize(
@@ -374,10 +404,11 @@ def test_a_damaged_shard_of_an_unfinished_run_is_found(messy, tmp_path):
         ({"name": "My Pairs"}, "small letters"),
         ({"version": "1"}, "three numbers"),
         ({"quality": 0}, "1 to 100"),
-        ({"max_aspect": 0.5}, "1 at least"),
+        ({"max_aspect": 0.5}, "max_aspect=0.5: expected"),
         ({"min_chars": 5, "max_chars": 4}, "below min_chars"),
         ({"keep": ("id",)}, "always kept"),
         ({"resize": -1}, "negative"),
+        ({"holdout": 1.5}, "holdout=1.5"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(change, message):

@@ -1,4 +1,4 @@
-"""What `tools/inspect_data.py` finds in data with planted faults."""
+"""Inspection of data with planted faults."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from clipa_jax.config import recipes
 from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.planning import workload
-from clipa_jax.prepare import charts, inspect, inspection, throughput
+from clipa_jax.prepare import charts, inspect, source_statistics, throughput
 from clipa_jax.preprocess.text import load_tokenizer
 from tests.prepare.conftest import example, write
 
@@ -37,16 +37,16 @@ def examined(messy, tmp_path_factory):
         out,
         limit=0,
         sheet=8,
-        chip=inspect.Chip(samples_per_second=500.0),
+        chip=inspect.ChipRate(samples_per_second=500.0),
         seconds=0.2,
     )
 
 
 @pytest.fixture
 def report(examined):
-    """What was found in the messy source."""
-    (found,) = examined[1]["sources"]
-    return found
+    """The entry of the messy source."""
+    (source,) = examined[1]["sources"]
+    return source
 
 
 def test_samples_are_counted_and_the_bad_ones_named(messy, examined, report):
@@ -68,7 +68,7 @@ def test_sizes_are_those_of_the_pictures(report):
     assert report["smaller_than_res"] == {"res": 16, "samples": 1}
 
 
-def test_captions_are_held_against_the_budget_of_the_config(report):
+def test_captions_are_compared_with_the_token_budget(report):
     texts = [f"a picture of number {n}" for n in range(30)]
     texts += ["a large picture", "a picture with an alpha channel", "a picture for printers"]
     texts += ["a picture of the nineties", "the same picture in other words", "a tiny picture"]
@@ -82,84 +82,84 @@ def test_captions_are_held_against_the_budget_of_the_config(report):
     assert captions["pieces_lost_percent"] == pytest.approx(lost, abs=0.006)
 
 
-def test_what_is_there_twice_is_counted(report):
+def test_repeated_pictures_and_captions_are_counted(report):
     assert report["repeated"]["images"]["number"] == 3
     assert report["repeated"]["pairs"]["number"] == 2
     assert report["repeated"]["captions"]["number"] == 2
     assert report["frequent_captions"] == [["a picture of number 1", 3]]
 
 
-def test_pictures_are_drawn(examined):
+def test_charts_are_not_blank(examined):
     out, _ = examined
-    for name, least in (("histograms.png", 30), (inspect.SHEET, 100)):
+    for name, colors in (("histograms.png", 30), (inspect.SHEET, 100)):
         small = Image.open(out / name).convert("RGB").resize((300, 100), Image.Resampling.NEAREST)
-        assert len(small.getcolors(small.width * small.height)) > least
+        assert len(small.getcolors(small.width * small.height)) > colors
 
 
-def test_the_rate_of_the_pipeline_and_the_chips_it_feeds(examined):
-    found = examined[1]["pipeline"]
-    rate = found["images_per_second_per_core"]
-    assert rate > 10
-    assert found["samples_per_second_per_chip"] == 500 and found["chip"] == "as stated"
-    assert found["cores_per_chip"] == pytest.approx(500 / rate, rel=0.02)
-    assert found["chips_fed_by_this_machine"] == pytest.approx(
-        found["cores"] * rate / 500, rel=0.02, abs=0.006
+def test_the_pipeline_rate_gives_the_chips_it_feeds(examined):
+    report = examined[1]["pipeline"]
+    rate = report["images_per_second_per_core"]
+    assert rate > 0
+    assert report["samples_per_second_per_chip"] == 500 and report["chip"] == "as stated"
+    assert report["cores_per_chip"] == pytest.approx(500 / rate, rel=0.02)
+    assert report["chips_fed_by_this_machine"] == pytest.approx(
+        report["cores"] * rate / 500, rel=0.02, abs=0.006
     )
 
 
-def test_the_appetite_of_a_chip_is_its_peak_over_the_work_of_a_sample():
+def test_the_rate_of_a_chip_is_its_peak_over_the_flops_of_a_sample():
     small = config("tfds:x")
-    half, whole = (throughput.chip_appetite(small, "v5e", share) for share in (0.5, 1.0))
+    half, whole = (
+        throughput.required_samples_per_second(small, "v5e", share) for share in (0.5, 1.0)
+    )
     flops = workload.read(small).forward.training
     assert whole == 2 * half == 197e12 / flops
-    assert throughput.chip_appetite(small, "h100", 1.0) == 989e12 / flops
+    assert throughput.required_samples_per_second(small, "h100", 1.0) == 989e12 / flops
     with pytest.raises(ConfigError, match="nearest: v5"):
-        inspect.Chip("v5").appetite(small)
+        inspect.ChipRate("v5").resolve(small)
     with pytest.raises(ConfigError, match="efficiency 40"):
-        inspect.Chip("v5e", 40).appetite(small)
+        inspect.ChipRate("v5e", 40).resolve(small)
 
 
-def test_the_report_for_people_says_it_all(examined):
+def test_the_text_shows_the_numbers_of_the_report(examined):
     text = inspect.text(examined[1])
-    assert "45 samples, 45 looked at, 40 good" in text
-    assert "training would stop" in text
-    assert "shortened by 'truncate'" in text
-    assert "images 7.5 %, captions 5.0 %, pairs 5.0 %" in text
+    for number in ("45 samples", "40 good", "images 7.5 %", "captions 5.0 %", "pairs 5.0 %"):
+        assert number in text
 
 
-def test_the_text_under_a_picture_is_what_the_model_gets():
+def test_the_sheet_shows_captions_as_the_model_reads_them():
     tokenizer = load_tokenizer(VOCAB)
     (token_L,) = tokenizer.encode(["red heart, love and kisses for everybody"], 6)
-    shown = charts.kept_text(tokenizer, token_L)
-    assert shown.startswith("red heart , love")
-    assert "everybody" not in shown
+    text = charts.kept_text(tokenizer, token_L)
+    assert text.startswith("red heart , love")
+    assert "everybody" not in text
 
 
 @pytest.mark.parametrize("limit", [1, 7, 20, 44])
-def test_a_limit_is_kept_and_spread_over_the_files(messy, limit):
+def test_a_limit_is_spread_over_the_files(messy, limit):
     source = sources.open(messy.source, "train")
-    found = inspection.parts(source, limit)
-    assert sum(length for _, _, length in found) == limit
-    seen = {(shard, row) for shard, start, n in found for row in range(start, start + n)}
-    assert len(seen) == limit
-    assert all(row < source.shards[shard].length for shard, row in seen)
-    assert len({shard for shard, _ in seen}) == min(limit, 3)
+    ranges = source_statistics.parts(source, limit)
+    assert sum(length for _, _, length in ranges) == limit
+    rows = {(shard, row) for shard, start, n in ranges for row in range(start, start + n)}
+    assert len(rows) == limit
+    assert all(row < source.shards[shard].length for shard, row in rows)
+    assert len({shard for shard, _ in rows}) == min(limit, 3)
 
 
-def test_nothing_good_is_an_error_that_shows_the_reasons(tmp_path):
+def test_a_source_without_good_samples_is_an_error_with_the_reasons(tmp_path):
     write(tmp_path / "x.tfrecord", [example(jpg=b"no picture", txt="a caption", key="a")])
     source = f"tfrecord:{tmp_path}/*.tfrecord"
-    with pytest.raises(DataError, match=r"(?s)none of 1 samples is any good.*decode +1 +100"):
+    with pytest.raises(DataError, match=r"(?s)none of 1 samples.*decode +1 +100"):
         inspect.examine(config(source), tmp_path / "out", limit=0, sheet=4, seconds=0)
 
 
-def test_the_command_line_draws_prints_and_refuses(messy, tmp_path):
+def test_the_command_writes_report_and_charts(messy, tmp_path):
     command = [sys.executable, "tools/inspect_data.py", "--config=configs/demo/schedule.py"]
     command += [f"--config.all.input.source={messy.source}", f"--out={tmp_path}"]
     command += ["--limit=12", "--sheet=4", "--seconds=0", "--stage=finetune_1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "45 samples, 12 looked at" in done.stdout
+    assert json.loads((tmp_path / inspect.REPORT).read_text())["sources"][0]["looked_at"] == 12
     assert {file.name for file in tmp_path.iterdir()} == {
         "inspection.json",
         "histograms.png",
@@ -175,6 +175,6 @@ def test_a_stage_is_chosen_by_name():
         inspect.choose(schedule, "finetune1")
 
 
-def test_no_source_is_refused(tmp_path):
+def test_an_empty_source_is_refused(tmp_path):
     with pytest.raises(DataError, match="source is empty"):
         inspect.examine(config(""), tmp_path, limit=0, sheet=4, seconds=0)

@@ -1,4 +1,4 @@
-"""What is in a source: bad samples, sizes, captions against a budget of tokens, repetitions."""
+"""Statistics of a source: bad samples, sizes, caption lengths, repetitions."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -9,31 +9,31 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.data.sources.base import Source
-from clipa_jax.prepare.counters import Tally
+from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.report import sample_name
-from clipa_jax.prepare.samples import Looker, digest
+from clipa_jax.prepare.samples import SampleReader, digest
 from clipa_jax.preprocess import decode
 from clipa_jax.preprocess.text import Tokenizer
 
-SPREAD = 64  # shards that a limited look is spread over, at least
+SPREAD = 64  # shards that a limited inspection covers, at least
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 _BATCH = 512  # captions tokenized together
-_FREQUENT = 5  # captions that are named
+_FREQUENT = 5  # most frequent captions in the report
 
 
 @dataclass
-class Findings:
-    """What was seen; lists grow with every sample.
+class Statistics:
+    """Statistics of the samples read so far.
 
     Attributes:
       bad: samples that cannot be used, by reason.
-      size_N2: heights and widths of the others.
-      bytes_N: of their encoded pictures.
-      pieces_M: of their captions.
-      images, captions, pairs: how often each was seen.
+      size_N2: heights and widths of the good ones.
+      bytes_N: sizes of their encoded pictures.
+      pieces_M: lengths of their captions in pieces.
+      images, captions, pairs: number of occurrences.
     """
 
-    bad: Tally = field(default_factory=Tally)
+    bad: Counters = field(default_factory=Counters)
     size_N2: list[tuple[int, int]] = field(default_factory=list)
     bytes_N: list[int] = field(default_factory=list)
     pieces_M: list[int] = field(default_factory=list)
@@ -42,16 +42,15 @@ class Findings:
     pairs: collections.Counter[bytes] = field(default_factory=collections.Counter)
 
     @property
-    def looked(self) -> int:
-        """Samples seen, good and bad."""
+    def total(self) -> int:
+        """Samples read, good and bad."""
         return len(self.size_N2) + sum(self.bad.counts.values())
 
 
 def parts(source: Source, limit: int) -> list[tuple[int, int, int]]:
-    """Which samples to look at: (shard, start, length), `limit` samples or all there are.
+    """The samples to read: (shard, start, length), `limit` samples in all, 0 for all.
 
-    A limited look takes as many samples from each of many shards in turn, so that it says
-    something of the whole; always the same ones.
+    A limit is spread evenly over many shards in a fixed random order.
     """
     lengths = [shard.length for shard in source.shards]
     limit = min(limit or sum(lengths), sum(lengths))
@@ -59,50 +58,50 @@ def parts(source: Source, limit: int) -> list[tuple[int, int, int]]:
         return [(shard, 0, length) for shard, length in enumerate(lengths) if length]
     order = np.random.default_rng(0).permutation(len(lengths)).tolist()
     share = -(-limit // min(SPREAD, len(lengths)))
-    found: list[tuple[int, int, int]] = []
+    ranges: list[tuple[int, int, int]] = []
     start = 0
     while limit:
         for shard in order:
             length = min(share, limit, lengths[shard] - start)
             if length > 0:
-                found.append((shard, start, length))
+                ranges.append((shard, start, length))
                 limit -= length
         start += share
-    return sorted(found)
+    return sorted(ranges)
 
 
-def look(
+def collect(
     source: Source, tokenizer: Tokenizer, limit: int = 0, max_pixels: int = decode.MAX_PIXELS
-) -> Iterator[Findings]:
-    """Looks at samples; yields the same findings, growing, after every hundred or so.
+) -> Iterator[Statistics]:
+    """Reads samples; yields the same growing object after every hundred or so.
 
     Args:
       source: of the samples.
       tokenizer: counts the pieces of captions.
-      limit: how many samples; 0 for all.
-      max_pixels: of a picture; larger ones are not decoded.
+      limit: number of samples; 0 for all.
+      max_pixels: larger pictures are not decoded.
     """
-    looker, found = Looker(source, max_pixels=max_pixels), Findings()
+    reader, statistics = SampleReader(source, max_pixels=max_pixels), Statistics()
     waiting: list[bytes] = []
     first_rows = np.cumsum([0, *(shard.length for shard in source.shards)])
     for shard, start, length in parts(source, limit):
-        for seen in looker.look(shard, start, length):
-            if seen.reason:
-                found.bad.add(seen.reason, rows=[int(first_rows[shard]) + seen.row])
+        for sample in reader.read(shard, start, length):
+            if sample.reason:
+                statistics.bad.add(sample.reason, rows=[int(first_rows[shard]) + sample.row])
             else:
-                found.size_N2.append((seen.height, seen.width))
-                found.bytes_N.append(len(seen.image))
-                found.images[digest(seen.image)] += 1
-                found.pairs[digest(seen.image, *seen.captions)] += 1
-                found.captions.update(seen.captions)
-                waiting += seen.captions
+                statistics.size_N2.append((sample.height, sample.width))
+                statistics.bytes_N.append(len(sample.image))
+                statistics.images[digest(sample.image)] += 1
+                statistics.pairs[digest(sample.image, *sample.captions)] += 1
+                statistics.captions.update(sample.captions)
+                waiting += sample.captions
             if len(waiting) >= _BATCH:
-                found.pieces_M += _count(tokenizer, waiting)
+                statistics.pieces_M += _count(tokenizer, waiting)
                 waiting = []
-            if found.looked % 100 == 0:
-                yield found
-    found.pieces_M += _count(tokenizer, waiting) if waiting else []
-    yield found
+            if statistics.total % 100 == 0:
+                yield statistics
+    statistics.pieces_M += _count(tokenizer, waiting) if waiting else []
+    yield statistics
 
 
 def _count(tokenizer: Tokenizer, texts: list[bytes]) -> list[int]:
@@ -110,49 +109,49 @@ def _count(tokenizer: Tokenizer, texts: list[bytes]) -> list[int]:
 
 
 def summary(
-    source: Source, found: Findings, *, res: int, text_len: int, reduction: str, vocab: str
+    source: Source, statistics: Statistics, *, res: int, text_len: int, reduction: str, vocab: str
 ) -> dict[str, Any]:
-    """The findings as JSON has them.
+    """The statistics as JSON.
 
     Args:
-      source: that was looked at.
-      found: in it.
-      res: pixels a side that the config trains with.
-      text_len: tokens of a row; its first one is not of the caption.
+      source: of the samples.
+      statistics: of the samples.
+      res: pixels a side in training.
+      text_len: tokens of a row; the first one is not of the caption.
       reduction: of longer captions.
       vocab: of the tokenizer.
     """
-    size_N2 = np.array(found.size_N2, np.int64).reshape(-1, 2)
+    size_N2 = np.array(statistics.size_N2, np.int64).reshape(-1, 2)
     short_N, long_N = size_N2.min(1, initial=2**31), size_N2.max(1, initial=1)
-    pieces_M, budget = np.array(found.pieces_M, np.int64), text_len - 1
+    pieces_M, budget = np.array(statistics.pieces_M, np.int64), text_len - 1
     lost = np.maximum(pieces_M - budget, 0)
     return {
         "source": source.spec,
         "split": source.split,
         "samples": source.num_examples,
-        "looked_at": found.looked,
+        "looked_at": statistics.total,
         "good": len(size_N2),
         "bad": {
             reason: {
                 "samples": count,
-                "first": [sample_name(source, row) for row in found.bad.rows[reason]],
+                "first": [sample_name(source, row) for row in statistics.bad.rows[reason]],
             }
-            for reason, count in sorted(found.bad.counts.items(), key=lambda item: -item[1])
+            for reason, count in sorted(statistics.bad.counts.items(), key=lambda item: -item[1])
         },
         "repeated": {
-            "images": _repeated(found.images),
-            "captions": _repeated(found.captions),
-            "pairs": _repeated(found.pairs),
+            "images": _repeated(statistics.images),
+            "captions": _repeated(statistics.captions),
+            "pairs": _repeated(statistics.pairs),
         },
         "frequent_captions": [
             [text.decode("utf-8", errors="replace"), count]
-            for text, count in found.captions.most_common(_FREQUENT)
+            for text, count in statistics.captions.most_common(_FREQUENT)
             if count > 1
         ],
         "short_side": quantiles(short_N),
         "aspect": quantiles(long_N / np.maximum(short_N, 1)),
         "smaller_than_res": {"res": res, "samples": int((short_N < res).sum())},
-        "image_bytes": quantiles(np.array(found.bytes_N)),
+        "image_bytes": quantiles(np.array(statistics.bytes_N)),
         "captions": {
             "number": len(pieces_M),
             "pieces": quantiles(pieces_M),
@@ -166,15 +165,15 @@ def summary(
 
 
 def quantiles(value_X: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Some quantiles by name; none of nothing."""
+    """`QUANTILES` by name; empty for no values."""
     if len(value_X) == 0:
         return {}
     values = np.quantile(value_X, list(QUANTILES.values()))
     return {name: round(float(v), 2) for name, v in zip(QUANTILES, values, strict=True)}
 
 
-def _repeated(seen: collections.Counter[bytes]) -> dict[str, Any]:
-    """How many were seen before, and their share."""
-    total = sum(seen.values())
-    again = total - len(seen)
+def _repeated(occurrences: collections.Counter[bytes]) -> dict[str, Any]:
+    """The number of repeated occurrences and their share."""
+    total = sum(occurrences.values())
+    again = total - len(occurrences)
     return {"number": again, "percent": round(100 * again / max(total, 1), 2)}

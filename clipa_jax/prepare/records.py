@@ -1,7 +1,7 @@
-"""How a sample lies in a prepared dataset: its picture's bytes, its record, its features.
+"""Records of a prepared dataset: encoded picture, serialized example, TFDS features.
 
-Pictures keep the bytes they came with, unless they are to be smaller, or are neither JPEG nor
-PNG: then they are encoded as JPEG, so that whatever reads the dataset can decode it.
+Pictures keep their bytes unless they are resized or are neither JPEG nor PNG; then they are
+encoded as JPEG, which every reader decodes.
 """
 
 from typing import Any
@@ -19,18 +19,18 @@ _PNG = b"\x89PNG"
 
 
 def encoder(resize: int, quality: int) -> Encode:
-    """What is stored of a picture.
+    """A function that returns the bytes to store of a picture.
 
     Args:
-      resize: short side of larger pictures, which are made smaller with antialiasing; 0 for
-        any size. Smaller ones are never enlarged.
+      resize: short side in pixels to which larger pictures are resized, with antialiasing; 0
+        for none. Smaller pictures are not enlarged.
       quality: of the JPEG.
     """
     shrink = registry.build(f"resize_small({resize})") if resize else None
 
     def encode(encoded: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         large = tf.reduce_min(tf.shape(image)[:2]) > resize if resize else tf.constant(False)
-        plain = tf.io.is_jpeg(encoded) | (tf.strings.substr(encoded, 0, len(_PNG)) == _PNG)
+        readable = tf.io.is_jpeg(encoded) | (tf.strings.substr(encoded, 0, len(_PNG)) == _PNG)
 
         def anew() -> tf.Tensor:
             small = image
@@ -38,13 +38,13 @@ def encoder(resize: int, quality: int) -> Encode:
                 small = tf.cond(large, lambda: shrink({"image": image})["image"], lambda: image)
             return tf.io.encode_jpeg(small, format="rgb", quality=quality)
 
-        return tf.cond(large | ~plain, anew, lambda: encoded)
+        return tf.cond(large | ~readable, anew, lambda: encoded)
 
     return encode
 
 
 def record(image: bytes, captions: tuple[bytes, ...], identity: bytes, more: dict[str, Any]):
-    """The record of a sample, bytes: the same for the same content in any process."""
+    """The record of a sample, bytes; equal for equal content in any process."""
     example = tf.train.Example()
     feature = example.features.feature
     feature["image"].bytes_list.value.append(image)
@@ -64,27 +64,27 @@ def features(source: Source, spec: dict[str, tf.TensorSpec]) -> dict[str, Any]:
     """The TFDS features of the records.
 
     Args:
-      source: of the samples; knows the names of classes.
+      source: of the samples; has the names of classes.
       spec: shape and type of the further features.
 
     Raises:
-      DataError: one of them is no scalar.
+      DataError: a feature is no scalar.
     """
-    found: dict[str, Any] = {
+    tfds_features: dict[str, Any] = {
         "image": tfds.features.Image(shape=(None, None, 3)),
         "captions": tfds.features.Sequence(tfds.features.Text()),
         "id": tfds.features.Text(),
     }
     for name, value in spec.items():
         if value.shape.rank != 0:
-            raise DataError(f"{source.spec}: feature {name!r} is no scalar; keep others")
+            raise DataError(f"{source.spec}: feature {name!r} is no scalar and cannot be kept")
         names = source.class_names(name)
         if names is not None:
-            found[name] = tfds.features.ClassLabel(names=names)
+            tfds_features[name] = tfds.features.ClassLabel(names=names)
         elif value.dtype == tf.string:
-            found[name] = tfds.features.Text()
+            tfds_features[name] = tfds.features.Text()
         elif value.dtype.is_floating:
-            found[name] = tfds.features.Scalar(np.float32)
+            tfds_features[name] = tfds.features.Scalar(np.float32)
         else:
-            found[name] = tfds.features.Scalar(np.int64)
-    return found
+            tfds_features[name] = tfds.features.Scalar(np.int64)
+    return tfds_features

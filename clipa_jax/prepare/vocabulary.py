@@ -1,0 +1,108 @@
+"""Vocabularies trained on captions.
+
+Both kinds lower-case and begin with the pieces [PAD], [UNK], [CLS], [SEP], [MASK] at 0 to 4, so
+that `--config.*.vocab` takes them wherever it takes BERT's.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+import tensorflow as tf
+
+from clipa_jax.errors import DataError
+from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.runtime import quiet
+
+with quiet.stderr():
+    from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SUFFIXES = {"wordpiece": ".txt", "sentencepiece": ".model"}  # `load_tokenizer` reads the suffix
+_SLACK = 0.05  # share by which the learner of WordPiece may miss the size
+
+
+def train(samples: list[list[str]], kind: str, size: int, out: Path) -> None:
+    """Trains a vocabulary and writes it.
+
+    Args:
+      samples: captions of every sample.
+      kind: a key of `SUFFIXES`.
+      size: number of pieces, at most; WordPiece comes within 5 % below it.
+      out: the file; its suffix must be that of the kind.
+
+    Raises:
+      DataError: a wrong suffix.
+    """
+    if out.suffix != SUFFIXES[kind]:
+        raise DataError(f"--out={out}: expected a name that ends in {SUFFIXES[kind]} for {kind}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    captions = [caption for captions in samples for caption in captions]
+    out.write_bytes({"wordpiece": _wordpiece, "sentencepiece": _unigram}[kind](captions, size))
+
+
+def _wordpiece(captions: list[str], size: int) -> bytes:
+    """One piece a line, from the learner of tensorflow_text."""
+    dataset = tf.data.Dataset.from_tensor_slices(captions).batch(1024)
+    # By default the learner keeps no word below 10 occurrences, which few captions have.
+    for threshold in (10, 1):
+        pieces = bert_vocab_from_dataset.bert_vocab_from_dataset(
+            dataset,
+            size,
+            list(SPECIAL),
+            bert_tokenizer_params={"lower_case": True},
+            learn_params={"lower_thresh": threshold, "slack_ratio": _SLACK},
+        )
+        if len(pieces) >= (1 - _SLACK) * size:
+            break
+    return ("\n".join(pieces) + "\n").encode()
+
+
+def _unigram(captions: list[str], size: int) -> bytes:
+    """A model of SentencePiece with the special pieces where BERT has them."""
+    pad, unk, cls, sep, mask = SPECIAL
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(captions),
+        model_writer=model,
+        vocab_size=size,
+        hard_vocab_limit=False,  # few captions may give fewer pieces
+        normalization_rule_name="nmt_nfkc_cf",  # lower case
+        character_coverage=1.0,
+        pad_id=0,
+        pad_piece=pad,
+        unk_id=1,
+        unk_piece=unk,
+        bos_id=2,
+        bos_piece=cls,
+        eos_id=3,
+        eos_piece=sep,
+        control_symbols=[mask],
+        num_threads=1,  # else two runs could differ
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def coverage(samples: list[list[str]], path: Path, size: int) -> str:
+    """Unknown pieces, and the lengths of captions without the [CLS] of a row, as text."""
+    tokenizer = load_tokenizer(str(path))
+    lines = [f"{path}: {tokenizer.size} pieces, {path.stat().st_size} bytes"]
+    if tokenizer.size < (1 - _SLACK) * size:
+        lines.append(f"the captions give no more pieces; {size} were asked for")
+    groups = {
+        "first captions": {captions[0] for captions in samples if captions},
+        "all captions": {caption for captions in samples for caption in captions},
+    }
+    for name, texts in groups.items():
+        pieces = tokenizer.pieces(tf.constant(sorted(texts)))
+        lengths = pieces.row_lengths().numpy()
+        unknown = (pieces == tokenizer.vocabulary.unk_id).flat_values.numpy()
+        p50, p95 = np.percentile(lengths, [50, 95])
+        lines.append(
+            f"{name}: {len(texts)} distinct, {unknown.mean():.3%} of pieces unknown; pieces: "
+            f"median {p50:.0f}, 95 % {p95:.0f}, max {lengths.max()}"
+        )
+        lines.append("  " + "  ".join(f"{n}:{c}" for n, c in enumerate(np.bincount(lengths)) if c))
+    return "\n".join(lines)
