@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int | None:
 def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     """Trains a stage to its end, from where it stands; False if it was interrupted."""
     run.claim()
-    checkpoints = checkpoint.Checkpoints(str(run.folder), **run.settings.checkpoint.as_dict())
+    checkpoints = run.open_checkpoints(workdir=str(run.folder))
     start = checkpoint.first_state(
         checkpoints,
         run.program.spec,
@@ -69,12 +69,8 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     for line in start.lines:
         logging.info("%s: %s", run.name, line)
     with (
-        run.settings.logs.call(
-            metrics.Writer,
-            skip=("compare",),
-            workdir=run.folder,
-            start_step=first,
-            run_config=workdir.to_json(run.config),
+        run.open_writer(
+            workdir=run.folder, start_step=first, run_config=workdir.to_json(run.config)
         ) as writer,
         Progress(
             run.name,

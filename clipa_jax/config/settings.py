@@ -1,27 +1,29 @@
-"""Reading a config so that nothing in it can be misspelt or ignored.
+"""Read a config so that a misspelled or ignored key is an error.
 
-`Settings` is a read-only view on a `ConfigDict` that remembers which leaves were
-read. The trainer builds everything from one `Settings`, then calls
-`check_all_read`: a key that nothing read stops the run before any work.
-`Settings.call` hands a section to a function as keyword arguments, so that the
-function's signature is the schema of that section.
+`Settings` is a read-only view on a `ConfigDict` that records which leaves were read. The trainer
+builds everything from one `Settings`, then calls `check_all_read`: a key that nothing read stops
+the run before any work. `Settings.call` passes a section to a function as keyword arguments, so
+that the function's signature is the schema of that section.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from clipa_jax.errors import ConfigError, nearest, unknown
 
+T = TypeVar("T")
+
 
 class Settings:
-    """A section of a config: attribute access, and a memory of what was read.
+    """A section of a config, with attribute access and a record of the leaves that were read.
 
     Args:
       config: a (nested) `ConfigDict` or mapping.
-      path: where the section stands, for error messages.
+      path: of the section, for error messages.
     """
 
     path: str
@@ -60,57 +62,71 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """All values below this section as plain dicts; marks them as read."""
-        self._read.update(self._values)
-        return {
-            key: value.as_dict() if isinstance(value, Settings) else value
-            for key, value in self._values.items()
-        }
+        return {key: self._plain(key) for key in self._values}
 
-    def call(self, function: Callable[..., Any], /, *, skip: tuple[str, ...] = (), **extra: Any):
+    def call(self, function: Callable[..., T], /, *, skip: tuple[str, ...] = (), **extra: Any) -> T:
         """Calls `function` with this section as keyword arguments.
 
         Args:
           function: its signature is the schema of the section.
-          skip: keys that somebody else reads.
+          skip: keys that other code reads.
           **extra: further arguments, which the config may not name.
 
         Raises:
-          ConfigError: a key that `function` does not take, or one that it needs is missing.
+          ConfigError: `function` does not take a key, or a key that it needs is missing.
         """
-        given = {key: value for key, value in self.as_dict().items() if key not in skip}
+        return self.bind(function, skip=skip, later=tuple(extra))(**extra)
+
+    def bind(
+        self,
+        function: Callable[..., T],
+        /,
+        *,
+        skip: tuple[str, ...] = (),
+        later: tuple[str, ...] = (),
+    ) -> Callable[..., T]:
+        """`call` in two steps: checks the section now, returns `function` with its arguments bound.
+
+        Args:
+          function, skip: as in `call`.
+          later: names of the further arguments of the call, which the config may not name.
+
+        Raises:
+          ConfigError: as in `call`.
+        """
         legal = inspect.signature(function).parameters
+        given = {key: self._plain(key) for key in self._values if key not in skip}
         for key in given:
-            if key not in legal or key in extra:
-                options = [name for name in legal if name not in extra]
+            if key not in legal or key in later:
+                options = [name for name in legal if name not in later]
                 raise ConfigError(f"unknown key {self.path}.{key}; {nearest(key, options)}")
         for name, parameter in legal.items():
             required = parameter.default is parameter.empty
             named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            if required and named and name not in given and name not in extra:
+            if required and named and name not in given and name not in later:
                 raise ConfigError(
                     f"{self.path}.{name} is needed but not in the config; {nearest(name, given)}"
                 )
-        return function(**given, **extra)
+        return functools.partial(function, **given)
+
+    def _plain(self, key: str) -> Any:
+        value = self[key]
+        return value.as_dict() if isinstance(value, Settings) else value
 
     def unread(self) -> list[str]:
         """Full names of the leaves that nothing has read."""
-        names = []
-        for key, value in self._values.items():
-            if isinstance(value, Settings):
-                names += value.unread()
-            elif key not in self._read:
-                names.append(f"{self.path}.{key}")
-        return names
+        return [name for name, was_read in self._leaves() if not was_read]
 
     def read(self) -> list[str]:
         """Full names of the leaves that were read."""
-        names = []
+        return [name for name, was_read in self._leaves() if was_read]
+
+    def _leaves(self) -> Iterator[tuple[str, bool]]:
         for key, value in self._values.items():
             if isinstance(value, Settings):
-                names += value.read()
-            elif key in self._read:
-                names.append(f"{self.path}.{key}")
-        return names
+                yield from value._leaves()
+            else:
+                yield f"{self.path}.{key}", key in self._read
 
     def check_all_read(self) -> None:
         """Raises `ConfigError` if a key of the config was read by nothing."""

@@ -33,7 +33,7 @@ def build(config: Settings) -> CLIP:
     choice(config.image, "posemb", vit.POSEMB)
     sizes = _sizes(config.image, size.image, vit.POOL)
     image = config.image.call(
-        vit.ImageConfig, skip=SIZE_KEYS, patch_size=patch_size, **sizes, **shared
+        vit.ImageConfig, skip=SIZE_KEYS, patch_size=patch_size, causal=False, **sizes, **shared
     )
     sizes = _sizes(config.text, size.text, text.POOL)
     words = config.text.call(text.TextConfig, skip=SIZE_KEYS, **sizes, **shared)

@@ -76,10 +76,9 @@ def _save_held_out(run: Stage, state: Any, name: str, evaluator: Any) -> None:
 
 
 def _accuracy(root: Path, last: Stage) -> Path:
-    compare = last.settings.logs.compare
-    finished = (path for path in map(Path, compare) if (path / workdir.SUMMARY).exists())
+    finished = (path for path in map(Path, last.compare) if (path / workdir.SUMMARY).exists())
     live = next(map(runs.read_one, finished), None)
-    recorded = next((path for path in compare if path.endswith(".json")), None)
+    recorded = next((path for path in last.compare if path.endswith(".json")), None)
     out = root / workdir.ACCURACY
     return figures.accuracy_against_time(runs.read_one(root), out, compare=live, recorded=recorded)
 

@@ -18,7 +18,7 @@ from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
 from clipa_jax.preprocess.vocab import keep_copy
 from clipa_jax.runtime import distributed
-from clipa_jax.training import headlines, program, steps, workdir
+from clipa_jax.training import checkpoint, headlines, metrics, program, steps, workdir
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Stage:
       init: where the first weights come from, "" for nowhere.
       edits: surgery those weights may need.
       program: what the devices run.
+      open_checkpoints, open_writer: with the options of the sections `checkpoint` and `logs`.
+      compare: workdirs, or a recorded curve (.json), to draw beside the accuracy of the run.
     """
 
     name: str
@@ -43,6 +45,9 @@ class Stage:
     program: program.Program
     encoders: steps.Encoders
     evaluators: dict[str, evaluators.Evaluator]
+    open_checkpoints: Callable[..., checkpoint.Checkpoints]
+    open_writer: Callable[..., metrics.Writer]
+    compare: tuple[str, ...]
 
     @property
     def durations(self) -> Durations:
@@ -130,11 +135,14 @@ def prepare(
         program=made,
         encoders=encoders,
         evaluators=_evaluators(c, durations, made.model, encoders),
+        open_checkpoints=c.checkpoint.bind(checkpoint.Checkpoints, later=("workdir",)),
+        open_writer=c.logs.bind(
+            metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
+        ),
+        compare=tuple(c.logs.compare),
     )
-    for section in (c.checkpoint, c.logs):
-        section.as_dict()  # read when the stage is trained
-    # read when JAX was started
-    _ = c.cpu_devices, c.distributed.as_dict(), c.compilation_cache
+    # `cli.start_jax` has used these of the first stage.
+    _ = c.cpu_devices, c.compilation_cache, c.distributed.bind(distributed.join)
     surgery.check(stage.edits)
     c.check_all_read()
     workdir.check_same(stage.folder, config)

@@ -84,6 +84,19 @@ def test_call_names_what_is_missing():
         section.call(build, depth=3)
 
 
+def test_bind_checks_now_and_calls_later(settings):
+    bound = settings.model.bind(build, later=("depth",))
+    assert settings.model.unread() == []
+    assert bound(depth=3) == (8, "gap", 3)
+    with pytest.raises(ConfigError, match=r"config\.model\.depth is needed"):
+        settings.model.bind(build)
+
+
+def test_skipped_keys_are_not_read(settings):
+    settings.model.bind(build, skip=("pool",), later=("depth",))
+    assert settings.model.unread() == ["config.model.pool"]
+
+
 def test_choice_is_one_of_several(settings):
     assert choice(settings.model, "pool", ["gap", "tok"]) == "gap"
     with pytest.raises(ConfigError, match=r"unknown config\.model\.pool 'gap'; nearest: map"):

@@ -1,5 +1,3 @@
-"""Preparing a stage: what bad input is answered with, before any work."""
-
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +68,24 @@ def test_bad_values_are_refused_by_name(tmp_path, overrides, sentence):
     assert not (tmp_path / "W").exists()
 
 
-def test_a_key_that_nothing_reads_stops_the_run(tmp_path):
-    made = config()
-    with made.unlocked():
-        made.input.cach_raw = True
-    with pytest.raises(ConfigError, match="nothing reads config.input.cach_raw; nearest: "):
-        stage.prepare(made, tmp_path, {})
+@pytest.mark.parametrize(
+    ("section", "key", "sentence"),
+    [
+        ("input", "cach_raw", "nothing reads config.input.cach_raw; nearest: "),
+        ("checkpoint", "keep_lst", "unknown key config.checkpoint.keep_lst; nearest: keep_last"),
+        ("logs", "wandb_projct", "unknown key config.logs.wandb_projct; nearest: wandb_project"),
+        ("logs", "workdir", "unknown key config.logs.workdir; "),
+        ("distributed", "proces", "unknown key config.distributed.proces; nearest: process"),
+        ("model.image", "causal", "unknown key config.model.image.causal; "),
+    ],
+)
+def test_a_misspelled_key_stops_the_run_before_any_work(tmp_path, section, key, sentence):
+    changed = config()
+    with changed.unlocked():
+        changed.update_from_flattened_dict({f"{section}.{key}": True})
+        with pytest.raises(ConfigError, match=sentence):
+            stage.prepare(changed, tmp_path / "W", {})
+    assert not (tmp_path / "W").exists()
 
 
 def test_every_key_that_is_declared_is_read(tmp_path):
