@@ -20,12 +20,12 @@ LOSSES: dict[str, Callable[[Mesh], Loss]] = {
     "sigmoid_naive": lambda mesh: naive.sigmoid,
 }
 NEEDS_BIAS = ("sigmoid", "sigmoid_naive")
-# What becomes of texts that read like an image's own: they stay negatives, or are left out.
+# Texts equal to the image's own: keep them as negatives, or mask them out.
 DUPLICATES = ("keep", "mask")
 
 
 def build(name: str, mesh: Mesh, duplicates: str = "keep") -> Loss:
-    """A loss that also counts captions that occur more than once.
+    """A loss over the global batch.
 
     Args:
       name: in `LOSSES`.
@@ -33,16 +33,15 @@ def build(name: str, mesh: Mesh, duplicates: str = "keep") -> Loss:
       duplicates: in `DUPLICATES`.
 
     Returns:
-      A loss whose metrics have `duplicates` too where it is given hashes of captions: the
-      share of samples whose caption another sample of the batch has as well.
+      A loss that, given hashes of captions, adds the metric `duplicates`, see `pairs.repeated`.
     """
     loss = LOSSES[name](mesh)
 
-    def counting(zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
-        alike_B = caption_B if duplicates == "mask" else None
-        value, metrics = loss(zimg_BE, ztxt_BE, scale, bias, alike_B)
+    def with_duplicates(zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+        masked_B = caption_B if duplicates == "mask" else None
+        value, metrics = loss(zimg_BE, ztxt_BE, scale, bias, masked_B)
         if caption_B is not None:
             metrics = {**metrics, "duplicates": repeated(caption_B)}
         return value, metrics
 
-    return counting
+    return with_duplicates

@@ -1,4 +1,4 @@
-"""What all losses share: their type, which pairs count, and how often captions repeat.
+"""Definitions shared by all losses: their type, the mask of pairs, repeated captions.
 
 B pairs in the global batch, E embedding; row i of the logits is image i, column j text j.
 """
@@ -17,49 +17,56 @@ Loss = Callable[
 ]
 
 
-class Marks(NamedTuple):
-    """Which of R x C pairs are an image with its own text, and which are left out.
+class PairMask(NamedTuple):
+    """The positive and the ignored pairs among R images and C texts.
 
     Attributes:
-      own_RC: bool.
-      ignored_RC: bool, false negatives and padding; None where there are none.
+      positive_RC: bool, an image and its own text.
+      ignored_RC: bool, false negatives and padding; None if there are none.
     """
 
-    own_RC: jax.Array
+    positive_RC: jax.Array
     ignored_RC: jax.Array | None
 
 
-def mark(
-    row_place_R: jax.Array,
-    column_place_C: jax.Array,
+def pair_mask(
+    row_index_R: jax.Array,
+    column_index_C: jax.Array,
     row_caption_R: jax.Array | None = None,
     column_caption_C: jax.Array | None = None,
-) -> Marks:
-    """The marks of some images against some texts.
+) -> PairMask:
+    """The mask of R images and C texts.
 
     Args:
-      row_place_R, column_place_C: int32, their places in the global batch.
-      row_caption_R, column_caption_C: int32, hashes of their captions. A text that reads
-        like the image's own is a false negative and is left out. None: all are negatives.
+      row_index_R, column_index_C: int32, positions in the global batch.
+      row_caption_R, column_caption_C: int32, hashes of captions. A text equal to the image's
+        own is a false negative and is ignored. None: all other texts are negatives.
     """
-    own_RC = row_place_R[:, None] == column_place_C[None, :]
+    positive_RC = row_index_R[:, None] == column_index_C[None, :]
     if row_caption_R is None or column_caption_C is None:
-        return Marks(own_RC, None)
-    return Marks(own_RC, (row_caption_R[:, None] == column_caption_C[None, :]) & ~own_RC)
+        return PairMask(positive_RC, None)
+    same_RC = row_caption_R[:, None] == column_caption_C[None, :]
+    return PairMask(positive_RC, same_RC & ~positive_RC)
+
+
+def ignore(logits_RC: jax.Array, mask: PairMask) -> jax.Array:
+    """The logits, minus infinity where a pair is ignored."""
+    if mask.ignored_RC is None:
+        return logits_RC
+    return jnp.where(mask.ignored_RC, -jnp.inf, logits_RC)
 
 
 def similarity(zimg_RE: jax.Array, ztxt_CE: jax.Array) -> jax.Array:
-    """(R, C) float32 products, at the precision that `jax_default_matmul_precision` asks for."""
+    """(R, C) float32 dot products, at the precision of `jax_default_matmul_precision`."""
     return jnp.dot(zimg_RE, ztxt_CE.T, preferred_element_type=jnp.float32)
 
 
 def repeated(caption_B: jax.Array) -> jax.Array:
-    """Share of the samples whose caption stands at another place of the batch too.
+    """Share of the samples whose caption occurs more than once in the batch.
 
     Args:
-      caption_B: int32 hashes. Of 65,536 different captions one, on average, shares its 32 bits
-        with another by chance.
+      caption_B: int32 hashes. Among 65,536 different captions, one collision is expected.
     """
     sorted_B = jnp.sort(caption_B)
-    alike = sorted_B[1:] == sorted_B[:-1]
-    return jnp.mean(jnp.pad(alike, (0, 1)) | jnp.pad(alike, (1, 0)))
+    equal = sorted_B[1:] == sorted_B[:-1]
+    return jnp.mean(jnp.pad(equal, (0, 1)) | jnp.pad(equal, (1, 0)))

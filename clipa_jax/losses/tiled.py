@@ -1,8 +1,7 @@
-"""The same losses in little memory, exact: sums over tiles, with their own backward pass.
+"""The same losses in little memory: exact sums over tiles of the logits, with custom gradients.
 
-Beyond its own rows, a device holds nothing that grows with the global batch: its embeddings
-and their gradients, the block of texts that visits it, and a few tiles of logits. See
-`tiles` for how images and texts meet.
+A device holds its own embeddings and their gradients, one block of texts from another device and
+a few tiles of logits; nothing that grows with the global batch. `ring` walks over the tiles.
 """
 
 import functools
@@ -12,44 +11,44 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from clipa_jax.losses.pairs import Loss, Marks, similarity
-from clipa_jax.losses.tiles import SIDE, Side, fold
+from clipa_jax.losses.pairs import Loss, PairMask, ignore, similarity
+from clipa_jax.losses.ring import TILE, Side, fold
 
 
-def softmax(mesh: Mesh, *, side: int = SIDE) -> Loss:
+def softmax(mesh: Mesh, *, tile: int = TILE) -> Loss:
     """`naive.softmax` in little memory.
 
-    Two walks over the logits: one for the log-sum-exp of all rows and columns, with accuracy
-    along the way; in the backward pass one that computes each tile again and turns it into
-    gradients. Four matrix products of B x B x E in all, where the naive loss has three.
+    The forward pass sums the log-sum-exp of rows and columns and the accuracy; the backward pass
+    computes each tile again and adds its gradients. Four matrix products of B x B x E, where the
+    naive loss has three.
 
     Args:
       mesh: over which the batch is split.
-      side: of a tile at most.
+      tile: maximum rows and columns of a tile.
     """
-    return functools.partial(_softmax, mesh, side)
+    return functools.partial(_softmax, mesh, tile)
 
 
-def sigmoid(mesh: Mesh, *, side: int = SIDE) -> Loss:
+def sigmoid(mesh: Mesh, *, tile: int = TILE) -> Loss:
     """`naive.sigmoid` in little memory.
 
-    A pair's term needs no other pair, so one walk gives the loss and its gradients: three
-    matrix products of B x B x E, as many as the naive loss has.
+    Terms of pairs are independent, so one pass gives the loss and its gradients: three matrix
+    products of B x B x E, as in the naive loss.
 
     Arguments as in `softmax`.
     """
-    return functools.partial(_sigmoid, mesh, side)
+    return functools.partial(_sigmoid, mesh, tile)
 
 
 class _Lse(NamedTuple):
-    """A log-sum-exp on its way: `total` is the sum of exp(logit - peak) so far."""
+    """A partial log-sum-exp: `total` is the sum of exp(logit - peak)."""
 
     peak: jax.Array
     total: jax.Array
 
     @classmethod
     def start(cls, size: int) -> "_Lse":
-        # Finite, so that a row of which all is ignored yet has a peak to subtract.
+        # Finite, so that a row of ignored pairs has a peak to subtract.
         lowest = jnp.finfo(jnp.float32).min
         return cls(jnp.full(size, lowest, jnp.float32), jnp.zeros(size, jnp.float32))
 
@@ -61,51 +60,51 @@ class _Lse(NamedTuple):
     def value(self) -> jax.Array:
         return self.peak + jnp.log(self.total)
 
-    def shares(self, logits_RC: jax.Array, axis: int) -> jax.Array:
-        """The softmax. From the two parts, not from `value`, whose rounding error grows with it."""
+    def softmax(self, logits_RC: jax.Array, axis: int) -> jax.Array:
+        """The softmax; from both parts, since the rounding error of `value` grows with it."""
         peak, total = (jnp.expand_dims(x, axis) for x in self)
         return jnp.exp(logits_RC - peak) / total
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _softmax(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
-    return _softmax_forward(mesh, side, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
+def _softmax(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+    return _softmax_forward(mesh, tile, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
 
 
-def _softmax_forward(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
+def _softmax_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
     batch = zimg_BE.shape[0]
     images, texts = Side(zimg_BE, caption_B), Side(ztxt_BE, caption_B)
     row_sums = (_Lse.start(batch), jnp.zeros(batch, jnp.float32))
     (rows, match_B), columns = fold(
-        _softmax_sums, mesh, scale, images, texts, row_sums, _Lse.start(batch), side=side
+        _softmax_sums, mesh, scale, images, texts, row_sums, _Lse.start(batch), tile=tile
     )
     loss = jnp.mean((rows.value() + columns.value()) / 2 - match_B)
     metrics = {"accuracy": jnp.mean(match_B >= rows.peak)}
-    kept = (scale, bias, images._replace(extra=rows), texts._replace(extra=columns))
-    return (loss, metrics), kept
+    residuals = (scale, bias, images._replace(extra=rows), texts._replace(extra=columns))
+    return (loss, metrics), residuals
 
 
-def _softmax_backward(mesh: Mesh, side: int, kept: Any, upstream: Any):
-    scale, bias, images, texts = kept
+def _softmax_backward(mesh: Mesh, tile: int, residuals: Any, upstream: Any):
+    scale, bias, images, texts = residuals
     scalars = (scale, upstream[0] * scale / images.z.shape[0])
     start = jnp.zeros_like(images.z), jnp.zeros_like(texts.z)
-    dzimg_BE, dztxt_BE = fold(_softmax_grads, mesh, scalars, images, texts, *start, side=side)
-    dbias = None if bias is None else jnp.zeros_like(bias)  # the same for all logits: no effect
+    dzimg_BE, dztxt_BE = fold(_softmax_grads, mesh, scalars, images, texts, *start, tile=tile)
+    dbias = None if bias is None else jnp.zeros_like(bias)  # a constant does not change softmax
     return dzimg_BE, dztxt_BE, _dscale(images.z, dzimg_BE, scale), dbias, None
 
 
-def _softmax_sums(scale, row: Side, column: Side, marks: Marks, row_sums, column_sums):
+def _softmax_sums(scale, row: Side, column: Side, mask: PairMask, row_sums, column_sums):
     lse, match_R = row_sums
-    logits_RC = _logits(scale, None, row, column, marks)
-    match_R = match_R + jnp.where(marks.own_RC, logits_RC, 0).sum(1)
+    logits_RC = _logits(scale, None, row, column, mask)
+    match_R = match_R + jnp.where(mask.positive_RC, logits_RC, 0).sum(1)
     return (lse.add(logits_RC, axis=1), match_R), column_sums.add(logits_RC, axis=0)
 
 
-def _softmax_grads(scalars, row: Side, column: Side, marks: Marks, dzimg_RE, dztxt_CE):
+def _softmax_grads(scalars, row: Side, column: Side, mask: PairMask, dzimg_RE, dztxt_CE):
     scale, upstream = scalars
-    logits_RC = _logits(scale, None, row, column, marks)
-    shares_RC = row.extra.shares(logits_RC, axis=1) + column.extra.shares(logits_RC, axis=0)
-    d_RC = upstream * (shares_RC / 2 - marks.own_RC)
+    logits_RC = _logits(scale, None, row, column, mask)
+    softmax_RC = row.extra.softmax(logits_RC, axis=1) + column.extra.softmax(logits_RC, axis=0)
+    d_RC = upstream * (softmax_RC / 2 - mask.positive_RC)
     return dzimg_RE + d_RC @ column.z, dztxt_CE + d_RC.T @ row.z
 
 
@@ -113,11 +112,11 @@ _softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sigmoid(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
-    return _sigmoid_forward(mesh, side, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
+def _sigmoid(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+    return _sigmoid_forward(mesh, tile, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
 
 
-def _sigmoid_forward(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
+def _sigmoid_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
     zeros_B = jnp.zeros(zimg_BE.shape[0], jnp.float32)
     row_sums = {
         **dict.fromkeys(("loss", "match", "dbias"), zeros_B),
@@ -127,7 +126,7 @@ def _sigmoid_forward(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias, capti
     images, texts = Side(zimg_BE, caption_B), Side(ztxt_BE, caption_B)
     scalars = (scale, bias, jnp.float32(1 / zimg_BE.shape[0]))
     sums, dztxt_BE = fold(
-        _sigmoid_sums, mesh, scalars, images, texts, row_sums, jnp.zeros_like(ztxt_BE), side=side
+        _sigmoid_sums, mesh, scalars, images, texts, row_sums, jnp.zeros_like(ztxt_BE), tile=tile
     )
     dbias = None if bias is None else sums["dbias"].sum().reshape(bias.shape)
     metrics = {"accuracy": jnp.mean(sums["match"] >= sums["peak"])}
@@ -135,20 +134,20 @@ def _sigmoid_forward(mesh: Mesh, side: int, zimg_BE, ztxt_BE, scale, bias, capti
     return (sums["loss"].sum(), metrics), gradients
 
 
-def _sigmoid_backward(mesh: Mesh, side: int, gradients: Any, upstream: Any):
+def _sigmoid_backward(mesh: Mesh, tile: int, gradients: Any, upstream: Any):
     return *jax.tree.map(lambda d: upstream[0] * d, gradients), None
 
 
-def _sigmoid_sums(scalars, row: Side, column: Side, marks: Marks, row_sums, dztxt_CE):
+def _sigmoid_sums(scalars, row: Side, column: Side, mask: PairMask, row_sums, dztxt_CE):
     scale, bias, share = scalars
-    logits_RC = _logits(scale, bias, row, column, marks)
-    own_logits_RC = jnp.where(marks.own_RC, logits_RC, 0)
-    d_RC = share * (jax.nn.sigmoid(logits_RC) - marks.own_RC)
+    logits_RC = _logits(scale, bias, row, column, mask)
+    match_RC = jnp.where(mask.positive_RC, logits_RC, 0)
+    d_RC = share * (jax.nn.sigmoid(logits_RC) - mask.positive_RC)
     # -log sigmoid(x) = softplus(x) - x, and softplus(-infinity) is 0.
-    terms_RC = share * (jax.nn.softplus(logits_RC) - own_logits_RC)
+    terms_RC = share * (jax.nn.softplus(logits_RC) - match_RC)
     row_sums = {
         "loss": row_sums["loss"] + terms_RC.sum(1),
-        "match": row_sums["match"] + own_logits_RC.sum(1),
+        "match": row_sums["match"] + match_RC.sum(1),
         "dbias": row_sums["dbias"] + d_RC.sum(1),
         "peak": jnp.maximum(row_sums["peak"], logits_RC.max(1)),
         "dz": row_sums["dz"] + scale * (d_RC @ column.z),
@@ -159,15 +158,13 @@ def _sigmoid_sums(scalars, row: Side, column: Side, marks: Marks, row_sums, dztx
 _sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
 
 
-def _logits(scale: Any, bias: Any, row: Side, column: Side, marks: Marks) -> jax.Array:
+def _logits(scale: Any, bias: Any, row: Side, column: Side, mask: PairMask) -> jax.Array:
     logits_RC = similarity(row.z, column.z) * scale
     if bias is not None:
         logits_RC = logits_RC + bias
-    if marks.ignored_RC is not None:
-        logits_RC = jnp.where(marks.ignored_RC, -jnp.inf, logits_RC)
-    return logits_RC
+    return ignore(logits_RC, mask)
 
 
 def _dscale(zimg_BE: jax.Array, dzimg_BE: jax.Array, scale: jax.Array) -> jax.Array:
-    """The gradient of the scale. Logits depend on `scale * zimg`, so both come from one sum."""
+    """The gradient of the scale, from that of the images: logits depend on `scale * zimg`."""
     return jnp.sum(zimg_BE * dzimg_BE) / scale

@@ -89,7 +89,7 @@ def test_sigmoid_does_not_overflow():
     np.testing.assert_allclose(loss, 1e4 - 10 + 10, rtol=1e-6)  # a false match and a missed one
 
 
-def test_captions_that_read_the_same_are_no_negatives_of_each_other(embeddings):
+def test_pairs_with_equal_captions_are_ignored(embeddings):
     """By hand: the logits of such pairs leave every sum, in both directions."""
     zimg, ztxt = embeddings(batch=6)
     caption = np.array([7, 3, 7, 5, 7, 3], np.int32)

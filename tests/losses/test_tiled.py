@@ -11,7 +11,7 @@ from clipa_jax.losses import naive, tiled
 from tests.helpers import tiny
 
 NAIVE = {"softmax": (naive.softmax, None), "sigmoid": (naive.sigmoid, -7.0)}
-FRUGAL = {"softmax": tiled.softmax, "sigmoid": tiled.sigmoid}
+TILED = {"softmax": tiled.softmax, "sigmoid": tiled.sigmoid}
 SCALE = 1 / 0.07
 BATCH = 48
 # replica, fsdp, tensor
@@ -53,40 +53,40 @@ def check_equal(got, expected, zimg, ztxt):
 
 @pytest.fixture(scope="module", params=["softmax", "sigmoid"])
 def expected(request, embeddings):
-    """(name, embeddings, what the naive loss says with and without masked duplicates)."""
+    """(name, embeddings, results of the naive loss with and without masked duplicates)."""
     loss, bias = NAIVE[request.param]
     pairs = embeddings(BATCH)
-    said = {
+    naive_results = {
         masked: value_and_gradients(loss, *pairs, bias, CAPTION if masked else None)
         for masked in (False, True)
     }
-    assert abs(said[True][0] - said[False][0]) > 1e-3  # there are duplicates
-    return request.param, pairs, said
+    assert abs(naive_results[True][0] - naive_results[False][0]) > 1e-3  # there are duplicates
+    return request.param, pairs, naive_results
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all pairs", "masked"])
-@pytest.mark.parametrize("side", [48, 24, 17, 1])
-def test_tiles_of_any_size_give_the_naive_loss_and_gradients(expected, side, masked):
-    name, pairs, said = expected
+@pytest.mark.parametrize("tile", [48, 24, 17, 1])
+def test_tiles_of_any_size_give_the_naive_loss_and_gradients(expected, tile, masked):
+    name, pairs, naive_results = expected
     mesh = tiny.mesh(1)
     caption = CAPTION if masked else None
     got = value_and_gradients(
-        FRUGAL[name](mesh, side=side), *pairs, NAIVE[name][1], caption, mesh=mesh
+        TILED[name](mesh, tile=tile), *pairs, NAIVE[name][1], caption, mesh=mesh
     )
-    check_equal(got, said[masked], *pairs)
+    check_equal(got, naive_results[masked], *pairs)
 
 
 @pytest.mark.parametrize("shape", MESHES, ids=str)
 def test_every_mesh_gives_the_naive_loss_and_gradients(expected, shape):
     """Half of them in tiles of their rows, some of them padded; with masked duplicates."""
-    name, pairs, said = expected
+    name, pairs, naive_results = expected
     mesh = sharding.make_mesh(*shape)
-    loss = FRUGAL[name](mesh, side=5 if shape[0] > 1 else 4096)
+    loss = TILED[name](mesh, tile=5 if shape[0] > 1 else 4096)
     got = value_and_gradients(loss, *pairs, NAIVE[name][1], CAPTION, mesh=mesh)
-    check_equal(got, said[True], *pairs)
+    check_equal(got, naive_results[True], *pairs)
 
 
-@pytest.mark.parametrize("name", FRUGAL)
+@pytest.mark.parametrize("name", TILED)
 def test_large_scales_neither_overflow_nor_lose_rows(embeddings, name):
     """Logits so far apart that most powers are zero, in tiles that come before the own text."""
     pairs = embeddings(BATCH, noise=0.3)
@@ -94,16 +94,16 @@ def test_large_scales_neither_overflow_nor_lose_rows(embeddings, name):
     loss, bias = NAIVE[name]
     pairs[1] = np.roll(pairs[1], 1, axis=0)  # nobody's own text scores highest
     want = value_and_gradients(loss, *pairs, bias, scale=1e4)
-    got = value_and_gradients(FRUGAL[name](mesh), *pairs, bias, scale=1e4, mesh=mesh)
+    got = value_and_gradients(TILED[name](mesh), *pairs, bias, scale=1e4, mesh=mesh)
     np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
     assert np.isfinite(got[2][0]).all() and got[1] == want[1] == 0
     np.testing.assert_allclose(got[2][0], want[2][0], atol=2e-3 * np.abs(want[2][0]).max())
 
 
-def test_what_is_not_finite_shows(embeddings):
+def test_a_nan_in_an_embedding_gives_a_nan_loss(embeddings):
     zimg, ztxt = embeddings(BATCH)
     zimg[7, 3] = np.nan
-    for build in FRUGAL.values():
+    for build in TILED.values():
         loss = tiny.jit(build(tiny.mesh(1)))
         assert np.isnan(loss(jnp.float32(zimg), jnp.float32(ztxt), jnp.float32(9.0))[0])
 
@@ -132,14 +132,14 @@ def temporary(name: str, devices: int = 1) -> float:
     return memory.temp_size_in_bytes / 2**30
 
 
-@pytest.mark.parametrize("name", FRUGAL)
+@pytest.mark.parametrize("name", TILED)
 def test_a_batch_of_65536_fits_where_the_naive_loss_does_not(name):
     assert temporary(name) < 0.5
     assert temporary(name, devices=8) < 0.5
     assert temporary(f"{name}_naive") > 16
 
 
-def test_how_often_captions_repeat():
+def test_the_metric_duplicates_is_the_share_of_repeated_captions():
     keep, mask = (
         tiny.jit(losses.build("softmax", tiny.mesh(1), duplicates))
         for duplicates in ("keep", "mask")
@@ -156,4 +156,4 @@ def test_how_often_captions_repeat():
 
 
 def test_every_loss_has_a_naive_form():
-    assert set(losses.LOSSES) == {*FRUGAL, *(f"{name}_naive" for name in FRUGAL)}
+    assert set(losses.LOSSES) == {*TILED, *(f"{name}_naive" for name in TILED)}
