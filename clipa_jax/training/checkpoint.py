@@ -1,9 +1,8 @@
-"""Checkpoints with Orbax: asynchronous, sharded, atomic; and where a run starts.
+"""Checkpoints with Orbax (asynchronous, sharded, atomic), and the first state of a run.
 
-A checkpoint of step N is the folder `checkpoints/N` with three items: `params` (the
-weights alone, with the names of the released files), `train` (optimizer, step, key)
-and `position` (JSON: where the data and the clock stand, and fingerprints of the other two).
-All layers are stored unrolled, so that it does not matter whether the model scans over them.
+The checkpoint of step N is the folder `checkpoints/N` with three items: `params` (weights, named
+as in the released files), `train` (optimizer, step, key) and `position` (JSON: data position,
+clock, fingerprints of the other two). Layers are stored unrolled, whether or not the model scans.
 """
 
 import contextlib
@@ -29,17 +28,17 @@ from clipa_jax.training.workdir import CHECKPOINTS
 
 Position = dict[str, Any]
 ITEMS = ("params", "train", "position")
-MARKS = "fingerprints"  # in `position`: of the other items
+FINGERPRINTS = "fingerprints"  # in `position`: of the other items
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins.
+    """The start of a run.
 
     Attributes:
       state: the first state.
       position: of the data and the clock; empty at the beginning of a stage.
-      lines: for the log: where it comes from, and each leaf that was changed.
+      lines: for the log: the origin of the state, and each leaf that was changed.
     """
 
     state: TrainState
@@ -59,8 +58,8 @@ class Checkpoints:
 
     Args:
       workdir: the stage's folder.
-      keep_last: how many of the newest to keep; at least 2 guard against a damaged one.
-      keep_every: steps; multiples of it are kept for ever. None for none.
+      keep_last: newest checkpoints to keep; at least 2 guard against a damaged one.
+      keep_every: checkpoints at multiples of this step are never deleted. None for none.
     """
 
     def __init__(self, workdir: str, *, keep_last: int = 2, keep_every: int | None = None):
@@ -70,25 +69,25 @@ class Checkpoints:
         self.folder = epath.Path(workdir).resolve() / CHECKPOINTS
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
         self._damaged: set[int] = set()  # steps that could not be read
-        self._last: int | None = None  # the step that was given to be written last
-        self._pending = False  # whether its end is not known yet
+        self._last: int | None = None  # the step of the last save
+        self._pending = False  # whether the last save may still fail
 
     def check_room(self, spec: StateSpec) -> None:
-        """Raises `CheckpointError` if the disk has not the room for one more checkpoint."""
+        """Raises `CheckpointError` if the disk lacks space for one more checkpoint."""
         leaves = jax.tree.leaves((spec.shapes.params, spec.shapes.opt_state))
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise CheckpointError(
                 f"a checkpoint takes {needed / 1e9:,.1f} GB, and {self.folder} has "
-                f"{free / 1e9:,.1f} GB left; make room, or use another --workdir"
+                f"{free / 1e9:,.1f} GB left; free some space, or use another --workdir"
             )
 
     def save(self, state: TrainState, position: Position) -> None:
-        """Starts writing the state; returns once it has left the device.
+        """Starts to write the state; returns once it is copied from the device.
 
         Raises:
-          CheckpointError: it, or the one before it, cannot be written.
+          CheckpointError: this checkpoint, or the one before, cannot be written.
         """
         step = int(state.step)
         if step in self._damaged:
@@ -99,7 +98,7 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
         params, train = jax.jit(_items)(state)
-        marks = {"params": fingerprint.of(params), "train": fingerprint.of(train)}
+        fingerprints = {"params": fingerprint.of(params), "train": fingerprint.of(train)}
         self._last, self._pending = step, True
         with self._writing():
             self._manager.save(
@@ -107,13 +106,13 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(params),
                     train=ocp.args.StandardSave(train),
-                    position=ocp.args.JsonSave({**position, MARKS: marks}),
+                    position=ocp.args.JsonSave({**position, FINGERPRINTS: fingerprints}),
                 ),
                 force=True,  # else Orbax skips steps before a damaged last one
             )
 
     def check(self) -> None:
-        """Raises `CheckpointError` if a write in the background has failed; waits for nothing."""
+        """Raises `CheckpointError` if a background write has failed; does not wait."""
         if self._pending and not self._manager.is_saving_in_progress():
             self._pending = False
             with self._writing():
@@ -123,20 +122,20 @@ class Checkpoints:
         """Waits until everything is written.
 
         Raises:
-          CheckpointError: it could not be.
+          CheckpointError: a write failed.
         """
         with self._writing():
             self._manager.close()
 
     def restore_last(self, spec: StateSpec) -> Start | None:
-        """The newest checkpoint that can be read, laid out as planned; None without any.
+        """The newest readable checkpoint, with the shardings of `spec`; None if there is none.
 
-        A damaged one is named in the log, and the one before it is used; it stays until its
-        step is saved again. All processes take the same.
+        A damaged checkpoint is logged and skipped, and overwritten when its step is saved again.
+        All processes use the same checkpoint.
 
         Raises:
-          CheckpointError: there are checkpoints, but none can be read, or the newest that can
-            be is of another model or optimizer.
+          CheckpointError: none of the checkpoints can be read, or the newest readable one is of
+            another model or optimizer.
         """
         steps = distributed.from_first(sorted(self._manager.all_steps(), reverse=True))
         for step in steps:
@@ -144,7 +143,7 @@ class Checkpoints:
             if max(distributed.from_all(int(bool(damage)))):
                 damage = damage or "another process cannot read it"
             else:
-                damage = _altered(items)  # counts on all devices, so it is the same everywhere
+                damage = _altered(items)  # computed on all devices, so all processes agree
             if not damage:
                 origin = f"resumes at step {step} from {self.folder}"
                 return Start(_rebuild(spec, items), items["position"], [origin])
@@ -161,20 +160,20 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, spec: StateSpec) -> tuple[dict[str, Any], str]:
-        """(the items of a checkpoint, ""), or ({}, what is wrong with it); waits for nobody."""
+        """(items of a checkpoint, "") or ({}, the damage); does not wait for other processes."""
         handler, items = ocp.StandardCheckpointHandler(), {}
         try:
             folder = self.folder / str(step)
             items["position"] = dict(ocp.JsonCheckpointHandler().restore(folder / "position"))
-            wanted = _abstract_items(spec.shapes)
-            there = {item: handler.metadata(folder / item).tree for item in wanted}
-            if not _differences(there, wanted):
-                for item, shapes in wanted.items():
+            expected = _abstract_items(spec.shapes)
+            stored = {item: handler.metadata(folder / item).tree for item in expected}
+            if not _differences(stored, expected):
+                for item, shapes in expected.items():
                     args = ocp.args.StandardRestore(shapes)
                     items[item] = handler.restore(folder / item, args=args)
         except Exception as error:  # noqa: BLE001, a damaged file raises anything
             return {}, f"{type(error).__name__}: {error!s:.300}"
-        differ = _differences(there, wanted)
+        differ = _differences(stored, expected)
         if differ:
             raise CheckpointError(
                 f"the checkpoint of step {step} in {self.folder} does not fit the config: "
@@ -186,7 +185,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Says what it means that the last checkpoint cannot be written, and what to do."""
+        """Turns the errors of a failed write into `CheckpointError`."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
@@ -196,8 +195,8 @@ class Checkpoints:
             reason = next((r for r in known if r in str(error)), f"{error!s:.300}")
             raise CheckpointError(
                 f"the checkpoint of step {self._last} cannot be written to {self.folder}: "
-                f"{reason}. Earlier ones are untouched; make room or mend the folder, and run the "
-                "same command again"
+                f"{reason}. Earlier ones are untouched; free some space or repair the folder, and "
+                "run the same command again"
             ) from error
 
 
@@ -210,7 +209,7 @@ def first_state(
     edits: Sequence[str],
     open_weights: Callable[[str], Weights],
 ) -> Start:
-    """Where the stage begins: its own last checkpoint, else given weights, else from scratch.
+    """The start of a stage: its last checkpoint, else the given weights, else from scratch.
 
     Args:
       checkpoints: of this stage.
@@ -221,7 +220,7 @@ def first_state(
       open_weights: opens `init`; `clipa_jax.weights.open_weights`.
 
     Raises:
-      CheckpointError: no checkpoint can be read, its weights do not fit, or none can be added.
+      CheckpointError: no checkpoint can be read, weights do not fit, or the disk is full.
     """
     checkpoints.check_room(spec)
     resumed = checkpoints.restore_last(spec)
@@ -246,11 +245,11 @@ def first_state(
 
 
 def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
-    """The weights alone of a stage's checkpoint, by name, on the host.
+    """The weights of a stage's checkpoint, by name, on the host.
 
     Args:
       workdir: the stage's folder.
-      step: which checkpoint; the newest by default.
+      step: of the checkpoint; the newest by default.
 
     Raises:
       CheckpointError: there is no checkpoint, or it is damaged.
@@ -280,7 +279,7 @@ def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
 
 
 def _items(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(`params`, `train`) as they are stored; traceable."""
+    """(`params`, `train`) as stored; traceable."""
     train = {
         "step": state.step,
         "opt": layout.unroll(state.opt_state),
@@ -315,21 +314,22 @@ def _rebuild(spec: StateSpec, items: Mapping[str, Any]) -> TrainState:
 
 
 def _differences(stored: Any, expected: Any) -> list[str]:
-    """How two trees of shapes differ, a sentence for each leaf."""
-    there, here = trees.flatten(stored), trees.flatten(expected)
+    """The differences of two trees of shapes, a sentence per leaf."""
+    old, new = trees.flatten(stored), trees.flatten(expected)
 
-    def say(leaf: Any) -> str:
+    def describe(leaf: Any) -> str:
         return "missing" if leaf is None else f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}"
 
-    both = {name: (say(there.get(name)), say(here.get(name))) for name in sorted({*there, *here})}
+    names = sorted({*old, *new})
+    both = {name: (describe(old.get(name)), describe(new.get(name))) for name in names}
     return [f"{name} is {a} there and {b} here" for name, (a, b) in both.items() if a != b]
 
 
 def _altered(items: dict[str, Any]) -> str:
-    """What of the items is not as it was saved, by their fingerprints; takes those away."""
-    marks = items["position"].pop(MARKS, {})
-    read = {item: mark for item, mark in marks.items() if item in items}
-    wrong = [item for item, mark in read.items() if fingerprint.of(items[item]) != mark]
+    """The items that differ from their fingerprints, as a sentence; removes the fingerprints."""
+    saved = items["position"].pop(FINGERPRINTS, {})
+    read = {item: number for item, number in saved.items() if item in items}
+    wrong = [item for item, number in read.items() if fingerprint.of(items[item]) != number]
     return f"{' and '.join(wrong)} came back with other numbers than were saved" if wrong else ""
 
 

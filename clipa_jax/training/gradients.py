@@ -1,4 +1,4 @@
-"""Gradients of a loss over the global batch: at once, or from micro-batches in less memory.
+"""Gradients of a loss over the global batch, at once or from micro-batches in less memory.
 
 B global batch, N samples of a micro-batch, E embedding.
 """
@@ -29,13 +29,12 @@ def build(spec: StateSpec, mesh: Mesh, loss: Loss, microbatch: int | None = None
 
     Args:
       spec: from `state.make_spec`.
-      mesh: the mesh of the spec.
+      mesh: of the spec.
       loss: over the global batch, from `losses.build`.
-      microbatch: samples whose activations are held at a time; None, or as many as there
-        are, for all.
+      microbatch: samples whose activations are held at a time; None for all.
 
     Raises:
-      ConfigError: a micro-batch that does not divide the batch over the devices.
+      ConfigError: the micro-batch does not divide the batch over the devices.
     """
     if microbatch is None or microbatch >= spec.batch[IMAGE].shape[0]:
         return at_once(spec.model, loss)
@@ -43,7 +42,7 @@ def build(spec: StateSpec, mesh: Mesh, loss: Loss, microbatch: int | None = None
 
 
 def at_once(model: CLIP, loss: Loss) -> Gradients:
-    """Both towers see the whole batch, and keep their activations of it."""
+    """Gradients with the activations of the whole batch in memory."""
 
     def gradients(params, batch, keep_BK):
         def total(params: Any) -> tuple[jax.Array, Metrics]:
@@ -58,15 +57,14 @@ def at_once(model: CLIP, loss: Loss) -> Gradients:
 
 
 def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradients:
-    """The same gradients, with the activations of one micro-batch at a time.
+    """The same gradients, with the activations of one micro-batch at a time (GradCache).
 
-    First the whole batch is embedded, a micro-batch at a time, and nothing is kept but the
-    embeddings; then the loss of the whole batch gives the gradient of every embedding; then
-    each micro-batch is embedded again and pulls its part of it back to the parameters (GradCache,
-    arXiv 2101.06983). It costs one more forward pass.
+    The batch is embedded one micro-batch at a time, and only embeddings are kept. The loss of the
+    whole batch gives the gradient of every embedding. Each micro-batch is then embedded again to
+    propagate its part to the parameters (arXiv 2101.06983): one more forward pass.
 
     A micro-batch is an equal share of the rows of *every* device, so no sample moves. Gradients
-    add up in float32, laid out as the parameters are.
+    are summed in float32, sharded as the parameters.
 
     Args:
       spec, mesh, loss: as in `build`.
@@ -79,11 +77,11 @@ def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradi
     number = _number(mesh, spec.batch[IMAGE].shape[0], size)
 
     def cut(tree: Any) -> Any:
-        """(B, ...) -> (B / N, N, ...), each device its own rows."""
+        """(B, ...) -> (B / N, N, ...), on each device for its own rows."""
         return _local(mesh, _BATCH, _PARTS, lambda x: x.reshape(number, -1, *x.shape[1:]), tree)
 
     def join(tree: Any) -> Any:
-        """The inverse."""
+        """The inverse of `cut`."""
         return _local(mesh, _PARTS, _BATCH, lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
     def gradients(params, batch, keep_BK):
@@ -114,7 +112,7 @@ _PARTS = P(None, *sharding.BATCH)
 
 
 def _number(mesh: Mesh, batch_size: int, size: int) -> int:
-    """How many micro-batches there are."""
+    """The number of micro-batches."""
     devices = mesh.shape["replica"] * mesh.shape["fsdp"]
     if size < 1 or batch_size % size or size % devices:
         rows = batch_size // devices
@@ -127,7 +125,7 @@ def _number(mesh: Mesh, batch_size: int, size: int) -> int:
 
 
 def _local(mesh: Mesh, before: P, after: P, change: Callable[[jax.Array], Any], tree: Any) -> Any:
-    """`change` on the rows of each device, so that none of them leaves it."""
+    """Applies `change` to the rows of each device, without communication."""
 
     def all_leaves(tree: Any) -> Any:
         return jax.tree.map(change, tree)

@@ -1,7 +1,6 @@
-"""What the devices run to train a stage: model, state and compiled step, without any data.
+"""The model, the state and the compiled step of a stage, without any data.
 
-The trainer, the planner and the benchmark build the same program from the same config, so
-that what was planned and measured is what trains.
+The trainer, the planner and the benchmark build the same program from the same config.
 """
 
 from dataclasses import dataclass
@@ -32,17 +31,16 @@ BatchSpec = dict[str, jax.ShapeDtypeStruct]
 
 @dataclass(frozen=True)
 class Program:
-    """A training step and all that it stands on.
+    """A training step with its model and state.
 
     Attributes:
-      mesh: the devices, possibly of a pod that is not there.
+      mesh: the devices, possibly of an absent pod.
       durations: of the stage, in steps.
       spec: the state as shapes and shardings.
       update: the jitted step, see `steps.make_update`.
       peak_lr: largest learning rate.
-      max_skips: updates in a row that may be dropped because they are not finite.
-      image_tokens, text_tokens: what each tower sees of a training sample, the class token
-        included.
+      max_skips: consecutive updates that may be skipped because they are not finite.
+      image_tokens, text_tokens: of a training sample, after masking, with the class token.
     """
 
     mesh: Mesh
@@ -63,7 +61,7 @@ class Program:
         return trees.count(self.spec.shapes.params)
 
     def trace(self) -> jax.stages.Traced:
-        """The step, traced for its shapes and shardings; nothing runs, no memory is taken."""
+        """The step, traced for its shapes and shardings; allocates nothing."""
         split = sharding.batch_sharding(self.mesh)
         batch = {
             key: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=split)
@@ -77,7 +75,7 @@ class Program:
 
 
 def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Program:
-    """The program of a stage; takes no device memory, compiles nothing.
+    """The program of a stage; uses no device memory, compiles nothing.
 
     Args:
       c: the whole config; reads `model`, `optim`, `mask`, `loss`, `microbatch`,
@@ -87,7 +85,7 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
       batch: shapes of the global batch, from the data or `batch_spec`.
 
     Raises:
-      ConfigError: a value that is unknown or does not fit the others.
+      ConfigError: an unknown value, or values that contradict each other.
     """
     model, optimizer = models.build(c.model), optim.build(c.optim, durations)
     mask = steps.Mask.build(c.mask)
@@ -117,7 +115,7 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
 
 
 def batch_spec(config: Settings) -> BatchSpec:
-    """Shapes of the global batch that the `input` section asks for, without looking at data."""
+    """Shapes of the global batch of the `input` section, without reading data."""
     batch, res = config.batch_size, config.res
     spec = {
         IMAGE: jax.ShapeDtypeStruct((batch, res, res, 3), np.uint8),

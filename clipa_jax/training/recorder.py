@@ -1,6 +1,6 @@
-"""What happens to the metrics of each step.
+"""Metrics of each step: written, shown and checked.
 
-Metrics of step n-1 are fetched while step n runs, so that looking at them costs no time.
+Metrics of step n-1 are fetched while step n runs, so that reading them costs no time.
 """
 
 import math
@@ -19,16 +19,15 @@ from clipa_jax.training import metrics
 
 
 class Recorder:
-    """Writes, shows and checks the metrics of a stage, and holds its clock.
+    """Writes, shows and checks the metrics of a stage, and measures its time.
 
     Args:
-      durations: the stage's durations.
-      writer, progress: where metrics go.
+      durations: of the stage.
+      writer, progress: receive the metrics.
       seconds: of training before the stage was resumed.
-      skipped: samples that could not be used so far, by reason.
-      max_skips: updates in a row that the step may have dropped because they were not finite;
-        one more ends the run.
-      slow_input: takes each share of the time that was spent waiting for input.
+      skipped: returns the number of unusable samples so far, by reason.
+      max_skips: consecutive updates that may be skipped because they are not finite.
+      slow_input: called with the share of time spent waiting for input since the last record.
 
     Attributes:
       scores: the last evaluation, by `<evaluator>/<metric>`.
@@ -46,43 +45,43 @@ class Recorder:
     ):
         self._durations, self._writer, self._progress = durations, writer, progress
         self._skipped, self._slow_input = skipped, slow_input
-        self._max_skips, self._skips, self._in_a_row = max_skips, 0, 0
+        self._max_skips, self._skips, self._consecutive = max_skips, 0, 0
         self._began = time.monotonic() - seconds
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
-        self._waited = 0.0  # seconds that the run has waited for input
+        self._waited = 0.0  # seconds of waiting for input
         self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
         self.scores: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, compilation included, evaluation not."""
+        """Seconds of training so far, with compilation, without evaluation."""
         return time.monotonic() - self._began
 
     def step(self, step: int, values: dict[str, jax.Array], waited: float) -> None:
-        """Takes the metrics of a step that has been started, and looks at those before it.
+        """Stores the metrics of a running step, and processes those of the step before.
 
         Args:
-          step: updates done once it is finished.
+          step: number of updates at its end.
           values: scalars on the device.
-          waited: seconds the run has waited for input so far.
+          waited: seconds of waiting for input so far.
         """
         self._waited = waited
-        self._look()
+        self._process_pending()
         self._pending = (step, values)
 
     def flush(self) -> None:
-        """Waits for the metrics of the last step and looks at them.
+        """Waits for the metrics of the last step and processes them.
 
         Raises:
           UserError: they are not finite.
         """
-        self._look()
+        self._process_pending()
 
     def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
-        """Runs the evaluators after `step` and writes what they say; the clock stands still.
+        """Runs the evaluators after `step` and writes their scores; the clock is stopped.
 
         Returns:
-          False if they were left because the run was asked to stop.
+          False if the evaluation was interrupted.
         """
         self.flush()
         before = time.monotonic()
@@ -101,7 +100,7 @@ class Recorder:
         self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
         return True
 
-    def _look(self) -> None:
+    def _process_pending(self) -> None:
         if self._pending is None:
             return
         step, on_device = self._pending
@@ -109,43 +108,45 @@ class Recorder:
         values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
         self._progress.update(step, f"loss {values['loss']:.3f}")
         bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
-        self._in_a_row = self._in_a_row + 1 if bad else 0
-        # The step drops what is not finite, but broken parameters stay broken.
-        stop = self._in_a_row > self._max_skips or "l2_params" in bad
+        self._consecutive = self._consecutive + 1 if bad else 0
+        # The step skips updates that are not finite; parameters that are not finite stay so.
+        stop = self._consecutive > self._max_skips or "l2_params" in bad
         self._skips += bool(bad) and not stop
         every = self._durations.log_steps
         if bad or step == self._durations.total_steps or (every and step % every == 0):
             self._write(step, values)
         if bad:
             size = self._durations.batch_size
-            self._complain(
+            self._report_nonfinite(
                 f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
                 f"{step * size:,} of the stage)",
                 stop,
             )
 
-    def _complain(self, what: str, stop: bool) -> None:
-        """Says that a step is not finite, and raises `UserError` if that ends the run."""
+    def _report_nonfinite(self, problem: str, stop: bool) -> None:
+        """Logs a step that is not finite; raises `UserError` if it ends the run."""
         if not stop:
-            logging.warning("%s; update skipped, %d in a row", what, self._in_a_row)
+            logging.warning("%s; update skipped, %d in a row", problem, self._consecutive)
             return
-        before = f", after {self._in_a_row - 1} skipped in a row" if self._in_a_row > 1 else ""
+        before = (
+            f", after {self._consecutive - 1} skipped in a row" if self._consecutive > 1 else ""
+        )
         raise UserError(
-            f"{what}{before}; the last checkpoint is kept. A lower learning rate "
+            f"{problem}{before}; the last checkpoint is kept. A lower learning rate "
             "(--config.optim.lr_per_256) or --config.optim.grad_clip=1.0 may help"
         )
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         now = time.monotonic()
-        then, waited_then, step_then = self._last
-        seconds, steps = now - then, step - step_then
+        last_time, last_waited, last_step = self._last
+        seconds, steps = now - last_time, step - last_step
         self._last = (now, self._waited, step)
         speed = (
             {"samples_per_second": steps * self._durations.batch_size / seconds}
-            if step_then
+            if last_step
             else {}
         )
-        share = min((self._waited - waited_then) / seconds, 1.0)
+        share = min((self._waited - last_waited) / seconds, 1.0)
         self._slow_input(share)
         self._writer.write(
             step,

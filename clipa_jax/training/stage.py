@@ -1,4 +1,4 @@
-"""A stage made ready: everything that its config asks for, built and checked, not yet run."""
+"""Everything that training a stage needs, built from its config and checked before any work."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from clipa_jax.training import checkpoint, headlines, metrics, program, steps, w
 
 @dataclass(frozen=True)
 class Stage:
-    """What training one stage needs.
+    """The parts of one stage.
 
     Attributes:
       name: of the stage; its files are in `folder`.
       config: as given, for the record.
-      init: where the first weights come from, "" for nowhere.
-      edits: surgery those weights may need.
-      program: what the devices run.
+      init: path of the first weights, "" for none.
+      edits: surgery that those weights may need.
+      program: the model, the state and the compiled step.
       open_checkpoints, open_writer: with the options of the sections `checkpoint` and `logs`.
       compare: workdirs, or a recorded curve (.json), to draw beside the accuracy of the run.
     """
@@ -54,27 +54,27 @@ class Stage:
         return self.program.durations
 
     def claim(self) -> None:
-        """Makes the stage's folder, or checks that it is this experiment's; see `workdir.claim`."""
+        """Creates the stage's folder, or checks that it is of this experiment, see `workdir`."""
         workdir.claim(self.folder, self.config)
         if distributed.first():
             keep_copy(self.settings.input.vocab, self.folder)
 
     def describe(self) -> str:
-        """A line for the log: what is trained, on what, for how long."""
-        durations, made, size = self.durations, self.program, self.settings.input
+        """A line for the log: the model, its input, durations and devices."""
+        durations, program, inputs = self.durations, self.program, self.settings.input
         return (
-            f"stage {self.name}: {made.num_params / 1e6:,.1f}M parameters; "
+            f"stage {self.name}: {program.num_params / 1e6:,.1f}M parameters; "
             f"{durations.total_examples:,} samples in {durations.total_steps:,} steps of "
-            f"{durations.batch_size:,}; {size.res} px ({made.image_tokens} image tokens), "
-            f"{made.text_tokens} text tokens; peak learning rate {made.peak_lr:.3g}; "
-            f"{made.mesh.size} {made.mesh.devices.flat[0].platform} devices"
+            f"{durations.batch_size:,}; {inputs.res} px ({program.image_tokens} image tokens), "
+            f"{program.text_tokens} text tokens; peak learning rate {program.peak_lr:.3g}; "
+            f"{program.mesh.size} {program.mesh.devices.flat[0].platform} devices"
         )
 
     def result(self, seconds: float, scores: Mapping[str, float]) -> dict[str, Any]:
-        """What the summary holds of the finished stage.
+        """The entry of the finished stage in the summary.
 
         Args:
-          seconds: of training, compilation included, evaluation not.
+          seconds: of training, with compilation, without evaluation.
           scores: of the last evaluation, by `<evaluator>/<metric>`.
         """
         evals = self.config.evals.to_dict()
@@ -98,18 +98,18 @@ def prepare(
     between: Callable[[Any], None] = lambda embeddings: None,
     open_weights: Callable[[str], Any] = lambda path: None,
 ) -> Stage:
-    """Builds and checks all that a stage needs; takes no device memory, compiles nothing.
+    """Builds and checks a stage; uses no device memory, compiles nothing.
 
     Args:
       config: of the stage.
-      root: the workdir; the stage's folder is below it.
-      before: stages of the same run that come earlier, by name.
-      between: called after each batch of an evaluation with its embeddings, which may not be there
-        yet; what it raises ends the evaluation.
+      root: the workdir, which contains the stage's folder.
+      before: earlier stages of the same run, by name.
+      between: called with the embeddings of each batch of an evaluation, which may still be
+        computing; an exception ends the evaluation.
       open_weights: opens the weights of `config.init`; raises `UserError` if there are none.
 
     Raises:
-      UserError: anything about the config, the data or the workdir that would stop the run.
+      UserError: the config, the data or the workdir cannot be used.
     """
     c = Settings(config)
     mesh = c.mesh.call(sharding.make_mesh)
@@ -121,9 +121,9 @@ def prepare(
         process_count=jax.process_count(),
     )
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
-    made = program.build(c, mesh, durations, data.spec)
-    load_tokenizer(c.input.vocab).check_fits(made.model.txt.config.vocab_size)
-    encoders = embed.watched(steps.make_encoders(made.model, mesh), between, between)
+    training = program.build(c, mesh, durations, data.spec)
+    load_tokenizer(c.input.vocab).check_fits(training.model.txt.config.vocab_size)
+    encoders = embed.watched(steps.make_encoders(training.model, mesh), between, between)
     stage = Stage(
         name=c.name,
         config=config,
@@ -132,9 +132,9 @@ def prepare(
         init=_init(c, root, before, open_weights),
         edits=tuple(c.surgery),
         data=data,
-        program=made,
+        program=training,
         encoders=encoders,
-        evaluators=_evaluators(c, durations, made.model, encoders),
+        evaluators=_evaluators(c, durations, training.model, encoders),
         open_checkpoints=c.checkpoint.bind(checkpoint.Checkpoints, later=("workdir",)),
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
@@ -170,7 +170,7 @@ def _evaluators(
 def _init(
     c: Settings, root: Path, before: Mapping[str, Stage], open_weights: Callable[[str], Any]
 ) -> str:
-    """Where the first weights come from; "" for nowhere."""
+    """Path of the first weights; "" for none."""
     init, after = c.init, c.after
     if init == "scratch" or (not init and not after):
         return ""
@@ -190,7 +190,7 @@ def _check_connects(previous: Stage, stage: Stage) -> None:
     target = trees.flatten(stage.program.spec.shapes.params)
     edits = [edit for edit in stage.edits if not edit.startswith("fresh:")]
     if len(edits) < len(stage.edits):
-        return  # what starts anew is only known when it is made
+        return  # fresh parameters are known only when they are initialized
     jax.eval_shape(
         lambda leaves: surgery.apply(edits, leaves, target, dict)[0],
         dict(trees.flatten(previous.program.spec.shapes.params)),

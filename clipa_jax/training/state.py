@@ -1,4 +1,4 @@
-"""The training state, planned as shapes and shardings before any memory is taken."""
+"""The training state, and its shapes and shardings, known before any memory is allocated."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from clipa_jax.models import CLIP
 
 @flax.struct.dataclass
 class TrainState:
-    """What a run is at a step; all that resuming needs besides the data position.
+    """The state of a run at a step; with the data position, all that resuming needs.
 
     Attributes:
       step: int32 (), updates done.
@@ -34,9 +34,11 @@ class TrainState:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """Shapes and shardings of a `TrainState`, and how to make one.
+    """Shapes and shardings of a `TrainState`, and its initialization.
 
     Attributes:
+      model, tx: the model and its optimizer.
+      batch: shapes of the global batch.
       shapes: a `TrainState` of `jax.ShapeDtypeStruct` with shardings.
       shardings: a `TrainState` of `NamedSharding`.
     """
@@ -48,26 +50,25 @@ class StateSpec:
     shardings: TrainState
 
     def init(self, seed: int) -> TrainState:
-        """A fresh state, created where its shards belong."""
-        make = jax.jit(self._make, out_shardings=self.shardings)
-        return make(jax.random.key(seed))
+        """A fresh state, created with its shardings."""
+        return jax.jit(self._init, out_shardings=self.shardings)(jax.random.key(seed))
 
     def with_params(self, params: Any, seed: int) -> TrainState:
-        """A state at step 0 that starts from given parameters."""
-        make = jax.jit(self._around, out_shardings=self.shardings)
+        """A state at step 0 with the given parameters."""
         params = jax.tree.map(jax.device_put, params, self.shardings.params)
-        return make(params, jax.random.key(seed))
+        init = jax.jit(self._init_with, out_shardings=self.shardings)
+        return init(params, jax.random.key(seed))
 
-    def _make(self, key: jax.Array) -> TrainState:
-        return self._around(init_params(self.model, self.batch, key), key)
+    def _init(self, key: jax.Array) -> TrainState:
+        return self._init_with(init_params(self.model, self.batch, key), key)
 
-    def _around(self, params: Any, key: jax.Array) -> TrainState:
+    def _init_with(self, params: Any, key: jax.Array) -> TrainState:
         step = jnp.zeros((), jnp.int32)
         return TrainState(step, params, self.tx.init(params), jax.random.fold_in(key, 1))
 
 
 def init_params(model: CLIP, batch: dict[str, jax.ShapeDtypeStruct], key: jax.Array) -> Any:
-    """The model's initial parameters; only the shapes of one example matter."""
+    """The model's initial parameters, traced with one example."""
     image = jnp.zeros((1, *batch[IMAGE].shape[1:]), jnp.float32)
     tokens = jnp.zeros((1, *batch[TOKENS].shape[1:]), jnp.int32)
     return model.init(jax.random.fold_in(key, 0), image, tokens)["params"]
@@ -90,32 +91,32 @@ def make_spec(
     mesh: Mesh,
     config: Settings,
 ) -> StateSpec:
-    """Shapes and shardings of the state, without taking memory.
+    """Shapes and shardings of the state; allocates nothing.
 
     Args:
-      model, tx: what will be trained, and how.
+      model, tx: the model and its optimizer.
       batch: shapes of the global batch: `image` (B, R, R, 3), `tokens` (B, L).
       mesh: from `sharding.make_mesh`.
       config: the `sharding` section.
     """
     draft = StateSpec(model, tx, batch, None, None)  # type: ignore[arg-type]
-    shapes = jax.eval_shape(draft._make, jax.eval_shape(lambda: jax.random.key(0)))
+    shapes = jax.eval_shape(draft._init, jax.eval_shape(lambda: jax.random.key(0)))
     params = sharding.param_shardings(shapes.params, mesh, config)
-    whole = sharding.replicated(mesh)
+    replicated = sharding.replicated(mesh)
     shardings = TrainState(
-        step=whole,
+        step=replicated,
         params=params,
         opt_state=optax.tree_utils.tree_map_params(
             tx,
-            lambda _, one: one,
+            lambda _, layout: layout,
             shapes.opt_state,
             params,
-            transform_non_params=lambda _: whole,
+            transform_non_params=lambda _: replicated,
         ),
-        rng=whole,
+        rng=replicated,
     )
     shapes = jax.tree.map(
-        lambda leaf, one: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one),
+        lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
         shapes,
         shardings,
     )

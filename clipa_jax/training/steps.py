@@ -26,7 +26,7 @@ Update = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 @dataclass(frozen=True)
 class Mask:
-    """Which patches the image tower sees in training: a mask's name and the share it drops."""
+    """The patches that the image tower sees in training: name of a mask and the dropped share."""
 
     name: str
     ratio: float
@@ -88,14 +88,14 @@ def make_update(
 ) -> jax.stages.Wrapped:
     """The jitted training step: (state, batch) -> (state, metrics).
 
-    The state's buffers are reused. Metrics are scalars of this step: those of the loss,
+    The state's buffers are donated. Metrics are scalars of this step: those of the loss,
     `loss`, `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
 
     Args:
-      spec, mesh: from `state.make_spec`, and the mesh that it is for.
+      spec, mesh: from `state.make_spec`, and its mesh.
       loss, duplicates: names in `losses.LOSSES` and `losses.DUPLICATES`.
       mask: patches that the image tower sees.
-      schedule: learning rate by update, for the log.
+      schedule: learning rate by update, for the metrics.
       microbatch: samples whose activations are held at a time; None for all.
       on_nonfinite: a name in `ON_NONFINITE`.
 
@@ -137,14 +137,14 @@ def make_update(
 
 
 def _take_new(finite: jax.Array, new: Any, old: Any) -> Any:
-    """The update, whatever it is: the recorder stops the run."""
+    """The update, finite or not: the recorder stops the run."""
     del finite, old
     return new
 
 
 def _take_if_finite(finite: jax.Array, new: Any, old: Any) -> Any:
-    """The update if it is finite; else everything stays as it was, to the last bit."""
-    return jax.tree.map(lambda one, other: jnp.where(finite, one, other), new, old)
+    """The update if it is finite, else the old state, bit for bit."""
+    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
 
 
 ON_NONFINITE = {"stop": _take_new, "skip": _take_if_finite}
