@@ -32,7 +32,7 @@ ORDER = (
     ("trees",),
     ("errors",),
 )
-# Everything that a benchmark of the model needs.
+# Used by benchmarks of the model and by readers of results.
 WITHOUT_TENSORFLOW = (
     "models",
     "losses",
@@ -42,6 +42,9 @@ WITHOUT_TENSORFLOW = (
     "training.gradients",
     "training.steps",
     "training.program",
+    "training.metrics",
+    "runs",
+    "runtime.progress",
 )
 
 # Besides convert/: one reader of weights, and the loader that the data benchmark compares with.

@@ -1,6 +1,6 @@
-"""What a run says of itself: JSONL, TensorBoard, optional W&B, a bar, timers, a table.
+"""Metrics of a run, written as JSONL, for TensorBoard and for Weights & Biases.
 
-Only process 0 writes; on the others everything here does nothing.
+Only process 0 writes.
 """
 
 import importlib
@@ -14,42 +14,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import jax
 import numpy as np
+from tensorboard.summary import Writer as EventWriter
 
 from clipa_jax import trees
 from clipa_jax.errors import ConfigError, UserError
-from clipa_jax.runtime import files, quiet
+from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.format import table
 from clipa_jax.training import records
 from clipa_jax.training.records import SECONDS, STEP
 from clipa_jax.training.workdir import METRICS
 
-with quiet.stderr():  # its TensorBoard writer imports TensorFlow
-    from clu import metric_writers
-
 
 class Writer:
-    """Writes metrics of one stage to `workdir`: JSONL always, the rest by option.
+    """Writes metrics of one stage to metrics.jsonl, and optionally elsewhere.
 
-    Each `write` appends one line `{"step": .., "seconds": .., <metric>: ..}` at once, so that
-    a killed run loses nothing; `read` joins the lines of a step. `seconds` is the wall time of the
-    run, continued over resumes. Values that are not finite are null in the file.
+    Each `write` appends one line, see `records`, and flushes it, so that a killed run loses
+    nothing. `seconds` is the wall time of the stage, continued over resumes. Values that are not
+    finite are null.
 
     Args:
-      workdir: of the stage; made if absent.
-      start_step: the step the run (re)starts from; records of later steps, which the run is
-        about to make again, are dropped.
-      tensorboard: write TensorBoard events to `workdir` too.
-      wandb_project: Weights & Biases project; "" for none. The key is taken from the
-        environment or from `wandb login`, never from the config or a command line.
-      wandb_entity: whose project; "" for the default.
+      workdir: of the stage; created if absent.
+      start_step: step from which the run starts or resumes; records of later steps are dropped.
+      tensorboard: whether to write TensorBoard events to `workdir`.
+      wandb_project: Weights & Biases project; "" for none. The key comes from the environment or
+        from `wandb login`, never from the config or a command line.
+      wandb_entity: owner of the project; "" for the default.
       wandb_name: of the run; "" for the workdir's name.
       wandb_mode: "online" or "offline".
       run_config: the config, for W&B.
 
     Raises:
-      ConfigError: W&B is asked for but not installed, or an unknown mode.
+      ConfigError: W&B is not installed, or the mode is unknown.
       UserError: the workdir cannot be written.
     """
 
@@ -66,10 +62,10 @@ class Writer:
         run_config: Mapping[str, Any] | None = None,
     ):
         self._file: TextIO | None = None
-        self._events: metric_writers.MetricWriter | None = None
+        self._events: EventWriter | None = None
         self._wandb: Any = None
         self._elapsed_before, self._started = 0.0, time.monotonic()
-        if jax.process_index() != 0:
+        if not distributed.first():
             return
         workdir = Path(workdir)
         try:
@@ -79,7 +75,7 @@ class Writer:
         except OSError as error:
             raise UserError(f"workdir {workdir} cannot be written: {error}") from None
         if tensorboard:
-            self._events = metric_writers.SummaryWriter(str(workdir))
+            self._events = EventWriter(str(workdir))
         if wandb_project:
             self._wandb = _start_wandb(
                 workdir,
@@ -92,7 +88,7 @@ class Writer:
 
     @property
     def seconds(self) -> float:
-        """Wall seconds of this stage so far, without the time between a stop and a resume."""
+        """Wall seconds of this stage, without the time between a stop and a resume."""
         return self._elapsed_before + time.monotonic() - self._started
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -104,12 +100,13 @@ class Writer:
         record |= {name: _finite(value) for name, value in scalars.items()}
         self._file.write(json.dumps(record) + "\n")
         if self._events is not None:
-            self._events.write_scalars(step, scalars)
+            for name, scalar in scalars.items():
+                self._events.add_scalar(name, scalar, step)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
     def flush(self) -> None:
-        """Hands everything to the file system; call before a checkpoint is finished."""
+        """Passes everything to the file system; called before a checkpoint is finished."""
         if self._file is not None:
             self._file.flush()
         if self._events is not None:
@@ -134,7 +131,7 @@ class Writer:
 
 
 def _drop_after(path: Path, start_step: int) -> float:
-    """Rewrites the file without records after `start_step`; the seconds of the last one kept."""
+    """Removes the records after `start_step`; returns the seconds of the last one kept."""
     if not path.exists():
         return 0.0
     kept = [record for record in records.whole(path) if record[STEP] <= start_step > 0]
@@ -165,10 +162,9 @@ def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
 
 
 def parameter_overview(params: Any) -> str:
-    """A short table of a parameter tree: names, shapes, counts, and the total.
+    """A table of a parameter tree: names, shapes, counts, and the total.
 
-    Leaves that differ in nothing but a number in their names, such as the blocks of a
-    tower, share a row: `encoderblock_{0..31}`.
+    Leaves whose names differ only in the number of a block share a row: `encoderblock_{0..31}`.
 
     Args:
       params: a tree of arrays or `jax.ShapeDtypeStruct`s.
