@@ -1,4 +1,4 @@
-"""docs/inverse_scaling.md says what its table of runs says."""
+"""The tables of docs/measurements/inverse_scaling.md follow from its runs."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from clipa_jax.report import find_runs, scaling
 from clipa_jax.report.groups import of_stage
 from clipa_jax.runtime import format
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "measurements"
 
 
 @pytest.fixture(scope="module")

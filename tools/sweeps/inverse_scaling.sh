@@ -7,10 +7,10 @@
 #
 # Every point is pre-trained with few tokens and then fine-tuned briefly at full length, as in the
 # paper; the points at full length too. The coarse grid comes first, so that a grid that is not
-# finished can be looked at. docs/inverse_scaling.md has what came out.
+# finished can be looked at. docs/measurements/inverse_scaling.md has a recorded grid.
 #
 # Variables besides those of tools/sweeps/points.sh:
-#   GRID   full, or small: the recorded one
+#   GRID   full, or small: fewer points
 #   SIZES  of the towers, rows of clipa_jax/models/sizes.py
 #   SEEDS  three by default
 #   STAGES pretrain to leave the fine-tuning for later: run again without it, and it is added
