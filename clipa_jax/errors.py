@@ -1,8 +1,8 @@
-"""Errors a user can act on, and the nearest-name hints inside them.
+"""Errors of the input, and hints at the nearest legal name.
 
-Every error that bad input can cause is a `UserError`: one sentence that says what
-came, what was expected and what to do. The command lines print the sentence and
-exit with status 1; library callers catch it like any `ValueError`.
+Every error caused by bad input is a `UserError`: one sentence with what came, what was expected
+and what to do. Commands print it and exit with status 1; callers of the library catch it as a
+`ValueError`.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Input that cannot be used; the message is written for the person who gave it."""
+    """Input that cannot be used; the message addresses the user."""
 
 
 class ConfigError(UserError):
@@ -22,13 +22,13 @@ class DataError(UserError):
 
 
 class MissingData(DataError):
-    """Data that is not where it was looked for.
+    """Data that does not exist.
 
     Args:
-      sentence: for the person who asked for it.
-      dataset: which, as it was asked for.
-      looked: the path or pattern where it was looked for.
-      command: a shell command that would make it; "" where there is no such.
+      sentence: the message.
+      dataset: as requested.
+      looked: the path or pattern that was searched.
+      command: a shell command that creates the data, or "".
     """
 
     def __init__(self, sentence: str, *, dataset: str, looked: str, command: str = ""):
@@ -36,7 +36,7 @@ class MissingData(DataError):
         self.dataset, self.looked, self.command = dataset, looked, command
 
     def of(self, who: str) -> "MissingData":
-        """The same, where the sentence begins with who needs it."""
+        """The same error, with the user of the data before the sentence."""
         sentence = f"{who}: {self}"
         return MissingData(sentence, dataset=self.dataset, looked=self.looked, command=self.command)
 
@@ -46,7 +46,7 @@ class CheckpointError(UserError):
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """A hint that names the option most like `name`, else lists the options.
+    """A hint: the option most similar to `name`, else all options.
 
     >>> nearest("batchsize", ["batch_size", "seed"])
     'nearest: batch_size'
@@ -59,5 +59,5 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> str:
-    """The sentence for a name that is not among the legal ones."""
+    """The message for a name that is not legal."""
     return f"unknown {kind} {name!r}; {nearest(name, options)}"

@@ -1,4 +1,4 @@
-"""The device mesh, and how parameters are laid out over it.
+"""The device mesh, and the layout of parameters over it.
 
 Axes: `replica` copies the parameters, `fsdp` may split them, `tensor` splits single
 layers. The batch is split over `replica` and `fsdp` together. A preset gives every
@@ -36,7 +36,7 @@ TENSOR_RULES: Rules = (
 
 
 def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Any = None) -> Mesh:
-    """A mesh over all devices; one axis may be -1, for what the others leave.
+    """A mesh over all devices; one axis may be -1, which takes the remaining devices.
 
     Args:
       replica, fsdp, tensor: devices along each axis.
@@ -79,9 +79,8 @@ def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
 def split_batch(x: jax.Array) -> jax.Array:
     """Keeps an activation split along its first axis, the batch, and whole along the others.
 
-    Without it the compiler is free to split activations as the parameters are, and to copy
-    whole batches between devices for it. Does nothing outside of `on`, or where the batch does
-    not divide.
+    Otherwise the compiler may split activations as the parameters are, and copy whole batches
+    between devices. Does nothing outside of `on`, or if the batch does not divide.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or x.shape[0] % (mesh.shape["replica"] * mesh.shape["fsdp"]):
@@ -127,18 +126,18 @@ def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
         _check_axes(pattern, spec)
     overrides = trees.match(rules, flat, None, what="sharding rule")
 
-    def one(name: str, leaf: Any) -> NamedSharding:
+    def layout(name: str, leaf: Any) -> NamedSharding:
         spec = overrides[name]
         if spec is None:
-            return NamedSharding(mesh, _that_fits(preset(name, leaf.shape, mesh), leaf.shape, mesh))
-        if _that_fits(P(*spec), leaf.shape, mesh) != P(*spec):
+            return NamedSharding(mesh, _fitting(preset(name, leaf.shape, mesh), leaf.shape, mesh))
+        if _fitting(P(*spec), leaf.shape, mesh) != P(*spec):
             raise ConfigError(
                 f"sharding rule {spec} does not divide {name} of shape {tuple(leaf.shape)} "
                 f"over mesh {dict(mesh.shape)}"
             )
         return NamedSharding(mesh, P(*spec))
 
-    return trees.map_with_names(one, shapes)
+    return trees.map_with_names(layout, shapes)
 
 
 def _dp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
@@ -148,7 +147,7 @@ def _dp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
 
 
 def _fsdp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Splits the longest axis that divides; vectors stay whole, they weigh nothing."""
+    """Splits the longest divisible axis; vectors stay whole, since they are small."""
     del name
     parts = mesh.shape["fsdp"]
     axes = [axis for axis, size in enumerate(shape) if size % parts == 0]
@@ -159,7 +158,7 @@ def _fsdp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
 
 
 def _fsdp_tp(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Splits layers over `tensor` and what remains of them over `fsdp`."""
+    """Splits layers over `tensor` and further over `fsdp`."""
     spec = trees.first(TENSOR_RULES, name, None)
     if spec is None:
         return _fsdp(name, shape, mesh)
@@ -186,8 +185,8 @@ def _check_axes(pattern: str, spec: tuple[Any, ...]) -> None:
             raise ConfigError(f"sharding rule {pattern!r} names the axis {name} twice: {spec}")
 
 
-def _that_fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """`spec` without the axes that do not divide the array."""
+def _fitting(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """`spec` without the mesh axes that do not divide the array."""
     fits = []
     for size, axis in zip(shape, tuple(spec) + (None,) * (len(shape) - len(spec)), strict=False):
         names = axis if isinstance(axis, tuple) else (axis,) if axis else ()

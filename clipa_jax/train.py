@@ -1,4 +1,4 @@
-"""Trains CLIP in stages.
+"""Train CLIP in stages.
 
 python -m clipa_jax.train --config=configs/demo/schedule.py --workdir=runs/demo
 python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --config.seed=1
@@ -29,7 +29,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=Tr
 
 
 def main(argv: list[str]) -> int | None:
-    """Trains every stage of the config that is not finished yet."""
+    """Trains every stage of the config that is not finished."""
     del argv
     root = Path(WORKDIR.value)
     configs = schedules.split(CONFIG.value)
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int | None:
 
 
 def train(run: stage.Stage, interrupt: Interrupt) -> bool:
-    """Trains a stage to its end, from where it stands; False if it was interrupted."""
+    """Trains a stage from its last checkpoint to its end; False if it was interrupted."""
     run.claim()
     checkpoints = run.open_checkpoints(workdir=str(run.folder))
     start = checkpoint.first_state(
@@ -97,7 +97,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             state = loop(run, update, start, checkpoints, record, interrupt)
         except UserError:
             with contextlib.suppress(CheckpointError):
-                checkpoints.close()  # what was saved before it comes to its end
+                checkpoints.close()  # completes earlier saves
             raise
     checkpoints.close()
     if interrupt.agreed:
@@ -115,10 +115,10 @@ def loop(
     record: recorder.Recorder,
     interrupt: Interrupt,
 ) -> TrainState:
-    """Steps from `start` to the end of the stage or to an interrupt; returns the last state."""
+    """Runs steps from `start` to the end of the stage or an interrupt; returns the last state."""
     state, durations = start.state, run.durations
     batches = run.data.start(start.position.get("data"))
-    # An evaluation that was due when the run was asked to stop is made when it goes on.
+    # An evaluation that was due when the run stopped is made when it resumes.
     owed = start.position.get("owed", False)
     if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
         return state

@@ -55,11 +55,10 @@ def match(rules: Rules[T], names: Iterable[str], default: T, *, what: str = "rul
       rules: pairs (regex, value), tried in order with `re.fullmatch`.
       names: leaf names.
       default: the value of names that no rule matches.
-      what: what the rules are for, in error messages.
+      what: name of the rules in error messages.
 
     Raises:
-      ConfigError: a rule that matches no name, or one that earlier rules hide, since it
-        does nothing and is misspelt more often than not.
+      ConfigError: a rule matches no name, or only names of earlier rules: probably misspelled.
     """
     names = list(names)
     values, used = {}, set()
@@ -85,9 +84,9 @@ def count(tree: Any) -> int:
 
 
 def same_layout(got: Mapping[str, Any], expected: Mapping[str, Any], limit: int = 5) -> list[str]:
-    """Sentences for the first leaves in which two flat trees differ in name or shape."""
+    """Descriptions of the first leaves in which two flat trees differ in name or shape."""
     lines = []
-    for name in sorted(set(got) | set(expected)):
+    for name in sorted({*got, *expected}):
         if name not in expected:
             lines.append(f"{name}: extra, {tuple(got[name].shape)}")
         elif name not in got:

@@ -90,7 +90,7 @@ def test_a_mesh_that_does_not_fit_is_refused(axes):
         (6, {"replica": 2, "tensor": 2}, 1, "not divisible by 4 "),
     ],
 )
-def test_a_batch_that_does_not_divide_is_told_the_nearest(batch, axes, processes, said):
+def test_a_batch_that_does_not_divide_names_the_nearest(batch, axes, processes, said):
     with pytest.raises(ConfigError, match=said):
         sharding.check_batch(batch, mesh(**axes), processes)
 
@@ -109,7 +109,7 @@ def test_a_batch_is_split_over_replica_and_fsdp():
     assert {shard.data.shape for shard in whole.addressable_shards} == {(8, 2)}
 
 
-def test_dp_copies_everything():
+def test_preset_dp_replicates_all_parameters():
     assert set(specs(mesh(), "dp").values()) == {()}
 
 
@@ -122,7 +122,7 @@ def test_fsdp_splits_the_longest_axis_that_divides():
     assert got[ODD] == got[UP_BIAS] == got[T] == ()
 
 
-def test_fsdp_over_one_device_copies():
+def test_fsdp_over_one_device_replicates():
     assert set(specs(mesh(replica=8, fsdp=1), "fsdp").values()) == {()}
 
 
@@ -145,7 +145,7 @@ def test_stacked_layers_keep_their_first_axis_whole():
     assert got[UP_BIAS.replace("_0/", "/", 1)] == (None, "tensor")
 
 
-def test_rules_override_the_preset_and_the_first_counts():
+def test_the_first_matching_sharding_rule_overrides_the_preset():
     rules = ((r"img/head/kernel", (None, "tensor")), (r".*/kernel", ()))
     got = specs(mesh(fsdp=4, tensor=2), "fsdp", rules)
     assert got[HEAD] == (None, "tensor")
@@ -175,12 +175,12 @@ def test_a_rule_may_split_an_axis_over_two_axes_of_the_mesh():
     ],
     ids=["preset", "misspelt", "hidden", "size", "too many axes", "axis", "axis twice"],
 )
-def test_layouts_that_cannot_be_are_refused(preset, rules, said):
+def test_impossible_sharding_rules_are_refused(preset, rules, said):
     with pytest.raises(ConfigError, match=said):
         specs(mesh(), preset, rules)
 
 
-def test_shards_hold_their_part_of_a_parameter():
+def test_shards_hold_parts_of_a_parameter():
     spec = specs(mesh(fsdp=4, tensor=2), "fsdp_tp")[UP]
     x = jax.device_put(
         np.zeros(SHAPES[UP]), jax.sharding.NamedSharding(mesh(fsdp=4, tensor=2), P(*spec))

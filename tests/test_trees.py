@@ -17,7 +17,7 @@ def test_flatten_names_leaves_in_tree_order():
     assert [x.shape for x in flat.values()] == [x.shape for x in jax.tree.leaves(TREE)]
 
 
-def test_flatten_names_places_in_tuples_and_dataclasses():
+def test_flatten_names_positions_in_tuples_and_dataclasses():
     import optax
 
     moments = optax.scale_by_adam().init({"w": np.zeros(2)})
@@ -59,7 +59,7 @@ def test_match_refuses_a_rule_that_does_nothing(rules, idle):
         trees.match(rules, NAMES, 0, what="my rule")
 
 
-def test_an_idle_rule_is_told_the_nearest_name():
+def test_an_unused_rule_names_the_nearest_parameter():
     with pytest.raises(ConfigError, match="nearest: b/kernel"):
         trees.match([(r"b/kernal", 1)], NAMES, 0)
 
@@ -68,7 +68,7 @@ def test_count_adds_up_scalars():
     assert trees.count(TREE) == 2 * 3 + 3 + 4
 
 
-def test_same_layout_says_what_differs():
+def test_same_layout_describes_differences():
     got = {"a": np.zeros(4), "c": np.zeros(1), "d": np.zeros((2, 2))}
     expected = {"a": np.zeros(4), "b": np.zeros(3), "d": np.zeros((2, 3))}
     assert trees.same_layout(got, expected) == [
@@ -79,7 +79,7 @@ def test_same_layout_says_what_differs():
     assert trees.same_layout(expected, expected) == []
 
 
-def test_same_layout_stops_after_the_first_few():
+def test_same_layout_lists_at_most_a_few_leaves():
     got = {f"x{i}": np.zeros(1) for i in range(9)}
     lines = trees.same_layout(got, {}, limit=3)
     assert lines == ["x0: extra, (1,)", "x1: extra, (1,)", "x2: extra, (1,)", "and 6 more"]

@@ -42,17 +42,17 @@ def to_steps(
     num_examples: int | None = None,
     total_steps: int | None = None,
 ) -> int:
-    """Whole steps of the duration `name`; what does not fill a step is left out.
+    """The duration `name` in whole steps, rounded down.
 
     Args:
-      config: holds `<name>_<unit>` for the units it allows.
+      config: has `<name>_<unit>` for each unit that it allows.
       name: e.g. "total", "warmup", "eval".
       batch_size: global batch.
       num_examples: examples in an epoch, for `<name>_epochs`.
       total_steps: steps of the run, for `<name>_percent`.
 
     Raises:
-      ConfigError: none or several forms are set, or a form lacks what it refers to.
+      ConfigError: none or several forms are set, or a form needs an unknown length.
     """
     keys = [f"{name}_{unit}" for unit in UNITS if f"{name}_{unit}" in config]
     given = {key: config[key] for key in keys}  # reads all, so that none counts as ignored
@@ -74,8 +74,7 @@ def to_steps(
         "percent": lambda: value / 100 * (total_steps or 0),
     }[unit]()
     # Rounded down as in the released code, whose H/14 has 195,490 steps and not 195,491; the
-    # small term is for quotients such as 28.999999999999996. A duration that was asked for
-    # never rounds away to nothing.
+    # small term is for quotients such as 28.999999999999996. A positive duration is at least 1.
     return max(math.floor(steps + 1e-6), 1) if value else 0
 
 
@@ -105,11 +104,11 @@ def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Durati
 
 
 def override_siblings(config: Any, overridden: list[str]) -> None:
-    """Lets `total_steps=10` replace `total_examples=...`: the last word in any unit counts.
+    """Unsets the other units of overridden durations: `total_steps=10` unsets `total_examples`.
 
     Args:
       config: a `ConfigDict`, changed in place.
-      overridden: the full names that were set on the command line, e.g. `total_steps`.
+      overridden: full names of the keys set on the command line, e.g. `total_steps`.
 
     Raises:
       ConfigError: two units of one duration were set on the command line.

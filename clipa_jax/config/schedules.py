@@ -1,4 +1,4 @@
-"""A config of one stage, or of a schedule: the stages in it, in order."""
+"""The stages of a schedule, or of a config of one stage."""
 
 from typing import Any
 
@@ -9,10 +9,7 @@ from clipa_jax.errors import ConfigError
 
 
 def split(config: ConfigDict) -> list[ConfigDict]:
-    """The stages of a config, in order: itself, or those of a schedule.
-
-    What `config.all` sets holds for each stage of a schedule.
-    """
+    """The configs of the stages, in order; keys set in `config.all` apply to every stage."""
     if "stages" not in config:
         return [config]
     stages = []

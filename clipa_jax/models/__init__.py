@@ -60,13 +60,13 @@ def _color(config: Settings, key: str) -> tuple[float, float, float]:
 
 
 def _sizes(config: Settings, default: Tower, pools: tuple[str, ...]) -> dict[str, Any]:
-    """The tower's sizes: the table's, where the config does not say otherwise."""
+    """The tower's sizes: from the config where it gives them, else from the table."""
     choice(config, "pool", pools)
     choice(config, "gelu", layers.GELU)
     choice(config, "remat", layers.REMAT)
     sizes = {key: config[key] or getattr(default, key) for key in SIZE_KEYS}
     if sizes["width"] % sizes["num_heads"]:
         raise ConfigError(
-            f"a width of {sizes['width']} does not divide into {sizes['num_heads']} heads"
+            f"a width of {sizes['width']} is not divisible by {sizes['num_heads']} heads"
         )
     return sizes

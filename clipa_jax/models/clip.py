@@ -9,7 +9,7 @@ from clipa_jax.models.vit import ViT
 
 
 class CLIP(nn.Module):
-    """Images and captions in one space. B batch, R pixels a side, L tokens, E embedding.
+    """Two towers with a shared embedding. B batch, R pixels a side, L tokens, E embedding.
 
     Parameters are `img/...`, `txt/...` and `t` (1,), the log of the inverse temperature; with
     a bias, which the sigmoid loss needs, also `b` (1,).
@@ -38,7 +38,7 @@ class CLIP(nn.Module):
         """(B, E) float32 of unit length.
 
         Args:
-          image_BRRC: uint8 (B, R, R, 3), normalized here; or float, taken as normalized.
+          image_BRRC: uint8 (B, R, R, 3), normalized here; or float, already normalized.
           keep_BK: int32 (B, K), the patches that the tower sees; None for all.
         """
         if image_BRRC.dtype == jnp.uint8:
@@ -60,7 +60,7 @@ class CLIP(nn.Module):
         return inverse_temperature(self.t, self.temperature_max)
 
     def scalars(self) -> tuple[jax.Array, jax.Array | None]:
-        """What turns similarities into logits: inverse temperature (), bias () or None."""
+        """Inverse temperature () and bias () or None: logits = scale * similarity + bias."""
         bias = None if self.bias_init is None else self.b.astype(jnp.float32).reshape(())
         return self.scale(), bias
 

@@ -1,6 +1,6 @@
-"""Two layouts of the same weights: one entry a layer, or all layers stacked for a scan.
+"""Two layouts of the same weights: an entry per layer, or all layers stacked for a scan.
 
-Checkpoints hold the unrolled layout, whatever the model computes with.
+Checkpoints always hold the unrolled layout.
 """
 
 import re
@@ -21,7 +21,7 @@ def unroll(tree: Any) -> dict[str, Any]:
     """Nested dicts with stacked layers split into `encoderblock_0`, ...; traceable.
 
     Args:
-      tree: of arrays; parameters, or anything whose leaves end in their names.
+      tree: of arrays: parameters, or a tree whose leaf names end in those of parameters.
     """
     return _unroll(tree, lambda leaf: [leaf[index] for index in range(leaf.shape[0])])
 
@@ -31,9 +31,9 @@ def unrolled_shapes(tree: Any) -> dict[str, Any]:
 
     def split(leaf: jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:
         assert isinstance(leaf.sharding, NamedSharding)
-        layer = NamedSharding(leaf.sharding.mesh, P(*leaf.sharding.spec[1:]))
-        one = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=layer)
-        return [one] * leaf.shape[0]
+        sharding = NamedSharding(leaf.sharding.mesh, P(*leaf.sharding.spec[1:]))
+        layer = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=sharding)
+        return [layer] * leaf.shape[0]
 
     return _unroll(tree, split)
 
@@ -48,10 +48,10 @@ def like(tree: Any, unrolled: Any) -> Any:
     leaves = trees.flatten(unrolled)
 
     def pick(name: str, shape: Any) -> Any:
-        found = _STACKED.fullmatch(name)
-        if not found:
+        stacked = _STACKED.fullmatch(name)
+        if not stacked:
             return leaves[name]
-        prefix, rest = found.group(1) or "", found.group(2)
+        prefix, rest = stacked.group(1) or "", stacked.group(2)
         names = (f"{prefix}encoderblock_{index}/{rest}" for index in range(shape.shape[0]))
         return jnp.stack([leaves[name] for name in names])
 
@@ -61,11 +61,11 @@ def like(tree: Any, unrolled: Any) -> Any:
 def _unroll(tree: Any, split: Callable[[Any], list[Any]]) -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for name, leaf in trees.flatten(tree).items():
-        found = _STACKED.fullmatch(name)
-        if not found:
+        stacked = _STACKED.fullmatch(name)
+        if not stacked:
             leaves[name] = leaf
             continue
-        prefix, rest = found.group(1) or "", found.group(2)
+        prefix, rest = stacked.group(1) or "", stacked.group(2)
         for index, layer in enumerate(split(leaf)):
             leaves[f"{prefix}encoderblock_{index}/{rest}"] = layer
     return trees.unflatten(leaves)

@@ -1,7 +1,7 @@
 """Patch masks: which patches of each training image the tower sees.
 
-Masking is the other way than resizing to cut image tokens (CLIPA, section 3.1).
-Evaluation never masks. B batch, P patches of a square grid, K kept patches.
+Masking and resizing are the two ways to reduce image tokens (CLIPA, section 3.1). Evaluation
+never masks. B batch, P patches of a square grid, K kept patches.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Mask = Callable[[jax.Array, int, int, float], jax.Array]
 
 
 def random(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
-    """A uniformly random subset of each image: K = floor(P * (1 - ratio)), at least 1.
+    """A uniformly random subset of each image: K = max(floor(P * (1 - ratio)), 1).
 
     Args:
       rng: key.

@@ -25,7 +25,7 @@ def sincos_2d(grid: int, width: int, temperature: float = 10_000.0) -> np.ndarra
       (grid * grid, width) float32.
     """
     if width % 4:
-        raise ConfigError(f"sincos2d positions need a width divisible by 4, came {width}")
+        raise ConfigError(f"sincos2d positions need a width divisible by 4; came {width}")
     frequency = temperature ** -(np.arange(width // 4) / (width // 4 - 1))
     y_P, x_P = (axis.reshape(-1, 1) for axis in np.mgrid[:grid, :grid])
     x_PF, y_PF = x_P * frequency, y_P * frequency
@@ -34,11 +34,11 @@ def sincos_2d(grid: int, width: int, temperature: float = 10_000.0) -> np.ndarra
 
 
 def resize_2d(table_1PD: jax.Array, patches: int) -> jax.Array:
-    """Resizes a learned image table to another square grid; the class row stays apart.
+    """Resizes a learned image table to another square grid; the class row is unchanged.
 
     Args:
       table_1PD: (1, 1 + g * g, D), class row first.
-      patches: patches wanted (a square number), without the class token.
+      patches: new number of patches, a square number, without the class token.
 
     Returns:
       (1, 1 + patches, D).
@@ -56,7 +56,7 @@ def resize_1d(table_1LD: jax.Array, length: int) -> jax.Array:
 
     Args:
       table_1LD: (1, L, D).
-      length: tokens wanted.
+      length: new number of tokens.
 
     Returns:
       (1, length, D).

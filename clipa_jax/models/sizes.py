@@ -50,5 +50,5 @@ def parse(name: str) -> tuple[Size, int]:
     if size not in SIZES:
         raise ConfigError(unknown("model size", size, SIZES))
     if not slash or not patch.isdigit() or int(patch) < 1:
-        raise ConfigError(f"model size {name!r} lacks its patch; write for example {size}/14")
+        raise ConfigError(f"model size {name!r} lacks the patch size; write for example {size}/14")
     return SIZES[size], int(patch)

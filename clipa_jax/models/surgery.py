@@ -1,7 +1,7 @@
-"""Named load-time edits that turn the weights of one stage into the start of the next.
+"""Named edits that fit the weights of one stage to the model of the next.
 
-A stage lists the edits that it allows in `surgery=`. A leaf that is missing, extra or
-of another shape and that no edit names stops the run.
+A stage lists its edits in `surgery=`. A leaf that is missing, extra or of another shape stops the
+run unless an edit names it.
 """
 
 import re
@@ -51,8 +51,8 @@ PATTERN_EDITS = ("fresh", "drop")
 def check(edits: Sequence[str]) -> None:
     """Raises `ConfigError` unless all edits are known.
 
-    Besides the named ones there are `fresh:REGEX`, which starts the matching parameters
-    anew, and `drop:REGEX`, which leaves out weights that the model does not have.
+    `fresh:REGEX` initializes the matching parameters, `drop:REGEX` leaves out weights that the
+    model does not have; `EDITS` has the others.
     """
     for edit in edits:
         name, _, pattern = edit.partition(":")
@@ -72,13 +72,13 @@ def apply(
       edits: names in `EDITS`, `fresh:REGEX` or `drop:REGEX`, in order.
       leaves: weights by name.
       target: the model's parameters by name.
-      fresh: gives the model's initial parameters, called only when needed.
+      fresh: returns the model's initial parameters; called only if needed.
 
     Returns:
-      (weights that fit, a line for the log for each leaf that changed).
+      (fitted weights, a log line for each changed leaf).
 
     Raises:
-      CheckpointError: what remains does not fit; names the first leaves and both shapes.
+      CheckpointError: the result does not fit the model; names the first leaves and shapes.
     """
     check(edits)
     before = dict(leaves)
@@ -95,7 +95,7 @@ def apply(
     if wrong:
         raise CheckpointError(
             "the weights do not fit the model: " + "; ".join(wrong) + ". Name the edit that "
-            f"mends it in surgery= ({', '.join(EDITS)}, fresh:REGEX, drop:REGEX)"
+            f"fits them in surgery= ({', '.join(EDITS)}, fresh:REGEX, drop:REGEX)"
         )
     return leaves, _log(before, leaves)
 
@@ -113,7 +113,7 @@ def _resized(
 
 def _log(before: Leaves, after: Leaves) -> list[str]:
     lines = []
-    for name in sorted(set(before) | set(after)):
+    for name in sorted({*before, *after}):
         if name not in after:
             lines.append(f"{name} {tuple(before[name].shape)}: dropped")
         elif name not in before:

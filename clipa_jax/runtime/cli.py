@@ -1,4 +1,4 @@
-"""Command lines: a config with overrides, errors as one sentence, a calm terminal."""
+"""Command lines: a config with overrides, errors as one sentence, few log lines."""
 
 import logging as std_logging
 import sys
@@ -26,11 +26,11 @@ def define_config() -> flags.FlagHolder:
 
 
 def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -> None:
-    """Parses the flags and runs `main`; a `UserError` becomes a sentence and status 1.
+    """Parses the flags and runs `main`; a `UserError` is printed and gives exit status 1.
 
     Args:
       main: the program.
-      needs_config: whether `--config`, where it is defined, has to be given.
+      needs_config: whether `--config`, if defined, is required.
     """
     quiet()
 
@@ -38,13 +38,13 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
         try:
             return main(argv)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201, the command line speaks
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201, output of the command
             distributed.leave(1)
             return 1
         except Exception as error:
             if not jax.distributed.is_initialized():
                 raise
-            _say_of_several(error)
+            _print_process_error(error)
             distributed.leave(1)
             return 1
 
@@ -58,24 +58,24 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
     app.run(guarded, flags_parser=parse)
 
 
-def _say_of_several(error: Exception) -> None:
-    """What one of several processes says before it leaves, where no input is to blame."""
+def _print_process_error(error: Exception) -> None:
+    """Prints an error that is not of the input before one of several processes ends."""
     traceback.print_exception(error)
     if isinstance(error, jax.errors.JaxRuntimeError):
         text = (
-            "error: this process stops, because another one is gone or because of what stands "
-            "above. Run the same command again on all to go on from the last checkpoint"
+            "error: this process stops, because another one is gone or because of the error above. "
+            "Run the same command again on all processes to resume from the last checkpoint"
         )
         print(text, file=sys.stderr)  # noqa: T201
 
 
 def say(text: str) -> None:
-    """Prints what a command line was asked for."""
+    """Prints the result of a command."""
     print(text)  # noqa: T201
 
 
 def quiet() -> None:
-    """Turns the chatter of the libraries down; messages of ours come through, plain."""
+    """Shows the log lines of this package, without prefix, and hides those of libraries."""
     warnings.filterwarnings("ignore")
     noise.libtpu()
     logging.use_absl_handler()
@@ -86,19 +86,19 @@ def quiet() -> None:
 
 
 def _is_for_users(record: std_logging.LogRecord) -> bool:
-    """Whether a line of the log is ours, or an error of a library that does not raise it too."""
-    ours = str(Path(__file__).parents[1])
-    if record.pathname.startswith(ours):
+    """Whether a log line is of this package, or an error that a library does not also raise."""
+    package = str(Path(__file__).parents[1])
+    if record.pathname.startswith(package):
         return True
     return record.levelno >= std_logging.ERROR and "orbax" not in Path(record.pathname).parts
 
 
 def start_jax(config: ConfigDict, root: Path | None = None) -> None:
-    """Chooses the devices, and meets other processes, before JAX first looks at the devices.
+    """Sets up devices, other processes and the compilation cache, before JAX uses devices.
 
     Args:
       config: of a stage; `cpu_devices`, `distributed` and `compilation_cache` are read.
-      root: the workdir, where compiled programs are kept; None for nowhere.
+      root: the workdir, which contains the compilation cache; None for no cache.
 
     Raises:
       ConfigError: `cpu_devices` is not a positive number, or `distributed` contradicts itself.
@@ -110,16 +110,15 @@ def start_jax(config: ConfigDict, root: Path | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", count)
     Settings(config.distributed, "config.distributed").call(distributed.join)
     cache = str(root / "cache" / "xla") if root else "none"
-    _keep_compiled(cache if config.compilation_cache == "workdir" else config.compilation_cache)
+    _set_cache(cache if config.compilation_cache == "workdir" else config.compilation_cache)
 
 
-def _keep_compiled(folder: str) -> None:
-    """Keeps compiled programs in a folder, where that is safe; "none" for nowhere.
+def _set_cache(folder: str) -> None:
+    """Caches compiled programs in a folder, where that is safe; "none" for no cache.
 
-    It is not on several CPU devices. XLA orders the collectives of a CPU program when it compiles
-    it, and has forgotten the order when it reads the program back (jax 0.10.2): two devices wait
-    for each other in different ones, and after 40 s the process is aborted. docs/surviving.md
-    says how that was seen.
+    It is not safe on several CPU devices: XLA orders the collectives of a CPU program when it
+    compiles it, and a cached program loses this order (jax 0.10.2), so that two devices wait in
+    different collectives and the process is aborted after 40 s. See docs/surviving.md.
     """
     if folder == "none" or (jax.default_backend() == "cpu" and jax.device_count() > 1):
         return
@@ -134,7 +133,7 @@ def _parse(argv: list[str], needs_config: bool) -> list[str]:
     except (AttributeError, KeyError) as error:
         raise ConfigError(_unknown_override(argv) or f"{error}") from None
     except flags.IllegalFlagValueError as error:
-        # A config file that refuses its argument: its own sentence, not absl's traceback.
+        # A config file raised an error of its own: its message instead of absl's traceback.
         wrapped = error.__context__
         refusal = wrapped.__context__ if wrapped else None
         if not isinstance(refusal, ValueError) or "parsing config file" not in str(wrapped):
@@ -158,7 +157,7 @@ def _parse(argv: list[str], needs_config: bool) -> list[str]:
 
 
 def _unknown_override(argv: list[str]) -> str | None:
-    """The sentence for the first `--config.KEY` whose key the config does not have."""
+    """The error message for the first `--config.KEY` that the config does not have."""
     keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if "--config." in arg]
     without = [argv[0], *(arg for arg in argv[1:] if not arg.startswith("--config."))]
     given, sys.argv = sys.argv, without  # where config_flags looks for overrides

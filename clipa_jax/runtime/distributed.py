@@ -1,7 +1,7 @@
-"""Several processes as one run: how they find each other, agree, and leave.
+"""Several processes as one run: start, exchange of values, exit.
 
-JAX runs the same program in every process. Here is the little that differs between them: who
-writes, what one process knows and the others must hear, and what happens when one is gone.
+JAX runs the same program in every process. This module has what differs between them: which one
+writes, values that only one process knows, and what happens when a process is gone.
 """
 
 import json
@@ -31,13 +31,12 @@ def join(
     start_timeout: int = 300,
     peer_timeout: int = 60,
 ) -> None:
-    """Meets the other processes of the run, where there are any; call it before JAX is used.
+    """Connects to the other processes of the run, if any; called before JAX is used.
 
     Args:
-      coordinator: "auto" lets JAX look for a cluster that it knows (SLURM, a TPU slice, GKE, Open
-        MPI) and stays alone where there is none; "none" stays alone in any case; else host:port,
-        an address of process 0.
-      processes, process: how many there are, and which this one is; needed with host:port.
+      coordinator: "auto" lets JAX detect a cluster (SLURM, a TPU slice, GKE, Open MPI), and is a
+        single process without one; "none" is a single process; else host:port of process 0.
+      processes, process: their number and the index of this one; needed with host:port.
       start_timeout: seconds to wait for the others.
       peer_timeout: seconds after which a process that died ends the others.
 
@@ -50,25 +49,25 @@ def join(
                 f"distributed.processes={processes} and distributed.process={process} need "
                 "distributed.coordinator=HOST:PORT of process 0 too"
             )
-        found: dict[str, Any] = {}
+        cluster: dict[str, Any] = {}
     else:
-        found = _given(coordinator, processes, process)
+        cluster = _given(coordinator, processes, process)
     if coordinator == ALONE:
         return
-    # JAX's own service for preemption would swallow SIGTERM from here on; see interrupt.py.
+    # JAX's preemption service would hide SIGTERM from Python; see interrupt.py.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            **found,
+            **cluster,
             initialization_timeout=start_timeout,
             heartbeat_timeout_seconds=peer_timeout,
         )
     except ValueError as error:
-        # How JAX says that it found no cluster: the address is the first thing that it misses.
-        if found or "coordinator_address" not in str(error):
+        # JAX found no cluster: the address is the first argument that it misses.
+        if cluster or "coordinator_address" not in str(error):
             raise
         return
-    # JAX aborts a process whose peer died, with a sentence; absl would bury it under a stack.
+    # JAX aborts a process whose peer died, with a message; absl would add a stack trace.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
     handler = logging.get_absl_handler()
     handler.setFormatter(std_logging.Formatter(f"[process {jax.process_index()}] %(message)s"))
@@ -77,7 +76,7 @@ def join(
 
 
 def _given(coordinator: str, processes: int | None, process: int | None) -> dict[str, Any]:
-    """Arguments of `jax.distributed.initialize` for processes that were started by hand."""
+    """Arguments of `jax.distributed.initialize` for processes that were started manually."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(
@@ -97,17 +96,17 @@ def _given(coordinator: str, processes: int | None, process: int | None) -> dict
 
 
 def first() -> bool:
-    """Whether this is process 0, which alone writes logs, results and pictures."""
+    """Whether this is process 0, which alone writes logs and results."""
     return jax.process_index() == 0
 
 
 def several() -> bool:
-    """Whether there are other processes."""
+    """Whether the run has more than one process."""
     return jax.process_count() > 1
 
 
 def from_first(value: Any) -> Any:
-    """What process 0 gives, on every process; anything that JSON holds."""
+    """The value of process 0, on every process; any JSON value."""
     if not several():
         return value
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -118,21 +117,20 @@ def from_first(value: Any) -> Any:
 
 
 def from_all(number: int) -> list[int]:
-    """The number of every process, in their order, on every process."""
+    """The numbers of all processes, in their order, on every process."""
     if not several():
         return [number]
     return [int(n) for n in np.ravel(multihost_utils.process_allgather(np.int32(number)))]
 
 
 class Flag:
-    """A number that any process may raise, and that all see raised at the same call.
+    """The largest number of all processes, equal on all of them at the same call.
 
-    Each `read` asks all devices for the largest number, behind the work that they have been
-    given, and returns what the call before has asked for. So all processes see the same, and
-    none waits for more than the step before.
+    Each `read` starts a maximum over all devices, after the work already queued, and returns the
+    result of the call before. So all processes agree, and none waits for more than one step.
 
-    CPU devices are different: their processes may run two programs that do not depend on each
-    other in either order, and then wait for each other for ever. There `read` waits.
+    CPU processes may run two independent programs in different orders and deadlock, so there
+    `read` waits for its own program.
     """
 
     def __init__(self) -> None:
@@ -140,10 +138,10 @@ class Flag:
         self._pending: jax.Array | None = None
 
     def read(self, mine: int, after: Any = None) -> int:
-        """The largest number that a process gave at the call before; 0 at the first.
+        """The largest number of the previous call; 0 at the first.
 
         Args:
-          mine: of this process, at least 0; on a single one it is returned at once.
+          mine: number of this process, at least 0; a single process returns it at once.
           after: arrays of the program that was started last, if it may still run.
         """
         if not several():
@@ -169,7 +167,7 @@ _largest = jax.jit(jnp.max)
 def leave(status: int) -> None:
     """Ends this process at once if there are others, so that they notice; else does nothing.
 
-    An ordinary exit would wait for the others, who wait for this one in the middle of a step.
+    A normal exit would wait for the others, which wait for this one in the middle of a step.
     """
     if not jax.distributed.is_initialized():
         return

@@ -1,8 +1,7 @@
-"""A number that stands for every bit of a tree of arrays, on any mesh.
+"""A checksum of a tree of arrays, independent of the mesh.
 
-Files of a checkpoint are compressed, not checksummed: a bit that a disk or a network turned
-comes back as another weight. So the number is stored beside them and computed again after
-they were read.
+Checkpoint files are compressed but have no checksum, so a bit flipped by a disk or network would
+change a weight. The checksum is stored with them and compared after reading.
 """
 
 import functools
@@ -22,12 +21,11 @@ _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 def of(tree: Any) -> int:
     """The fingerprint of a tree of arrays, between 0 and 2^32 - 1, the same on every process.
 
-    Any one wrong entry changes it, and a leaf under another name. Sums of integers are exact in
-    any order, so it does not depend on how the arrays lie on the devices: each process adds up
-    what it holds, and only the totals travel.
+    Any single wrong entry or renamed leaf changes it. Integer sums are exact in any order, so it
+    does not depend on shardings: each process sums its shards, and only totals are exchanged.
 
     Args:
-      tree: of arrays with entries of 1, 2 or 4 bytes, all of them global or all on this process.
+      tree: of arrays with entries of 1, 2 or 4 bytes, all global or all on this process.
     """
     leaves = {name: jnp.asarray(leaf) for name, leaf in trees.flatten(tree).items()}
     sums = [
@@ -36,7 +34,10 @@ def of(tree: Any) -> int:
         for shard in leaf.addressable_shards
         if shard.replica_id == 0
     ]
-    factors, numbers = [factor for factor, _ in sums], jax.device_get([one for _, one in sums])
+    factors, numbers = (
+        [factor for factor, _ in sums],
+        jax.device_get([number for _, number in sums]),
+    )
     total = sum(f * int(n) for f, n in zip(factors, numbers, strict=True)) % 2**32
     if all(leaf.is_fully_addressable for leaf in leaves.values()):
         return total
@@ -45,26 +46,26 @@ def of(tree: Any) -> int:
 
 
 def _sum_of(shard: Any, shape: tuple[int, ...]) -> jax.Array:
-    """What a shard gives to the sum of its array, which has this shape."""
+    """The part of a shard in the sum of its array, which has this shape."""
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     begins = [part.indices(size)[0] for part, size in zip(shard.index, shape, strict=True)]
     first = sum(begin * stride for begin, stride in zip(begins, strides, strict=True))
     return _weighted_sum(shard.data, jnp.uint32(first % 2**32), tuple(s % 2**32 for s in strides))
 
 
-# One compilation for all shards of a shape: a large model has thousands of leaves.
+# Compiled once per shape of shards: a large model has thousands of leaves.
 @functools.partial(jax.jit, static_argnums=2)
 def _weighted_sum(x: jax.Array, first: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    """uint32 (): the sum of all entries as bits, each times an odd number of its place.
+    """uint32 (): the sum of the bits of all entries, each times an odd number from its index.
 
     Args:
-      x: some rows and columns of an array.
-      first: place of its first entry in that array, uint32.
+      x: a part of an array.
+      first: flat index of its first entry in that array, uint32.
       strides: of that array.
     """
     bits = jax.lax.bitcast_convert_type(x, _UNSIGNED[x.dtype.itemsize]).astype(jnp.uint32)
-    place = jnp.broadcast_to(first, x.shape)
+    index = jnp.broadcast_to(first, x.shape)
     for axis, stride in enumerate(strides):
         iota = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        place = place + jnp.uint32(stride) * iota
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+        index = index + jnp.uint32(stride) * iota
+    return jnp.sum(bits * (2 * index + 1), dtype=jnp.uint32)

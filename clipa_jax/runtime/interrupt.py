@@ -1,11 +1,10 @@
-"""Ctrl-C and SIGTERM: finish the step, save, say how to go on.
+"""Ctrl-C and SIGTERM: finish the step, save, stop.
 
-On several processes it is enough that one of them gets the signal. All stop after the same
-step, the one that `Interrupt.asked` names on each of them.
+If one of several processes gets the signal, all stop after the same step.
 
-JAX has a service of its own for this (`multihost_utils.reached_preemption_sync_point`). It hears
-SIGTERM alone, from the start of the process on, takes the signal from Python and has no second
-one that stops at once; so it is switched off in `distributed.join`.
+JAX's own preemption service (`multihost_utils.reached_preemption_sync_point`) handles SIGTERM only,
+hides the signal from Python and cannot stop at once at a second signal; `distributed.join` turns
+it off.
 """
 
 import os
@@ -19,18 +18,18 @@ from clipa_jax.runtime import distributed
 
 
 class Stopped(Exception):
-    """Raised inside an evaluation that is to be left because the run was asked to stop."""
+    """Ends an evaluation because the run is to stop."""
 
 
 class Interrupt:
-    """While entered, remembers the first SIGINT or SIGTERM instead of dying of it.
+    """Records the first SIGINT or SIGTERM while entered, instead of ending the process.
 
     The training loop calls `asked` after each step. A second signal ends the process at once,
     without a checkpoint.
 
     Attributes:
-      signal: the signal that came to this process, or None.
-      agreed: the signal that all processes know of, or None.
+      signal: received by this process, or None.
+      agreed: known to all processes, or None.
     """
 
     def __init__(self) -> None:
@@ -40,9 +39,9 @@ class Interrupt:
         self._before: dict[signal.Signals, object] = {}
 
     def asked(self, after: Any = None) -> signal.Signals | None:
-        """The signal, once all processes know of it; the same at the same call on all of them.
+        """The signal, once all processes know of it; equal on all of them at the same call.
 
-        On a single process that is at once, on several one call after it came.
+        A single process returns it at once, several one call later.
 
         Args:
           after: arrays of the program that was started last, if it may still run.
@@ -56,7 +55,7 @@ class Interrupt:
         return self.agreed
 
     def check(self, after: Any = None) -> None:
-        """Raises `Stopped` if the run was asked to stop; counts as a call of `asked`."""
+        """Raises `Stopped` if the run is to stop; counts as a call of `asked`."""
         if self.asked(after) is not None:
             raise Stopped
 
@@ -78,7 +77,7 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self.signal is not None:
-            os._exit(128 + number)  # the exit status that shells give to a signal
+            os._exit(128 + number)  # the exit status of a process ended by a signal
         self.signal = signal.Signals(number)
         logging.warning(
             "%s: saving a checkpoint after this step; once more to stop at once", self.signal.name

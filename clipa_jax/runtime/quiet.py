@@ -1,4 +1,4 @@
-"""Keeps the start-up noise of TensorFlow and libtpu off the terminal."""
+"""Suppress the start-up messages of TensorFlow and libtpu."""
 
 import contextlib
 import glob
@@ -7,14 +7,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# What libtpu would otherwise ask of a TPU host's metadata server, which is not there: it waits
-# minutes for an answer, and complains. Several processes may hold the library, since none of
-# them holds a chip.
+# Without these libtpu waits minutes for the metadata server of a TPU host. Several processes may
+# load the library, since none of them uses a chip.
 LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of this host, if it were one; any will do
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any valid value
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_LOG_DIR": "disabled",
@@ -23,9 +22,9 @@ LIBTPU = {
 
 
 def libtpu() -> None:
-    """Keeps libtpu, where it is installed for the planner alone, from looking for a TPU.
+    """Stops libtpu, installed for the planner alone, from searching for a TPU.
 
-    On a host with TPUs it does nothing. Before JAX first looks at its devices.
+    Called before JAX first queries its devices. Does nothing on a host with TPUs.
     """
     if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/[0-9]*"):
         for key, value in LIBTPU.items():
@@ -34,10 +33,9 @@ def libtpu() -> None:
 
 @contextlib.contextmanager
 def stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2; shows it if an exception passes.
+    """Holds back output to file descriptor 2; writes it if an exception passes.
 
-    TensorFlow's C++ start-up lines come before any of its log levels apply, and nothing but
-    this keeps them off the terminal.
+    TensorFlow writes C++ start-up lines before its log levels apply.
     """
     sys.stderr.flush()
     saved = os.dup(2)

@@ -36,7 +36,7 @@ def test_every_unit_becomes_whole_steps(given, steps):
     assert isinstance(got, int)
 
 
-def test_a_quotient_just_below_a_whole_number_is_that_number():
+def test_rounding_errors_do_not_lose_a_step():
     assert 29 / 100 * 100 < 29
     assert durations.to_steps(section(x_percent=29), "x", batch_size=8, total_steps=100) == 29
 
@@ -52,12 +52,12 @@ def test_a_quotient_just_below_a_whole_number_is_that_number():
         ({"x_percent": 1.0}, "x_percent needs the length of the run"),
     ],
 )
-def test_errors_say_which_key(given, said):
+def test_duration_errors_name_the_key(given, said):
     with pytest.raises(ConfigError, match=said):
         durations.to_steps(section(**given), "x", batch_size=8)
 
 
-def test_reading_one_unit_reads_all():
+def test_reading_a_duration_reads_all_its_units():
     config = section(x_steps=7)
     durations.to_steps(config, "x", batch_size=8)
     config.check_all_read()
@@ -71,7 +71,7 @@ def stage(**changes) -> ConfigDict:
     return c
 
 
-def test_resolve_makes_the_stage_with_all_durations_in_steps():
+def test_resolve_gives_all_durations_in_steps():
     c = stage(log_steps=None, log_examples=80, eval_percent=25.0, checkpoint_percent=0.0)
     steps = durations.resolve(Settings(c), batch_size=16, num_examples=None)
     assert steps == Durations(
@@ -91,7 +91,7 @@ def test_a_run_has_at_least_one_step():
         durations.resolve(Settings(c), batch_size=16, num_examples=None)
 
 
-def test_warmup_fits_into_the_run():
+def test_warmup_longer_than_the_run_is_refused():
     c = stage(warmup_percent=None, warmup_steps=501)
     with pytest.raises(ConfigError, match="warm-up takes 501 steps, the whole run only 500"):
         durations.resolve(Settings(c), batch_size=16, num_examples=None)
@@ -105,7 +105,7 @@ def test_an_override_replaces_the_other_units():
     assert c.warmup_percent == 10.0
 
 
-def test_an_override_of_a_stage_of_a_schedule():
+def test_an_override_in_a_stage_replaces_its_other_units():
     c = schema.schedule({"pretrain": stage(), "finetune": stage()})
     c.pretrain.total_steps = 10
     durations.override_siblings(c, ["pretrain.total_steps"])

@@ -71,7 +71,7 @@ def config_of(row: list[str]):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_a_row_of_the_tables(row):
+def test_recipe_values_are_those_of_the_tables(row):
     config = config_of(row)
     steps = golden.durations_in_steps(config)
     built = optim.build(Settings(config.optim), steps)
@@ -100,7 +100,7 @@ def test_a_row_of_the_tables(row):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_what_whole_models_share(row):
+def test_values_shared_by_a_model_are_those_of_the_tables(row):
     config, fine_tuned = config_of(row), "finetune" in row[0]
     v2 = model(row)["square"]
     assert model(row) == {

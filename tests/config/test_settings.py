@@ -1,4 +1,4 @@
-"""A config in which nothing is misspelt or ignored."""
+"""A config in which nothing is misspelled or ignored."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ def test_a_missing_key_names_the_nearest(settings):
         _ = settings.model.widht
 
 
-def test_unread_keys_are_remembered(settings):
+def test_settings_list_read_and_unread_keys(settings):
     everything = {"config.seed", "config.model.width", "config.model.pool", "config.rules"}
     assert set(settings.unread()) == everything
     assert settings.read() == []
@@ -34,7 +34,7 @@ def test_unread_keys_are_remembered(settings):
     assert set(settings.read()) == {"config.seed", "config.model.pool"}
 
 
-def test_looking_whether_a_key_is_there_does_not_read_it(settings):
+def test_in_does_not_read_a_key(settings):
     assert "seed" in settings
     assert "config.seed" in settings.unread()
 
@@ -47,7 +47,7 @@ def test_check_all_read_stops_at_an_ignored_key(settings):
     settings.check_all_read()
 
 
-def test_as_dict_reads_all(settings):
+def test_as_dict_reads_all_keys(settings):
     expected = {"seed": 1, "model": {"width": 8, "pool": "gap"}, "rules": (1, 2)}
     assert settings.as_dict() == expected
     settings.check_all_read()
@@ -57,12 +57,12 @@ def build(width: int, pool: str = "tok", *, depth: int) -> tuple[int, str, int]:
     return width, pool, depth
 
 
-def test_call_hands_a_section_over_as_arguments(settings):
+def test_call_passes_a_section_as_arguments(settings):
     assert settings.model.call(build, depth=3) == (8, "gap", 3)
     assert settings.model.unread() == []
 
 
-def test_call_skips_what_others_read(settings):
+def test_call_skips_given_keys(settings):
     assert settings.model.call(build, skip=("pool",), depth=3) == (8, "tok", 3)
 
 
@@ -78,7 +78,7 @@ def test_call_refuses_a_key_that_the_caller_gives():
         section.call(build, depth=3)
 
 
-def test_call_names_what_is_missing():
+def test_call_names_a_missing_key():
     section = Settings({"pool": "gap"}, "config.model")
     with pytest.raises(ConfigError, match=r"config\.model\.width is needed"):
         section.call(build, depth=3)
@@ -97,7 +97,7 @@ def test_skipped_keys_are_not_read(settings):
     assert settings.model.unread() == ["config.model.pool"]
 
 
-def test_choice_is_one_of_several(settings):
+def test_choice_refuses_unknown_values(settings):
     assert choice(settings.model, "pool", ["gap", "tok"]) == "gap"
     with pytest.raises(ConfigError, match=r"unknown config\.model\.pool 'gap'; nearest: map"):
         choice(settings.model, "pool", ["map", "tok"])

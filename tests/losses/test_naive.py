@@ -11,8 +11,8 @@ from tests.helpers import tiny
 
 def cross_entropy(logits):
     peak = logits.max(axis=1, keepdims=True)
-    normaliser = peak[:, 0] + np.log(np.exp(logits - peak).sum(axis=1))
-    return (normaliser - np.diagonal(logits)).mean()
+    normalizer = peak[:, 0] + np.log(np.exp(logits - peak).sum(axis=1))
+    return (normalizer - np.diagonal(logits)).mean()
 
 
 @pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])

@@ -42,7 +42,7 @@ def furthest(a, b):
     return float(np.abs(np.asarray(a) - b).max())
 
 
-def test_at_the_recorded_lengths(recorded):
+def test_embeddings_equal_the_released_model_at_recorded_lengths(recorded):
     got = encode(released.config(), released.weights(), recorded["image"], recorded["tokens"])
     zimg, ztxt, img_norm, txt_norm, scale = got
     assert furthest(zimg, recorded["zimg"]) < TOLERANCE
@@ -52,7 +52,7 @@ def test_at_the_recorded_lengths(recorded):
     np.testing.assert_allclose(scale, recorded["t"][0], rtol=1e-6)
 
 
-def test_at_other_lengths_after_the_stage_surgery(recorded):
+def test_embeddings_equal_the_released_model_after_surgery_to_other_lengths(recorded):
     config = released.config(res=112, text_len=16)
     shapes = state.param_shapes(models.build(Settings(config.model)), res=112, text_len=16)
     edits = ("image_positions", "text_positions")
@@ -65,7 +65,7 @@ def test_at_other_lengths_after_the_stage_surgery(recorded):
     assert furthest(ztxt, recorded["ztxt2"]) < TOLERANCE
 
 
-def test_loaded_as_a_user_loads_it(recorded):
+def test_load_gives_the_recorded_embeddings(recorded):
     file = released.GOLDEN / "clipa_checkpoint.npz"
     model = clipa_jax.load(str(file), config=released.config())
     assert furthest(model.encode_image(recorded["image"]), recorded["zimg"]) < TOLERANCE
@@ -74,7 +74,7 @@ def test_loaded_as_a_user_loads_it(recorded):
 
 
 @pytest.mark.parametrize("key", ["gelu", "norm_eps"])
-def test_open_clips_numerics_are_another_model(recorded, key):
+def test_open_clip_numerics_change_the_embeddings(recorded, key):
     """The tolerance is tight enough to tell tanh from exact GELU and 1e-6 from 1e-5."""
     config = released.config()
     other = {"gelu": "exact", "norm_eps": 1e-5}[key]

@@ -42,12 +42,12 @@ def test_unroll_gives_the_names_of_the_unrolled_model(stacked, unrolled):
         np.testing.assert_array_equal(leaf, kernel[index])
 
 
-def test_the_round_trip_is_exact(stacked, unrolled):
+def test_unrolled_and_stacked_again_is_exact(stacked, unrolled):
     same(layout.like(stacked[1], layout.unroll(stacked[1])), stacked[1])
     same(layout.like(unrolled[1], layout.unroll(unrolled[1])), unrolled[1])
 
 
-def test_the_optimizers_state_makes_the_trip_too(stacked):
+def test_optimizer_state_unrolled_and_stacked_again_is_exact(stacked):
     state = optax.adam(1.0).init(stacked[1])
     state = jax.tree.map(lambda leaf: leaf + jnp.arange(leaf.size).reshape(leaf.shape), state)
     again = layout.like(state, layout.unroll(state))

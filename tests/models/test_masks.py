@@ -14,7 +14,7 @@ GRID += [("block", 256, 0.3, 13 * 13), ("block", 36, 0.75, 9), ("block", 16, 0.9
 
 
 @pytest.mark.parametrize(("name", "patches", "ratio", "kept"), GRID)
-def test_exact_counts_of_distinct_ascending_patches(name, patches, ratio, kept):
+def test_masks_keep_the_exact_number_of_distinct_ascending_patches(name, patches, ratio, kept):
     keep_BK = np.asarray(masks.MASKS[name](jax.random.key(0), 64, patches, ratio))
     assert keep_BK.shape == (64, kept)
     assert keep_BK.dtype == np.int32
@@ -24,7 +24,7 @@ def test_exact_counts_of_distinct_ascending_patches(name, patches, ratio, kept):
 
 
 @pytest.mark.parametrize("name", sorted(masks.MASKS))
-def test_without_a_ratio_all_patches_stay(name):
+def test_masks_with_ratio_0_keep_all_patches(name):
     assert masks.kept_patches(name, 36, 0.0) == 36
 
 
@@ -72,6 +72,6 @@ def test_the_same_key_gives_the_same_mask_and_rows_differ(name):
 
 
 @pytest.mark.parametrize("name", ["grid", "block"])
-def test_windows_need_a_square(name):
+def test_grid_and_block_masks_need_a_square_number_of_patches(name):
     with pytest.raises(ConfigError, match="35 patches do not form a square grid; use the random"):
         masks.MASKS[name](jax.random.key(0), 1, 35, 0.5)

@@ -7,7 +7,7 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.models import positions
 
 
-def test_sincos_by_hand():
+def test_sincos_table_equals_values_computed_by_hand():
     table = positions.sincos_2d(3, 8)  # frequencies 1 and 1 / 10,000
     assert table.shape == (9, 8)
     assert table.dtype == np.float32
@@ -23,18 +23,18 @@ def test_sincos_of_a_finer_grid_extrapolates():
     np.testing.assert_array_equal(fine[:6, :6], coarse)
 
 
-def test_sincos_needs_a_width_of_fours():
+def test_sincos_needs_a_width_divisible_by_4():
     with pytest.raises(ConfigError, match="width divisible by 4, came 10"):
         positions.sincos_2d(2, 10)
 
 
-def test_resize_1d_is_linear_between_the_centres():
+def test_resize_1d_is_linear_between_the_centers():
     table = np.arange(4.0, dtype=np.float32).reshape(1, 4, 1)
     got = np.asarray(positions.resize_1d(table, 8))[0, :, 0]
     np.testing.assert_allclose(got, [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3], atol=1e-6)
 
 
-def test_resize_2d_leaves_the_class_row_alone():
+def test_resize_2d_does_not_change_the_class_row():
     rng = np.random.default_rng(0)
     table = rng.normal(size=(1, 1 + 16, 5)).astype(np.float32)
     got = np.asarray(positions.resize_2d(table, 36))
@@ -42,7 +42,7 @@ def test_resize_2d_leaves_the_class_row_alone():
     np.testing.assert_array_equal(got[:, 0], table[:, 0])
 
 
-def test_resize_2d_keeps_the_two_axes_apart():
+def test_resize_2d_does_not_mix_rows_and_columns():
     """A ramp along x stays a ramp along x: the grid is not resized as a sequence."""
     ramp = np.broadcast_to(np.arange(8.0, dtype=np.float32), (8, 8)).reshape(1, 64, 1)
     table = np.concatenate([np.full((1, 1, 1), 99, np.float32), ramp], axis=1)
@@ -57,7 +57,7 @@ def test_resize_2d_to_the_same_grid_changes_nothing():
     np.testing.assert_allclose(positions.resize_2d(table, 16), table, atol=1e-6)
 
 
-def test_resize_2d_needs_squares():
+def test_resize_2d_needs_square_numbers_of_patches():
     table = np.zeros((1, 17, 3), np.float32)
     with pytest.raises(ConfigError, match="15 patches do not form a square grid"):
         positions.resize_2d(table, 15)

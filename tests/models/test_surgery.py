@@ -22,14 +22,14 @@ def never():
     raise AssertionError("initial parameters are not needed")
 
 
-def test_weights_that_fit_pass_untouched():
+def test_weights_that_fit_are_unchanged():
     given = leaves(a=(2,), b=(3,))
     got, lines = surgery.apply((), given, shapes_of(a=(2,), b=(3,)), never)
     assert got == given
     assert lines == []
 
 
-def test_named_edits_resize_positions_and_say_so():
+def test_named_edits_resize_positions_and_log_it():
     given = leaves(txt__pos_embedding=(1, 8, 4), img__pos_embedding=(1, 5, 4), w=(2,))
     target = shapes_of(txt__pos_embedding=(1, 32, 4), img__pos_embedding=(1, 17, 4), w=(2,))
     got, lines = surgery.apply(("text_positions", "image_positions"), given, target, never)
@@ -53,7 +53,7 @@ def test_an_edit_that_is_not_needed_does_nothing():
     assert lines == []
 
 
-def test_fresh_starts_the_matching_leaves_anew():
+def test_fresh_initializes_the_matching_leaves():
     given, initial = leaves(head__kernel=(4, 2), w=(2,)), leaves(head__kernel=(4, 8), w=(2,))
     target = shapes_of(head__kernel=(4, 8), w=(2,))
     got, lines = surgery.apply(("fresh:head/.*",), given, target, lambda: initial)
@@ -62,7 +62,7 @@ def test_fresh_starts_the_matching_leaves_anew():
     assert lines == ["head/kernel: (4, 2) -> (4, 8)"]
 
 
-def test_fresh_of_the_same_shape_is_said_too():
+def test_fresh_leaves_of_the_same_shape_are_logged():
     given, initial = leaves(w=(2,)), {"w": np.zeros(2)}
     got, lines = surgery.apply(("fresh:w",), given, shapes_of(w=(2,)), lambda: initial)
     assert got["w"] is initial["w"]
@@ -86,17 +86,17 @@ def test_drop_leaves_out_what_the_model_lacks():
     ],
     ids=["missing", "extra", "shape"],
 )
-def test_what_no_edit_names_stops_the_run(given, said):
+def test_a_leaf_that_does_not_fit_and_no_edit_names_is_refused(given, said):
     with pytest.raises(CheckpointError, match=f"do not fit the model: {said}.*surgery="):
         surgery.apply(("text_positions",), leaves(**given), shapes_of(w=(2,), b=(3,)), never)
 
 
 @pytest.mark.parametrize("edit", ["text_position", "fresh:", "drop", "eval:1"])
-def test_unknown_edits_are_refused(edit):
+def test_unknown_surgery_is_refused(edit):
     with pytest.raises(ConfigError, match="unknown surgery"):
         surgery.check([edit])
 
 
-def test_the_nearest_edit_is_named():
+def test_unknown_surgery_names_the_nearest():
     with pytest.raises(ConfigError, match="nearest: text_positions"):
         surgery.check(["text_position"])

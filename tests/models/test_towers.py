@@ -40,7 +40,7 @@ def test_embeddings_have_unit_length_in_float32():
     np.testing.assert_allclose(scale, 10, rtol=1e-6)
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_an_embedding_does_not_depend_on_the_rest_of_the_batch():
     c = tiny.config()
     rows = tiny.batch(c)
     whole = outputs(c)
@@ -78,7 +78,7 @@ def test_bfloat16_computes_in_bfloat16_with_float32_parameters():
 
 
 @pytest.mark.parametrize("name", ["gap", "tok"])
-def test_image_pools_by_hand(monkeypatch, name):
+def test_image_pooling_equals_a_computation_by_hand(monkeypatch, name):
     """The class token attends, but is left out of the mean; the norm comes after it."""
     seen = {}
     pool = vit.ViT._pool
@@ -154,7 +154,7 @@ def test_a_causal_text_tower_does_not_look_ahead():
         assert same == causal
 
 
-def test_masked_patches_do_not_count():
+def test_masked_patches_do_not_change_the_embedding():
     c = tiny.config()
     rows = tiny.batch(c)
     keep_BK = np.tile(np.array([0, 1, 4, 5], np.int32), (16, 1))  # the corner of 8 x 8 pixels
@@ -166,7 +166,7 @@ def test_masked_patches_do_not_count():
     assert np.abs(outputs(c, batch=elsewhere)[0] - before).max() > 1e-3
 
 
-def test_keeping_all_patches_is_no_mask():
+def test_keeping_all_patches_equals_no_mask():
     c = tiny.config()
     keep_BK = np.tile(np.arange(16, dtype=np.int32), (16, 1))
     np.testing.assert_allclose(outputs(c, keep=keep_BK)[0], outputs(c)[0], atol=1e-6)
@@ -179,7 +179,7 @@ def test_learned_positions_have_a_class_row():
     assert "pos_embedding" not in params["img"]
 
 
-def test_patches_are_cut_like_a_convolution(monkeypatch):
+def test_patch_embedding_equals_a_convolution(monkeypatch):
     """All the rest of the tower is taken away, so that its output is the mean of the patches."""
     monkeypatch.setattr(layers.Transformer, "__call__", lambda self, x_BTD: x_BTD)
     monkeypatch.setattr(vit.ViT, "_pool", lambda self, x_BPD: x_BPD[:, 1:])
@@ -205,20 +205,20 @@ def test_uint8_is_normalized_and_float_is_not():
     np.testing.assert_allclose(got, outputs(c)[0], atol=1e-5)
 
 
-def test_pictures_that_do_not_divide_are_refused():
+def test_images_that_do_not_divide_into_patches_are_refused():
     model, params = tiny.init(tiny.config())
     with pytest.raises(ConfigError, match="18x18 pixels do not divide into patches of 4; nearest"):
         model.apply({"params": params}, jnp.zeros((1, 18, 18, 3)), method="encode_image")
 
 
 @pytest.mark.parametrize(("maximum", "expected"), [(100.0, 100.0), (None, np.exp(6.0))])
-def test_the_temperature_has_a_cap(maximum, expected):
+def test_the_inverse_temperature_has_a_cap(maximum, expected):
     scale = clip.inverse_temperature(jnp.array([6.0]), maximum)
     assert scale.shape == ()
     np.testing.assert_allclose(scale, expected, rtol=1e-6)
 
 
-def test_attention_by_hand():
+def test_attention_equals_a_float64_computation():
     """Against float64: softmax(q k / sqrt(width of a head)) v."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 12))
@@ -240,7 +240,7 @@ GELU = {"tanh": 0.841192, "exact": 0.841345, "quick": 0.845796}
 
 
 @pytest.mark.parametrize("name", sorted(GELU))
-def test_gelu_of_one(name):
+def test_gelu_variants_at_1(name):
     np.testing.assert_allclose(layers.GELU[name](jnp.float32(1.0)), GELU[name], atol=1e-6)
 
 
@@ -256,7 +256,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_the_table_of_sizes(name):
+def test_model_sizes_are_those_of_the_paper(name):
     image, text, embed = SIZES[name]
     size, patch = sizes.parse(name)
     assert patch == int(name.split("/")[1])
@@ -284,11 +284,11 @@ def test_the_parameters_of_h_14_counted_by_hand():
     [
         ("X/14", "unknown model size 'X'"),
         ("H14", "unknown model size 'H14'; legal: B, G, H, L, S, micro, mini, nano"),
-        ("H", "model size 'H' lacks its patch; write for example H/14"),
-        ("H/x", "lacks its patch"),
+        ("H", "model size 'H' lacks the patch size; write for example H/14"),
+        ("H/x", "lacks the patch size"),
     ],
 )
-def test_sizes_that_cannot_be_read(name, said):
+def test_malformed_model_sizes_are_refused(name, said):
     with pytest.raises(ConfigError, match=said):
         sizes.parse(name)
 
@@ -301,20 +301,20 @@ def test_sizes_that_cannot_be_read(name, said):
         ("model.image.posemb", "sincos", "nearest: sincos2d"),
         ("model.text.gelu", "tan", "nearest: tanh"),
         ("model.dtype", "float16", "unknown config.model.dtype"),
-        ("model.image.num_heads", 3, "a width of 16 does not divide into 3 heads"),
+        ("model.image.num_heads", 3, "a width of 16 is not divisible by 3 heads"),
         ("model.temperature_init", 0.0, "temperature_init=0.0 must be above 0"),
         ("model.std", (0.2, 0.2), "expected red, green and blue"),
         ("model.std", (0.2, 0.0, 0.2), "expected red, green and blue"),
     ],
 )
-def test_values_that_no_model_can_have(key, value, said):
+def test_impossible_model_values_are_refused(key, value, said):
     c = tiny.config()
     c.update_from_flattened_dict({key: value})
     with pytest.raises(ConfigError, match=said):
         models.build(Settings(c).model)
 
 
-def test_building_reads_every_key_of_the_section():
+def test_models_build_reads_every_key_of_the_model_section():
     settings = Settings(tiny.config())
     models.build(settings.model)
     assert settings.model.unread() == []

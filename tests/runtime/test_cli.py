@@ -54,7 +54,7 @@ def test_overrides_reach_the_config(command, file):
     assert config.total_examples == 800
 
 
-def test_the_last_word_about_a_duration_counts_in_any_unit(command, file):
+def test_an_override_of_a_duration_unsets_its_other_units(command, file):
     config = command(f"--config={file}", "--config.total_steps=10", "--config.log_percent=5")
     assert (config.total_steps, config.total_examples) == (10, None)
     assert (config.log_percent, config.log_steps) == (5.0, None)
@@ -62,7 +62,7 @@ def test_the_last_word_about_a_duration_counts_in_any_unit(command, file):
     assert config.is_locked
 
 
-def test_in_a_stage_of_a_schedule_too(command, file):
+def test_a_duration_override_in_a_stage_of_a_schedule_unsets_other_units(command, file):
     config = command(f"--config={file}:schedule", "--config.pretrain.total_steps=10")
     assert (config.pretrain.total_steps, config.pretrain.total_examples) == (10, None)
 
@@ -83,7 +83,7 @@ def test_two_units_of_a_duration_are_refused(command, file):
     ],
 )
 @pytest.mark.parametrize("first", [(), ("--config.seed=1",)], ids=["alone", "after a legal one"])
-def test_an_unknown_override_is_told_the_nearest_key(command, file, override, said, first):
+def test_an_unknown_override_names_the_nearest_key(command, file, override, said, first):
     with pytest.raises(ConfigError, match=said):
         command(f"--config={file}", *first, override)
     assert sys.argv[-1] == override  # put back
@@ -95,20 +95,20 @@ def test_a_value_of_the_wrong_type_is_refused(command, file):
 
 
 @pytest.mark.parametrize("name", ["none.py", "none/none.py"])
-def test_a_config_file_that_is_not_there(command, tmp_path, name):
+def test_a_missing_config_file_is_an_error(command, tmp_path, name):
     with pytest.raises(ConfigError, match="none.py"):
         command(f"--config={tmp_path / name}")
     with pytest.raises(ConfigError, match="none.py"):
         command(f"--config={tmp_path / name}", "--config.seed=1")
 
 
-def test_a_config_that_refuses_its_argument(command, file):
+def test_a_config_file_that_raises_gives_its_own_message(command, file):
     with pytest.raises(ConfigError) as caught:
         command(f"--config={file}:bad")
     assert str(caught.value) == "--config: no such argument: bad"  # without a traceback
 
 
-def test_a_config_is_needed_unless_the_program_says_otherwise(command):
+def test_config_is_required_unless_needs_config_is_false(command):
     with pytest.raises(ConfigError, match="--config=FILE.py is needed"):
         command()
     assert command(needs_config=False) is None
@@ -133,7 +133,7 @@ def program(monkeypatch, command):
     return run
 
 
-def test_a_user_error_becomes_a_sentence_and_a_status(program, file, capsys):
+def test_a_user_error_is_printed_and_gives_status_1(program, file, capsys):
     def main(argv):
         raise DataError("no shards in data/; run tools/prepare_data.py")
 
@@ -146,14 +146,14 @@ def test_a_user_error_becomes_a_sentence_and_a_status(program, file, capsys):
 @pytest.mark.parametrize(
     "wrong", ["--config.sead=1", "--config.seed=many", "--sead=1", "--config.total_steps=ten"]
 )
-def test_so_do_wrong_flags_before_the_program_starts(program, file, capsys, wrong):
+def test_wrong_flags_are_printed_and_give_status_1(program, file, capsys, wrong):
     started = []
     assert program(started.append, f"--config={file}", wrong) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert started == []
 
 
-def test_a_bug_is_not_dressed_up_as_a_user_error(program, file):
+def test_other_exceptions_are_not_caught(program, file):
     def main(argv):
         raise ZeroDivisionError
 
@@ -161,12 +161,12 @@ def test_a_bug_is_not_dressed_up_as_a_user_error(program, file):
         program(main, f"--config={file}")
 
 
-def test_the_status_of_the_program_is_passed_on(program, file):
+def test_run_returns_the_status_of_main(program, file):
     assert program(lambda argv: 130, f"--config={file}") == 130
     assert program(lambda argv: None, f"--config={file}") is None
 
 
-def test_cpu_devices_must_be_a_number_of_devices(file, command):
+def test_cpu_devices_must_be_positive(file, command):
     config = command(f"--config={file}", "--config.cpu_devices=0")
     with pytest.raises(ConfigError, match="config.cpu_devices=0 must be 1 or more"):
         cli.start_jax(config)

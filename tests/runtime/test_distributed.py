@@ -30,7 +30,7 @@ WITHOUT_GRADIENT = r".*/key/bias"
         ({"processes": 2}, "need distributed.coordinator=HOST:PORT of process 0 too"),
     ],
 )
-def test_what_contradicts_itself_is_refused(arguments, sentence):
+def test_contradictory_process_arguments_are_refused(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         distributed.join(**arguments)
 
@@ -65,7 +65,7 @@ def alone():
 
 
 @pytest.mark.parametrize("name", two_processes.MESHES)
-def test_losses_and_gradients_are_those_of_one_device(pair, alone, name):
+def test_two_processes_give_the_losses_and_gradients_of_one_device(pair, alone, name):
     """Within 1e-5, of each leaf's largest entry."""
     found = np.load(pair[0] / f"{name}.npz")
     assert set(found) == set(alone)
@@ -76,7 +76,7 @@ def test_losses_and_gradients_are_those_of_one_device(pair, alone, name):
         assert error < 1e-5, leaf
 
 
-def test_they_agree(pair):
+def test_two_processes_agree_on_exchanged_values(pair):
     both = [json.loads((pair[0] / f"{index}.json").read_text()) for index in range(2)]
     assert both[0] == both[1]
     # Process 1 raised it at the third call, and everybody heard of it at the fourth.
@@ -93,12 +93,12 @@ def test_a_checkpoint_goes_from_one_process_to_two_and_back_on_other_meshes(pair
     assert (process_0.name, process_1.name) == ("ocdbt.process_0", "ocdbt.process_1")
 
 
-def test_damage_that_one_process_sees_counts_for_all(pair):
+def test_a_checkpoint_damaged_for_one_process_is_skipped_by_all(pair):
     both = [json.loads((pair[0] / f"{index}.json").read_text()) for index in range(2)]
     assert [said["torn"] for said in both] == [5, 5]
 
 
-def test_who_has_lost_the_others_ends_in_time(pair):
+def test_a_process_ends_after_its_peers_are_gone(pair):
     _, status, said, seconds = pair
     assert status not in (0, None)
     assert seconds < two_processes.PEER_TIMEOUT + 20

@@ -19,12 +19,12 @@ def tree():
     }
 
 
-def test_by_hand():
+def test_fingerprint_equals_a_computation_by_hand():
     # Ones as int32 at places 0 to 3 count 1, 3, 5, 7 times; the CRC of "x" is made odd.
     assert fingerprint.of({"x": jnp.ones((2, 2), jnp.int32)}) == 16 * (0x8CDC1683 | 1) % 2**32
 
 
-def test_it_is_the_same_on_any_mesh():
+def test_fingerprint_is_the_same_on_any_mesh():
     mesh = sharding.make_mesh(tensor=2)
     split = jax.NamedSharding(mesh, P("fsdp", "tensor"))
     laid = tree()
@@ -34,13 +34,13 @@ def test_it_is_the_same_on_any_mesh():
 
 @pytest.mark.parametrize("entry", [(0, 0), (3, 5), (7, 15)])
 @pytest.mark.parametrize("bit", [0, 17, 31])
-def test_every_bit_counts(entry, bit):
+def test_fingerprint_changes_with_every_bit(entry, bit):
     other = tree()
     other["a"]["w"].view(np.uint32)[entry] ^= np.uint32(1 << bit)
     assert fingerprint.of(other) != fingerprint.of(tree())
 
 
-def test_names_count():
+def test_fingerprint_changes_with_leaf_names():
     one = tree()
     one["a"] = {"v": one["a"]["w"], "b": one["a"]["b"]}
     assert fingerprint.of(one) != fingerprint.of(tree())

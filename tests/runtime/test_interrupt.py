@@ -27,7 +27,7 @@ with Interrupt() as interrupt:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted(number):
+def test_the_first_signal_is_recorded(number):
     with Interrupt() as interrupt:
         assert interrupt.signal is None
         os.kill(os.getpid(), number)
@@ -37,7 +37,7 @@ def test_the_first_signal_is_noted(number):
         assert interrupt.signal is number
 
 
-def test_a_process_alone_hears_of_it_at_once():
+def test_a_single_process_returns_the_signal_at_once():
     interrupt = Interrupt()
     interrupt.check()  # before it is entered there is nothing to hear of
     with interrupt:
@@ -50,7 +50,7 @@ def test_a_process_alone_hears_of_it_at_once():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_handlers_are_restored(fails):
+def test_signal_handlers_are_restored(fails):
     def mine(number, frame):
         raise AssertionError
 

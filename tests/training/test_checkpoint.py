@@ -154,7 +154,7 @@ class Weights:
         return self.leaves
 
 
-def test_a_restored_state_is_equal_to_the_bit(tmp_path):
+def test_a_restored_state_is_bit_equal(tmp_path):
     saved = state(spec(), step=5)
     save(tmp_path, saved)
     start = restore(tmp_path, spec())
@@ -177,7 +177,7 @@ def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
         ("scanned", 4, "fsdp_tp", 2),
     ],
 )
-def test_another_mesh_or_layout_may_go_on(tmp_path, layers, devices, preset, tensor):
+def test_a_checkpoint_restores_on_another_mesh_or_layout(tmp_path, layers, devices, preset, tensor):
     other = spec(layers, devices, preset, tensor)
     there, back = tmp_path / "there", tmp_path / "back"
     saved = state(spec(), step=5)
@@ -196,7 +196,7 @@ def test_another_mesh_or_layout_may_go_on(tmp_path, layers, devices, preset, ten
     assert_same(restore(back, spec()).state, saved)
 
 
-def test_the_newest_checkpoint_is_taken(tmp_path):
+def test_the_newest_checkpoint_is_restored(tmp_path):
     save(tmp_path, *(state(spec(), step) for step in (9, 10)))
     assert int(restore(tmp_path, spec()).state.step) == 10
 
@@ -245,7 +245,7 @@ def _largest(step):
     ],
     ids=["cut", "bit", "params", "train", "position", "metadata", "torn", "json", "garbage"],
 )
-def test_what_damage_there_is_the_one_before_is_used(tmp_path, harm, caplog):
+def test_any_damage_falls_back_to_the_checkpoint_before(tmp_path, harm, caplog):
     wide = spec(width=64)
     before = state(wide, step=5)
     save(tmp_path, before, state(wide, step=10, seed=1))
@@ -288,7 +288,7 @@ def test_saving_does_not_wait_for_the_file_system_but_closing_does(tmp_path, mon
 
 
 @pytest.mark.parametrize("notices", ["check", "close", "save"])
-def test_a_write_that_fails_in_the_background_is_told(tmp_path, monkeypatch, notices):
+def test_a_failed_background_write_raises_an_error(tmp_path, monkeypatch, notices):
     saved = state(spec(), step=5)
     save(tmp_path, saved)
     held = Held(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -308,7 +308,7 @@ def test_a_write_that_fails_in_the_background_is_told(tmp_path, monkeypatch, not
     assert_same(restore(tmp_path, spec()).state, saved)
 
 
-def test_files_that_cannot_grow(tmp_path):
+def test_a_file_size_limit_raises_an_error_and_keeps_earlier_checkpoints(tmp_path):
     """As on a full disk: the writes of Orbax itself fail."""
     wide = spec(width=64)
     saved = state(wide, step=5)
@@ -328,7 +328,7 @@ def test_files_that_cannot_grow(tmp_path):
     assert_same(restore(tmp_path, wide).state, saved)
 
 
-def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path):
+def test_a_damaged_checkpoint_is_overwritten_at_the_same_step(tmp_path):
     save(tmp_path, state(spec(), step=5), state(spec(), step=10))
     damage(tmp_path, 10)
     checkpoints = checkpoint.Checkpoints(str(tmp_path))
@@ -345,7 +345,7 @@ def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path):
     assert_same(restore(tmp_path, spec()).state, again)
 
 
-def test_when_none_can_be_read_the_run_stops(tmp_path):
+def test_only_damaged_checkpoints_stop_the_run(tmp_path):
     save(tmp_path, state(spec(), step=5), state(spec(), step=10))
     for step in (5, 10):
         damage(tmp_path, step)
@@ -378,14 +378,14 @@ def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path, caplog):
         ({"keep_last": 1, "keep_every": 2}, [2, 4]),
     ],
 )
-def test_old_checkpoints_go(tmp_path, keep, left):
+def test_old_checkpoints_are_deleted(tmp_path, keep, left):
     one = state(spec(), step=0)
     states = [dataclasses.replace(one, step=jnp.asarray(n, jnp.int32)) for n in range(1, 5)]
     save(tmp_path, *states, **keep)
     assert steps_in(tmp_path) == left
 
 
-def test_a_disk_without_room_for_one_is_refused_before_any_work(tmp_path, monkeypatch):
+def test_a_full_disk_is_refused_before_any_work(tmp_path, monkeypatch):
     def usage(folder):
         assert str(folder) == str(tmp_path / "checkpoints")
         return shutil._ntuple_diskusage(10**9, 10**9 - free, free)
@@ -421,20 +421,20 @@ def test_weights_are_read_by_name_with_layers_unrolled(tmp_path, layers):
 
 
 @pytest.mark.parametrize("harm", [_cut, _turn_a_bit])
-def test_damaged_weights_are_not_handed_on(tmp_path, harm):
+def test_reading_damaged_weights_is_an_error(tmp_path, harm):
     save(tmp_path, state(spec(width=64), step=5))
     harm(tmp_path / "checkpoints" / "5" / "params")
     with pytest.raises(CheckpointError, match="the weights of step 5 in .* cannot be read: "):
         checkpoint.read_params(str(tmp_path))
 
 
-def test_reading_weights_where_there_are_none(tmp_path):
+def test_reading_weights_without_a_checkpoint_is_an_error(tmp_path):
     save(tmp_path)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         checkpoint.read_params(str(tmp_path))
 
 
-def test_from_scratch(tmp_path):
+def test_without_init_the_state_starts_from_scratch(tmp_path):
     start = first_state(tmp_path, spec())
     assert_same(start.state, spec().init(7))
     assert (start.position, start.lines) == ({}, ["starts from scratch"])
@@ -473,7 +473,7 @@ def test_init_goes_through_surgery(tmp_path):
     assert "txt/pos_embedding: (1, 2, 8) -> (1, 4, 8)" in start.lines
 
 
-def test_an_own_checkpoint_comes_before_init(tmp_path):
+def test_a_checkpoint_of_the_stage_takes_precedence_over_init(tmp_path):
     saved = state(spec(), step=5)
     save(tmp_path, saved)
     start = first_state(tmp_path, spec(), init="some.npz", edits=("text_positions",))

@@ -69,14 +69,14 @@ def check_equal(one: Step, other: Step) -> None:
         assert difference < 1e-5 * largest, name
 
 
-def test_on_one_device_they_give_the_same_update_in_less_memory(whole):
+def test_microbatches_give_the_same_update_in_less_memory(whole):
     parts = step(tiny.mesh(1), MICRO)
     check_equal(parts, whole)
     assert parts.temporary < 0.5 * whole.temporary
 
 
 @pytest.mark.parametrize("preset", MESHES)
-def test_on_a_mesh_they_give_the_update_of_one_device(whole, preset):
+def test_microbatches_on_a_mesh_give_the_update_of_one_device(whole, preset):
     parts = step(sharding.make_mesh(**MESHES[preset]), MICRO, preset)
     check_equal(parts, whole)
     assert parts.temporary < 0.25 * whole.temporary
@@ -86,7 +86,7 @@ def test_on_a_mesh_they_give_the_update_of_one_device(whole, preset):
     assert not [x for x in parts.text.splitlines() if re.search(moves, x) and "u8[" in x]
 
 
-def test_the_bias_of_the_sigmoid_loss_learns_too():
+def test_microbatches_give_the_gradient_of_the_sigmoid_bias():
     keys = {"loss__name": "sigmoid", "model__bias_init": -3.0}
     one, parts = step(tiny.mesh(1), None, **keys), step(tiny.mesh(1), MICRO, **keys)
     check_equal(parts, one)
@@ -101,7 +101,7 @@ def test_the_bias_of_the_sigmoid_loss_learns_too():
         (12, 8, "into equal shares of 8 data-parallel devices; nearest: 8"),
     ],
 )
-def test_sizes_that_do_not_divide_are_refused(size, devices, said):
+def test_a_microbatch_that_does_not_divide_is_refused(size, devices, said):
     c = tiny.config(microbatch=size, input__batch_size=BATCH)
     mesh = tiny.mesh(devices)
     with pytest.raises(ConfigError, match=said):

@@ -28,7 +28,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_each_write_is_a_line_at_once(tmp_path):
+def test_each_write_is_flushed_as_one_line(tmp_path):
     writer = metrics.Writer(tmp_path, tensorboard=False)
     writer.write(1, {"loss": np.float32(2.5), "lr": jax.numpy.ones(())})
     first = records(tmp_path)
@@ -39,7 +39,7 @@ def test_each_write_is_a_line_at_once(tmp_path):
     writer.close()
 
 
-def test_a_resumed_run_has_one_record_a_step_and_goes_on_in_time(tmp_path, clock):
+def test_a_resumed_run_has_one_record_per_step_and_a_continued_clock(tmp_path, clock):
     with metrics.Writer(tmp_path, tensorboard=False) as writer:
         for step in (1, 2, 3, 4):
             clock.now += 10
@@ -56,7 +56,7 @@ def test_a_resumed_run_has_one_record_a_step_and_goes_on_in_time(tmp_path, clock
     assert records(tmp_path) == []
 
 
-def test_tensorboard_gets_the_same_values(tmp_path):
+def test_tensorboard_events_have_the_same_values(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -67,14 +67,14 @@ def test_tensorboard_gets_the_same_values(tmp_path):
     assert event.step == 3 and make_ndarray(event.tensor_proto) == 1.5
 
 
-def test_only_the_first_process_writes(tmp_path, monkeypatch):
+def test_only_process_0_writes_metrics(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics.distributed, "first", lambda: False)
     with metrics.Writer(tmp_path / "run") as writer:
         writer.write(1, {"loss": 1.0})
     assert not (tmp_path / "run").exists()
 
 
-def test_wandb_that_is_not_installed_is_said_clearly(tmp_path, monkeypatch):
+def test_a_missing_wandb_package_is_a_config_error(tmp_path, monkeypatch):
     def missing(name):
         raise ImportError(name)
 
@@ -101,13 +101,13 @@ def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkey
     assert ("log", ({"loss": 0.5},), {"step": 4}) in calls
 
 
-def test_workdir_that_is_a_file_is_a_user_error(tmp_path):
+def test_a_workdir_that_is_a_file_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="workdir .*file cannot be written"):
         metrics.Writer(tmp_path / "file", tensorboard=False)
 
 
-def test_parameter_overview_gives_blocks_one_row_and_the_total():
+def test_parameter_overview_has_one_row_for_all_blocks_and_a_total():
     kernel = jax.ShapeDtypeStruct((4, 8), np.float32)
     params = {
         "img": {f"encoderblock_{i}": {"kernel": kernel} for i in range(12)},

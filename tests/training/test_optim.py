@@ -60,7 +60,7 @@ def test_peak_rate_is_linear_in_the_batch():
         ("constant", {0: 0, 5: 0.5, 10: 1, 55: 1, 100: 1}),
     ],
 )
-def test_schedules(name, at):
+def test_learning_rate_schedules_at_given_steps(name, at):
     schedule = build(schedule=name).schedule
     for count, rate in at.items():
         got = schedule(jnp.int32(count))
@@ -94,7 +94,7 @@ def test_all_but_small_decay_as_for_the_released_g_14():
     }
 
 
-def test_none_decay():
+def test_decay_none_decays_no_parameter():
     assert moved("none") == {}
     assert moved("kernels", weight_decay=0.0) == {}
 
@@ -116,7 +116,7 @@ def test_adam_with_decoupled_decay_by_hand():
         np.testing.assert_allclose(params["a"]["kernel"], weight, rtol=1e-6)
 
 
-def test_rules_scale_the_rate_and_zero_freezes():
+def test_lr_rules_scale_the_rate_and_zero_freezes():
     durations = Durations(256, 100, 0, 0, 0, 0)
     rules = (("txt/.*", 0), ("img/embedding/.*", 0.1))
     ones = jax.tree.map(np.ones_like, PARAMS)
@@ -130,7 +130,7 @@ def test_rules_scale_the_rate_and_zero_freezes():
     np.testing.assert_allclose(slow, 0.1 * first, rtol=1e-5)
 
 
-def test_freezing_stops_the_decay_too():
+def test_a_factor_of_zero_stops_the_decay_too():
     durations = Durations(256, 100, 0, 0, 0, 0)
     optimizer = build(durations, lr_rules=(("img/.*", 0),))
     after = step(optimizer, jax.tree.map(np.zeros_like, PARAMS), steps=3)
@@ -138,7 +138,7 @@ def test_freezing_stops_the_decay_too():
 
 
 @pytest.mark.parametrize("pattern", ["image/.*", "img/embedding", ".*/kernal"])
-def test_a_rule_that_matches_nothing_is_refused(pattern):
+def test_an_lr_rule_that_matches_no_parameter_is_refused(pattern):
     with pytest.raises(ConfigError, match="optim.lr_rules .* matches no parameter"):
         build(lr_rules=((pattern, 0.5),)).tx.init(PARAMS)
 
@@ -153,7 +153,7 @@ def test_clipping_bounds_the_global_norm():
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_the_first_moment_has_the_asked_dtype(name):
+def test_the_first_moment_has_the_configured_dtype(name):
     state = build(mu_dtype=name).tx.init(PARAMS)
     moments = state[0]
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(moments.mu)} == {name}
@@ -169,12 +169,12 @@ def test_the_first_moment_has_the_asked_dtype(name):
         ({"grad_clip": 0.0}, "grad_clip=0.0 must be above 0"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(changes, said):
+def test_illegal_optim_values_are_refused(changes, said):
     with pytest.raises(ConfigError, match=said):
         build(**changes)
 
 
-def test_building_reads_every_key_of_the_section():
+def test_optim_build_reads_every_key_of_the_optim_section():
     settings = Settings(schema.optim())
     optim.build(settings, DURATIONS)
     assert settings.unread() == []

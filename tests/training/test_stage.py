@@ -88,11 +88,11 @@ def test_a_misspelled_key_stops_the_run_before_any_work(tmp_path, section, key, 
     assert not (tmp_path / "W").exists()
 
 
-def test_every_key_that_is_declared_is_read(tmp_path):
+def test_prepare_reads_every_declared_key(tmp_path):
     stage.prepare(recipes.load("demo/pretrain"), tmp_path, {}).settings.check_all_read()
 
 
-def test_a_stage_needs_the_one_before_it_or_weights(tmp_path):
+def test_a_stage_needs_its_predecessor_or_weights(tmp_path):
     with pytest.raises(ConfigError, match="finetune_1 starts from the weights of stage pretrain"):
         stage.prepare(config("finetune_1"), tmp_path, {})
     assert stage.prepare(config("finetune_1", init="scratch"), tmp_path, {}).init == ""
@@ -137,7 +137,7 @@ def test_overrides_for_all_stages_reach_each_of_them():
     assert [one.optim.b2 for one in stages] == [0.98, 0.5, 0.98]
 
 
-def test_another_experiment_in_the_workdir_is_refused(tmp_path):
+def test_a_workdir_of_another_experiment_is_refused(tmp_path):
     first = stage.prepare(config(), tmp_path, {})
     workdir.claim(first.folder, first.config)
     stage.prepare(config(log_steps=3), tmp_path, {})  # changes nothing that is computed
@@ -145,7 +145,7 @@ def test_another_experiment_in_the_workdir_is_refused(tmp_path):
         stage.prepare(config(seed=1), tmp_path, {})
 
 
-def test_an_evaluation_can_be_left_after_each_of_its_batches(tmp_path):
+def test_an_evaluation_can_be_interrupted_after_each_batch(tmp_path):
     calls = []
 
     def between(embeddings):

@@ -143,7 +143,7 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(on_one_device, preset):
         np.testing.assert_allclose(grads[name], grad, atol=1e-5 * largest, rtol=0, err_msg=name)
 
 
-def test_parameters_are_laid_out_as_planned():
+def test_parameters_have_the_shardings_of_the_spec():
     mesh = sharding.make_mesh(fsdp=4, tensor=2)
     spec = tiny.make_spec(tiny.config(sharding__preset="fsdp_tp"), mesh)
     shapes = trees.flatten(spec.shapes)
@@ -178,7 +178,7 @@ def tiny_run():
     return Run(spec.init(0), spec.shardings, tiny.update(c, spec, mesh), tiny.batch(c))
 
 
-def test_a_run_is_repeatable_to_the_last_bit(tiny_run):
+def test_two_runs_of_one_seed_are_bit_equal(tiny_run):
     def three():
         now = tiny_run.first
         for _ in range(3):
@@ -204,7 +204,7 @@ def poisoned(batch):
     return {**batch, "tokens": tokens}
 
 
-def test_an_update_that_is_not_finite_is_skipped_to_the_last_bit(skipping_run):
+def test_a_skipped_update_leaves_the_state_bit_equal(skipping_run):
     first, bad = skipping_run.first, poisoned(skipping_run.batch)
     one, metrics = skipping_run.update(first)
     two, broken = dataclasses.replace(skipping_run, batch=bad).update(one)
@@ -223,7 +223,7 @@ def test_an_update_that_is_not_finite_is_skipped_to_the_last_bit(skipping_run):
     assert (three.params["img"]["head"]["kernel"] != two.params["img"]["head"]["kernel"]).any()
 
 
-def test_without_the_rule_such_an_update_goes_through(tiny_run):
+def test_with_on_nonfinite_stop_the_update_is_applied(tiny_run):
     bad = dataclasses.replace(tiny_run, batch=poisoned(tiny_run.batch))
     now, metrics = bad.update(tiny_run.first)
     assert np.isnan(metrics["loss"]) and np.isnan(metrics["l2_params"])
@@ -241,7 +241,7 @@ def test_masks_change_from_step_to_step_and_with_the_seed(tiny_run):
     assert loss(0, 1) == loss(0, 1)
 
 
-def test_metrics_of_a_step(tiny_run):
+def test_a_step_returns_all_metrics(tiny_run):
     before = jax.device_get(tiny_run.first.params)
     now, metrics = tiny_run.update(tiny_run.first)
     assert set(metrics) == {
@@ -262,7 +262,7 @@ def test_metrics_of_a_step(tiny_run):
     np.testing.assert_allclose(metrics["l2_params"], optim.global_norm(later.params), rtol=1e-6)
 
 
-def test_a_fresh_state_does_not_depend_on_its_layout(tiny_run):
+def test_a_fresh_state_does_not_depend_on_shardings(tiny_run):
     eight = tiny.make_spec(tiny.config(sharding__preset="fsdp"), tiny.mesh(8)).init(0)
     one = jax.device_get(tiny_run.first.params)
     jax.tree.map(np.testing.assert_array_equal, one, jax.device_get(eight.params))
@@ -285,7 +285,7 @@ def test_the_seed_decides_on_the_initial_weights():
             assert 0.2 < leaf.std() * (leaf.size / leaf.shape[-1]) ** 0.5 < 2, name
 
 
-def test_encoders_take_parameters_of_any_layout():
+def test_encoders_take_parameters_with_any_sharding():
     c = tiny.config(sharding__preset="fsdp")
     mesh = tiny.mesh(8)
     model, params = tiny.init(c)
@@ -307,11 +307,11 @@ def test_encoders_take_parameters_of_any_layout():
         ("random", -0.1, "must be at least 0"),
     ],
 )
-def test_masks_that_cannot_be(name, ratio, said):
+def test_impossible_masks_are_refused(name, ratio, said):
     with pytest.raises(ConfigError, match=said):
         steps.Mask.build(Settings({"name": name, "ratio": ratio}, "config.mask"))
 
 
-def test_no_ratio_is_no_mask():
+def test_a_mask_ratio_of_0_is_no_mask():
     assert steps.Mask("block", 0.0)(jax.random.key(0), 2, 16) is None
     assert steps.Mask("block", 0.75)(jax.random.key(0), 2, 16).shape == (2, 4)
