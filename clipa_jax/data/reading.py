@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.data.mixing import MixedOrder
-from clipa_jax.data.order import GlobalOrder, LaneOrder, Order
+from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import Source
 from clipa_jax.data.sources.mixture import Mixture
 
@@ -49,6 +49,19 @@ def once(source: Source, share: Share) -> tf.data.Dataset:
         return _chunked(record_BF[share.begin : share.end], counts, share, source.width)
 
     return read.take(batches).enumerate().map(cut).unbatch()
+
+
+def chosen(source: Source, position_N: np.ndarray) -> tf.Tensor:
+    """Some records by their positions in the files, which ascend: string (N, F).
+
+    By index where the format allows it; else the files are read up to the last of them.
+    """
+    if source.can_fetch:
+        places = FileOrder(Shards.of(source)).locate(position_N)
+        return tf.data.Dataset.from_tensors(places).map(source.fetch).get_single_element()
+    numbered = everything(source).take(int(position_N[-1]) + 1).enumerate()
+    kept = numbered.filter(lambda position, _: tf.reduce_any(position == position_N))
+    return kept.map(lambda _, record_F: record_F).batch(len(position_N)).get_single_element()
 
 
 def load(source: Source) -> tf.Tensor:

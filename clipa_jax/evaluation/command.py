@@ -162,14 +162,14 @@ def run(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> record
     options = {name: _options(section) for name, section in given.evals.items()}
     errors: dict[str, DataError] = {}
     config = Settings(given.evals, "config.evals")
-    built = evaluators.build(config, _environment(one, display), errors)
+    built = evaluators.build(config, _context(one, display), errors)
     _agree(built, errors)
     if not built and not errors:
         raise ConfigError("the config has no evaluators; name some in config.evals")
     evaluated = {}
     for name, evaluator in built.items():
         try:
-            with display.of(name, evaluator.about().num_examples):
+            with display.of(name, evaluator.info().num_examples):
                 evaluated[name] = record.run(evaluator, options[name], one.model)
         except DataError as error:
             if distributed.several():  # the others may be in the middle of it
@@ -218,10 +218,10 @@ def _options(section: Any) -> Mapping[str, Any]:
     return section.to_dict() if isinstance(section, ConfigDict) else {}
 
 
-def _environment(one: checkpoint.Subject, display: _Display) -> evaluators.Environment:
+def _context(one: checkpoint.Subject, display: _Display) -> evaluators.EvalContext:
     encoders = checkpoint.of_one_size(one.model.encoders, one.model.res)
     watched = embed.watched(encoders, display.add_images, display.add_texts)
-    return evaluators.Environment.of_model(replace(one.model, encoders=watched))
+    return evaluators.EvalContext.of_model(replace(one.model, encoders=watched))
 
 
 def _agree(built: dict[str, Any], errors: dict[str, DataError]) -> None:

@@ -205,21 +205,21 @@ def samples_of(file: Path) -> Path:
 
 
 def _entry(one: Evaluated) -> dict[str, Any]:
-    about = one.evaluator.about()
+    info = one.evaluator.info()
     count = next((outcome.count for outcome in one.outcomes.values() if outcome.count), None)
     return {
         "type": one.options.get("type"),
         "options": {key: value for key, value in one.options.items() if key != "type"},
-        "source": about.source,
-        "split": about.split,
-        "data_fingerprint": about.data_fingerprint,
-        "preprocess": about.preprocess,
-        "preprocess_fingerprint": data_fingerprint.of_texts([about.preprocess]),
+        "source": info.source,
+        "split": info.split,
+        "data_fingerprint": info.data_fingerprint,
+        "preprocess": info.preprocess,
+        "preprocess_fingerprint": data_fingerprint.of_texts([info.preprocess]),
         "prompts_fingerprint": None
-        if about.prompts is None
-        else data_fingerprint.of_texts(about.prompts),
-        "count": about.num_examples if count is None else count,
-        "examples": about.num_examples,
+        if info.prompts is None
+        else data_fingerprint.of_texts(info.prompts),
+        "count": info.num_examples if count is None else count,
+        "examples": info.num_examples,
         "seconds": round(one.seconds, 2),
         "metrics": {metric: _metric(outcome) for metric, outcome in one.outcomes.items()},
     }

@@ -13,15 +13,34 @@ from typing import Any
 from clipa_jax.data.sources import files
 from clipa_jax.errors import ConfigError, MissingData, unknown
 from clipa_jax.evaluators import tables
+from clipa_jax.evaluators.dataset import ReadConfig
 
 CLASSIFICATION, RETRIEVAL = "classification", "retrieval"
 _LABELS = {"clip_benchmark": "cls"}  # other layouts call it "label"
 _CLIP_BENCHMARK, _TFDS = "clip_benchmark", "tfds"
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(ReadConfig):
+    """Keys of every evaluator that can take its data from the catalogue.
+
+    Attributes:
+      dataset: a name in the catalogue (`tables/datasets.json`), e.g. "imagenet1k", which sets
+        the keys that are not given; None where `source` is given.
+      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
+      source: the data, e.g. "tfds:data/emoji/1.0.0".
+      split: e.g. "heldout_vendor".
+    """
+
+    dataset: str | None = None
+    root: str = ""
+    source: str | None = None
+    split: str | None = None
+
+
 @dataclass(frozen=True)
 class Entry:
-    """How a data set is read; evaluators' arguments of these names win over it.
+    """How a data set is read; evaluators' keys of these names replace it.
 
     Attributes:
       source, split: of the pictures that are scored; "" if not known.

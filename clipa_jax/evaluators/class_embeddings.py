@@ -1,9 +1,9 @@
-"""The text side of zero-shot classification: one embedding a class, computed once.
+"""Text embeddings of classes, shared by the evaluators of a model.
 
-A class's embedding is the mean of its prompts' unit embeddings, scaled to unit length (CLIP, arXiv
-2103.00020, section 3.1.4). What is kept belongs to the weights of the text tower: data sets that
-share sentences and class names, such as ImageNet and its variants, share the work too.
-C classes, T sentences, N = C x T texts, L tokens, E embedding.
+The embedding of a class is the mean of the unit embeddings of its prompts, scaled to unit length
+(CLIP, arXiv 2103.00020, section 3.1.4). Data sets with the same templates and class names, such
+as ImageNet and its variants, share them.
+C classes, T templates, N = C x T texts, L tokens, E embedding.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,33 +11,35 @@ from typing import Any
 
 import numpy as np
 
-from clipa_jax.evaluators import embed
-from clipa_jax.evaluators import prompts as wording
-from clipa_jax.runtime import fingerprint
+from clipa_jax.evaluators import embed, prompts
+from clipa_jax.evaluators.weights_cache import WeightsCache
 
-TEXT = "txt"  # the text tower among the parameters
-_Prompts = tuple[tuple[str, ...], bool]  # sentences, and whether they are canonicalized
+_Prompts = tuple[tuple[str, ...], bool]  # templates, and whether prompts are canonicalized
 
 
 class ClassEmbeddings:
-    """Embeddings by weights, sentences and class name; those of other weights are forgotten.
+    """Embeddings by weights, templates and class name.
 
     Args:
       encoders: of the model.
       tokenize: texts -> int32 (N, L).
+      cache: holds the embeddings of the present weights.
     """
 
-    def __init__(self, encoders: embed.Encoders, tokenize: Callable[[list[str]], np.ndarray]):
-        self._encoders, self._tokenize = encoders, tokenize
-        self._weights: int | None = None
-        self._rows: dict[_Prompts, dict[str, np.ndarray]] = {}
+    def __init__(
+        self,
+        encoders: embed.Encoders,
+        tokenize: Callable[[list[str]], np.ndarray],
+        cache: WeightsCache,
+    ):
+        self._encoders, self._tokenize, self._cache = encoders, tokenize, cache
         self._tokens: dict[_Prompts, dict[str, np.ndarray]] = {}
 
     def of(
         self,
         params: Any,
         names: Sequence[str],
-        sentences: Sequence[str],
+        templates: Sequence[str],
         *,
         canonicalize: bool,
         batch_size: int,
@@ -47,42 +49,37 @@ class ClassEmbeddings:
         Args:
           params: the model's parameters.
           names: of the C classes.
-          sentences: T templates.
-          canonicalize: see `wording.prompts`.
+          templates: T templates.
+          canonicalize: see `prompts.prompts`.
           batch_size: global, of texts.
         """
-        weights = fingerprint.of({TEXT: params[TEXT]})
-        if weights != self._weights:
-            self._weights, self._rows = weights, {}
-        prompts = (tuple(sentences), canonicalize)
-        rows = self._rows.setdefault(prompts, {})
+        key = (tuple(templates), canonicalize)
+        rows: dict[str, np.ndarray] = self._cache.get(params, key, dict)
         new = [name for name in dict.fromkeys(names) if name not in rows]
         if new:
-            rows.update(zip(new, self._embedded(params, new, prompts, batch_size), strict=True))
+            rows.update(zip(new, self._embedded(params, new, key, batch_size), strict=True))
         return np.stack([rows[name] for name in names])
 
     def _embedded(
-        self, params: Any, names: Sequence[str], prompts: _Prompts, batch_size: int
+        self, params: Any, names: Sequence[str], key: _Prompts, batch_size: int
     ) -> np.ndarray:
-        tokens_NL = self._tokenized(names, prompts)
-        each, total_CE = len(prompts[0]), None
+        tokens_NL = self._tokenized(names, key)
+        num_templates, total_CE = len(key[0]), None
         for rows, text_BE in embed.texts(self._encoders, params, tokens_NL, batch_size):
             if total_CE is None:
                 total_CE = np.zeros((len(names), text_BE.shape[1]), np.float32)
-            class_B = np.arange(rows.start, rows.stop) // each
+            class_B = np.arange(rows.start, rows.stop) // num_templates
             first = np.flatnonzero(np.diff(class_B, prepend=-1))  # of each class's rows
             total_CE[class_B[first]] += np.add.reduceat(text_BE, first, axis=0)
         assert total_CE is not None  # there is at least one class
         return total_CE / np.linalg.norm(total_CE, axis=1, keepdims=True)
 
-    def _tokenized(self, names: Sequence[str], prompts: _Prompts) -> np.ndarray:
-        """int32 (N, L); kept beyond the weights, since a run evaluates many times."""
-        known = self._tokens.setdefault(prompts, {})
+    def _tokenized(self, names: Sequence[str], key: _Prompts) -> np.ndarray:
+        """int32 (N, L); kept when the weights change, since a run evaluates many times."""
+        known = self._tokens.setdefault(key, {})
         new = [name for name in names if name not in known]
         if new:
-            sentences, canonicalize = prompts
-            texts = wording.prompts(new, sentences, canonicalize=canonicalize)
-            tokens_NL = self._tokenize(texts)
-            each_CTL = tokens_NL.reshape(len(new), len(sentences), -1)
-            known.update(zip(new, each_CTL, strict=True))
+            templates, canonicalize = key
+            tokens_NL = self._tokenize(prompts.prompts(new, templates, canonicalize=canonicalize))
+            known.update(zip(new, tokens_NL.reshape(len(new), len(templates), -1), strict=True))
         return np.concatenate([known[name] for name in names])

@@ -1,50 +1,32 @@
-"""What the trainer gives to every evaluator, and what it may ask of one."""
+"""The context of evaluation: towers, tokenizer, and the embeddings that evaluators share."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from clipa_jax.data import pipeline
+from clipa_jax.data import pipeline, sources
+from clipa_jax.errors import DataError, MissingData, UserError
 from clipa_jax.evaluators import embed
 from clipa_jax.evaluators.class_embeddings import ClassEmbeddings
+from clipa_jax.evaluators.dataset import Dataset, EvalInfo, ReadConfig
 from clipa_jax.evaluators.outcome import Outcome
+from clipa_jax.evaluators.weights_cache import WeightsCache
 
 
 class HasParams(Protocol):
-    """A train state, or anything else that holds a model's parameters."""
+    """A train state, or any other holder of a model's parameters."""
 
     @property
     def params(self) -> Any: ...
 
 
-@dataclass(frozen=True)
-class About:
-    """What an evaluator evaluates: two scores are of one kind only where this is the same.
-
-    Attributes:
-      source, split: of the data.
-      data_fingerprint: tells data apart that has the same name, see `identity.of_data`.
-      preprocess: ops on the pictures.
-      prompts: the texts that stand for the classes, in order; None where there are none.
-      num_examples: of the split, if that is known.
-    """
-
-    source: str
-    split: str
-    data_fingerprint: str
-    preprocess: str
-    prompts: Sequence[str] | None = None
-    num_examples: int | None = None
-
-
 class Evaluator(Protocol):
     """Built cheaply before training, run many times during and after it."""
 
-    def about(self) -> About:
-        """What is evaluated, without evaluating it."""
+    def info(self) -> EvalInfo:
+        """The data and prompts, without evaluating."""
         raise NotImplementedError
 
     def outcomes(self, state: HasParams, /) -> Iterator[tuple[str, Outcome]]:
@@ -58,12 +40,15 @@ class Evaluator(Protocol):
 
 
 @dataclass(frozen=True)
-class Environment:
-    """What evaluators share.
+class EvalContext:
+    """State that the evaluators of a model share.
+
+    Embeddings are kept for one set of weights: a split is decoded and embedded once however
+    many evaluators use it, and other weights replace what is kept.
 
     Attributes:
       encoders: the two towers on the mesh.
-      tokenize: texts -> int32 (N, L), as the model was trained.
+      tokenize: texts -> int32 (N, L), as in training.
       preprocess_image: ops that make a uint8 picture of the model's size, e.g.
         "decode|resize(64)".
       temperature_max: cap of the inverse temperature, as in the model; None for no cap.
@@ -73,10 +58,17 @@ class Environment:
     tokenize: Callable[[list[str]], np.ndarray]
     preprocess_image: str
     temperature_max: float | None = None
+    _cache: WeightsCache = field(default_factory=WeightsCache, init=False, repr=False)
+    _features: dict[Any, dict[str, None]] = field(default_factory=dict, init=False, repr=False)
+    _classes: ClassEmbeddings = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        classes = ClassEmbeddings(self.encoders, self.tokenize, self._cache)
+        object.__setattr__(self, "_classes", classes)
 
     @classmethod
-    def of_model(cls, model: Any) -> "Environment":
-        """What evaluators need of a model as `clipa_jax.load` gives it."""
+    def of_model(cls, model: Any) -> "EvalContext":
+        """The context of a model from `clipa_jax.load`."""
         inputs = model.config.input
         return cls(
             encoders=model.encoders,
@@ -85,10 +77,76 @@ class Environment:
             temperature_max=model.config.model.temperature_max,
         )
 
-    @functools.cached_property
-    def class_embeddings(self) -> ClassEmbeddings:
-        """The text side of zero-shot classification, which evaluators share."""
-        return ClassEmbeddings(self.encoders, self.tokenize)
+    def dataset(
+        self, evaluator: str, source: str, split: str, config: ReadConfig, features: Sequence[str]
+    ) -> Dataset:
+        """Checks that a split is there, without reading it.
+
+        Args:
+          evaluator: its name, for messages.
+          source, split: of the data.
+          config: how the split is read.
+          features: read beside the picture.
+
+        Raises:
+          DataError: missing data or features; names the evaluator.
+        """
+        size = config.batch_size
+        if size < 1:
+            raise DataError(f"evaluator {evaluator}: batch_size={size} must be at least 1")
+        try:
+            opened = sources.open(source, split, features)
+            opened.check_features(features)
+        except MissingData as error:
+            raise error.of(f"evaluator {evaluator}") from None
+        except UserError as error:
+            raise DataError(f"evaluator {evaluator}: {error}") from None
+        preprocess = self.preprocess_image if config.preprocess is None else config.preprocess
+        size = embed.round_up(size, self.encoders.batch_sharding)
+        shared = self._features.setdefault((source, split, preprocess, size), {})
+        shared.update(dict.fromkeys(features))
+        return Dataset(evaluator, source, split, preprocess, size, shared, opened)
+
+    def embedded(self, params: Any, data: Dataset) -> embed.Embedded:
+        """The whole split; kept until the weights change.
+
+        Raises:
+          DataError: it has no pictures.
+        """
+        key = (data.key, tuple(data.features))
+        whole = self._cache.get(
+            params, key, lambda: embed.concatenated(list(self.stream(params, data)))
+        )
+        if not len(whole):
+            raise data.error("no pictures")
+        return whole
+
+    def stream(self, params: Any, data: Dataset) -> Iterator[embed.Embedded]:
+        """The split batch by batch, of which nothing is kept: for large training splits."""
+        return embed.images(self.encoders, params, data.batches())
+
+    def texts(self, params: Any, texts: Sequence[str], batch_size: int) -> np.ndarray:
+        """Unit-length embeddings of texts, float32 (N, E); kept until the weights change."""
+
+        def compute() -> np.ndarray:
+            tokens_NL = self.tokenize(list(texts))
+            return embed.all_texts(self.encoders, params, tokens_NL, batch_size)
+
+        return self._cache.get(params, (tuple(texts), batch_size), compute)
+
+    def classes(
+        self,
+        params: Any,
+        names: Sequence[str],
+        templates: Sequence[str],
+        *,
+        canonicalize: bool,
+        batch_size: int,
+    ) -> np.ndarray:
+        """Unit-length embeddings of classes, float32 (C, E); see `ClassEmbeddings.of`."""
+        return self._classes.of(
+            params, names, templates, canonicalize=canonicalize, batch_size=batch_size
+        )
 
     def scale(self, params: Any) -> float:
         """The inverse temperature, exp of the parameter `t` (1,), capped as in the model."""

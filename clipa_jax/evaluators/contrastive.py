@@ -2,96 +2,83 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from clipa_jax.evaluators import embed, scores
-from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
-from clipa_jax.evaluators.dataset import Dataset
+from clipa_jax.evaluators import scores
+from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
+from clipa_jax.evaluators.dataset import EvalInfo, ReadConfig
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-from clipa_jax.evaluators.retrieval import present
+from clipa_jax.evaluators.retrieval import nonempty
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig(ReadConfig):
+    """Keys of a `contrastive` section.
+
+    Attributes:
+      source: dataset, e.g. "tfds:data/emoji/1.0.0".
+      split: e.g. "heldout_vendor".
+      caption: position of the caption that is used among a picture's captions.
+      candidates: pairs that compete; the training batch, to compare with the training loss. The
+        number of pairs, where there are fewer.
+    """
+
+    source: str
+    split: str
+    caption: int = 0
+    candidates: int = 256
 
 
 class Contrastive(Evaluator):
     """CLIP's softmax loss on held-out pairs in fixed batches: `loss`, in nats.
 
-    Pairs compete in batches of `batch_size` that depend on the pairs' ids alone, so the
+    Pairs compete in batches of `candidates` that depend on the pairs' ids alone, so the
     value is the same on any number of devices and processes. The last batch is filled up
-    with pairs that were counted before (`scores.contrastive_loss`). A caption that reads
-    like another pair's in its batch counts as wrong, as it does in training.
+    with pairs that were counted before (`scores.contrastive_losses`). A caption that equals
+    another pair's in its batch counts as wrong, as it does in training.
 
     Args:
-      env: encoders and defaults.
-      name: the evaluator's name in the config, for messages.
-      source: dataset, e.g. "tfds:data/emoji/1.0.0".
-      split: e.g. "heldout_vendor".
-      caption: position of the caption that is used among a picture's captions.
-      candidates: pairs that compete; take the training batch to compare with the
-        training loss. The number of pairs, where there are fewer.
-      preprocess: ops for the pictures; None for the run's own.
-      batch_size: global, for embedding; rounded up to what divides over the devices.
+      config: keys of the section.
+      context: encoders and shared embeddings.
+      name: of the evaluator, for messages.
     """
 
-    def __init__(
-        self,
-        *,
-        env: Environment,
-        name: str,
-        source: str,
-        split: str,
-        caption: int = 0,
-        candidates: int = 256,
-        preprocess: str | None = None,
-        batch_size: int = 256,
-    ):
-        self._env, self._caption, self._candidates = env, caption, candidates
-        self._data = Dataset.open(
-            env,
-            name,
-            source,
-            split,
-            preprocess=preprocess,
-            batch_size=batch_size,
-            features=("captions", "id"),
-        )
-        if candidates < 2 or caption < 0:
+    Config = ContrastiveConfig
+
+    def __init__(self, config: ContrastiveConfig, context: EvalContext, name: str):
+        self._config, self._context = config, context
+        features = ("captions", "id")
+        self._data = context.dataset(name, config.source, config.split, config, features)
+        if config.candidates < 2 or config.caption < 0:
             raise self._data.error(
-                f"candidates={candidates} must be at least 2 and caption={caption} at least 0"
+                f"candidates={config.candidates} must be at least 2 and caption={config.caption} "
+                "at least 0"
             )
 
-    def about(self) -> About:
-        """What is evaluated."""
-        return self._data.about()
+    def info(self) -> EvalInfo:
+        """The data."""
+        return self._data.info()
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields `loss` for the parameters of `state`; a sample is a pair among its batch."""
-        encoders, params = self._env.encoders, state.params
-        parts, captions, ids = [], [], []
-        for batch in embed.images(encoders, params, self._data.batches()):
-            parts.append(batch.image_BE)
-            captions += [self._chosen(row) for row in batch.features["captions"]]
-            ids += batch.features["id"]
-        if not captions:
-            raise self._data.error("no pictures")
-        tokens_NL = self._env.tokenize(captions)
-        text_NE = embed.all_texts(encoders, params, tokens_NL, self._data.batch_size)
+        split = self._context.embedded(state.params, self._data)
+        captions = [self._chosen(nonempty(row)) for row in split.features["captions"]]
+        text_NE = self._context.texts(state.params, captions, self._data.batch_size)
+        ids, candidates = split.features["id"], self._config.candidates
         order = sorted(range(len(ids)), key=lambda row: (_digest(ids[row]), row))
-        image_NE, text_NE = np.concatenate(parts)[order], text_NE[order]
-        scale = self._env.scale(params)
-        loss_N = scores.contrastive_losses(image_NE, text_NE, scale, self._candidates)
+        scale = self._context.scale(state.params)
+        loss_N = scores.contrastive_losses(split.image_NE[order], text_NE[order], scale, candidates)
         outcome = Outcome.mean(unique_ids([ids[row] for row in order]), loss_N)
-        yield "loss", replace(outcome, value=scores.contrastive_loss(loss_N, self._candidates))
+        yield "loss", replace(outcome, value=scores.contrastive_loss(loss_N, candidates))
 
-    def _chosen(self, row: list[str]) -> str:
-        captions = present(row)
-        if self._caption >= len(captions):
+    def _chosen(self, captions: list[str]) -> str:
+        if self._config.caption >= len(captions):
             raise self._data.error(
-                f"caption={self._caption}, but a picture has {len(captions)} captions"
+                f"caption={self._config.caption}, but a picture has {len(captions)} captions"
             )
-        return captions[self._caption]
+        return captions[self._config.caption]
 
 
 def _digest(sample_id: str) -> str:
-    # Neighbouring ids are often alike (flags, one album): a batch of them would be harder.
+    # Neighboring ids are often alike (flags, one album): a batch of them would be harder.
     return hashlib.sha256(str(sample_id).encode()).hexdigest()

@@ -7,7 +7,7 @@ R pixels a side, L text tokens, N texts.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -53,23 +53,45 @@ def watched(
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The real rows of one global batch, the same on every process.
+class Embedded:
+    """Embeddings of pictures and their features, the same on every process.
 
     Attributes:
-      image_BE: float32 embeddings.
+      image_NE: float32 embeddings.
       features: for each requested feature, one entry a row: an int, a string, or a list
         of strings.
+      position_N: of each picture in its split, counting also those that cannot be used.
     """
 
-    image_BE: np.ndarray
+    image_NE: np.ndarray
     features: dict[str, list[Any]]
+    position_N: np.ndarray
 
-    def only(self, kept_B: np.ndarray) -> "Batch":
-        """The rows that are kept, bool (B,)."""
-        rows = np.flatnonzero(kept_B).tolist()
+    def __len__(self) -> int:
+        return len(self.image_NE)
+
+    def rows(self, row_X: np.ndarray) -> "Embedded":
+        """Some rows, by their numbers."""
+        rows = row_X.tolist()
         features = {key: [values[row] for row in rows] for key, values in self.features.items()}
-        return Batch(self.image_BE[rows], features)
+        return Embedded(self.image_NE[row_X], features, self.position_N[row_X])
+
+    def batches(self, size: int) -> "Iterator[Embedded]":
+        """All rows, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.rows(np.arange(start, min(start + size, len(self))))
+
+
+def concatenated(parts: Sequence[Embedded]) -> Embedded:
+    """The rows of all parts."""
+    if not parts:
+        return Embedded(np.zeros((0, 0), np.float32), {}, np.zeros(0, np.int64))
+    keys = parts[0].features
+    return Embedded(
+        np.concatenate([part.image_NE for part in parts]),
+        {key: [row for part in parts for row in part.features[key]] for key in keys},
+        np.concatenate([part.position_N for part in parts]),
+    )
 
 
 def parts(sharding: NamedSharding) -> int:
@@ -88,23 +110,24 @@ def round_up(batch_size: int, sharding: NamedSharding) -> int:
 
 def images(
     encoders: Encoders, params: Any, batches: Iterable[Mapping[str, Any]]
-) -> Iterator[Batch]:
-    """Embeds the pictures of `batches`, dropping the rows that only pad.
+) -> Iterator[Embedded]:
+    """Embeds the pictures of `batches`, dropping padding and pictures that cannot be used.
 
     Args:
       encoders: the image tower and the layout of its input.
       params: the model's parameters.
       batches: this process's share of each global batch: "image" uint8 (B / processes, R, R,
-        3), "_mask" bool telling the real rows, and further features with one row each.
+        3), "_mask" bool, true for usable rows, and further features with one row each.
     """
-    pending = None
+    pending, start = None, 0
     for batch in batches:
         local = np.asarray(batch[IMAGE])
         image_BE = encoders.image(params, _from_share(local, encoders.batch_sharding))
         if pending:
             yield _finish(*pending)
         features = {key: _plain(batch[key]) for key in batch if key not in (IMAGE, MASK)}
-        pending = (image_BE, encoders.batch_sharding, np.asarray(batch[MASK]), features)
+        pending = (image_BE, encoders.batch_sharding, np.asarray(batch[MASK]), features, start)
+        start += image_BE.shape[0]
     if pending:
         yield _finish(*pending)
 
@@ -165,7 +188,8 @@ def _finish(
     sharding: NamedSharding,
     mask: np.ndarray,
     features: dict[str, list[Any]],
-) -> Batch:
+    start: int,
+) -> Embedded:
     z_BE = gather(image_BE)
     shares = _gather_json({"mask": mask.astype(bool).tolist(), "features": features})
     if len(shares) > 1:
@@ -177,7 +201,7 @@ def _finish(
     merged = {
         key: [row for share in shares for row, m in _rows(share, key) if m] for key in features
     }
-    return Batch(z_BE[mask_B], merged)
+    return Embedded(z_BE[mask_B], merged, start + np.flatnonzero(mask_B))
 
 
 def _rows(share: dict[str, Any], key: str) -> Iterator[tuple[Any, bool]]:

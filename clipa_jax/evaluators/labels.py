@@ -5,12 +5,12 @@ table's keys (WordNet ids, folders), or by its names. L labels of the data, C cl
 batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from clipa_jax.evaluators import embed
 from clipa_jax.evaluators.tables import Classes
 
 OUTSIDE = -1  # a label that is none of the classes
@@ -37,13 +37,13 @@ class Labels:
     error: Callable[[str], Exception]
     labels_of: Callable[[str], list[int]] | None = None
 
-    def of(self, batch: embed.Batch) -> np.ndarray:
+    def of(self, features: Mapping[str, list[Any]]) -> np.ndarray:
         """Which classes each picture has, bool (B, C); none for one that is left out.
 
         Raises:
           DataError: a label that is not among the data's, or one of no class.
         """
-        rows = batch.features[self.feature]
+        rows = features[self.feature]
         rows = rows if self.labels_of is None else self._looked_up(rows)
         several = bool(rows) and isinstance(rows[0], list)
         row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows] if several else 1)

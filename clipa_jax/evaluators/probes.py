@@ -11,11 +11,14 @@ import numpy as np
 from absl import logging
 
 from clipa_jax.errors import ConfigError, unknown
-from clipa_jax.evaluators import classification, data_fingerprint, embed, linear, task
-from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
-from clipa_jax.evaluators.dataset import Dataset
+from clipa_jax.evaluators import classification, data_fingerprint, linear
+from clipa_jax.evaluators.catalogue import DataConfig
+from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
+from clipa_jax.evaluators.dataset import Dataset, EvalInfo
+from clipa_jax.evaluators.embed import Embedded
 from clipa_jax.evaluators.labels import Labels
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
+from clipa_jax.evaluators.task import Task
 
 _LEAST_HELD = 10_000  # examples that a drawing holds before it looks which can go
 _HELD_OUT = 5  # of the training examples, one in so many chooses among several penalties
@@ -35,162 +38,169 @@ class Examples:
     ids: list[str]
 
 
-class LinearProbe(Evaluator):
-    """A linear classifier on the training split's features, scored on the test split.
+@dataclass(frozen=True, kw_only=True)
+class LinearProbeConfig(DataConfig):
+    """Keys of a `linear_probe` section; `source` and `split` are the test data.
 
-    With the whole training split: `top1`, `top5` for more than five classes, `mean_recall`. With
-    `shots`: `top1_<K>shot` for each K, the mean over `repeats` draws of K examples a class; a
-    draw of more examples has all of a smaller one, and a class that has fewer gives those.
-
-    Args:
-      env: encoders and defaults.
-      name: the evaluator's name in the config, for messages.
-      dataset: a name in the catalogue (`tables/datasets.json`), which then says what is not given
-        of the next six.
-      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
-      source, split: the test data.
+    Attributes:
       train_source: the training data, if it lies elsewhere.
       train_split: of the training data.
-      label: the feature that holds the class.
-      classes: see `ZeroShot`; for a probe only their number and order matter.
+      label: the feature with the class.
+      classes: see `ZeroShotConfig`; only their number and order matter.
       fit: ridge, as in big_vision's few-shot evaluator, or logistic, as in CLIP's linear probes.
       shots: examples of a class to learn from; () for all there are.
       repeats: draws of the examples.
       l2: strength of the penalty; several: the one that is best on a fifth of the training
         examples, which are then added. None: 2^10 for ridge, five powers of ten for logistic.
       seed: of all draws.
-      preprocess: ops for the pictures of both; None for the run's own.
-      batch_size: global; rounded up to what divides over the devices.
     """
 
-    def __init__(
-        self,
-        *,
-        env: Environment,
-        name: str,
-        dataset: str | None = None,
-        root: str = "",
-        source: str | None = None,
-        split: str | None = None,
-        train_source: str | None = None,
-        train_split: str | None = None,
-        label: str | None = None,
-        classes: str | Sequence[str] | None = None,
-        fit: str = "ridge",
-        shots: Sequence[int] = (),
-        repeats: int = 3,
-        l2: float | Sequence[float] | None = None,
-        seed: int = 0,
-        preprocess: str | None = None,
-        batch_size: int = 256,
-    ):
-        given = {"source": source, "split": split, "label": label, "classes": classes}
-        asked = task.ask(name, dataset, root, given | {"train_split": train_split})
-        entry = asked.entry
+    train_source: str | None = None
+    train_split: str | None = None
+    label: str | None = None
+    classes: str | Sequence[str] | None = None
+    fit: str = "ridge"
+    shots: Sequence[int] = ()
+    repeats: int = 3
+    l2: float | Sequence[float] | None = None
+    seed: int = 0
+
+
+class LinearProbe(Evaluator):
+    """A linear classifier on the training split's features, scored on the test split.
+
+    With the whole training split: `top1`, `top5` for more than five classes, `mean_recall`. With
+    `shots`: `top1_<K>shot` for each K, the mean over `repeats` draws of K examples a class; a
+    draw of more examples contains all of a smaller one, and a class that has fewer gives those.
+
+    Args:
+      config: keys of the section.
+      context: encoders and shared embeddings.
+      name: of the evaluator, for messages.
+    """
+
+    Config = LinearProbeConfig
+
+    def __init__(self, config: LinearProbeConfig, context: EvalContext, name: str):
+        task = Task.of(config, name)
+        entry = task.entry
         if not entry.train_split:
             raise ConfigError(f"evaluator {name}: train_split= is needed; a probe learns from it")
-        self._env, self._seed = env, seed
-        where = train_source or entry.source
-        self._test, self._train = (
-            Dataset.open(
-                env,
-                name,
-                place,
-                part,
-                preprocess=preprocess,
-                batch_size=batch_size,
-                features=(entry.label, "id"),
-            )
-            for place, part in ((entry.source, entry.split), (where, entry.train_split))
-        )
-        names, self._test_labels = asked.classes(self._test)
-        train_names, self._train_labels = asked.classes(self._train)
+        self._config, self._context = config, context
+        train_source, features = config.train_source or entry.source, (entry.label, "id")
+        self._test = context.dataset(name, entry.source, entry.split, config, features)
+        self._train = context.dataset(name, train_source, entry.train_split, config, features)
+        names, self._test_labels = task.classes(self._test)
+        train_names, self._train_labels = task.classes(self._train)
         if names != train_names:
             raise self._test.error(
-                f"{len(names)} classes, but {len(train_names)} in {where}, split "
+                f"{len(names)} classes, but {len(train_names)} in {train_source}, split "
                 f"{entry.train_split}, or other names; set classes= to a table that both fit"
             )
         self._num_classes = len(names)
-        if fit not in linear.FITS:
-            raise ConfigError(f"evaluator {name}: {unknown('fit', fit, linear.FITS)}")
-        self._fit = linear.FITS[fit]
-        penalties = L2[fit] if l2 is None else l2
+        if config.fit not in linear.FITS:
+            raise ConfigError(f"evaluator {name}: {unknown('fit', config.fit, linear.FITS)}")
+        self._fit = linear.FITS[config.fit]
+        penalties = L2[config.fit] if config.l2 is None else config.l2
         self._l2 = (penalties,) if isinstance(penalties, int | float) else tuple(penalties)
-        self._shots, self._repeats = tuple(shots), repeats
         self._check(name)
 
-    def about(self) -> About:
-        """What is evaluated: the test split, after what the training split has taught."""
-        test, train = self._test.about(), self._train.about()
+    def info(self) -> EvalInfo:
+        """The test split, with the training split in its fingerprint."""
+        test, train = self._test.info(), self._train.info()
         both = data_fingerprint.of_texts([test.data_fingerprint, train.data_fingerprint])
         return replace(test, data_fingerprint=both)
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields the metrics for the parameters of `state`; a sample is a test picture."""
-        if self._shots:
-            yield from self._few(state)
+        parts = self._context.stream(state.params, self._train)
+        train = (examples(part, self._train_labels, self._train) for part in parts)
+        if self._config.shots:
+            yield from self._few_shot(train, state)
             return
-        train = _joined(self._read(state, self._train, self._train_labels), self._train)
-        test = _joined(self._read(state, self._test, self._test_labels), self._test)
-        model = self._fit(train.x_ND, train.label_N, self._num_classes, self._chosen_l2(train))
+        learned = _joined(train, self._train)
+        l2 = self._chosen_l2(learned)
+        model = self._fit(learned.x_ND, learned.label_N, self._num_classes, l2)
+        test = self._test_examples(state)
         right_NC = test.label_N[:, None] == np.arange(self._num_classes)
         rows = ACCURACY.of_batch(model.scores(test.x_ND), right_NC)
         yield from ACCURACY.outcomes(np.asarray(test.ids), rows, self._num_classes)
 
-    def _few(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
-        most = max(self._shots)
-        train, order_RN = draw(
-            self._read(state, self._train, self._train_labels), most, self._repeats, self._seed
-        )
+    def _few_shot(
+        self, parts: Iterable[Examples], state: HasParams
+    ) -> Iterator[tuple[str, Outcome]]:
+        config = self._config
+        train, order_RN = draw(parts, max(config.shots), config.repeats, config.seed)
         if not train.ids:
             raise self._train.error("no pictures")
-        test = _joined(self._read(state, self._test, self._test_labels), self._test)
-        for shots in self._shots:
+        test = self._test_examples(state)
+        for shots in config.shots:
             hits_RN = []
             for place_N in order_RN:
-                mine = place_N < shots
-                x_ND, label_N = train.x_ND[mine], train.label_N[mine]
+                drawn = place_N < shots
+                x_ND, label_N = train.x_ND[drawn], train.label_N[drawn]
                 model = self._fit(x_ND, label_N, self._num_classes, self._l2[0])
                 hits_RN.append(np.argmax(model.scores(test.x_ND), axis=1) == test.label_N)
             yield f"top1_{shots}shot", Outcome.mean(test.ids, np.mean(hits_RN, axis=0))
 
+    def _test_examples(self, state: HasParams) -> Examples:
+        split = self._context.embedded(state.params, self._test)
+        parts = split.batches(self._test.batch_size)
+        return _joined(
+            (examples(part, self._test_labels, self._test) for part in parts), self._test
+        )
+
     def _chosen_l2(self, train: Examples) -> float:
         if len(self._l2) == 1:
             return self._l2[0]
-        rng = np.random.default_rng(self._seed)
-        apart_N = rng.permutation(len(train.ids)) % _HELD_OUT == 0
-        right = []
-        for l2 in self._l2:
-            model = self._fit(train.x_ND[~apart_N], train.label_N[~apart_N], self._num_classes, l2)
-            answers = np.argmax(model.scores(train.x_ND[apart_N]), axis=1)
-            right.append(float(np.mean(answers == train.label_N[apart_N])))
-        best = self._l2[int(np.argmax(right))]
-        tried = ", ".join(f"{p:g}: {share:.3f}" for p, share in zip(self._l2, right, strict=True))
+        accuracy = held_out_accuracies(
+            self._fit, train, self._l2, self._num_classes, self._config.seed
+        )
+        best = self._l2[int(np.argmax(accuracy))]
+        tried = ", ".join(f"{l2:g}: {a:.3f}" for l2, a in zip(self._l2, accuracy, strict=True))
         logging.info("%s: l2=%g of %s", self._test.evaluator, best, tried)
         return best
-
-    def _read(self, state: HasParams, data: Dataset, reader: Labels) -> Iterator[Examples]:
-        """Features of the pictures of a class, batch by batch."""
-        for batch in embed.images(self._env.encoders, state.params, data.batches()):
-            right_BC = reader.of(batch)
-            if np.any(right_BC.sum(axis=1) > 1):
-                raise data.error("a picture of several classes; a probe needs one a picture")
-            kept_B = np.asarray(right_BC.any(axis=1))
-            kept = batch.only(kept_B)
-            yield Examples(kept.image_BE, np.argmax(right_BC[kept_B], axis=1), kept.features["id"])
 
     def _check(self, name: str) -> None:
         if not self._l2 or min(self._l2) <= 0:
             raise ConfigError(f"evaluator {name}: l2={self._l2} must be above 0")
-        if self._shots and (min(self._shots) < 1 or self._repeats < 1):
+        shots, repeats = self._config.shots, self._config.repeats
+        if shots and (min(shots) < 1 or repeats < 1):
             raise ConfigError(
-                f"evaluator {name}: shots={self._shots} and repeats={self._repeats} must be at "
-                f"least 1"
+                f"evaluator {name}: shots={shots} and repeats={repeats} must be at least 1"
             )
-        if self._shots and len(self._l2) > 1:
+        if shots and len(self._l2) > 1:
             raise ConfigError(
                 f"evaluator {name}: l2={self._l2}: few examples leave none to choose by; give one"
             )
+
+
+def examples(batch: Embedded, labels: Labels, data: Dataset) -> Examples:
+    """The pictures of a class.
+
+    Raises:
+      DataError: a picture of several classes.
+    """
+    right_BC = labels.of(batch.features)
+    if np.any(right_BC.sum(axis=1) > 1):
+        raise data.error("a picture of several classes; a probe needs one a picture")
+    row_N = np.flatnonzero(right_BC.any(axis=1))
+    kept = batch.rows(row_N)
+    return Examples(kept.image_NE, np.argmax(right_BC[row_N], axis=1), kept.features["id"])
+
+
+def held_out_accuracies(
+    fit: linear.Fit, train: Examples, penalties: Sequence[float], num_classes: int, seed: int
+) -> list[float]:
+    """The accuracy that each penalty gives on a fifth of the examples, which is held out."""
+    rng = np.random.default_rng(seed)
+    held_N = rng.permutation(len(train.ids)) % _HELD_OUT == 0
+    accuracies = []
+    for l2 in penalties:
+        model = fit(train.x_ND[~held_N], train.label_N[~held_N], num_classes, l2)
+        answers = np.argmax(model.scores(train.x_ND[held_N]), axis=1)
+        accuracies.append(float(np.mean(answers == train.label_N[held_N])))
+    return accuracies
 
 
 def draw(

@@ -8,7 +8,7 @@ from pathlib import Path
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluators import tables
 
-PROMPTS = Path(__file__).parent / "prompts"
+TEMPLATES = Path(__file__).parent / "templates"
 SLOT = tables.SLOT  # where a template takes the class name
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -17,7 +17,7 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
     """Prompt templates, each with one `{}` for the class name.
 
     Args:
-      source: the templates; the name of a file in `evaluators/prompts/`; a data set of the
+      source: the templates; the name of a file in `evaluators/templates/`; a data set of the
         tables, e.g. "imagenet1k"; or the path of a JSON file with a list `templates`,
         `provenance` and `licence`.
       language: of a data set's sentences.
@@ -35,19 +35,19 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
     return found
 
 
-def prompts(names: Sequence[str], sentences: Sequence[str], *, canonicalize: bool) -> list[str]:
+def prompts(names: Sequence[str], templates: Sequence[str], *, canonicalize: bool) -> list[str]:
     """Every class in every template: C x T strings, the templates of a class together.
 
     Args:
       names: C class names.
-      sentences: T templates.
+      templates: T templates.
       canonicalize: lower case and no punctuation, as in the released evaluator (formats.md
         5.4, from big_vision): commas stay in class names.
     """
     if canonicalize:
         names = [canonical(name, keep=",") for name in names]
-        sentences = [canonical(sentence, keep=SLOT) for sentence in sentences]
-    return [sentence.replace(SLOT, name) for name in names for sentence in sentences]
+        templates = [canonical(template, keep=SLOT) for template in templates]
+    return [template.replace(SLOT, name) for name in names for template in templates]
 
 
 def canonical(text: str, keep: str = "") -> str:
@@ -68,11 +68,11 @@ def slug(name: str) -> str:
 
 def _named(name: str, language: str) -> Sequence[str]:
     """Templates from a file or by a name."""
-    path = Path(name) if name.endswith(".json") else PROMPTS / f"{name}.json"
+    path = Path(name) if name.endswith(".json") else TEMPLATES / f"{name}.json"
     if not name.endswith(".json") and not path.exists():
         found = tables.templates(name, language)
         if found is None:
-            options = [*(file.stem for file in PROMPTS.glob("*.json")), *tables.template_names()]
+            options = [*(file.stem for file in TEMPLATES.glob("*.json")), *tables.template_names()]
             raise ConfigError(unknown("prompt templates", name, options))
         return found
     content = tables.read(path, "prompt templates")

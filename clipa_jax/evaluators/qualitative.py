@@ -1,4 +1,4 @@
-"""A whole split as a model sees it: what a look at single pictures needs.
+"""A split with embeddings and captions, for the report's page of single pictures.
 
 N pictures, M captions, E embedding, P right pairs.
 """
@@ -15,9 +15,10 @@ class Gallery:
     """Pictures, captions, and which of them belong together.
 
     Attributes:
-      data: where the pictures come from.
-      row_N: where each picture lies in it; those of no caption are left out.
-      captions: of a classification, the class names.
+      data: the split.
+      row_N: of each picture among the usable ones of the split; those of no caption are left out.
+      position_N: of each picture in the split, as `Dataset.pictures` takes it.
+      captions: class names, for a classification.
       image_NE, caption_ME: unit-length embeddings, float32.
       pairs_P2: rows (picture, right caption); every picture has one or more.
       scale: inverse temperature: similarities times it are logits.
@@ -25,6 +26,7 @@ class Gallery:
 
     data: Dataset
     row_N: np.ndarray
+    position_N: np.ndarray
     captions: tuple[str, ...]
     image_NE: np.ndarray
     caption_ME: np.ndarray

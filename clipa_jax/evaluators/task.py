@@ -1,9 +1,7 @@
-"""What a classification evaluator is asked: the data, its classes and their sentences."""
+"""The task of a classification evaluator: the data, its classes and their prompt templates."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -16,24 +14,54 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Question:
+class Task:
     """A classification task, before its data is opened.
 
     Attributes:
-      entry: what the catalogue says, or the evaluator's arguments say instead.
-      language: of names and sentences.
+      entry: of the catalogue, with the keys of the config in place of its own.
+      language: of class names and templates.
     """
 
     entry: catalogue.Entry
     language: str
 
+    @classmethod
+    def of(cls, config: catalogue.DataConfig, name: str) -> "Task":
+        """The task of an evaluator.
+
+        Args:
+          config: its keys; those called like an attribute of `catalogue.Entry` replace it.
+          name: of the evaluator, for messages.
+
+        Raises:
+          ConfigError: something is missing, or not legal.
+          MissingData: the catalogue does not find the data.
+        """
+        try:
+            entry = catalogue.choose(
+                config.dataset, config.root, config.source, catalogue.CLASSIFICATION
+            )
+        except MissingData as error:
+            raise error.of(f"evaluator {name}") from None
+        given = {field.name: getattr(config, field.name, None) for field in fields(entry)}
+        entry = replace(entry, **{key: value for key, value in given.items() if value is not None})
+        for key in ("source", "split"):
+            if not getattr(entry, key):
+                raise ConfigError(
+                    f"evaluator {name}: {key}= is needed, or dataset= with a known name"
+                )
+        for key, legal in (("metric", [*METRICS]), ("outside", [labels.ERROR, labels.LEAVE_OUT])):
+            if getattr(entry, key) not in legal:
+                raise ConfigError(f"evaluator {name}: {unknown(key, getattr(entry, key), legal)}")
+        return cls(entry, getattr(config, "language", tables.ENGLISH))
+
     @property
     def metric(self) -> Metric:
-        """How answers are scored."""
+        """Scores the answers."""
         return METRICS[self.entry.metric]
 
     def classes(self, data: Dataset) -> tuple[tuple[str, ...], labels.Labels]:
-        """The names of the classes, and who reads labels as numbers of them.
+        """The names of the classes, and the reader of labels as numbers of them.
 
         Raises:
           DataError: no names, or names that do not fit the data.
@@ -43,10 +71,11 @@ class Question:
             names = tuple(catalogue.NAMINGS[self.entry.naming](data.class_names(label)))
             class_L = np.arange(len(names))
         else:
-            table = given if isinstance(given, tables.Classes) else self._table(given)
-            names, own = table.names, data.own_names(label)
+            is_table = isinstance(given, tables.Classes)
+            table = given if is_table else tables.classes(given, self.language)
+            names = table.names
             try:
-                class_L = labels.fit(table, own)
+                class_L = labels.fit(table, data.opened.class_names(label))
             except ValueError as error:
                 raise data.error(f"label {label!r}: {error}") from None
         pictures, labels_of = self.entry.pictures, None
@@ -56,43 +85,7 @@ class Question:
             label, class_L, len(names), self.entry.outside, data.error, labels_of
         )
 
-    def sentences(self, data: Dataset) -> tuple[str, ...]:
-        """The templates: those asked for, the data's own, or the bare name."""
-        chosen = self.entry.templates or data.opened.templates() or PLAIN
-        return prompts.templates(chosen, self.language)
-
-    def _table(self, given: str | Sequence[str]) -> tables.Classes:
-        return tables.classes(given, self.language)
-
-
-def ask(
-    name: str,
-    dataset: str | None,
-    root: str,
-    given: Mapping[str, Any],
-    language: str = tables.ENGLISH,
-) -> Question:
-    """The question of an evaluator.
-
-    Args:
-      name: of the evaluator, for messages.
-      dataset, root: see `catalogue.choose`.
-      given: attributes of the entry that the evaluator says itself; None where it does not.
-      language: of names and sentences.
-
-    Raises:
-      ConfigError: something is missing, or not legal.
-      MissingData: the catalogue does not find the data.
-    """
-    try:
-        entry = catalogue.choose(dataset, root, given["source"], catalogue.CLASSIFICATION)
-    except MissingData as error:
-        raise error.of(f"evaluator {name}") from None
-    entry = replace(entry, **{key: value for key, value in given.items() if value is not None})
-    for key in ("source", "split"):
-        if not getattr(entry, key):
-            raise ConfigError(f"evaluator {name}: {key}= is needed, or dataset= with a known name")
-    for key, legal in (("metric", [*METRICS]), ("outside", [labels.ERROR, labels.LEAVE_OUT])):
-        if getattr(entry, key) not in legal:
-            raise ConfigError(f"evaluator {name}: {unknown(key, getattr(entry, key), legal)}")
-    return Question(entry, language)
+    def templates(self, data: Dataset) -> tuple[str, ...]:
+        """The templates of the config or the catalogue, the data's own, or the bare name."""
+        source = self.entry.templates or data.opened.templates() or PLAIN
+        return prompts.templates(source, self.language)

@@ -1,170 +1,176 @@
 """Zero-shot classification: each picture against the text of every class.
 
-B batch, C classes, E embedding.
+N pictures, B of a chunk, C classes, E embedding, P pairs.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from clipa_jax.errors import nearest
-from clipa_jax.evaluators import classification, embed, tables
-from clipa_jax.evaluators import prompts as wording
-from clipa_jax.evaluators import task as question
-from clipa_jax.evaluators.context import About, Environment, Evaluator, HasParams
-from clipa_jax.evaluators.dataset import Dataset
+from clipa_jax.evaluators import classification, prompts, tables
+from clipa_jax.evaluators.catalogue import DataConfig
+from clipa_jax.evaluators.classification import Metric, Rows
+from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
+from clipa_jax.evaluators.dataset import EvalInfo
+from clipa_jax.evaluators.embed import Embedded
+from clipa_jax.evaluators.labels import Labels
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.qualitative import Gallery
+from clipa_jax.evaluators.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig(DataConfig):
+    """Keys of a `zero_shot` section.
+
+    Attributes:
+      label: the feature with the class (an integer) or classes (a list of them).
+      classes: names of the classes by label: a tuple, a data set of the tables, or the path of a
+        JSON file; None for the names that the data gives.
+      templates: a name in `evaluators/templates/`, a data set of the tables, the path of a JSON
+        file, or a tuple of templates with `{}` for the class name; None for those of the data,
+        "plain" where it has none.
+      metric: accuracy, or mean_average_precision for pictures with several right classes.
+      outside: treatment of pictures of no class: "error" or "leave_out".
+      language: of names and templates from the tables, see `tables`.
+      canonicalize: lower-case prompts and strip their punctuation, as in the released
+        evaluator. Off by default: a tokenizer may tell "flag: Peru" from "flag Peru".
+      by: another integer feature that groups the pictures; adds `top1/<group>` for every group
+        of the split. The candidates are all classes throughout.
+      without: groups of `by` whose complement is reported too, as `top1/not_<group>`, so that
+        an easy group does not hide the rest.
+    """
+
+    label: str | None = None
+    classes: str | Sequence[str] | None = None
+    templates: str | Sequence[str] | None = None
+    metric: str | None = None
+    outside: str | None = None
+    language: str = tables.ENGLISH
+    canonicalize: bool = False
+    by: str | None = None
+    without: Sequence[str] = ()
 
 
 class ZeroShot(Evaluator):
     """Top-1, top-5 and mean per-class recall over all classes, as shares in [0, 1].
 
-    `top5` is reported for more than five classes. `mean_recall` leaves out classes that the
-    split has no picture of, and there is none where pictures have several classes: then any of
-    them is right.
+    `top5` needs more than five classes. `mean_recall` leaves out classes without a picture, and
+    is not reported where pictures have several classes, any of which is right.
 
     Args:
-      env: encoders and defaults.
-      name: the evaluator's name in the config, for messages.
-      dataset: a name in the catalogue (`tables/datasets.json`), e.g. "imagenet1k", which then
-        says what is not given of the next eight; None where the data is given.
-      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
-      source: the data, e.g. "tfds:data/emoji/1.0.0".
-      split: e.g. "heldout_vendor".
-      label: the feature that holds the class, an integer, or classes, a list of them.
-      classes: names of the classes by label: a tuple, a data set of the tables, or the path of a
-        JSON file; None for the names that the data gives.
-      templates: a name in `evaluators/prompts/`, a data set of the tables, the path of a JSON
-        file, or a tuple of sentences with `{}` for the class name; None for those that the data
-        brings, "plain" where it brings none.
-      metric: accuracy, or mean_average_precision for pictures with several right classes.
-      outside: what happens to pictures of no class: "error", or "leave_out".
-      language: of names and sentences from the tables, see `tables`.
-      canonicalize: lower-case prompts and strip their punctuation, as in the released
-        evaluator. Off by default: a tokenizer may tell "flag: Peru" from "flag Peru".
-      by: another integer feature that sorts the pictures into groups; adds `top1/<group>`
-        for every group of the split. The candidates are all classes throughout.
-      without: groups of `by` whose complement is reported too, as `top1/not_<group>`, so that
-        an easy group cannot flatter the whole.
-      preprocess: ops for the pictures; None for the run's own.
-      batch_size: global; rounded up to what divides over the devices.
+      config: keys of the section.
+      context: encoders and shared embeddings.
+      name: of the evaluator, for messages.
     """
 
-    def __init__(
-        self,
-        *,
-        env: Environment,
-        name: str,
-        dataset: str | None = None,
-        root: str = "",
-        source: str | None = None,
-        split: str | None = None,
-        label: str | None = None,
-        classes: str | Sequence[str] | None = None,
-        templates: str | Sequence[str] | None = None,
-        metric: str | None = None,
-        outside: str | None = None,
-        language: str = tables.ENGLISH,
-        canonicalize: bool = False,
-        by: str | None = None,
-        without: Sequence[str] = (),
-        preprocess: str | None = None,
-        batch_size: int = 256,
-    ):
-        given = {"source": source, "split": split, "label": label, "classes": classes}
-        given |= {"templates": templates, "metric": metric, "outside": outside}
-        task = question.ask(name, dataset, root, given, language)
-        self._env = env
-        self._data = Dataset.open(
-            env,
-            name,
-            task.entry.source,
-            task.entry.split,
-            preprocess=preprocess,
-            batch_size=batch_size,
-            features=tuple(dict.fromkeys(filter(None, (task.entry.label, by, "id")))),
-        )
+    Config = ZeroShotConfig
+
+    def __init__(self, config: ZeroShotConfig, context: EvalContext, name: str):
+        self._config, self._context = config, context
+        task = Task.of(config, name)
+        features = [feature for feature in (task.entry.label, config.by, "id") if feature]
+        self._data = context.dataset(name, task.entry.source, task.entry.split, config, features)
         self.names, self._labels = task.classes(self._data)
-        self._metric = task.metric
-        self._by = by
-        self._groups = self._data.class_names(by) if by else ()
-        if by and not self._metric.hits:
-            raise self._data.error(f"by={by!r} needs metric=accuracy")
-        for group in without:
+        self._metric, self._templates = task.metric, task.templates(self._data)
+        self._groups = self._data.class_names(config.by) if config.by else ()
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        if self._config.by and not self._metric.hits:
+            raise self._data.error(f"by={self._config.by!r} needs metric=accuracy")
+        for group in self._config.without:
             if group not in self._groups:
                 options = self._groups or ("by=<feature> must be set",)
                 raise self._data.error(
                     f"without={group!r}: no such group; {nearest(group, options)}"
                 )
-        self._without = tuple(without)
-        self._sentences = task.sentences(self._data)
-        self._canonicalize = canonicalize
 
-    def about(self) -> About:
-        """What is evaluated, and the prompts of all classes."""
-        prompts = wording.prompts(self.names, self._sentences, canonicalize=self._canonicalize)
-        return self._data.about(prompts)
+    def info(self) -> EvalInfo:
+        """The data, and the prompts of all classes."""
+        canonicalize = self._config.canonicalize
+        texts = prompts.prompts(self.names, self._templates, canonicalize=canonicalize)
+        return self._data.info(texts)
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields the metrics for the parameters of `state`; a sample is a picture."""
-        class_CE = self.classifier(state)
-        parts, groups, ids = [], [], []
-        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
-            right_BC = self._labels.of(batch)
-            kept_B = np.asarray(right_BC.any(axis=1) | self._metric.empty)
-            score_BC = batch.image_BE @ class_CE.T
-            parts.append(self._metric.of_batch(score_BC[kept_B], right_BC[kept_B]))
-            features = batch.only(kept_B).features
-            ids += features["id"]
-            groups += features[self._by] if self._by else []
-        if not ids:
+        class_CE = self.class_embeddings(state.params)
+        split = self._context.embedded(state.params, self._data)
+        rows, kept = classify(split, class_CE, self._labels, self._metric, self._data.batch_size)
+        if not len(kept):
             raise self._data.error("no pictures")
-        rows, id_N = classification.joined(parts), np.asarray(unique_ids(ids))
+        id_N = np.asarray(unique_ids(kept.features["id"]))
         yield from self._metric.outcomes(id_N, rows, len(self.names))
-        if self._metric.hits:
-            yield from self._by_group(id_N, self._metric.hits(rows), np.asarray(groups))
+        if self._config.by and self._metric.hits:
+            group_N, hit_N = np.asarray(kept.features[self._config.by]), self._metric.hits(rows)
+            yield from group_outcomes(id_N, hit_N, group_N, self._groups, self._config.without)
 
-    def classifier(self, state: HasParams) -> np.ndarray:
+    def class_embeddings(self, params: Any) -> np.ndarray:
         """Unit-length embeddings of the classes, float32 (C, E)."""
-        return self._env.class_embeddings.of(
-            state.params,
+        return self._context.classes(
+            params,
             self.names,
-            self._sentences,
-            canonicalize=self._canonicalize,
+            self._templates,
+            canonicalize=self._config.canonicalize,
             batch_size=self._data.batch_size,
         )
 
     def gallery(self, state: HasParams) -> Gallery:
-        """All pictures of some class, and all class names, as `state` embeds them."""
-        parts, pairs, rows = [], [], []
-        seen = here = 0  # pictures before this batch: of the split, and of the gallery
-        for batch in embed.images(self._env.encoders, state.params, self._data.batches()):
-            right_BC = self._labels.of(batch)
-            some_B = np.asarray(right_BC.any(axis=1))
-            parts.append(batch.image_BE[some_B])
-            pairs.append(np.argwhere(right_BC[some_B]) + [here, 0])
-            rows.append(np.flatnonzero(some_B) + seen)
-            seen, here = seen + len(some_B), here + int(some_B.sum())
-        if not here:
+        """Every picture of some class, and all class names, as `state` embeds them."""
+        split = self._context.embedded(state.params, self._data)
+        starts = range(0, len(split), self._data.batch_size)
+        parts = zip(starts, split.batches(self._data.batch_size), strict=True)
+        pairs = [np.argwhere(self._labels.of(part.features)) + [start, 0] for start, part in parts]
+        pairs_P2 = np.concatenate(pairs)
+        row_N, pairs_P2[:, 0] = np.unique(pairs_P2[:, 0], return_inverse=True)
+        if not len(row_N):
             raise self._data.error("no pictures")
         return Gallery(
             data=self._data,
-            row_N=np.concatenate(rows),
+            row_N=row_N,
+            position_N=split.position_N[row_N],
             captions=self.names,
-            image_NE=np.concatenate(parts),
-            caption_ME=self.classifier(state),
-            pairs_P2=np.concatenate(pairs),
-            scale=self._env.scale(state.params),
+            image_NE=split.image_NE[row_N],
+            caption_ME=self.class_embeddings(state.params),
+            pairs_P2=pairs_P2,
+            scale=self._context.scale(state.params),
         )
 
-    def _by_group(
-        self, id_N: np.ndarray, hit_N: np.ndarray, group_N: np.ndarray
-    ) -> Iterator[tuple[str, Outcome]]:
-        for index, group in enumerate(self._groups):
-            for name, mine_N in (
-                (f"top1/{wording.slug(group)}", group_N == index),
-                (f"top1/not_{wording.slug(group)}", (group_N != index) & (group in self._without)),
-            ):
-                if np.any(mine_N):
-                    yield name, Outcome.mean(id_N[mine_N], hit_N[mine_N])
+
+def classify(
+    split: Embedded, class_CE: np.ndarray, labels: Labels, metric: Metric, chunk: int
+) -> tuple[Rows, Embedded]:
+    """Scores pictures, `chunk` at a time.
+
+    Returns:
+      What the metric keeps of each picture that counts, and these pictures.
+    """
+    parts, counts = [], []
+    for batch in split.batches(chunk):
+        right_BC = labels.of(batch.features)
+        count_B = np.asarray(right_BC.any(axis=1) | metric.empty)
+        score_BC = batch.image_NE @ class_CE.T
+        parts.append(metric.of_batch(score_BC[count_B], right_BC[count_B]))
+        counts.append(count_B)
+    return classification.joined(parts), split.rows(np.flatnonzero(np.concatenate(counts)))
+
+
+def group_outcomes(
+    id_N: np.ndarray,
+    hit_N: np.ndarray,
+    group_N: np.ndarray,
+    groups: Sequence[str],
+    without: Sequence[str],
+) -> Iterator[tuple[str, Outcome]]:
+    """Accuracy of each group, and of all pictures outside it where `without` names it."""
+    for index, group in enumerate(groups):
+        for prefix, member_N in (
+            ("top1/", group_N == index),
+            ("top1/not_", (group_N != index) & (group in without)),
+        ):
+            if np.any(member_N):
+                name = prefix + prompts.slug(group)
+                yield name, Outcome.mean(id_N[member_N], hit_N[member_N])

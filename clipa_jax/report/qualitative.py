@@ -42,7 +42,7 @@ def chosen(built: Mapping[str, Any]) -> tuple[str, ZeroShot | Retrieval] | None:
 def look(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOut:
     """What the parameters of `state` make of held-out pictures.
 
-    Reads the split twice: all of it is embedded, then the pictures that matter are fetched.
+    Uses the embeddings of the last evaluation, and decodes only the pictures that are kept.
 
     Args:
       name: the evaluator's name in the config.
@@ -64,7 +64,7 @@ def look(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOu
     shown = _shown(gallery, picture_N, places)
     sought = _sought(gallery, caption_M, places)
     confused = _confused(gallery, places)
-    image_NRRC = gallery.data.pictures(gallery.row_N[places.pictures])
+    image_NRRC = gallery.data.pictures(gallery.position_N[places.pictures])
     return HeldOut(
         evaluator=name,
         source=gallery.data.source,
@@ -86,11 +86,11 @@ def from_checkpoint(folder: Path) -> HeldOut:
       UserError: no checkpoint or data, or the config has no evaluator to look through.
     """
     model = loading.load(str(folder))
-    environment = evaluators.Environment.of_model(model)
-    found = chosen(evaluators.build(Settings(model.config.evals, "config.evals"), environment))
-    if found is None:
+    context = evaluators.EvalContext.of_model(model)
+    selected = chosen(evaluators.build(Settings(model.config.evals, "config.evals"), context))
+    if selected is None:
         raise DataError(f"{folder}: its config has no evaluator of type zero_shot or retrieval")
-    return look(*found, model)
+    return look(*selected, model)
 
 
 def reduced(image_NRRC: np.ndarray, side: int = SIDE) -> np.ndarray:

@@ -155,16 +155,16 @@ def _evaluators(
     c: Settings, durations: Durations, model: models.CLIP, encoders: steps.Encoders
 ) -> dict[str, evaluators.Evaluator]:
     """The evaluators of a stage by name; none where it never evaluates."""
-    environment = evaluators.Environment(
+    context = evaluators.EvalContext(
         encoders=encoders,
         tokenize=make_tokenize(c.input),
         preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
         temperature_max=model.temperature_max,
     )
     if not durations.eval_steps:
-        c.evals.as_dict()  # counts as read
+        evaluators.configs(c.evals)  # checks the keys; the data may be missing
         return {}
-    return evaluators.build(c.evals, environment)
+    return evaluators.build(c.evals, context)
 
 
 def _init(

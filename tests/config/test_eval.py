@@ -22,7 +22,7 @@ def test_evaluators_take_what_their_sections_say(name):
     config.root, config.batch_size = "/data/evaluation", 64
     assert len(config.evals) >= 2
     for section in config.evals.values():
-        legal = inspect.signature(EVALUATORS[section.type]).parameters
+        legal = inspect.signature(EVALUATORS[section.type].Config).parameters
         assert set(section) - {"type"} <= set(legal)
         assert (section.root, section.batch_size) == ("/data/evaluation", 64)
         assert bool(section.dataset) != bool(section.source)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax.errors import DataError
-from clipa_jax.evaluators import Environment, dataset
+from clipa_jax.evaluators import EvalContext, context, dataset
 
 EMBEDDING = 5
 
@@ -28,20 +28,35 @@ class FakeData:
 
     def __init__(self, rows, names):
         self.rows, self.names = rows, names
+        self.passes = []  # (split, features) of each pass over the rows
+        self.decoded = []  # positions of pictures that were decoded alone
 
-    def open(self, source, split):
+    def open(self, source, split, features=()):
         if source != "fake" or split not in ("heldout", "train"):
             raise DataError(f"no dataset {source}, split {split}")
         return SimpleNamespace(
             class_names=self.names.get,
             templates=lambda: None,
+            check_features=self.check_features,
             has_captions=True,
             shards=(),
             num_examples=len(self.rows),
         )
 
+    def check_features(self, names):
+        for name in names:
+            if any(name not in row for row in self.rows):
+                raise DataError(f"no feature {name!r}")
+
+    def pictures(self, source, split, preprocess, batch_size, position_N, *, features):
+        assert (source, preprocess) == ("fake", "decode")
+        self.decoded += position_N.tolist()
+        numbers = [self.rows[position]["number"] for position in position_N]
+        return np.asarray(numbers, np.uint8)[:, None, None, None]
+
     def evaluation(self, source, split, preprocess, batch_size, *, features):
         assert (source, preprocess) == ("fake", "decode") and split in ("heldout", "train")
+        self.passes.append((split, features))
         processes, me = jax.process_count(), jax.process_index()
         local = batch_size // processes
         mine = self.rows[me::processes]
@@ -74,7 +89,7 @@ class Model:
     def tokenize(self, texts):
         return np.asarray([[self.texts[text]] for text in texts], np.int32)
 
-    def environment(self, **changes):
+    def context(self, **changes):
         # Backwards, so that rows of a global array are not in the order of the processes.
         split = NamedSharding(Mesh(np.asarray(jax.devices()[::-1]), ("data",)), P("data"))
 
@@ -90,15 +105,20 @@ class Model:
             text=jax.jit(text, out_shardings=split),
             batch_sharding=split,
         )
-        return Environment(
+        return EvalContext(
             **{"encoders": encoders, "tokenize": self.tokenize, "preprocess_image": "decode"}
             | changes
         )
 
 
+def make(kind, context, *, name, **keys):
+    """An evaluator of a class, by the keys of its section."""
+    return kind(kind.Config(**keys), context, name)
+
+
 def install(data, setattr_=setattr):
     """Puts fake data in the place of the data room."""
-    setattr_(dataset, "sources", data)
+    setattr_(context, "sources", data)
     setattr_(dataset, "pipeline", data)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from clipa_jax.evaluators import classification, embed, labels
+from clipa_jax.evaluators import classification, labels
 from clipa_jax.evaluators.outcome import STATISTICS
 
 CLASSES = 7
@@ -12,7 +12,7 @@ CLASSES = 7
 
 def read(rows, outside=labels.ERROR, classes=CLASSES):
     reader = labels.Labels("label", np.arange(classes), classes, outside, ValueError)
-    return reader.of(embed.Batch(np.zeros((len(rows), 1)), {"label": rows}))
+    return reader.of({"label": rows})
 
 
 def outcomes(name, score_NC, rows, batch=4):

@@ -3,13 +3,14 @@ import pytest
 
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators.contrastive import Contrastive
+from tests.evaluators.conftest import make
 
 HELD_OUT = {"name": "con", "source": "fake", "split": "heldout"}
 
 
 def loss(model, **options):
-    env = model.environment(**options.pop("env", {}))
-    return dict(Contrastive(env=env, **HELD_OUT, **options).run(model.state))["loss"]
+    env = model.context(**options.pop("env", {}))
+    return dict(make(Contrastive, env, **HELD_OUT, **options).run(model.state))["loss"]
 
 
 def test_loss_over_all_pairs_by_hand(world):

@@ -10,7 +10,7 @@ from clipa_jax.evaluators.probes import LinearProbe
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
 from tests.data.conftest import sample, write_tfds
-from tests.evaluators.conftest import Model
+from tests.evaluators.conftest import Model, make
 
 COUNT, NAMES = 15, ("a", "b", "c")
 SAMPLES = [sample(number) for number in range(COUNT)]
@@ -58,9 +58,9 @@ def model():
 
 def evaluate(model, kind, where, **options):
     source, split = where
-    env = model.environment(preprocess_image="decode|resize(8)")
-    options = {"env": env, "name": "x", "source": source, "split": split, "batch_size": 8} | options
-    return dict(kind(**options).run(model.state))
+    context = model.context(preprocess_image="decode|resize(8)")
+    options = {"source": source, "split": split, "batch_size": 8} | options
+    return dict(make(kind, context, name="x", **options).run(model.state))
 
 
 def test_zero_shot(layouts, model):

@@ -6,6 +6,7 @@ from clipa_jax.evaluators.contrastive import Contrastive
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
+from tests.evaluators.conftest import make
 
 HELD_OUT = {"name": "x", "source": "fake", "split": "heldout", "batch_size": 4}
 IDS = ["a", "b", "c", "d", "e"]
@@ -54,11 +55,11 @@ def test_ids_are_made_unique_and_stay_where_they_are():
 
 def test_the_values_of_a_run_are_those_of_its_outcomes(world):
     _, model = world
-    env = model.environment()
+    env = model.context()
     for evaluator in (
-        ZeroShot(env=env, label="concept", by="group", without=("flags",), **HELD_OUT),
-        Retrieval(env=env, **HELD_OUT),
-        Contrastive(env=env, candidates=4, **HELD_OUT),
+        make(ZeroShot, env, label="concept", by="group", without=("flags",), **HELD_OUT),
+        make(Retrieval, env, **HELD_OUT),
+        make(Contrastive, env, candidates=4, **HELD_OUT),
     ):
         found = dict(evaluator.outcomes(model.state))
         assert dict(evaluator.run(model.state)) == {name: one.value for name, one in found.items()}
@@ -68,30 +69,30 @@ def test_the_values_of_a_run_are_those_of_its_outcomes(world):
 
 def test_samples_of_each_evaluator_are_named(world):
     _, model = world
-    env = model.environment()
+    env = model.context()
     pictures = [f"id/{i}" for i in range(11)]
     zero_shot = dict(
-        ZeroShot(env=env, label="concept", by="group", **HELD_OUT).outcomes(model.state)
+        make(ZeroShot, env, label="concept", by="group", **HELD_OUT).outcomes(model.state)
     )
     assert zero_shot["top1"].ids.tolist() == pictures
     assert zero_shot["top1/flags"].ids.tolist() == pictures[::2]
-    retrieval = dict(Retrieval(env=env, **HELD_OUT).outcomes(model.state))
+    retrieval = dict(make(Retrieval, env, **HELD_OUT).outcomes(model.state))
     assert retrieval["i2t_r1"].ids.tolist() == pictures
     # Row i has one caption, or two of which the second is shared.
     queries = [f"id/{i}/{n}" for i in range(11) for n in range(1 + (i % 3 > 0))]
     assert retrieval["t2i_r1"].ids.tolist() == queries
     pictures_of = [int(query.split("/")[1]) for query in queries]
     assert retrieval["t2i_r1"].unit_N.tolist() == pictures_of
-    contrastive = dict(Contrastive(env=env, **HELD_OUT).outcomes(model.state))
+    contrastive = dict(make(Contrastive, env, **HELD_OUT).outcomes(model.state))
     assert sorted(contrastive["loss"].ids.tolist()) == sorted(pictures)
 
 
 def test_what_is_evaluated_is_told_without_evaluating(world):
     _, model = world
-    env = model.environment()
-    about = ZeroShot(env=env, label="concept", templates=("{}", "a {}"), **HELD_OUT).about()
-    assert (about.source, about.split, about.preprocess) == ("fake", "heldout", "decode")
-    assert about.num_examples == 11
-    assert list(about.prompts[:3]) == ["class 0", "a class 0", "class 1"]
-    assert Retrieval(env=env, **HELD_OUT).about().prompts is None
+    env = model.context()
+    info = make(ZeroShot, env, label="concept", templates=("{}", "a {}"), **HELD_OUT).info()
+    assert (info.source, info.split, info.preprocess) == ("fake", "heldout", "decode")
+    assert info.num_examples == 11
+    assert list(info.prompts[:3]) == ["class 0", "a class 0", "class 1"]
+    assert make(Retrieval, env, **HELD_OUT).info().prompts is None
     assert model.batch_shapes == set()

@@ -4,7 +4,7 @@ import pytest
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators import linear, probes
 from clipa_jax.evaluators.probes import Examples, LinearProbe
-from tests.evaluators.conftest import make_rows
+from tests.evaluators.conftest import make, make_rows
 
 DATA = {"name": "probe", "source": "fake", "split": "heldout", "label": "concept"}
 DATA |= {"train_split": "train"}
@@ -23,9 +23,7 @@ def test_full_probe_learns_what_can_be_learned(world):
     data.names["concept"] = data.names["concept"][:5]
     data.rows = make_rows(11, 5)
     for fit in linear.FITS:
-        values = dict(
-            LinearProbe(env=model.environment(), fit=fit, l2=0.1, **DATA).run(model.state)
-        )
+        values = dict(make(LinearProbe, model.context(), fit=fit, l2=0.1, **DATA).run(model.state))
         assert values == pytest.approx({"top1": 1.0, "mean_recall": 1.0})
 
 
@@ -40,7 +38,7 @@ def test_penalty_is_chosen_on_examples_that_are_held_out(world, caplog):
         seen.append((len(x_ND), l2))
         return linear.ridge(x_ND, label_N, num_classes, l2 if l2 < 5 else 1e12)
 
-    probe = LinearProbe(env=model.environment(), l2=(9.0, 1.0), **DATA)
+    probe = make(LinearProbe, model.context(), l2=(9.0, 1.0), **DATA)
     probe._fit = fit
     train = Examples(x_ND.astype(np.float32), label_N, [str(n) for n in range(100)])
     assert probe._chosen_l2(train) in (1.0, 9.0)
@@ -49,8 +47,8 @@ def test_penalty_is_chosen_on_examples_that_are_held_out(world, caplog):
 
 def test_few_shot_by_hand(world):
     _, model = world
-    env = model.environment()
-    probe = LinearProbe(env=env, shots=(1, 2), repeats=2, batch_size=4, **DATA)
+    env = model.context()
+    probe = make(LinearProbe, env, shots=(1, 2), repeats=2, batch_size=4, **DATA)
     values = dict(probe.run(model.state))
     label_N = np.arange(11) % 7
     keys = np.concatenate(
@@ -93,7 +91,7 @@ def test_classes_of_both_splits_must_be_the_same(world):
     data, model = world
     open_ = data.open
 
-    def other(source, split):
+    def other(source, split, features):
         found = open_(source, "heldout")
         if split == "train":
             found.class_names = lambda label: ("class 0",)
@@ -101,12 +99,12 @@ def test_classes_of_both_splits_must_be_the_same(world):
 
     data.open = other
     with pytest.raises(DataError, match="7 classes, but 1 in fake, split train, or other names"):
-        LinearProbe(env=model.environment(), **DATA)
+        make(LinearProbe, model.context(), **DATA)
 
 
 def test_bad_options_stop_before_the_run(world):
     _, model = world
-    env = model.environment()
+    env = model.context()
     for change, message in (
         ({"train_split": None}, "train_split= is needed"),
         ({"fit": "rigde"}, "unknown fit 'rigde'; nearest: ridge"),
@@ -116,4 +114,4 @@ def test_bad_options_stop_before_the_run(world):
         ({"shots": (5,), "fit": "logistic"}, "few examples leave none to choose by"),
     ):
         with pytest.raises(ConfigError, match=message):
-            LinearProbe(env=env, **DATA | change)
+            make(LinearProbe, env, **DATA | change)

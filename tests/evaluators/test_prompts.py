@@ -22,7 +22,7 @@ def test_canonical_wording_is_that_of_the_released_evaluator():
 
 
 def test_every_prompt_file_says_where_it_is_from():
-    names = [file.stem for file in prompts.PROMPTS.glob("*.json")]
+    names = [file.stem for file in prompts.TEMPLATES.glob("*.json")]
     assert {"plain", "photo"} <= set(names)
     for name in names:
         assert prompts.templates(name)

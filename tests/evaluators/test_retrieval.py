@@ -3,6 +3,7 @@ import pytest
 
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.retrieval import Retrieval, own_pairs, same_text_pairs
+from tests.evaluators.conftest import make
 
 HELD_OUT = {"name": "ret", "source": "fake", "split": "heldout"}
 
@@ -14,7 +15,7 @@ def test_right_pairs_join_captions_that_read_the_same():
 
 def test_recall_by_hand_with_several_captions_and_duplicates(world):
     data, model = world
-    values = dict(Retrieval(env=model.environment(), batch_size=4, **HELD_OUT).run(model.state))
+    values = dict(make(Retrieval, model.context(), batch_size=4, **HELD_OUT).run(model.state))
     flat = [(i, text) for i in range(11) for text in (f"caption {i}", "shared")[: 1 + (i % 3 > 0)]]
     text_ME = np.stack([model.text_ME[model.texts[text]] for _, text in flat])
     scores_NM = model.image_NE @ text_ME.T
@@ -34,7 +35,7 @@ def test_perfect_towers_find_everything_even_with_one_caption_for_all(world):
     data, model = world
     for i in range(11):
         model.text_ME[model.texts[f"caption {i}"]] = model.image_NE[i]
-    evaluator = Retrieval(env=model.environment(), captions=(0,), ks=(1,), **HELD_OUT)
+    evaluator = make(Retrieval, model.context(), captions=(0,), ks=(1,), **HELD_OUT)
     assert dict(evaluator.run(model.state)) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
     for row in data.rows:
         row["captions"] = np.asarray([b"shared"], object)
@@ -43,7 +44,7 @@ def test_perfect_towers_find_everything_even_with_one_caption_for_all(world):
 
 def test_picture_without_the_chosen_caption_is_an_error(world):
     _, model = world
-    evaluator = Retrieval(env=model.environment(), captions=(1,), **HELD_OUT)
+    evaluator = make(Retrieval, model.context(), captions=(1,), **HELD_OUT)
     with pytest.raises(DataError, match="picture 'id/0' with 1 captions has none at captions="):
         dict(evaluator.run(model.state))
 
@@ -51,14 +52,14 @@ def test_picture_without_the_chosen_caption_is_an_error(world):
 def test_bad_options_stop_before_the_run(world):
     _, model = world
     with pytest.raises(DataError, match="positions from 0"):
-        Retrieval(env=model.environment(), captions=(-1,), **HELD_OUT)
+        make(Retrieval, model.context(), captions=(-1,), **HELD_OUT)
     with pytest.raises(DataError, match="numbers from 1"):
-        Retrieval(env=model.environment(), ks=(0,), **HELD_OUT)
+        make(Retrieval, model.context(), ks=(0,), **HELD_OUT)
 
 
 def test_gallery_joins_captions_that_read_the_same(world):
     data, model = world
-    found = Retrieval(env=model.environment(), **HELD_OUT).gallery(model.state)
+    found = make(Retrieval, model.context(), **HELD_OUT).gallery(model.state)
     assert found.captions[:3] == ("caption 0", "caption 1", "shared")
     assert len(found.captions) == 12  # one of each picture, and the one that many share
     assert [m for n, m in found.pairs_P2.tolist() if n == 1] == [1, 2]
@@ -74,7 +75,7 @@ def test_recall_with_own_captions_counts_a_twin_as_a_miss(world):
     data, model = world
     for row in data.rows:
         row["captions"] = np.asarray([b"shared"], object)
-    evaluator = Retrieval(env=model.environment(), right="own", ks=(1, 10), **HELD_OUT)
+    evaluator = make(Retrieval, model.context(), right="own", ks=(1, 10), **HELD_OUT)
     values = dict(evaluator.run(model.state))
     # All captions score the same, so the first is ahead for every picture.
     assert values["i2t_r1"] == pytest.approx(1 / 11) and values["i2t_r10"] == pytest.approx(10 / 11)
@@ -83,29 +84,29 @@ def test_recall_with_own_captions_counts_a_twin_as_a_miss(world):
 
 def test_captions_that_are_missing_are_an_error(world):
     data, model = world
-    evaluator = Retrieval(env=model.environment(), least=2, **HELD_OUT)
+    evaluator = make(Retrieval, model.context(), least=2, **HELD_OUT)
     with pytest.raises(DataError, match="picture 'id/0' has 1 captions, at least 2 are needed"):
         dict(evaluator.run(model.state))
     data.rows[3]["captions"] = np.asarray([b" "], object)
     with pytest.raises(DataError, match="picture 'id/3' has 0 captions, at least 1 are needed"):
-        dict(Retrieval(env=model.environment(), **HELD_OUT).run(model.state))
+        dict(make(Retrieval, model.context(), **HELD_OUT).run(model.state))
     open_ = data.open
 
-    def without(source, split):
-        found = open_(source, split)
+    def without(source, split, features):
+        found = open_(source, split, features)
         found.has_captions = False
         return found
 
     data.open = without
     with pytest.raises(DataError, match="evaluator ret on fake.*the data has no captions"):
-        Retrieval(env=model.environment(), **HELD_OUT)
+        make(Retrieval, model.context(), **HELD_OUT)
 
 
 def test_options_that_are_none_stop_before_the_run(world):
     _, model = world
     with pytest.raises(ConfigError, match="unknown right 'mine'; legal: own, same_text"):
-        Retrieval(env=model.environment(), right="mine", **HELD_OUT)
+        make(Retrieval, model.context(), right="mine", **HELD_OUT)
     with pytest.raises(ConfigError, match="evaluator ret: split= is needed"):
-        Retrieval(env=model.environment(), name="ret", source="fake")
+        make(Retrieval, model.context(), name="ret", source="fake")
     with pytest.raises(ConfigError, match="'cifar10' is for classification, not for retrieval"):
-        Retrieval(env=model.environment(), name="ret", dataset="cifar10")
+        make(Retrieval, model.context(), name="ret", dataset="cifar10")

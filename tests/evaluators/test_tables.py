@@ -14,7 +14,7 @@ def test_every_table_says_where_it_is_from():
         "imagenet",
         "imagenet_real",
     }
-    for file in [*files, *prompts.PROMPTS.glob("*.json")]:
+    for file in [*files, *prompts.TEMPLATES.glob("*.json")]:
         content = json.loads(file.read_text())
         assert content["description"] and content["provenance"] and content["licence"]
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from clipa_jax.evaluation import record
-from clipa_jax.evaluators import About, Outcome
+from clipa_jax.evaluators import EvalInfo, Outcome
 from tests.helpers import tiny
 
 IDS = [f"picture {n}" for n in range(6)]
@@ -23,18 +23,20 @@ OPTIONS = {"type": "fake", "ks": (1, 5), "batch_size": 64}
 class Fake:
     """An evaluator that has done its work already."""
 
-    def __init__(self, outcomes=None, **about):
+    def __init__(self, outcomes=None, **info):
         self._outcomes = OUTCOMES if outcomes is None else outcomes
-        told = {
+        usual = {
             "source": "emoji",
             "split": "test",
             "data_fingerprint": "d0",
             "preprocess": "decode",
+            "prompts": ["a dog"],
+            "num_examples": 6,
         }
-        self._about = About(**told | {"prompts": ["a dog"], "num_examples": 6} | about)
+        self._info = EvalInfo(**usual | info)
 
-    def about(self):
-        return self._about
+    def info(self):
+        return self._info
 
     def outcomes(self, state):
         del state

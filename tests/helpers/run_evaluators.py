@@ -27,7 +27,7 @@ config = {
     "probe": {"type": "linear_probe", "label": "concept", "train_split": "train", **held_out},
     "contrastive": {"type": "contrastive", "candidates": 4, **held_out},
 }
-built = evaluators.build(Settings(config, "config.evals"), model.environment())
+built = evaluators.build(Settings(config, "config.evals"), model.context())
 values = {
     f"{name}/{metric}": value
     for name, evaluator in built.items()

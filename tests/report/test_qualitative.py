@@ -23,7 +23,7 @@ class Evaluator:
         names = tuple(f"caption {m}" for m in range(len(caption_ME)))
         data = SimpleNamespace(source="fake", split="heldout", pictures=pictures)
         row_N = np.arange(len(image_NE)) + skip
-        self.made = Gallery(data, row_N, names, *unit, np.asarray(pairs), scale)
+        self.made = Gallery(data, row_N, row_N, names, *unit, np.asarray(pairs), scale)
 
     def gallery(self, state):
         return self.made
