@@ -319,3 +319,13 @@ def test_evaluation_errors(tfds_spec):
         evaluate(tfds_spec, "none")
     with pytest.raises(DataError, match="not divisible"):
         evaluate(tfds_spec, size=5, hosts=2)
+
+
+def test_pictures_are_decoded_by_position_as_in_the_pass_over_the_split(tfds_spec, tfrecord_spec):
+    position_N = np.array([40, 3, 17, 3])
+    for spec in (tfds_spec, tfrecord_spec):  # by index, and from files that are read in order
+        whole = np.concatenate([batch["image"] for batch in evaluate(spec, features=("id",))])
+        chosen = pipeline.pictures(spec, "train", "decode|resize(8)", 16, position_N)
+        np.testing.assert_array_equal(chosen, whole[position_N])
+    with pytest.raises(DataError, match=f"{TOTAL} samples, but position {TOTAL} is asked for"):
+        pipeline.pictures(tfds_spec, "train", "decode|resize(8)", 16, np.array([TOTAL]))

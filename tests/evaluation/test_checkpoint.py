@@ -98,7 +98,7 @@ def test_of_a_schedule_the_stage_of_the_checkpoint_is_taken(root):
 
 
 def test_a_config_must_say_how_to_lie_on_the_devices(root):
-    with pytest.raises(ConfigError, match="config.cpu_devices is needed.*common.evaluation"):
+    with pytest.raises(ConfigError, match="config.cpu_devices is needed"):
         checkpoint.stage_of(ConfigDict({"evals": {}}), str(root))
 
 

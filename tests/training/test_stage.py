@@ -160,3 +160,10 @@ def test_an_evaluation_can_be_interrupted_after_each_batch(tmp_path):
     with pytest.raises(Stopped):
         made.encoders.text(params, tokens_BL)
     assert calls == [(8, 128)] * 2
+
+
+def test_a_misspelled_evaluator_key_is_refused_also_with_evaluation_off(tmp_path):
+    changed = config()
+    changed.evals.zero_shot.lable = "concept"
+    with pytest.raises(ConfigError, match="config.evals.zero_shot.lable; nearest: label"):
+        stage.prepare(changed, tmp_path / "W", {})
