@@ -4,7 +4,6 @@ Everything runs in tf.data, on all cores of the process; only the order of sampl
 in numpy, once per batch or window.
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,10 +12,10 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.config.batch import IMAGE, MASK, TRAINING_KEYS
+from clipa_jax.config.batch import TRAINING_KEYS
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.data import bad_samples, feed, map_chunk, mixing, reading, robust_map, sources
-from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
+from clipa_jax.data.order import GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.errors import ConfigError, DataError
 
 CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
@@ -187,7 +186,7 @@ class TrainData:
         self._share = reading.Share(batch_size, begin, begin + rows, chunk)
         self._skips = bad_samples.SkipCounter(
             f"{source.spec}, split {source.split}",
-            _namer(source, self._order),
+            namer(source, self._order),
             max_skip_percent,
             self.num_examples,
         )
@@ -276,132 +275,7 @@ class TrainData:
         }
 
 
-def evaluation(
-    source: str,
-    split: str,
-    preprocess: str,
-    batch_size: int,
-    *,
-    features: Sequence[str] = (),
-    process_index: int | None = None,
-    process_count: int | None = None,
-) -> Iterator[dict[str, Any]]:
-    """One pass over a split in the order of its files, the same batches on any hosts.
-
-    Args:
-      source: see `sources.open`.
-      split: likewise.
-      preprocess: ops that make the image.
-      batch_size: global.
-      features: entries that are passed on: labels, "id", "captions" (lists of bytes).
-      process_index: which host this is; None asks JAX.
-      process_count: likewise.
-
-    Yields:
-      This host's rows of each batch: "image", the features, and "_mask" bool, false for rows
-      that only fill the last batch and for samples that could not be used.
-
-    Raises:
-      UserError: anything wrong with the data or the arguments.
-    """
-    index = jax.process_index() if process_index is None else process_index
-    hosts = jax.process_count() if process_count is None else process_count
-    if batch_size < 1 or batch_size % hosts:
-        raise DataError(f"evaluation batch {batch_size} is not divisible by {hosts} hosts")
-    rows = batch_size // hosts
-    share = reading.Share(batch_size, index * rows, (index + 1) * rows, math.gcd(rows, CHUNK))
-    opened, chunks = _evaluation_chunks(source, split, preprocess, tuple(features), share)
-    return _evaluate(opened, chunks, share)
-
-
-def pictures(
-    source: str,
-    split: str,
-    preprocess: str,
-    batch_size: int,
-    position_N: np.ndarray,
-    *,
-    features: Sequence[str] = (),
-) -> np.ndarray:
-    """Some pictures of a split, uint8 (N, R, R, 3), by their positions in its files.
-
-    The other arguments are those of `evaluation` on one host, whose traced ops are used again.
-
-    Raises:
-      DataError: no such position, or a sample that cannot be used.
-    """
-    chunk = math.gcd(batch_size, CHUNK)
-    opened, process = _evaluation_process(source, split, preprocess, tuple(features), chunk)
-    position_U, row_N = np.unique(position_N, return_inverse=True)
-    if position_U[-1] >= opened.num_examples:
-        raise DataError(
-            f"{opened.spec}, split {split}: {opened.num_examples} samples, but position "
-            f"{position_U[-1]} is asked for"
-        )
-    # The last chunk is filled up with the first samples.
-    row_CX = np.resize(np.arange(len(position_U)), (-(-len(position_U) // chunk), chunk))
-    record_UF = reading.chosen(opened, position_U)
-    chunks = tf.data.Dataset.from_tensor_slices(
-        {"record": tf.gather(record_UF, row_CX), "count": position_U[row_CX]}
-    )
-    done = list(feed.Feed(process(chunks)))
-    if any(np.any(part[map_chunk.REASON]) for part in done):
-        raise DataError(f"{opened.spec}, split {split}: a sample that cannot be used")
-    return np.concatenate([part[IMAGE].numpy() for part in done])[row_N]
-
-
-@functools.lru_cache(maxsize=32)  # a split is evaluated many times
-def _evaluation_chunks(
-    source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
-) -> tuple[sources.Source, tf.data.Dataset]:
-    opened, process = _evaluation_process(source, split, preprocess, features, share.chunk)
-    return opened, process(reading.once(opened, share))
-
-
-@functools.lru_cache(maxsize=32)
-def _evaluation_process(
-    source: str, split: str, preprocess: str, features: tuple[str, ...], chunk: int
-) -> tuple[sources.Source, robust_map.Process]:
-    opened = sources.open(source, split, features)
-    if isinstance(opened, sources.Mixture):
-        raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
-    opened.check_features(features)
-    process, _ = robust_map.chunk_function(
-        opened,
-        preprocess,
-        size=chunk,
-        seed=0,
-        keep=(IMAGE,),
-        features=features,
-    )
-    return opened, process
-
-
-def _evaluate(
-    source: sources.Source, dataset: tf.data.Dataset, share: reading.Share
-) -> Iterator[dict[str, Any]]:
-    total = source.num_examples
-    name = _namer(source, FileOrder(Shards.of(source)))
-    seen = bad_samples.SkipCounter(f"{source.spec}, split {source.split}", name, 100.0, total)
-    number = (share.end - share.begin) // share.chunk
-    chunks = feed.Feed(dataset)
-    for count in range(share.begin, share.begin + total, share.batch_size):
-        parts = [next(chunks) for _ in range(number)]
-        batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
-        count_B = np.arange(count, count + len(batch[IMAGE]))
-        reason_B = np.where(count_B < total, batch.pop(map_chunk.REASON), 0)
-        seen.add(reason_B, count_B)
-        yield {**batch, MASK: (count_B < total) & (reason_B == 0)}
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Chunks of one entry in one: an array, or a list where rows differ in length."""
-    if isinstance(parts[0], tf.RaggedTensor):
-        return [row for part in parts for row in part.to_list()]
-    return np.concatenate([part.numpy() for part in parts])
-
-
-def _namer(source: sources.Source, order: Order) -> Callable[[int], str]:
+def namer(source: sources.Source, order: Order) -> Callable[[int], str]:
     """From the count of a sample to its file and place."""
 
     def name(count: int) -> str:

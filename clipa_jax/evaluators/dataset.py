@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from clipa_jax.data import pipeline
+from clipa_jax.data import evaluation
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import data_fingerprint
 
@@ -74,14 +74,14 @@ class Dataset:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """This process's share of each global batch, the last one padded."""
-        return pipeline.evaluation(*self.key, features=tuple(self.features))
+        return evaluation.batches(*self.key, features=tuple(self.features))
 
     def pictures(self, position_N: np.ndarray) -> np.ndarray:
         """Decodes some pictures of the split, uint8 (N, R, R, 3), by their positions in it.
 
         Only on a single process: pixels stay on the process that read them.
         """
-        return pipeline.pictures(*self.key, position_N, features=tuple(self.features))
+        return evaluation.pictures(*self.key, position_N, features=tuple(self.features))
 
     def info(self, prompts: Sequence[str] | None = None) -> EvalInfo:
         """The data, for the record; reads the sizes of the files.

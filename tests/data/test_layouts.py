@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from clipa_jax.data import export, pipeline, sources
+from clipa_jax.data import evaluation, export, sources
 from clipa_jax.errors import DataError, MissingData
 from tests.data.conftest import numbers, picture, sample, write_tfds
 
@@ -37,7 +37,7 @@ def write_wds(folder, samples, per_shard=2, files=(), shards=None):
 
 
 def read(source, features, split="test", batch=4):
-    batches = pipeline.evaluation(source, split, "decode|resize(8)", batch, features=features)
+    batches = evaluation.batches(source, split, "decode|resize(8)", batch, features=features)
     rows = []
     for one in batches:
         entries = [numbers(one["image"]), *(one[name] for name in features)]

@@ -7,7 +7,7 @@ import pytest
 
 from clipa_jax.config import schema
 from clipa_jax.config.settings import Settings
-from clipa_jax.data import mixing, pipeline, sources
+from clipa_jax.data import evaluation, mixing, pipeline, sources
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Shards
 from clipa_jax.data.sources import mixture
 from clipa_jax.errors import DataError
@@ -149,7 +149,7 @@ def test_a_string_is_the_same_mixture(parts):
 
 def test_a_mixture_has_no_order_of_files(parts):
     with pytest.raises(DataError, match="name one source"):
-        pipeline.evaluation(" + ".join(parts[:2]), "train", "decode|resize(8)", 8)
+        evaluation.batches(" + ".join(parts[:2]), "train", "decode|resize(8)", 8)
 
 
 @pytest.mark.parametrize("value", [{"tfds:a.b": 0.7, "folder:c": 0.3}, (("tfds:a.b", 1),)])

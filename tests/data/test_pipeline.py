@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from clipa_jax.data import pipeline
+from clipa_jax.data import evaluation, pipeline
 from clipa_jax.errors import ConfigError, DataError
 from tests.data.conftest import (
     LENGTHS,
@@ -263,7 +263,7 @@ def test_missing_file_and_missing_feature(tmp_path):
 
 def evaluate(spec, split="train", *, hosts=1, host=0, size=16, features=("label", "id")):
     return list(
-        pipeline.evaluation(
+        evaluation.batches(
             spec,
             split,
             "decode|resize(8)",
@@ -325,7 +325,7 @@ def test_pictures_are_decoded_by_position_as_in_the_pass_over_the_split(tfds_spe
     position_N = np.array([40, 3, 17, 3])
     for spec in (tfds_spec, tfrecord_spec):  # by index, and from files that are read in order
         whole = np.concatenate([batch["image"] for batch in evaluate(spec, features=("id",))])
-        chosen = pipeline.pictures(spec, "train", "decode|resize(8)", 16, position_N)
+        chosen = evaluation.pictures(spec, "train", "decode|resize(8)", 16, position_N)
         np.testing.assert_array_equal(chosen, whole[position_N])
     with pytest.raises(DataError, match=f"{TOTAL} samples, but position {TOTAL} is asked for"):
-        pipeline.pictures(tfds_spec, "train", "decode|resize(8)", 16, np.array([TOTAL]))
+        evaluation.pictures(tfds_spec, "train", "decode|resize(8)", 16, np.array([TOTAL]))

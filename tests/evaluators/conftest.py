@@ -24,7 +24,7 @@ def unit(z):
 
 
 class FakeData:
-    """Stands for `data.pipeline` and `data.sources` with rows held in memory."""
+    """Stands for `data.evaluation` and `data.sources` with rows held in memory."""
 
     def __init__(self, rows, names):
         self.rows, self.names = rows, names
@@ -54,7 +54,7 @@ class FakeData:
         numbers = [self.rows[position]["number"] for position in position_N]
         return np.asarray(numbers, np.uint8)[:, None, None, None]
 
-    def evaluation(self, source, split, preprocess, batch_size, *, features):
+    def batches(self, source, split, preprocess, batch_size, *, features):
         assert (source, preprocess) == ("fake", "decode") and split in ("heldout", "train")
         self.passes.append((split, features))
         processes, me = jax.process_count(), jax.process_index()
@@ -119,7 +119,7 @@ def make(kind, context, *, name, **keys):
 def install(data, setattr_=setattr):
     """Puts fake data in the place of the data room."""
     setattr_(context, "sources", data)
-    setattr_(dataset, "pipeline", data)
+    setattr_(dataset, "evaluation", data)
 
 
 def make_rows(num_rows, num_classes, num_groups=3):
