@@ -76,16 +76,46 @@ def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
     return traced
 
 
-def split_batch(x: jax.Array) -> jax.Array:
+def split_batch(x: jax.Array, rows: int = 1) -> jax.Array:
     """Keeps an activation split along its first axis, the batch, and whole along the others.
 
     Otherwise the compiler may split activations as the parameters are, and copy whole batches
     between devices. Does nothing outside of `on`, or if the batch does not divide.
+
+    Args:
+      x: an activation of shape (B * rows, ...).
+      rows: of one sample.
     """
+    spec = _batch_spec(x, rows)
+    return jax.lax.with_sharding_constraint(x, spec) if spec else x
+
+
+def on_each_device(
+    function: Callable[[jax.Array, Any], jax.Array], x: jax.Array, whole: Any, rows: int = 1
+) -> jax.Array:
+    """Result of `function(x, whole)`, run by every device on its own part of the batch.
+
+    For kernels, which XLA cannot split.
+
+    Args:
+      function: keeps the batch axis.
+      x: an activation of shape (B * rows, ...).
+      whole: arrays that every device holds.
+      rows: of one sample.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return function(x, whole)
+    spec = _batch_spec(x, rows) or P()
+    mapped = jax.shard_map(function, in_specs=(spec, P()), out_specs=spec, check_vma=False)
+    return mapped(x, whole)
+
+
+def _batch_spec(x: jax.Array, rows: int) -> P | None:
+    """The layout of an activation; None where there is no mesh or the batch does not divide."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or x.shape[0] % (mesh.shape["replica"] * mesh.shape["fsdp"]):
-        return x
-    return jax.lax.with_sharding_constraint(x, BATCH)
+    if mesh.empty or x.shape[0] // rows % (mesh.shape["replica"] * mesh.shape["fsdp"]):
+        return None
+    return BATCH
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -113,7 +113,9 @@ def model() -> ConfigDict:
     c.mean = (0.485, 0.456, 0.406)  # of the pixels, which are between 0 and 1; red, green, blue
     c.std = (0.229, 0.224, 0.225)  # the tower sees (pixels - mean) / std
     c.dtype = "float32"  # of the arithmetic: float32 or bfloat16; parameters are float32
-    c.attention = "auto"  # implementation of jax.nn.dot_product_attention: auto, xla, cudnn
+    # auto, xla or cudnn: implementations of jax.nn.dot_product_attention; packed: kernels for
+    # short sequences on TPU, never taken by auto.
+    c.attention = "auto"
     c.layers = "unrolled"  # or scanned: compiles one layer, whatever the depth
     c.image = tower()
     c.image.posemb = "sincos2d"  # or learned

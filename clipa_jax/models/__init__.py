@@ -11,7 +11,7 @@ from clipa_jax.models import layers, text, vit
 from clipa_jax.models.clip import CLIP
 from clipa_jax.models.sizes import Tower, parse
 
-__all__ = ["CLIP", "build"]
+__all__ = ["CLIP", "build", "with_options"]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SIZE_KEYS = tuple(field.name for field in dataclasses.fields(Tower))
@@ -48,6 +48,15 @@ def build(config: Settings) -> CLIP:
         std=_color(config, "std"),
         bias_init=config.bias_init,
     )
+
+
+def with_options(model: CLIP, **options: Any) -> CLIP:
+    """The model with other options of both towers, such as `attention`, `dtype` or `remat`."""
+    towers = {
+        name: tower.clone(config=dataclasses.replace(tower.config, **options))
+        for name, tower in (("img", model.img), ("txt", model.txt))
+    }
+    return model.clone(**towers)
 
 
 def _color(config: Settings, key: str) -> tuple[float, float, float]:

@@ -2,9 +2,11 @@
 
 Parameter names are those of the released CLIPA checkpoints (released
 `models/vit.py`), so that files can be exchanged leaf by leaf. Shapes: B batch,
-T tokens, D width, H heads, K width of a head, M hidden width of the MLP.
+T tokens, D width, H heads, K width of a head, M hidden width of the MLP. With packed attention
+tokens are flat: N rows of B sequences, where `T` stands below.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +15,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipa_jax import sharding
+from clipa_jax.errors import ConfigError
+from clipa_jax.models import packed
+from clipa_jax.models.packed import Tiling
 from clipa_jax.models.sizes import Tower
-from clipa_jax.sharding import split_batch
 
 GELU: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda x: nn.gelu(x, approximate=True),  # the released CLIPA
@@ -30,7 +35,8 @@ REMAT: dict[str, Any] = {
     "dots_no_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
-ATTENTION = ("auto", "xla", "cudnn")  # implementations of jax.nn.dot_product_attention
+# Implementations of jax.nn.dot_product_attention, and the kernels of `models.packed`.
+ATTENTION = ("auto", "xla", "cudnn", "packed")
 LAYERS = ("unrolled", "scanned")
 
 
@@ -44,7 +50,7 @@ class TowerConfig(Tower):
       gelu: in `GELU`.
       norm_eps: epsilon of all norms.
       causal: whether a position attends only to those before it.
-      attention: in `ATTENTION`; "auto" leaves the choice to JAX.
+      attention: in `ATTENTION`; "auto" leaves the choice to JAX, which never takes "packed".
       remat: in `REMAT`.
       layers: in `LAYERS`.
       dtype: of the arithmetic.
@@ -84,7 +90,10 @@ class MlpBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; its parameters are laid out as Flax's MultiHeadDotProductAttention."""
+    """Multi-head attention; its parameters are laid out as Flax's MultiHeadDotProductAttention.
+
+    Pooling by attention, whose queries and keys differ in number, uses XLA's instead of "packed".
+    """
 
     config: TowerConfig
 
@@ -97,7 +106,7 @@ class Attention(nn.Module):
         k_BSHK = nn.DenseGeneral(heads, name="key", **init)(kv_BSD)
         v_BSHK = nn.DenseGeneral(heads, name="value", **init)(kv_BSD)
         name = self.config.attention
-        implementation: Any = None if name == "auto" else name
+        implementation: Any = {"auto": None, "packed": "xla"}.get(name, name)
         # Scaled before the product with the keys, as in Flax and so in the released code.
         q_BTHK = q_BTHK * heads[1] ** -0.5
         x_BTHK = jax.nn.dot_product_attention(
@@ -106,19 +115,67 @@ class Attention(nn.Module):
         return nn.DenseGeneral(width, axis=(-2, -1), name="out", **init)(x_BTHK)
 
 
-class Block(nn.Module):
-    """A pre-norm transformer layer."""
+class PackedAttention(nn.Module):
+    """`Attention` of flat tokens to themselves, by the packed kernels; the same parameters."""
 
     config: TowerConfig
+    tiling: Tiling
+
+    @nn.compact
+    def __call__(self, x_ND: jax.Array) -> jax.Array:
+        width, dtype = x_ND.shape[-1], self.config.dtype
+        heads = (self.tiling.heads, self.tiling.head_width)
+        inputs = [_Projection((width,), heads, name=name)() for name in ("query", "key", "value")]
+        kernels, biases = zip(*inputs, strict=True)
+        kernel_DE = packed.join(*kernels, self.tiling).astype(dtype)  # E = 3D
+        bias_E = packed.join(*biases, self.tiling)
+
+        def attend(z_NE: jax.Array, bias_E: jax.Array) -> jax.Array:
+            return packed.attention(z_NE, bias_E, self.tiling)
+
+        x_ND = sharding.on_each_device(attend, x_ND @ kernel_DE, bias_E, self.tiling.stride)
+        kernel_HKD, bias_D = _Projection(heads, (width,), name="out")()
+        return x_ND @ kernel_HKD.reshape(width, width).astype(dtype) + bias_D.astype(dtype)
+
+
+class _Projection(nn.Module):
+    """The parameters of a `DenseGeneral`."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        shape = self.inputs + self.outputs
+
+        def init(key: jax.Array) -> jax.Array:
+            matrix = math.prod(self.inputs), math.prod(self.outputs)
+            return nn.initializers.xavier_uniform()(key, matrix).reshape(shape)
+
+        return self.param("kernel", init), self.param("bias", nn.initializers.zeros, self.outputs)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer; with a tiling, of flat tokens (N, D)."""
+
+    config: TowerConfig
+    tiling: Tiling | None = None
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        x_BTD = split_batch(x_BTD)
+        x_BTD = self._split(x_BTD)
         y_BTD = layer_norm(self.config, "LayerNorm_0")(x_BTD)
-        attention = Attention(self.config, name="MultiHeadDotProductAttention_0")
-        x_BTD = split_batch(x_BTD + attention(y_BTD, y_BTD, causal=self.config.causal))
+        x_BTD = self._split(x_BTD + self._attention(y_BTD, "MultiHeadDotProductAttention_0"))
         y_BTD = layer_norm(self.config, "LayerNorm_1")(x_BTD)
-        return split_batch(x_BTD + MlpBlock(self.config, name="MlpBlock_0")(y_BTD))
+        return self._split(x_BTD + MlpBlock(self.config, name="MlpBlock_0")(y_BTD))
+
+    def _attention(self, x_BTD: jax.Array, name: str) -> jax.Array:
+        if self.tiling is not None:
+            return PackedAttention(self.config, self.tiling, name=name)(x_BTD)
+        return Attention(self.config, name=name)(x_BTD, x_BTD, causal=self.config.causal)
+
+    def _split(self, x_BTD: jax.Array) -> jax.Array:
+        return sharding.split_batch(x_BTD, 1 if self.tiling is None else self.tiling.stride)
 
 
 class ScanBlock(Block):
@@ -142,6 +199,12 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        if self.config.attention != "packed":
+            return self._layers(x_BTD, None)
+        tiling = tile(self.config, x_BTD.shape[1])
+        return packed.unflatten(self._layers(packed.flatten(x_BTD, tiling), tiling), tiling)
+
+    def _layers(self, x_BTD: jax.Array, tiling: Tiling | None) -> jax.Array:
         c = self.config
         scanned = c.layers == "scanned"
         block: Any = ScanBlock if scanned else Block
@@ -152,10 +215,25 @@ class Transformer(nn.Module):
             stack = nn.scan(
                 block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth
             )
-            return stack(c, name="encoderblock")(x_BTD, None)[0]
+            return stack(c, tiling, name="encoderblock")(x_BTD, None)[0]
         for index in range(c.depth):
-            x_BTD = block(c, name=f"encoderblock_{index}")(x_BTD)
+            x_BTD = block(c, tiling, name=f"encoderblock_{index}")(x_BTD)
         return x_BTD
+
+
+def tile(config: TowerConfig, tokens: int) -> Tiling:
+    """The tiling of a tower with packed attention for sequences of T tokens.
+
+    Raises:
+      ConfigError: the kernels do not support the tower, the dtype or T.
+    """
+    if config.dtype != jnp.bfloat16:
+        raise ConfigError(
+            f"model.attention=packed with model.dtype={jnp.dtype(config.dtype).name}: the kernels "
+            "take bfloat16; set model.dtype=bfloat16, or use model.attention=xla"
+        )
+    head_width = config.width // config.num_heads
+    return packed.tile(tokens, config.num_heads, head_width, causal=config.causal)
 
 
 class MapHead(nn.Module):

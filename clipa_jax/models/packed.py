@@ -166,10 +166,10 @@ def attention(z_N3D: jax.Array, bias_3D: jax.Array, tiling: Tiling) -> jax.Array
 
     Args:
       z_N3D: bfloat16 queries, keys and values without their bias, in the order of `join`.
-      bias_3D: bfloat16 bias, in the same order; the backward kernel sums its gradient.
+      bias_3D: float32 bias, in the same order; the backward kernel sums its gradient.
       tiling: from `tile`.
     """
-    return _forward(z_N3D + bias_3D, tiling)
+    return _attention_fwd(z_N3D, bias_3D, tiling)[0]
 
 
 def _forward(qkv_N3D: jax.Array, tiling: Tiling) -> jax.Array:
@@ -181,11 +181,11 @@ def _forward(qkv_N3D: jax.Array, tiling: Tiling) -> jax.Array:
 def _backward(qkv_N3D: jax.Array, dout_ND: jax.Array, tiling: Tiling) -> tuple[Any, Any]:
     rows = qkv_N3D.shape[0]
     dqkv_N3D, dbias_X3D = _call("backward", (qkv_N3D, dout_ND), tiling)
-    return dqkv_N3D[:rows], dbias_X3D.sum(axis=0).astype(qkv_N3D.dtype)
+    return dqkv_N3D[:rows], dbias_X3D.sum(axis=0)
 
 
 def _attention_fwd(z_N3D: jax.Array, bias_3D: jax.Array, tiling: Tiling) -> tuple[Any, Any]:
-    qkv_N3D = z_N3D + bias_3D
+    qkv_N3D = z_N3D + bias_3D.astype(z_N3D.dtype)
     return _forward(qkv_N3D, tiling), qkv_N3D
 
 

@@ -36,6 +36,8 @@ def _equation(equation: JaxprEqn) -> float:
             return params["length"] * count(params["jaxpr"].jaxpr)
         case "cond":  # one branch runs; the most expensive one counts
             return max(count(branch.jaxpr) for branch in params["branches"])
+        case "pallas_call":
+            return float(params["cost_estimate"].flops)
         case "shard_map":  # the body is the work of one device
             return params["mesh"].size * count(params["jaxpr"])
         case "custom_jvp_call" | "custom_vjp_call":  # the rules of differentiation do not run

@@ -23,7 +23,7 @@ from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import masks
-from clipa_jax.training import optim, steps
+from clipa_jax.training import attention, optim, steps
 from clipa_jax.training import state as states
 
 BatchSpec = dict[str, jax.ShapeDtypeStruct]
@@ -102,6 +102,8 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
         on_nonfinite=on_nonfinite,
     )
     patches = (batch[IMAGE].shape[1] // model.img.config.patch_size) ** 2
+    image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
+    attention.check(model, mesh, image_tokens, batch[TOKENS].shape[1])
     return Program(
         mesh=mesh,
         durations=durations,
@@ -109,7 +111,7 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
         update=update,
         peak_lr=optimizer.peak_lr,
         max_skips={"stop": 0, "skip": c.max_skips}[on_nonfinite],
-        image_tokens=masks.kept_patches(mask.name, patches, mask.ratio) + 1,
+        image_tokens=image_tokens,
         text_tokens=batch[TOKENS].shape[1],
     )
 

@@ -1,5 +1,9 @@
-"""state_dict files: safetensors, and files of `torch.save`, which need PyTorch to be read."""
+"""state_dict files as numpy arrays: safetensors, and files of `torch.save`.
 
+Only the latter need PyTorch. Pickled code is never run.
+"""
+
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,13 @@ State = dict[str, np.ndarray]
 
 
 def read(file: Path) -> State:
-    """Read a state_dict, or that in open_clip's training checkpoint; float32. Runs no pickled code.
+    """Read a state_dict, float32.
+
+    A training checkpoint of open_clip, which holds it below "state_dict", is read as well.
 
     Raises:
-      CheckpointError: the file is damaged, holds other things than tensors, or needs PyTorch, which
-        is not installed.
+      CheckpointError: the file is damaged, holds other things than tensors or anything that
+        `weights_only` refuses, or needs PyTorch, which is not installed.
     """
     return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickled(file)
 
@@ -43,7 +49,7 @@ def _read_pickled(file: Path) -> State:
         ) from None
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001, a damaged file raises anything
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{file} cannot be read as tensors alone (torch.load with weights_only: {reason})"

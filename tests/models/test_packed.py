@@ -80,12 +80,12 @@ def kernel(z_BTF, bias, tiling):
 
 
 def draw(tiling, batch, seed=0):
-    """(projected tokens, their bias, gradient of the output), bfloat16."""
+    """(projected tokens, their bias, gradient of the output), all values of bfloat16."""
     rng = np.random.default_rng(seed)
     shape = (batch, tiling.tokens, tiling.width)
     z = 1.5 * rng.normal(size=(*shape[:2], 3 * tiling.width))
-    arrays = z, rng.normal(size=3 * tiling.width), rng.normal(size=shape)
-    return tuple(jnp.asarray(x, jnp.bfloat16) for x in arrays)
+    bias = jnp.asarray(rng.normal(size=3 * tiling.width), jnp.bfloat16).astype(jnp.float32)
+    return jnp.asarray(z, jnp.bfloat16), bias, jnp.asarray(rng.normal(size=shape), jnp.bfloat16)
 
 
 @functools.partial(tiny.jit, static_argnums=(3, 4))
@@ -160,16 +160,16 @@ def test_the_gradient_of_the_bias_is_summed_in_float32():
 def test_a_v5e_compiles_both_kernels(tokens, heads, head_width):
     tiling = packed.tile(tokens, heads, head_width)
     chip = SingleDeviceSharding(topology.find("v5e:2x2").devices[0])
-    arrays = [
-        jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=chip)
-        for shape in (
-            (32 * tokens, 3 * tiling.width),
-            (3 * tiling.width,),
-            (32 * tokens, tiling.width),
-        )
-    ]
-    compiled = jax.jit(run.__wrapped__, static_argnums=(3, 4)).lower(
-        *arrays, packed.attention, tiling
+    rows, width = 32 * tokens, tiling.width
+    arrays = (
+        jax.ShapeDtypeStruct((rows, 3 * width), jnp.bfloat16, sharding=chip),
+        jax.ShapeDtypeStruct((3 * width,), jnp.float32, sharding=chip),
+        jax.ShapeDtypeStruct((rows, width), jnp.bfloat16, sharding=chip),
     )
-    text = compiled.compile().as_text()
+
+    def differentiate(z, bias, dout):
+        out, vjp = jax.vjp(lambda z, bias: packed.attention(z, bias, tiling), z, bias)
+        return out, vjp(dout)
+
+    text = jax.jit(differentiate).lower(*arrays).compile().as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == 2
