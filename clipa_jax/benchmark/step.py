@@ -25,6 +25,7 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.planning import workload
 from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
+from clipa_jax.runtime.format import memory
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
 
@@ -89,7 +90,7 @@ class Result:
             ("model FLOPs a step", f"{self.model_flops:.4g}"),
             ("matrix product", f"{self.matrix_rate / 1e12:,.3f} TFLOP/s in {self.dtype}"),
             ("MFU against it", f"{self.mfu:.1%}"),
-            ("peak memory", f"{self.peak_memory / 2**30:,.2f} GiB a device ({self.memory_source})"),
+            ("peak memory", f"{memory(self.peak_memory)} a device ({self.memory_source})"),
             ("compiled in", f"{self.compile_seconds:,.1f} s"),
         ]
         width = max(len(name) for name, _ in rows)

@@ -1,8 +1,7 @@
-"""An estimate without a compiler: arithmetic, memory and hours from the sizes alone.
+"""An estimate without a compiler: arithmetic, memory and time from the sizes alone.
 
-For GPUs, and for TPUs where libtpu is not installed. The efficiency is that of the
-published runs (`published.EFFICIENCY`) unless another is stated; memory is a sum of what
-the training loop is known to hold, and is a guide, not a verdict.
+For GPUs, and for TPUs without libtpu. The default efficiency is that of the published runs
+(`published.EFFICIENCY`); memory is a sum of the known buffers of a step, and only a guide.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from clipa_jax.planning import chips, flops
 from clipa_jax.planning.workload import Workload
 
 FLOAT32, MOMENTS = 4, {"float32": 4, "bfloat16": 2}
-LOGITS = 3  # copies of the float32 logits that a naive loss and its gradient hold
+LOGITS = 3  # copies of the float32 logits in a naive loss and its gradient
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class Memory:
 
     Attributes:
       state: parameters, both moments and the gradient.
-      activations: what the forward pass leaves for the backward pass.
-      layer: what the dearest layer needs while it is worked on.
-      loss: the logits, where the loss holds them all.
+      activations: kept by the forward pass for the backward pass.
+      layer: the largest layer during its recomputation.
+      loss: the logits, for losses that hold all of them.
     """
 
     state: float
@@ -39,7 +38,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A stage on some chips.
+    """Memory and time of a stage.
 
     Attributes:
       memory: of one chip.
@@ -51,13 +50,13 @@ class Estimate:
 
 
 def estimate(work: Workload, chip: chips.Chip, num_chips: int, efficiency: float) -> Estimate:
-    """What a stage takes on `num_chips` chips.
+    """The estimate of a stage on `num_chips` chips.
 
     Args:
       efficiency: model FLOPs over the chips' peak, between 0 and 1.
 
     Raises:
-      ConfigError: the batch does not divide over the chips, or an impossible efficiency.
+      ConfigError: the batch does not divide over the chips, or an efficiency outside of (0, 1].
     """
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency {efficiency} must be above 0 and at most 1")
@@ -73,7 +72,7 @@ def estimate(work: Workload, chip: chips.Chip, num_chips: int, efficiency: float
 
 
 def memory(work: Workload, num_chips: int) -> Memory:
-    """Estimated bytes of one chip; the presets other than `dp` split the state evenly."""
+    """Estimated bytes of one chip; presets other than `dp` split the state evenly."""
     c = work.config
     shards = 1 if c.sharding.preset == "dp" else num_chips
     state = work.num_params * (3 * FLOAT32 + MOMENTS[c.optim.mu_dtype]) / shards
@@ -91,9 +90,9 @@ def memory(work: Workload, num_chips: int) -> Memory:
 
 
 def step_flops(work: Workload) -> float:
-    """Expected FLOPs of one step with what the backward pass computes again, on all chips.
+    """Estimated FLOPs of one step, recomputation included, on all chips.
 
-    For ordering settings by their price; what the compiler says is in `compiled`.
+    Orders the settings of a search; `compiled` has the exact count.
     """
     c, forward = work.config, work.forward
     batch = work.durations.batch_size
@@ -105,9 +104,9 @@ def step_flops(work: Workload) -> float:
 
 
 def _recomputed(tower: TowerConfig, tokens: int) -> float:
-    """FLOPs of one sample that a tower's layers compute again, by rematerialisation policy.
+    """FLOPs of one sample that a tower's layers recompute, by rematerialization policy.
 
-    The last dense layer is never needed again: its result is the next layer's input.
+    The last dense layer is not recomputed: its result is the next layer's input.
     """
     width, hidden = tower.width, tower.mlp_dim
     attention = 4.0 * tokens**2 * width
@@ -131,16 +130,16 @@ def _kept(tower: TowerConfig, tokens: float, sequence: int) -> float:
 
 
 def _working(tower: TowerConfig, tokens: float, sequence: int) -> float:
-    """Bytes of one layer while it is recomputed and differentiated: all of it and its gradients."""
+    """Bytes of one layer and its gradients during the backward pass."""
     return 2 * tokens * _per_token(tower, "none", sequence)
 
 
 def _per_token(tower: TowerConfig, remat: str, sequence: int) -> float:
-    """Bytes that a layer keeps of each token, by rematerialisation policy.
+    """Bytes that a layer keeps of each token, by rematerialization policy.
 
     `full` keeps the layer's input; `dots_no_batch` also the results of its dense layers (query,
-    key, value, attention output and hidden units); `dots` also scores and their sum of values;
-    `none` also the norms, the softmax and the activation function.
+    key, value, attention output and hidden units); `dots` also scores and weighted values; `none`
+    also the norms, the softmax and the activation function.
     """
     item = tower.dtype.dtype.itemsize
     width, hidden, heads = tower.width, tower.mlp_dim, tower.num_heads

@@ -1,9 +1,11 @@
-"""Accelerators: what their makers publish, and what an hour of one costs.
+"""Accelerators: published peaks, memory and bandwidth, and the price of an hour.
 
-Peaks are of dense bfloat16 products. Sources: Cloud TPU documentation, pages v4, v5e, v5p
-and v6e (read November 2026); NVIDIA's data sheets of A100, H100 and H200 SXM. The
-interconnect is what a chip receives over all of its links together; where only a pod's
-all-reduce bandwidth is published (v4: 1.1 PB/s over 4,096 chips), it is that a chip.
+Peaks are of dense bfloat16 products with float32 accumulation (T4: float16, since it has no
+bfloat16). Sources: Cloud TPU documentation, pages v4, v5e, v5p and v6e (read November 2026);
+NVIDIA's data sheets of T4, L4, A10G, A100, H100 and H200 SXM and HGX B200, and the Ada whitepaper
+for the RTX 4090. The interconnect is the bandwidth that a chip receives over all of its links: of
+NVLink, or of PCIe x16 (generation 3: 16 GB/s, 4: 32 GB/s); where only a pod's all-reduce bandwidth
+is published (v4: 1.1 PB/s over 4,096 chips), it is the share of a chip.
 """
 
 from dataclasses import dataclass
@@ -15,11 +17,11 @@ GB, GIB, TERA = 1e9, 2**30, 1e12
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for an hour of one chip; an option everywhere, for prices move.
+    """US dollars for an hour of one chip; prices move, so --price overrides it.
 
     Attributes:
       dollars: on demand.
-      source: where it was read, and when.
+      source: of the number, with its date.
     """
 
     dollars: float
@@ -31,15 +33,14 @@ class Chip:
     """One accelerator.
 
     Attributes:
-      name: as in a topology, `v5e`, or of a GPU, `a100-80gb`.
+      name: as in a topology, `v5e`, or of a GPU, `a100-80gb`; lower case.
       peak: bfloat16 FLOP/s.
-      memory: bytes; the TPU compiler keeps a little of it for itself.
+      memory: bytes; the TPU compiler reserves a little of it.
       bandwidth: of that memory, bytes/s.
       interconnect: bytes/s that a chip receives over all its links.
       price: None where no source was found.
-      clock: cycles/s, for the compiler's own estimates: the peak over what the documented
-        matrix units (128 x 128, two FLOPs a cell and cycle) do in a cycle. None where that
-        is not known.
+      clock: cycles/s, for the compiler's estimates: the peak over the FLOPs of the documented
+        matrix units (128 x 128, two FLOPs a cell) in a cycle; None if unknown.
     """
 
     name: str
@@ -63,19 +64,31 @@ TPUS = (
     Chip("v6e", 918 * TERA, 32 * GIB, 1640 * GB, 400 * GB, _V6E),
 )
 GPUS = (
+    Chip("t4", 65 * TERA, 16 * GIB, 320 * GB, 16 * GB),
+    Chip("l4", 121 * TERA, 24 * GIB, 300 * GB, 32 * GB),
+    Chip("a10g", 70 * TERA, 24 * GIB, 600 * GB, 32 * GB),
+    Chip("rtx4090", 165.2 * TERA, 24 * GIB, 1008 * GB, 32 * GB),
+    Chip("a100-40gb", 312 * TERA, 40 * GIB, 1555 * GB, 300 * GB),
     Chip("a100-80gb", 312 * TERA, 80 * GIB, 2039 * GB, 300 * GB, _A100),
     Chip("h100", 989 * TERA, 80 * GIB, 3350 * GB, 450 * GB, _H100),
     Chip("h200", 989 * TERA, 141 * GB, 4800 * GB, 450 * GB),
+    Chip("b200", 2250 * TERA, 180 * GB, 8000 * GB, 900 * GB),
 )
 CHIPS = {chip.name: chip for chip in (*TPUS, *GPUS)}
 
 
 def chip(name: str) -> Chip:
-    """The chip of a name.
+    """The chip of a name in any spelling of case, blanks and signs: `A100-40GB`, `RTX 4090`.
 
     Raises:
       ConfigError: the table does not have it.
     """
-    if name not in CHIPS:
-        raise ConfigError(unknown("device", name, CHIPS))
-    return CHIPS[name]
+    by_key = {_key(known): chip for known, chip in CHIPS.items()} | {"4090": CHIPS["rtx4090"]}
+    if _key(name) not in by_key:
+        hint = unknown("device", name.lower(), CHIPS)
+        raise ConfigError(f"{hint}; known: {', '.join(CHIPS)}")
+    return by_key[_key(name)]
+
+
+def _key(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -30,7 +30,7 @@ from clipa_jax.runtime.progress import waiting
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")
-DEVICE = flags.DEFINE_enum("device", None, sorted(chips.CHIPS), "Estimate for these chips.")
+DEVICE = flags.DEFINE_string("device", None, f"Estimate for these chips: {', '.join(chips.CHIPS)}.")
 CHIPS = flags.DEFINE_integer("chips", 8, "How many of them.", lower_bound=1)
 STAGES = flags.DEFINE_list("stages", [], "Names of the stages to plan, all by default.")
 SEARCH = flags.DEFINE_enum(

@@ -1,11 +1,10 @@
 """The model's own arithmetic, from its sizes alone.
 
-Counted are the multiplications and additions of matrix products, two for each pair of
-numbers: projections, attention, MLPs, patch embedding, heads and the contrastive logits.
-Norms, softmax, activations, gathers and the optimizer are not. Training is three forward
-passes: one forward, and backward one product for the gradient of each of the two factors.
-What the backward pass computes again (rematerialisation, micro-batching) is not the
-model's own; comparing with what the compiler emits shows it.
+These FLOPs are two for each multiply-add of the matrix products: projections, attention, MLPs,
+patch embedding, heads and the contrastive logits; not norms, softmax, activations, gathers and
+the optimizer. A training step counts three forward passes: one forward, and backward one product
+for the gradient of each factor. Recomputation (rematerialization, micro-batches) does not count;
+`traced` includes it.
 
 T tokens, D width, M hidden width of the MLP, E embedding.
 """
@@ -16,7 +15,7 @@ from clipa_jax.models import CLIP
 from clipa_jax.models.layers import TowerConfig
 from clipa_jax.models.vit import ImageConfig
 
-TRAINING = 3  # forward passes that a training step is worth
+TRAINING = 3  # forward passes in a training step
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Forward:
 
     Attributes:
       image, text: of the two towers.
-      loss: its share of the (B, B) logits.
+      loss: of its row of the (B, B) logits.
     """
 
     image: float
@@ -38,7 +37,7 @@ class Forward:
 
     @property
     def training(self) -> float:
-        """Forward and backward, nothing computed twice."""
+        """Forward and backward, without recomputation."""
         return TRAINING * self.total
 
 
@@ -46,11 +45,11 @@ def forward(model: CLIP, *, res: int, image_tokens: int, text_tokens: int, batch
     """FLOPs of one sample.
 
     Args:
-      model: its two towers hold the sizes.
+      model: the two towers with their sizes.
       res: pixels a side.
-      image_tokens: what the image tower sees after masking, the class token included.
+      image_tokens: of the image tower after masking, the class token included.
       text_tokens: L.
-      batch: global; each image meets all its texts in the loss.
+      batch: global, for the logits of the loss.
     """
     return Forward(
         image=_image(model.img.config, res, image_tokens),
@@ -60,7 +59,7 @@ def forward(model: CLIP, *, res: int, image_tokens: int, text_tokens: int, batch
 
 
 def layer(tokens: int, width: int, mlp_dim: int) -> float:
-    """One transformer layer: four projections, scores and their sum of values, two dense layers."""
+    """One transformer layer: four projections, scores, weighted values, two dense layers."""
     return 8.0 * tokens * width**2 + 4.0 * tokens**2 * width + 4.0 * tokens * width * mlp_dim
 
 

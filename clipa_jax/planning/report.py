@@ -6,9 +6,8 @@ from typing import Any
 from clipa_jax.planning import analytic, chips, cost, search
 from clipa_jax.planning.compiled import Compiled
 from clipa_jax.planning.workload import Workload
-from clipa_jax.runtime.format import table
-
-GIB, TERA = 2**30, 1e12
+from clipa_jax.runtime.format import memory as memory_text
+from clipa_jax.runtime.format import percent, short, significant, table
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,16 @@ class PlannedStage:
             return None
         memory, batch = self.compiled.memory, self.work.durations.batch_size
         sentence = (
-            f"{self.work.name} does not fit: a chip needs {_gib(memory.total)} and has "
-            f"{_gib(memory.limit)}, {_gib(memory.excess)} too little, at batch {batch:,} "
+            f"{self.work.name} does not fit: a chip needs {memory_text(memory.total)} and has "
+            f"{memory_text(memory.limit)}, {memory_text(memory.excess)} too little, at batch "
+            f"{batch:,} "
             f"({batch // self.num_chips:,} a chip; {search.describe(self.work.config)})"
         )
         if self.nearest_batch and self.nearest is not None:
             sentence += (
                 f"; nearest that fits: batch {self.nearest_batch:,} "
                 f"({self.nearest_batch // self.num_chips:,} a chip), "
-                f"{_gib(self.nearest.memory.total)}"
+                f"{memory_text(self.nearest.memory.total)}"
             )
         return sentence
 
@@ -105,7 +105,7 @@ def text(stages: list[PlannedStage], title: str) -> str:
 def _column(stage: PlannedStage) -> dict[str, str]:
     work, forward = stage.work, stage.work.forward
     rows = {
-        "parameters": f"{work.num_params / 1e6:,.0f} M",
+        "parameters": short(work.num_params),
         "samples": f"{work.durations.total_examples:,}",
         "batch": f"{work.durations.batch_size:,}",
         "  a chip": f"{work.durations.batch_size // stage.num_chips:,}",
@@ -113,8 +113,8 @@ def _column(stage: PlannedStage) -> dict[str, str]:
         "tokens of an image": f"{work.image_tokens:,}",
         "tokens of a caption": f"{work.text_tokens:,}",
         "settings": search.describe(work.config),
-        "model GFLOPs a sample": f"{forward.training / 1e9:,.1f}",
-        "model TFLOPs a step and chip": _tera(work.step_flops / stage.num_chips),
+        "model FLOPs of a sample": short(forward.training),
+        "model FLOPs of a step and chip": short(work.step_flops / stage.num_chips),
     }
     if stage.compiled is None:
         return rows | _estimated(stage) | _paid(stage, "", stage.step_seconds)
@@ -125,8 +125,8 @@ def _column(stage: PlannedStage) -> dict[str, str]:
 
 def _paid(stage: PlannedStage, which: str, seconds: float | None) -> dict[str, str]:
     return {
-        f"  MFU{which.replace('at least', 'at most')}": _percent(stage.mfu(seconds)),
-        f"  chip-hours{which}": _number(stage.chip_hours(seconds)),
+        f"  MFU{which.replace('at least', 'at most')}": percent(stage.mfu(seconds), none="-"),
+        f"  chip-hours{which}": significant(stage.chip_hours(seconds)),
         f"  cost{which}": _dollars(stage.dollars(seconds)),
     }
 
@@ -137,14 +137,14 @@ def _compiled(stage: PlannedStage) -> dict[str, str]:
     ratio = stage.flops_ratio
     received = None if counts is None else sum(counts.collectives.values())
     return {
-        "computed TFLOPs": _tera(stage.compiled.flops),
+        "computed FLOPs": short(stage.compiled.flops),
         "  over the model's": "-" if ratio is None else f"{ratio:.2f}",
-        "memory of a chip": _gib(memory.total),
-        "  arguments": _gib(memory.arguments),
-        "  temporaries": _gib(memory.temporaries),
-        "  limit": _gib(memory.limit),
-        "  fits": "yes" if stage.compiled.fits else f"no: {_gib(memory.excess)} too much",
-        "received from other chips": "-" if received is None else f"{received / 1e9:,.1f} GB",
+        "memory of a chip": memory_text(memory.total),
+        "  arguments": memory_text(memory.arguments),
+        "  temporaries": memory_text(memory.temporaries),
+        "  limit": memory_text(memory.limit),
+        "  fits": "yes" if stage.compiled.fits else f"no: {memory_text(memory.excess)} too much",
+        "received from other chips": short(received, "B"),
         "compiled in": f"{stage.compiled.seconds:,.0f} s",
         "roofline step": _seconds(stage.step_seconds),
         "  compute": _seconds(step.compute if step else None),
@@ -156,12 +156,12 @@ def _estimated(stage: PlannedStage) -> dict[str, str]:
     assert stage.estimate is not None
     memory = stage.estimate.memory
     return {
-        "memory of a chip, estimate": _gib(memory.total),
-        "  state and gradient": _gib(memory.state),
-        "  activations": _gib(memory.activations),
-        "  a layer at work": _gib(memory.layer),
-        "  logits": _gib(memory.loss),
-        "  the chip has": _gib(stage.chip.memory),
+        "memory of a chip, estimate": memory_text(memory.total),
+        "  state and gradient": memory_text(memory.state),
+        "  activations": memory_text(memory.activations),
+        "  one layer": memory_text(memory.layer),
+        "  logits": memory_text(memory.loss),
+        "  the chip has": memory_text(stage.chip.memory),
         "step": _seconds(stage.estimate.step_seconds),
     }
 
@@ -179,7 +179,7 @@ def _total(stages: list[PlannedStage]) -> dict[str, str]:
         pairs = list(zip(stages, seconds, strict=True))
         hours = _sum([stage.chip_hours(duration) for stage, duration in pairs])
         dollars = _sum([stage.dollars(duration) for stage, duration in pairs])
-        rows[f"  chip-hours{which}"], rows[f"  cost{which}"] = _number(hours), _dollars(dollars)
+        rows[f"  chip-hours{which}"], rows[f"  cost{which}"] = significant(hours), _dollars(dollars)
     return rows
 
 
@@ -230,27 +230,13 @@ def as_dict(stage: PlannedStage) -> dict[str, Any]:
     return values
 
 
-def _gib(amount: float) -> str:
-    return f"{amount / GIB:,.2f} GiB"
-
-
-def _tera(amount: float) -> str:
-    return f"{amount / TERA:,.1f}"
-
-
 def _seconds(amount: float | None) -> str:
-    if amount is None:
-        return "-"
-    return f"{amount * 1e3:,.0f} ms" if amount < 10 else f"{amount:,.1f} s"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
+    if amount is None or amount >= 10:
+        return "-" if amount is None else f"{amount:,.1f} s"
+    return (
+        f"{significant(amount * 1e3)} ms" if amount >= 1e-3 else f"{significant(amount * 1e6)} us"
+    )
 
 
 def _dollars(value: float | None) -> str:
-    return "-" if value is None else f"${value:,.0f}"
+    return "-" if value is None else f"${significant(value)}"

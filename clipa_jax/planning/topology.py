@@ -1,7 +1,4 @@
-"""TPU slices that are not there: their chips as descriptions, from the `libtpu` wheel alone.
-
-Only requirements-tpu.txt is needed, no TPU and no network.
-"""
+"""Descriptions of TPU slices for the compiler, from the `libtpu` wheel; needs no TPU."""
 
 import importlib.metadata
 import importlib.util
@@ -17,8 +14,8 @@ from clipa_jax.planning import chips
 from clipa_jax.runtime import quiet
 
 INSTALL = "pip install -r requirements-tpu.txt"
-# Of each generation: how many axes its slices have, and what libtpu has to be told besides. The
-# two cores of a v4 chip work as one device, as on a real slice; libtpu's own default is two.
+# Of each generation: the number of axes of its slices, and options of libtpu. The two cores of a
+# v4 chip are one device, as on a real slice; libtpu's default is two.
 GENERATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "v4": (3, {"chip_config_name": "megacore"}),
     "v5e": (2, {}),
@@ -33,8 +30,8 @@ class Slice:
 
     Attributes:
       name: such as `v5e:8x8`.
-      chip: of which kind.
-      devices: descriptions, which a mesh takes as it takes devices.
+      chip: its kind.
+      devices: descriptions, which `jax.make_mesh` takes as devices.
     """
 
     name: str
@@ -56,27 +53,27 @@ def find(name: str) -> Slice:
     chip, options = parse(name)
     if not available():
         raise ConfigError(
-            f"--topology={name} needs the TPU compiler: {INSTALL}; or leave it out and name "
-            f"--device={chip.name} --chips=N for an estimate"
+            f"--topology={name} needs the TPU compiler: {INSTALL}; or estimate with "
+            f"--device={chip.name} --chips=N"
         )
     quiet.libtpu()
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     except jax.errors.JaxRuntimeError as error:
         raise ConfigError(f"libtpu refuses the topology {name}: {_first_line(error)}") from None
-    return Slice(name, chip, list(found.devices))
+    return Slice(name, chip, list(topology.devices))
 
 
 def version() -> str:
-    """Of the installed libtpu."""
+    """Version of the installed libtpu."""
     return importlib.metadata.version("libtpu")
 
 
 def parse(name: str) -> tuple[chips.Chip, dict[str, Any]]:
-    """`v5e:8x8` -> (the chip, what libtpu has to be told besides).
+    """`v5e:8x8` -> (the chip, options of libtpu).
 
     Raises:
-      ConfigError: an unknown generation, or not that form.
+      ConfigError: an unknown generation or another form.
     """
     kind, _, shape = name.partition(":")
     if kind not in GENERATIONS:

@@ -11,6 +11,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import chips, published, workload
+from clipa_jax.runtime.format import significant
 
 EFFICIENCY = published.EFFICIENCY
 _BATCH, _BATCHES = 32, 8  # of a round of the measurement
@@ -89,13 +90,9 @@ def summary(rate: float, cores: int, required: float, chip: str) -> dict[str, An
 def text(report: dict[str, Any]) -> str:
     """The summary as a sentence."""
     names = ("images_per_second_per_core", "samples_per_second_per_chip", "cores_per_chip")
-    rate, required, per_chip = (_short(report[name]) for name in names)
+    rate, required, per_chip = (significant(report[name]) for name in names)
     return (
         f"pipeline: {rate} images/s a core. A chip trains on {required} samples/s "
         f"({report['chip']}) and needs {per_chip} cores; this machine's {report['cores']} cores "
-        f"feed {_short(report['chips_fed_by_this_machine'])} chips"
+        f"feed {significant(report['chips_fed_by_this_machine'])} chips"
     )
-
-
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -46,6 +46,23 @@ def short(value: float | None, unit: str = "") -> str:
     return f"{value:.{digits}f} {_PREFIXES[power]}{unit}".rstrip()
 
 
+def significant(value: float | None, none: str = "-") -> str:
+    """Three digits or all of the integer part: `11338.4` -> `11,338`, `0.00025`."""
+    if value is None:
+        return none
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def memory(size: float | None, none: str = NONE) -> str:
+    """Bytes in binary units: `13.69 GiB`, `3.00 MiB`."""
+    if size is None:
+        return none
+    for exponent, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if abs(size) >= 2**exponent / 10:
+            return f"{size / 2**exponent:,.2f} {unit}"
+    return f"{size:.0f} B"
+
+
 def percent(share: float | None, digits: int = 1, none: str = NONE) -> str:
     """`0.377` -> `37.7 %`."""
     return none if share is None else f"{100 * share:.{digits}f} %"
