@@ -65,9 +65,9 @@ def make(
         total=source.num_examples,
         partitions=files.join(folder, "pieces"),
         shards=files.join(folder, "dataset"),
-        counters=files.join(folder, "found"),
+        buckets=files.join(folder, "found"),
     )
-    for path in (job.partitions, job.shards, job.counters):
+    for path in (job.partitions, job.shards, job.buckets):
         tf.io.gfile.makedirs(path)
     stages = {"reading": lambda: _read(job, work), "writing": lambda: _written(job)}
     with progress.poll(stages, every_seconds=2 if files.is_local(out) else 30):
@@ -144,10 +144,9 @@ def _read(job: flow.Job, work: list[Partition]) -> tuple[int, int]:
 
 def _written(job: flow.Job) -> tuple[int, int]:
     """Samples written so far, and all that will be; 0 of 0 before that is known."""
-    path = files.join(job.counters, flow.COUNTERS)
-    if not tf.io.gfile.exists(path):
+    if not tf.io.gfile.exists(job.counters):
         return 0, 0
-    layout = Layout.plan(job.options, Counters.from_dict(files.read_json(path)))
+    layout = Layout.plan(job.options, Counters.from_dict(files.read_json(job.counters)))
     done = set(tf.io.gfile.listdir(job.shards))
     shards = zip(layout.lengths, layout.file_names, strict=True)
     return sum(length for length, name in shards if name in done), layout.kept

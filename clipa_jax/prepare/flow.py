@@ -1,19 +1,20 @@
-"""The Beam pipeline: read partitions, drop duplicates, shuffle, write shards.
+"""The Beam pipelines: read partitions, drop duplicates, shuffle, write shards.
 
 Pictures do not pass through Beam's shuffles: those carry the 56 bytes of an `index.ENTRY` for
 each sample, in arrays of many, while the records wait in the files of the partitions. So the
 direct runner, which holds its shuffles in memory, needs no more memory for larger pictures, and
-finished files survive a killed run. Beam sends the functions and arguments of this module to its
-workers by its own pickling; no data is pickled.
+finished files survive a killed run. Each pipeline is one chain without side inputs or tagged
+outputs, which not all runners support: counters travel among the entries under a key of their
+own. Beam sends the functions and arguments of this module to its workers by its own pickling; no
+data is pickled.
 
-    partitions -> read -> entries -> by digest -> the first of each
-                                                       |
-        shards <- write <- by shard <- ranks by bucket of keys
+    partitions -> read -> by digest -> unique -> by key -> files of buckets, counters
+    buckets -> ranks -> by shard -> write
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,27 +35,34 @@ DIRECT = "direct"
 DUPLICATE = f"{DROPPED}duplicate"
 ANEW, LEFT_OUT = "images_encoded_anew", "captions_left_out"
 COUNTERS = "tally.json"
+_COUNTERS_KEY = -1  # entries have keys from 0
+Keyed = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all steps of the pipeline need.
+    """What all steps of the pipelines need.
 
     Attributes:
       options: of the dataset.
       total: samples of the input.
-      partitions, shards, counters: folders for the files of each.
+      partitions, shards, buckets: folders for the files of each; counters lie with the buckets.
     """
 
     options: Options
     total: int
     partitions: str
     shards: str
-    counters: str
+    buckets: str
+
+    @property
+    def counters(self) -> str:
+        """The file with the counters."""
+        return files.join(self.buckets, COUNTERS)
 
 
 def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> Counters:
-    """Runs the pipeline to its end.
+    """Runs both pipelines to their end.
 
     Args:
       job: the dataset.
@@ -66,16 +74,25 @@ def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> C
       Counts of kept and dropped samples.
 
     Raises:
-      DataError: Beam does not know the runner or the arguments; the data was refused; the
+      DataError: Beam does not know the runner or the arguments; the data was refused; a
         pipeline failed.
     """
+    _run(lambda pipeline: _index(pipeline, job, work), runner, arguments)
+    counters = Counters.from_dict(files.read_json(job.counters))
+    layout = Layout.plan(job.options, counters)
+    if layout.kept:
+        _run(lambda pipeline: _shard(pipeline, job, layout), runner, arguments)
+    return counters
+
+
+def _run(build: Callable[[beam.Pipeline], None], runner: str, arguments: list[str]) -> None:
     try:
         # Beam's own name for it, DirectRunner, first looks for a program to download.
         name = "FnApiRunner" if runner == DIRECT else runner
         pipeline = beam.Pipeline(runner=name, options=PipelineOptions(arguments))
     except (ValueError, ImportError, SystemExit) as error:
         raise DataError(f"runner {runner} with {arguments}: {error}") from None
-    build(pipeline, job, work)
+    build(pipeline)
     try:
         pipeline.run().wait_until_finish()
     except (RuntimeError, tf.errors.OpError, OSError) as error:
@@ -84,98 +101,121 @@ def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> C
             f"runner {runner} failed: {reason}; finished files are kept, run the same command "
             f"again to continue"
         ) from error
-    return Counters.from_dict(files.read_json(files.join(job.counters, COUNTERS)))
 
 
-def build(pipeline: beam.Pipeline, job: Job, work: list[Partition]) -> None:
-    """Adds all steps to a pipeline."""
-    entries_read = (
+def _index(pipeline: beam.Pipeline, job: Job, work: list[Partition]) -> None:
+    """Adds the steps from the input to the files of buckets."""
+    read = (
         pipeline
         | "Partitions" >> beam.Create(work)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.FlatMap(_read, job).with_outputs("counters", main="entries")
+        | "Read" >> beam.FlatMap(_read, job)
     )
-    kept, counters = entries_read.entries, [entries_read.counters]
     if job.options.duplicates != "none":
-        unique = (
-            kept
+        read = (
+            read
             | "By digest" >> beam.FlatMap(_by_digest)
             | "Same digest" >> beam.GroupByKey()
-            | "Unique" >> beam.FlatMap(_drop_duplicates).with_outputs("counters", main="entries")
+            | "Unique" >> beam.FlatMap(_drop_duplicates)
         )
-        kept = unique.entries
-        counters.append(unique.counters)
-    by_key = kept | "By key" >> beam.FlatMap(_by_key, job.total)
-    sizes = by_key | "Size" >> beam.Map(_size) | "Sizes" >> beam.CombinePerKey(sum)
-    counters.append(kept | "Count kept" >> beam.Map(_count_kept))
-    total = counters | beam.Flatten() | "Add up" >> beam.CombineGlobally(_add_up)
-    total | "Store the counters" >> beam.Map(_write_counters, job.counters)
-    total_side = beam.pvalue.AsSingleton(total)
     (
-        by_key
-        | "Neighbors" >> beam.GroupByKey()
-        | "Ranks" >> beam.FlatMap(_by_shard, beam.pvalue.AsDict(sizes), total_side, job)
-        | "Same shard" >> beam.GroupByKey()
-        | "Write" >> beam.Map(_write, total_side, job)
+        read
+        | "By key" >> beam.FlatMap(_by_key, job.total)
+        | "Same bucket" >> beam.GroupByKey()
+        | "Store" >> beam.Map(_store, job)
     )
 
 
-def _read(partition: Partition, job: Job) -> Iterator[Any]:
+def _shard(pipeline: beam.Pipeline, job: Job, layout: Layout) -> None:
+    """Adds the steps from the files of buckets to the shards."""
+    (
+        pipeline
+        | "Buckets" >> beam.Create(_buckets(job))
+        | "Spread" >> beam.Reshuffle()
+        | "Ranks" >> beam.FlatMap(_by_shard, job, layout)
+        | "Same shard" >> beam.GroupByKey()
+        | "Write" >> beam.Map(_write, job, layout)
+    )
+
+
+def _read(partition: Partition, job: Job) -> Iterator[Keyed]:
     partitions.writer(job.options, job.partitions).write(partition)
     entry_X, counters = partitions.read_index(job.partitions, partition.number)
-    yield beam.pvalue.TaggedOutput("counters", counters.as_dict())
-    yield entry_X.tobytes()
+    yield _keyed(counters)
+    yield 0, entry_X.tobytes()
 
 
-def _by_digest(part: bytes) -> Iterator[tuple[int, bytes]]:
-    return index.by_digest(index.join([part]))
+def _by_digest(keyed: Keyed) -> Iterator[Keyed]:
+    key, part = keyed
+    return iter([keyed]) if key == _COUNTERS_KEY else index.by_digest(index.join([part]))
 
 
-def _by_key(part: bytes, total: int) -> Iterator[tuple[int, bytes]]:
-    return index.by_key(index.join([part]), total)
-
-
-def _drop_duplicates(group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
-    first_X, again_X = index.split_duplicates(index.join(group[1]))
+def _drop_duplicates(group: tuple[int, Iterable[bytes]]) -> Iterator[Keyed]:
+    key, parts = group
+    if key == _COUNTERS_KEY:
+        yield _keyed(_add_up(parts))
+        return
+    first_X, again_X = index.split_duplicates(index.join(parts))
     counters = Counters()
     counters.add(DUPLICATE, len(again_X), np.sort(again_X["row"]).tolist())
-    yield beam.pvalue.TaggedOutput("counters", counters.as_dict())
-    yield first_X.tobytes()
+    yield _keyed(counters)
+    yield key, first_X.tobytes()
 
 
-def _size(part: tuple[int, bytes]) -> tuple[int, int]:
-    return part[0], len(part[1]) // index.ENTRY.itemsize
-
-
-def _count_kept(part: bytes) -> dict[str, Any]:
+def _by_key(keyed: Keyed, total: int) -> Iterator[Keyed]:
+    key, part = keyed
+    if key == _COUNTERS_KEY:
+        yield keyed
+        return
     entry_X, counters = index.join([part]), Counters()
     counters.add(WRITTEN, len(entry_X))
     for name, column in ((RECORD_BYTES, "length"), (ANEW, "anew"), (LEFT_OUT, "left_out")):
         counters.add(name, int(entry_X[column].sum(dtype=np.int64)))
-    return counters.as_dict()
+    yield _keyed(counters)
+    yield from index.by_key(entry_X, total)
 
 
-def _add_up(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _store(group: tuple[int, Iterable[bytes]], job: Job) -> None:
+    key, parts = group
+    if key == _COUNTERS_KEY:
+        files.write_json(job.counters, _add_up(parts).as_dict())
+        return
+    with files.whole(_bucket_path(job, key)) as part, tf.io.gfile.GFile(part, "wb") as file:
+        file.write(b"".join(parts))
+
+
+def _buckets(job: Job) -> list[tuple[int, int]]:
+    """(bucket, samples in the buckets before it) of every bucket."""
+    buckets, before = [], 0
+    for bucket in range(index.BUCKETS):
+        path = _bucket_path(job, bucket)
+        if tf.io.gfile.exists(path):
+            buckets.append((bucket, before))
+            before += tf.io.gfile.stat(path).length // index.ENTRY.itemsize
+    return buckets
+
+
+def _by_shard(bucket: tuple[int, int], job: Job, layout: Layout) -> Iterator[Keyed]:
+    number, before = bucket
+    with tf.io.gfile.GFile(_bucket_path(job, number), "rb") as file:
+        return index.by_shard(index.join([file.read()]), before, layout)
+
+
+def _write(group: tuple[int, Iterable[bytes]], job: Job, layout: Layout) -> None:
+    shard, parts = group
+    shards.write(index.join(parts), shard, layout, job.partitions, job.shards)
+
+
+def _bucket_path(job: Job, bucket: int) -> str:
+    return files.join(job.buckets, f"{bucket:03d}.entries")
+
+
+def _keyed(counters: Counters) -> Keyed:
+    return _COUNTERS_KEY, json.dumps(counters.as_dict()).encode()
+
+
+def _add_up(parts: Iterable[bytes]) -> Counters:
     total = Counters()
     for part in parts:
-        total.merge(Counters.from_dict(part))
-    return total.as_dict()
-
-
-def _write_counters(counters: dict[str, Any], folder: str) -> None:
-    files.write_json(files.join(folder, COUNTERS), counters)
-
-
-def _by_shard(
-    group: tuple[int, Iterable[bytes]], sizes: dict[int, int], counters: dict[str, Any], job: Job
-) -> Iterator[tuple[int, bytes]]:
-    bucket, parts = group
-    layout = Layout.plan(job.options, Counters.from_dict(counters))
-    before = sum(size for other, size in sizes.items() if other < bucket)
-    return index.by_shard(index.join(parts), before, layout)
-
-
-def _write(group: tuple[int, Iterable[bytes]], counters: dict[str, Any], job: Job) -> None:
-    shard, parts = group
-    layout = Layout.plan(job.options, Counters.from_dict(counters))
-    shards.write(index.join(parts), shard, layout, job.partitions, job.shards)
+        total.merge(Counters.from_dict(json.loads(part)))
+    return total

@@ -2,7 +2,7 @@
 
 A sample's key is its place in a permutation of all input samples that the seed chooses
 (`data.shuffle`): keys are unique and need no table. The dataset is in the order of the keys.
-Keys fall into a fixed number of buckets; the sizes of the buckets before its own, and its place
+Keys fall into at most 256 buckets; the sizes of the buckets before its own, and its place
 in its sorted bucket, give the rank of a sample, and ranks give shards of even sizes.
 
 X entries at hand.
@@ -15,7 +15,8 @@ import numpy as np
 from clipa_jax.data import shuffle
 from clipa_jax.prepare.layout import Layout
 
-BUCKETS = 256
+BUCKETS = 256  # at most
+BUCKET = 10_000  # keys of a bucket, at least
 ENTRY = np.dtype(
     [
         ("row", "<i8"),  # place among all samples of the input
@@ -53,7 +54,7 @@ def by_key(entry_X: np.ndarray, total: int) -> Iterator[tuple[int, bytes]]:
 
 def bucket(key_X: np.ndarray, total: int) -> np.ndarray:
     """The buckets of keys, int64 (X,), in the order of the keys."""
-    return key_X // -(-total // BUCKETS)
+    return key_X // max(-(-total // BUCKETS), BUCKET)
 
 
 def split_duplicates(entry_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -240,10 +240,11 @@ def test_a_killed_run_continues_and_gives_the_same_files(messy, made, tmp_path, 
         except (Died, DataError):
             assert not out.exists()
             deaths += 1
-    assert deaths == 5
+    assert deaths >= 5
     assert digests(out) == digests(made[0])
     made_again = {name for name, times in finished.items() if times > 1}
-    assert made_again <= {"000000.records", "000001.records", "000002.records", "tally.json"}
+    records = {f"{number:06d}.records" for number in range(3)}
+    assert made_again <= records | {"tally.json", "000.entries"}
 
 
 KILLED = """
