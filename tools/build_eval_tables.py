@@ -3,9 +3,9 @@
     pip install --no-deps clip_benchmark==1.6.2 open_clip_torch==3.3.0 timm==1.0.31
     python tools/build_eval_tables.py
 
-Facts are carried over as they are, none by hand: class names and sentences of CLIP_benchmark,
-OpenAI's sentences for ImageNet from open_clip, WordNet ids from timm. Nothing of the packages is
-imported but open_clip's one file of sentences.
+The data is copied without changes by hand: class names and sentences of CLIP_benchmark, OpenAI's
+sentences for ImageNet from open_clip, WordNet ids from timm. Of the packages only open_clip's file
+of sentences is imported.
 """
 
 import importlib.metadata
@@ -30,9 +30,9 @@ APACHE = "Apache-2.0"
 def main(argv: list[str]) -> None:
     """Writes the tables."""
     del argv
-    theirs = _folder("clip_benchmark") / "datasets"
-    names = json.loads((theirs / "en_classnames.json").read_text())
-    sentences = json.loads((theirs / "en_zeroshot_classification_templates.json").read_text())
+    folder = _folder("clip_benchmark") / "datasets"
+    names = json.loads((folder / "en_classnames.json").read_text())
+    sentences = json.loads((folder / "en_zeroshot_classification_templates.json").read_text())
     _write(
         tables.TABLES / "clip_benchmark_en.json",
         description="English class names and sentences, by data set; {} takes the name.",
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
         licence=MIT,
         classes=names,
         templates={
-            key: [one.replace(tables.PLACE, tables.SLOT) for one in value]
+            key: [text.replace(tables.PLACE, tables.SLOT) for text in value]
             for key, value in sentences.items()
         },
     )
@@ -69,21 +69,23 @@ def main(argv: list[str]) -> None:
         labels=json.loads((info / "imagenet_real_labels.json").read_text()),
     )
     _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
-    licences = [f"{name}\n\n{_licence(name)}" for name in ("clip_benchmark", "open_clip_torch")]
+    licences = [f"{name}\n\n{_license(name)}" for name in ("clip_benchmark", "open_clip_torch")]
     (tables.TABLES / "LICENSES.txt").write_text("\n\n".join(licences), encoding="utf-8")
 
 
 def _from_open_clip(names: list[str], sentences: list[str]) -> None:
-    """The seven sentences; and what both packages have must be the same."""
-    found = runpy.run_path(str(_folder("open_clip") / "zero_shot_metadata.py"))
+    """Writes the seven sentences; checks that both packages agree."""
+    metadata = runpy.run_path(str(_folder("open_clip") / "zero_shot_metadata.py"))
     eighty, seven = (
-        [template(tables.SLOT) for template in found[key]]
+        [template(tables.SLOT) for template in metadata[key]]
         for key in ("OPENAI_IMAGENET_TEMPLATES", "SIMPLE_IMAGENET_TEMPLATES")
     )
-    if [one.replace(tables.PLACE, tables.SLOT) for one in sentences] != eighty:
+    if [text.replace(tables.PLACE, tables.SLOT) for text in sentences] != eighty:
         raise DataError("CLIP_benchmark and open_clip have different sentences for ImageNet")
     differing = [
-        pair for pair in zip(names, found["IMAGENET_CLASSNAMES"], strict=True) if len(set(pair)) > 1
+        pair
+        for pair in zip(names, metadata["IMAGENET_CLASSNAMES"], strict=True)
+        if len(set(pair)) > 1
     ]
     cli.say(f"ImageNet's names that differ between CLIP_benchmark and open_clip: {differing}")
     _write(
@@ -99,7 +101,7 @@ def _from_open_clip(names: list[str], sentences: list[str]) -> None:
 def _write(path: Path, **content: Any) -> None:
     """One line for each string or list of numbers."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    text = re.sub(r"\[\s*\d[\d\s,]*\]", lambda found: re.sub(r"\s+", "", found[0]), text)
+    text = re.sub(r"\[\s*\d[\d\s,]*\]", lambda match: re.sub(r"\s+", "", match[0]), text)
     path.write_text(text + "\n", encoding="utf-8")
     cli.say(f"wrote {path}")
 
@@ -107,16 +109,16 @@ def _write(path: Path, **content: Any) -> None:
 def _folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise DataError(f"{package} is not installed; the first lines of this file say how")
+        raise DataError(f"{package} is not installed; see the first lines of this file")
     return Path(spec.origin).parent
 
 
-def _licence(distribution: str) -> str:
-    """The text that comes with a package."""
+def _license(distribution: str) -> str:
+    """The license text of a package."""
     for file in importlib.metadata.files(distribution) or ():
         if file.name == "LICENSE" and ".dist-info" in str(file):
             return file.read_text().strip() + "\n"
-    raise DataError(f"{distribution} brings no text of its licence")
+    raise DataError(f"{distribution} has no license text")
 
 
 def _release(distribution: str) -> str:

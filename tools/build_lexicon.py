@@ -1,33 +1,47 @@
-"""Builds the files in clipa_jax/preprocess/assets, and measures how good they are.
+"""Builds the files in clipa_jax/preprocess/assets and measures their quality.
 
     python tools/build_lexicon.py silver --sources DIR --out silver.tsv
     python tools/build_lexicon.py build  --sources DIR --silver silver.tsv --vocab vocab.txt
     python tools/build_lexicon.py agree  --sources DIR --vocab vocab.txt --captions captions.txt
 
-`silver` has two public taggers tag WordNet's glosses and examples and OANC sentences.
-`build` turns their votes into the lexicon (see clipa_jax/preprocess/lexicon.py), cuts the
+`silver` tags WordNet's glosses and examples and OANC sentences with two public taggers.
+`build` turns their votes into the lexicon (see clipa_jax/preprocess/lexicon.py), truncates the
 word counts, and ranks the entries of BERT's vocabulary as the released code did.
-`agree` compares the lexicon with each tagger on captions that it has not seen.
-tools/taggers.py says what DIR holds, vocab.txt is bert-base-uncased's. Takes about three
-minutes on two cores; the same input gives the same files.
+`agree` compares the lexicon with each tagger on unseen captions.
+tools/taggers.py describes DIR; vocab.txt is that of bert-base-uncased. Takes about three minutes
+on two cores; the same input gives the same files.
 """
 
-import argparse
 import functools
 import gzip
 import random
 import re
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import taggers
+from absl import flags
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
+
+from clipa_jax.errors import UserError
+from clipa_jax.preprocess.lexicon import Tagger, word_index
 from clipa_jax.preprocess.vocab import plain, read_vocabulary
+from clipa_jax.runtime import cli
 
+SOURCES = flags.DEFINE_string("sources", None, "Folder of the unpacked archives.", required=True)
+SILVER = flags.DEFINE_string("silver", None, "The tagged text, for `build`.")
+OUT = flags.DEFINE_string("out", None, "File of the tagged text, for `silver`.")
+CAPTIONS = flags.DEFINE_string("captions", None, "Unseen captions, one a line, for `agree`.")
+VOCAB = flags.DEFINE_string("vocab", None, "bert-base-uncased's vocab.txt.")
 ASSETS = Path(__file__).parents[1] / "clipa_jax" / "preprocess" / "assets"
 CLASSES = "njvo"
-FUNCTION_WORDS = 120  # the most frequent words of the silver text are kinds of their own
+FUNCTION_WORDS = 120  # the most frequent words of the silver text, each its own kind
 STEPS_PER_NAT = 2.0  # resolution of the stored log probabilities
 
 
@@ -72,7 +86,7 @@ def _text(sources: Path) -> list[str]:
 
 
 class Votes:
-    """What the teachers and Brill's lexicon say about single words.
+    """Votes of the teachers and of Brill's lexicon on single words.
 
     Args:
       tagged: (words, classes by teacher) of each line.
@@ -90,7 +104,7 @@ class Votes:
         self.suffixes = self._suffix_votes()
 
     def _suffix_votes(self) -> dict[str, np.ndarray]:
-        """Suffix -> class probabilities, from rare words: they are most like unknown ones."""
+        """Suffix -> class probabilities, from rare words, which resemble unknown ones."""
         votes: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
         for word, vote in self._votes.items():
             if word.isalpha() and self.count[word] <= 5:
@@ -128,7 +142,7 @@ class Votes:
 
 
 def group(word: str, probabilities: np.ndarray) -> str:
-    """What a word is like: its likely classes, likeliest first, and its ending."""
+    """The group of a word: its likely classes, most likely first, and its ending."""
     order = np.argsort(-probabilities, kind="stable")
     likely = "".join(CLASSES[i] for i in order if probabilities[i] > 0.05)[:3]
     if not word.isalpha():
@@ -192,7 +206,7 @@ def build(sources: Path, silver_path: Path) -> None:
 
 
 def _brill(sources: Path) -> dict[str, str]:
-    """Brill's lexicon as textblob ships it; names and what they collide with keep lower case."""
+    """Brill's lexicon as textblob ships it; the lower-case entry wins where two collide."""
     table = {}
     for line in next(sources.rglob("textblob/en/en-lexicon.txt")).read_text("utf8").splitlines():
         if line.startswith(";;;") or " " not in line:
@@ -211,15 +225,11 @@ def _counts(sources: Path) -> Counter[str]:
 
 
 def _fit(tagged, known, groups: int, kinds: int) -> np.ndarray:
-    """Weights of the neighbours by logistic regression on the votes.
+    """Weights of the neighbors by logistic regression on the votes.
 
     Returns:
       (groups, 2, kinds, 4) int8, in units of 1 / STEPS_PER_NAT.
     """
-    import jax
-    import jax.numpy as jnp
-    import optax
-
     logs, index, votes = [], [], []
     for words, columns in tagged:
         rows = [known(word) for word in words]
@@ -267,8 +277,6 @@ def released(sources: Path, vocab: Path) -> None:
 
 def agree(sources: Path, captions: Path, vocab: str) -> None:
     """Prints the share of words on which the lexicon and each tagger agree."""
-    from clipa_jax.preprocess.lexicon import Tagger, word_index
-
     lines = [line for line in captions.read_text("utf8").splitlines() if line.strip()]
     names = ["perceptron", "wink", "gruut"]
     judges = [taggers.Perceptron(sources), taggers.Wink(sources), taggers.Gruut(sources)]
@@ -292,31 +300,26 @@ def agree(sources: Path, captions: Path, vocab: str) -> None:
     majority = np.array(
         [Counter(votes).most_common(1)[0][0] for votes in zip(*others, strict=True)]
     )
-    print(f"{used} of {len(lines)} captions, {len(lexicon)} words")
+    cli.say(f"{used} of {len(lines)} captions, {len(lexicon)} words")
     for name, other in zip([*names, "majority of the three"], [*others, majority], strict=True):
-        print(f"lexicon / {name}: {(lexicon == other).mean():.2%}")
+        cli.say(f"lexicon / {name}: {(lexicon == other).mean():.2%}")
     for i, j in ((0, 1), (0, 2), (1, 2)):
-        print(f"{names[i]} / {names[j]}: {(others[i] == others[j]).mean():.2%}")
+        cli.say(f"{names[i]} / {names[j]}: {(others[i] == others[j]).mean():.2%}")
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("silver", "build", "agree"))
-    parser.add_argument("--sources", type=Path, required=True)
-    parser.add_argument("--silver", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--captions", type=Path)
-    parser.add_argument("--vocab", type=Path, help="bert-base-uncased's vocab.txt")
-    args = parser.parse_args()
-    if args.action == "silver":
-        silver(args.sources, args.out)
-    elif args.action == "build":
-        build(args.sources, args.silver)
-        released(args.sources, args.vocab)
+def main(argv: list[str]) -> None:
+    """Runs one action."""
+    sources, action = Path(SOURCES.value), argv[1] if len(argv) > 1 else ""
+    if action == "silver":
+        silver(sources, Path(OUT.value))
+    elif action == "build":
+        build(sources, Path(SILVER.value))
+        released(sources, Path(VOCAB.value))
+    elif action == "agree":
+        agree(sources, Path(CAPTIONS.value), VOCAB.value)
     else:
-        agree(args.sources, args.captions, str(args.vocab))
+        raise UserError(f"expected silver, build or agree, came {action!r}")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, needs_config=False)

@@ -1,7 +1,7 @@
-"""Public part-of-speech taggers behind one face: the teachers and judges of the lexicon.
+"""Public part-of-speech taggers with one interface: teachers and judges of the lexicon.
 
-Only `tools/build_lexicon.py` uses this; nothing of it is needed at run time. What it
-needs, in a virtual environment of its own (`--sources DIR` is where it lies unpacked):
+Only `tools/build_lexicon.py` uses this module, not the package. Requirements, in a separate
+virtual environment (`--sources DIR` holds the unpacked archives):
 
     pip install nltk numpy python-crfsuite
     pip download --no-deps --dest DIR textblob textblob-aptagger gruut gruut-lang-en \
@@ -9,7 +9,7 @@ needs, in a virtual environment of its own (`--sources DIR` is where it lies unp
     npm install --prefix DIR wink-nlp wink-eng-lite-web-model
 
 Tags are the four classes that syntax reduction knows: n(oun), j (adjective), v(erb) and
-o(ther), one for each word as BERT's basic tokenisation splits it.
+o(ther), one for each word of BERT's basic tokenization.
 """
 
 import importlib.util
@@ -138,7 +138,7 @@ class Wink:
 class Gruut:
     """gruut's conditional random field (gruut-lang-en, MIT), trained on Universal Dependencies.
 
-    Not a teacher: the lexicon is judged by it.
+    A judge of the lexicon, not a teacher.
     """
 
     def __init__(self, sources: Path):
@@ -157,7 +157,7 @@ class Gruut:
 
 
 def tag(lines: list[str], taggers: list) -> list[tuple[list[str], list[str]] | None]:
-    """What the taggers say about each line.
+    """The classes of the words of each line by every tagger.
 
     Returns:
       For each line its words and, for each tagger, a string with one class a word; None

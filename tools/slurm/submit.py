@@ -2,8 +2,8 @@
 
 python tools/slurm/submit.py --nodes=2 --gpus=8 --time=24:00:00 -- --config=... --workdir=...
 
-`--dry-run` prints the command. The environment goes along (sbatch's default), so a key that is
-exported before, such as WANDB_API_KEY, reaches the processes and stands on no command line.
+`--dry-run` prints the command. The environment is passed on (sbatch's default), so an exported key
+such as WANDB_API_KEY reaches the processes without appearing on a command line.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Creates, sets up, drives and deletes a TPU slice; the way through it is in TPU_USAGE.md.
+"""Creates, sets up, runs and deletes a TPU slice; TPU_USAGE.md shows the steps.
 
 python tools/tpu/pod.py create --name=NAME --zone=ZONE --type=v5litepod-64 --spot
 python tools/tpu/pod.py setup  --name=NAME --zone=ZONE
@@ -7,8 +7,8 @@ python tools/tpu/pod.py run    --name=NAME --zone=ZONE --run=RUN -- --config=...
 python tools/tpu/pod.py logs | status | stop --name=NAME --zone=ZONE --run=RUN
 python tools/tpu/pod.py delete --name=NAME --zone=ZONE
 
-`--dry-run` prints the commands instead of running them. Needs the gcloud command line and nothing
-else; what must stay secret is copied as a file (`secrets`), never passed on a command line.
+`--dry-run` prints the commands instead of running them. Needs only the gcloud command line. Secrets
+are copied as a file (`secrets`), never passed on a command line.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HOME = "clipa_jax"  # the code on a worker, below the home folder
-# Software of the machines by the beginning of the type, as Cloud TPU names it.
+# Runtime version of Cloud TPU by the prefix of the type.
 RUNTIMES = {
     "v6e": "v2-alpha-tpuv6e",
     "v5litepod": "v2-alpha-tpuv5-lite",
@@ -33,7 +33,7 @@ Command = list[str]
 
 
 def create(args: argparse.Namespace) -> Iterator[Command]:
-    """Asks for the slice: through the queue, or at once with --direct."""
+    """Requests the slice: through the queue, or directly with --direct."""
     runtime = args.runtime or RUNTIMES.get(args.type.split("-")[0])
     if runtime is None:
         raise SystemExit(f"error: no runtime is known for {args.type}; give it with --runtime=")
@@ -49,7 +49,7 @@ def create(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def setup(args: argparse.Namespace) -> Iterator[Command]:
-    """Brings the committed code to every worker and installs what it needs."""
+    """Copies the committed code to every worker and installs its requirements."""
     with tempfile.TemporaryDirectory() as folder:
         archive = "clipa_jax.tar.gz"
         packed = str(Path("/tmp" if args.dry_run else folder) / archive)
@@ -88,20 +88,20 @@ def run(args: argparse.Namespace) -> Iterator[Command]:
     worker = ["tools/tpu/worker.sh", _folder(args), str(args.restarts), *train]
     started = f"setsid nohup {shlex.join(worker)} > /dev/null 2>&1 < /dev/null &"
     running = f'echo "{args.run} is running already"; exit 1'
-    # Not `cd ... && ... &`: that would put a shell into the background that holds the connection.
-    there = f"cd {HOME} || exit 1"
-    yield _everywhere(args, f"if {_is_running(args)}; then {running}; fi; {there}; {started}")
+    # `cd ... && ... &` would start a background shell that keeps the connection open.
+    enter = f"cd {HOME} || exit 1"
+    yield _everywhere(args, f"if {_is_running(args)}; then {running}; fi; {enter}; {started}")
 
 
 def stop(args: argparse.Namespace) -> Iterator[Command]:
-    """Asks this run's process on every worker to save and end; with --now, not to wait for that."""
+    """Tells the run on every worker to save and end; with --now, to end without a checkpoint."""
     ask = f'kill -TERM "$(cat {HOME}/{_folder(args)}/pid)"'
     ask += f" && sleep 1 && {ask}" if args.now else ""
     yield _everywhere(args, f'if {_is_running(args)}; then {ask}; else echo "not running"; fi')
 
 
 def status(args: argparse.Namespace) -> Iterator[Command]:
-    """What the queue says of the slice, and what each worker says of the run."""
+    """Shows the state of the slice in the queue, and of the run on each worker."""
     yield _tpus("tpu-vm", "list", f"--zone={args.zone}", f"--filter=name~{args.name}")
     if not args.direct:
         wanted = "--format=value(state.state)"
@@ -121,7 +121,7 @@ def logs(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def delete(args: argparse.Namespace) -> Iterator[Command]:
-    """Gives the slice back, and its disks with all that is on them."""
+    """Deletes the slice with its disks."""
     options = [f"--zone={args.zone}", *(["--quiet"] if args.yes else [])]
     if args.direct:
         yield _tpus("tpu-vm", "delete", args.name, *options)
@@ -149,12 +149,12 @@ def _copy(args: argparse.Namespace, source: str, to: str) -> Command:
 
 
 def _folder(args: argparse.Namespace) -> str:
-    """Where a worker keeps the log and the process id of a run, below the code."""
+    """The folder of a run's log and process id, below the code."""
     return f"runs/{args.run}"
 
 
 def _is_running(args: argparse.Namespace) -> str:
-    """A test for the shell: is the process of the pid file this run's, or one that came later?"""
+    """A shell test whether the process in the pid file belongs to this run."""
     folder = _folder(args)
     process = f'"/proc/$(cat {HOME}/{folder}/pid 2>/dev/null)/cmdline"'
     return f"tr '\\0' '\\n' 2>/dev/null < {process} | grep -qxF {folder}"
@@ -171,15 +171,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for function in (create, setup, secrets, each, run, status, logs, stop, delete):
-        one = commands.add_parser(function.__name__, help=(function.__doc__ or "").splitlines()[0])
-        one.set_defaults(function=function)
-        one.add_argument("--name", type=_name, required=True, help="of the slice")
-        one.add_argument("--zone", type=_name, required=True, help="e.g. us-west4-a")
-        one.add_argument("--dry-run", action="store_true", help="print the commands only")
+        command = commands.add_parser(
+            function.__name__, help=(function.__doc__ or "").splitlines()[0]
+        )
+        command.set_defaults(function=function)
+        command.add_argument("--name", type=_name, required=True, help="of the slice")
+        command.add_argument("--zone", type=_name, required=True, help="e.g. us-west4-a")
+        command.add_argument("--dry-run", action="store_true", help="print the commands only")
         if function in (create, status, delete):
-            one.add_argument("--direct", action="store_true", help="without the queue")
+            command.add_argument("--direct", action="store_true", help="without the queue")
         if function in (run, status, logs, stop):
-            one.add_argument("--run", type=_name, required=function is not status, help="its name")
+            command.add_argument(
+                "--run", type=_name, required=function is not status, help="its name"
+            )
     options = commands.choices
     options["create"].add_argument("--type", required=True, help="e.g. v5litepod-64")
     options["create"].add_argument("--spot", action="store_true", help="cheap, may be taken away")
