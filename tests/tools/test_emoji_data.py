@@ -108,12 +108,12 @@ def test_vocabulary_covers_the_captions(samples):
     assert int(pieces.row_lengths().numpy().max()) <= 40
 
 
-def test_it_stays_small():
+def test_the_dataset_is_small_enough_to_clone():
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file())
     assert size < 25e6, f"{size / 1e6:.1f} MB in {FOLDER}, which everybody clones"
 
 
-def test_every_style_has_its_licence():
+def test_every_style_has_its_license():
     for style in STYLES:
         vendor = style.removesuffix("_flat")
         assert "SPDX-License-Identifier" in (FOLDER / "LICENSES" / f"{vendor}.txt").read_text()

@@ -64,16 +64,16 @@ def printed(tool, *arguments):
         ),
     ],
 )
-def test_creating(arguments, command):
+def test_create_requests_a_slice(arguments, command):
     assert printed(POD, "create", *SLICE, *arguments, "--dry-run") == [command]
 
 
-def test_a_type_of_unknown_software_is_refused():
+def test_a_type_without_a_known_runtime_is_refused():
     done = call(POD, "create", *SLICE, "--type=v9-8", "--dry-run")
     assert done.returncode != 0 and "--runtime=" in done.stderr
 
 
-def test_setting_up_brings_what_is_committed():
+def test_setup_copies_the_committed_code():
     pack, copy, install = printed(POD, "setup", *SLICE, "--dry-run")
     assert pack.endswith("archive --format=tar.gz --output=/tmp/clipa_jax.tar.gz HEAD")
     target = "clipa:clipa_jax.tar.gz --zone=us-west4-a --worker=all"
@@ -82,7 +82,7 @@ def test_setting_up_brings_what_is_committed():
     assert "-r requirements-tpu.txt" in install
 
 
-def test_a_command_for_every_worker():
+def test_each_runs_a_command_on_every_worker():
     mount = "sudo mkdir -p /mnt/run && sudo mount 10.0.0.2:/run /mnt/run"
     assert printed(POD, "each", *SLICE, "--dry-run", "--", mount) == [
         f"{TPUS} tpu-vm ssh clipa --zone=us-west4-a --worker=all '--command={mount}'"
@@ -90,7 +90,7 @@ def test_a_command_for_every_worker():
     assert call(POD, "each", *SLICE, "--dry-run").returncode != 0
 
 
-def test_deleting():
+def test_delete_removes_the_slice():
     assert printed(POD, "delete", *SLICE, "--dry-run") == [
         f"{TPUS} queued-resources delete clipa --zone=us-west4-a --force"
     ]
@@ -99,7 +99,7 @@ def test_deleting():
     ]
 
 
-def test_logs_and_status():
+def test_logs_and_status_read_the_folder_of_the_run():
     assert printed(POD, "logs", *SLICE, "--run=h1", "--dry-run") == [
         f"{TPUS} tpu-vm ssh clipa --zone=us-west4-a --worker=0 "
         "'--command=tail -n 100 -F clipa_jax/runs/h1/log'"
@@ -108,14 +108,14 @@ def test_logs_and_status():
     assert listed.startswith(f"{TPUS} tpu-vm list") and "describe clipa" in described
 
 
-def test_nothing_kills_by_name_and_no_secret_is_on_a_command_line():
+def test_no_command_kills_by_name_or_contains_a_secret():
     text = "".join(file.read_text() for file in (POD, WORKER, SUBMIT))
     assert "pkill" not in text and "killall" not in text
     assert "--env" not in text and "API_KEY=$" not in text
 
 
 @pytest.mark.parametrize("name", ["h1; rm -rf /", "", "$(id)", "../x y"])
-def test_names_cannot_hold_a_command(name):
+def test_names_with_shell_syntax_are_refused(name):
     assert call(POD, "stop", *SLICE, f"--run={name}", "--dry-run").returncode == 2
 
 
@@ -154,7 +154,7 @@ def read(worker, run, name):
     return file.read_text() if file.exists() else ""
 
 
-def test_a_run_goes_on_alone_and_only_it_is_stopped(worker, tmp_path):
+def test_a_run_is_detached_and_only_this_run_is_stopped(worker, tmp_path):
     (tmp_path / "secret").write_text("WANDB_API_KEY=mine\n")
     assert call(POD, "secrets", *SLICE, f"--file={tmp_path / 'secret'}", **worker).returncode == 0
     for run in ("h1", "h10"):
@@ -188,7 +188,7 @@ def test_a_run_goes_on_alone_and_only_it_is_stopped(worker, tmp_path):
     until(lambda: read(worker, "h10", "status"))
 
 
-def test_a_pid_that_is_anothers_by_now_is_left_alone(worker):
+def test_a_reused_pid_is_not_killed(worker):
     folder = Path(worker["HOME"]) / "clipa_jax" / "runs" / "h1"
     folder.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
@@ -199,7 +199,7 @@ def test_a_pid_that_is_anothers_by_now_is_left_alone(worker):
     assert stranger.returncode == 0
 
 
-def test_a_run_that_fails_is_started_again_a_few_times(worker):
+def test_a_failed_run_is_restarted_a_few_times(worker):
     arguments = ["--run=h1", "--restarts=2", "--", "fail"]
     assert call(POD, "run", *SLICE, *arguments, **worker).returncode == 0
     until(lambda: read(worker, "h1", "status"))
@@ -207,7 +207,7 @@ def test_a_run_that_fails_is_started_again_a_few_times(worker):
     assert read(worker, "h1", "log").count("clipa_jax.train fail") == 3
 
 
-def test_secrets_that_others_can_read_are_not_used(worker):
+def test_secrets_readable_by_others_are_not_used(worker):
     file = Path(worker["HOME"]) / ".config" / "clipa_jax" / "env"
     file.parent.mkdir(parents=True)
     file.write_text("WANDB_API_KEY=mine\n")
@@ -218,7 +218,7 @@ def test_secrets_that_others_can_read_are_not_used(worker):
     assert "clipa_jax.train" not in read(worker, "h1", "log")
 
 
-def test_submitting_to_slurm():
+def test_the_slurm_command_has_a_process_for_each_gpu():
     assert printed(
         *(SUBMIT, "--nodes=2", "--gpus=4", "--partition=gpu", "--dry-run", "--"),
         *("--config=configs/model_h/schedule.py", "--workdir=/scratch/h"),
@@ -230,7 +230,7 @@ def test_submitting_to_slurm():
 
 
 @pytest.mark.parametrize(("status", "requeued"), [(0, False), (143, True), (1, False)])
-def test_a_job_that_was_asked_to_save_is_queued_again(tmp_path, status, requeued):
+def test_a_job_that_saved_on_a_signal_is_requeued(tmp_path, status, requeued):
     for name, body in (("srun", f'echo "$@" > {tmp_path}/srun; exit {status}'), ("scontrol", "")):
         (tmp_path / name).write_text(f'#!/usr/bin/env bash\necho "{name} $*"\n{body}\n')
         (tmp_path / name).chmod(0o755)
@@ -248,7 +248,7 @@ def test_a_job_that_was_asked_to_save_is_queued_again(tmp_path, status, requeued
 
 
 @pytest.mark.parametrize("script", [WORKER, SUBMIT.with_name("train.sbatch")])
-def test_shell_scripts_are_sound(script):
+def test_shell_scripts_parse(script):
     checker = ["shellcheck"] if shutil.which("shellcheck") else ["bash", "-n"]
     done = subprocess.run([*checker, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -95,7 +95,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(out, how):
     ]
 
 
-def test_finished_points_are_skipped_unless_something_else_is_asked_for(out):
+def test_finished_points_are_skipped_unless_their_command_changed(out):
     status, said, _ = run(out)
     assert status == 0 and "[9/9] lr_4e-3/seed_2: finished in" in said
     assert calls(out) == dict.fromkeys(points(), 1)
@@ -114,7 +114,7 @@ def test_finished_points_are_skipped_unless_something_else_is_asked_for(out):
     assert "finished before" in run(out, "--config.optim.b2=0.9", RATES="4e-3", SEEDS="0")[1]
 
 
-def test_a_command_that_was_refused_is_not_taken_for_finished(out):
+def test_a_refused_command_does_not_count_as_finished(out):
     assert run(out, RATES="2e-3", SEEDS="1")[0] == 0
     (out / "fail").touch()
     for _ in range(2):  # the summary is still there, of what was asked for before
@@ -123,7 +123,7 @@ def test_a_command_that_was_refused_is_not_taken_for_finished(out):
 
 
 @pytest.mark.parametrize("jobs", ["1", "3"])
-def test_a_point_that_fails_is_reported_and_does_not_stop_the_others(out, jobs):
+def test_a_failed_point_is_reported_and_the_others_run(out, jobs):
     out.mkdir()
     (out / "fail").touch()
     status, said, complained = run(out, JOBS=jobs)
@@ -147,7 +147,7 @@ def until(happened):
         time.sleep(0.01)
 
 
-def test_as_many_at_a_time_as_there_are_jobs_and_a_signal_reaches_all(out):
+def test_jobs_limits_the_running_points_and_a_signal_reaches_all(out):
     out.mkdir()
     (out / "wait").touch()
     with start(out, JOBS="2") as process:
@@ -166,7 +166,7 @@ def test_as_many_at_a_time_as_there_are_jobs_and_a_signal_reaches_all(out):
     assert calls(out) == {**dict.fromkeys(points(), 1), **dict.fromkeys(points()[:2], 2)}
 
 
-def test_a_job_for_each_point_that_is_not_in_the_queue(out):
+def test_slurm_gets_a_job_for_each_point_not_in_the_queue(out):
     how = {"SLURM": "1", "SUBMIT": "--gpus=1 --time=1:00:00", "RATES": "1e-3"}
     status, said, _ = run(out, **how)
     assert status == 0 and "[3/3] lr_1e-3/seed_2: submitted as job 3" in said
@@ -185,14 +185,14 @@ def test_a_job_for_each_point_that_is_not_in_the_queue(out):
     assert status == 1 and "lr_1e-3/seed_1: not submitted: no partition" in complained
 
 
-def test_what_is_not_understood_is_refused(out):
+def test_unknown_arguments_of_a_sweep_are_refused(out):
     status, _, complained = run(out, "--dryrun")
     assert status == 2 and "unknown argument '--dryrun'; legal: --dry-run" in complained
     status, _, complained = run(out, script="inverse_scaling.sh", GRID="tiny")
     assert status == 2 and "unknown GRID 'tiny'; legal: full, small" in complained
 
 
-def test_two_points_of_one_name_are_refused(out):
+def test_two_points_with_the_same_name_are_refused(out):
     script = out.parent / "sweep.sh"
     script.write_text(
         f'cd {ROOT} && . tools/sweeps/points.sh\nsweep configs/demo/pretrain.py {out} "$@"\n'
@@ -215,7 +215,7 @@ def law(**variables):
     return found
 
 
-def test_the_whole_grid_of_the_law():
+def test_the_grid_of_the_scaling_law():
     grid = law()
     assert len(grid) == 3 * 3 * (1 + 4 * 4 + 3 * 5)
     assert {keys["--config"] for keys in grid.values()} == {"configs/scaling/schedule.py"}
@@ -244,7 +244,7 @@ def test_the_whole_grid_of_the_law():
     assert len(law(GRID="small", SEEDS="5", SIZES="mini")) == len(small) / 9
 
 
-def test_every_point_sees_as_many_samples_and_ends_at_full_length():
+def test_every_point_trains_on_equal_samples_and_ends_at_full_length():
     schedule = recipes.load("scaling/schedule")
     schedule.pretrain.total_examples = 6400
     pretrain, finetune = schedule.pretrain, schedule.finetune
