@@ -1,7 +1,7 @@
 """Color jitter and grayscale on the devices: the last op on training pictures.
 
 The host draws ten numbers a picture (the op `jitter`); the training step applies them first.
-docs/performance.md has the times of both sides.
+docs/measurements/data_pipeline.md has the times of both sides.
 
 B global batch, R pixels a side, C = 3 channels (red, green, blue).
 """

@@ -102,7 +102,7 @@ def decode_box(size: int, *args: Any, **kwargs: Any) -> Function:
 
     Of a JPEG only the box is decoded, already reduced to a half, a quarter or an eighth where that
     leaves about as many pixels as the result has. The rest is resized as fast as keeps it near to
-    bilinear with antialiasing, which other formats get exactly: docs/performance.md has the
+    bilinear with antialiasing, which other formats get exactly; docs/performance.md links to the
     differences and the times.
     """
     del args, kwargs  # they are for `draw_box`
