@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 from absl import flags, logging
 
 from clipa_jax.errors import ConfigError, DataError
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> int | None:
     places = [Path(place) for place in argv[1:]]
     if not places:
         raise ConfigError("name a folder with runs below it, or several, or a table of runs.csv")
+    jax.config.update("jax_platforms", "cpu")  # the accelerator may be busy, and is not needed
     collected = find_runs.read(places)
     if not collected.rows:
         raise DataError("; ".join(collected.broken))

@@ -50,7 +50,7 @@ def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
 
 
 def against_flops(law: Law, out: Path, note: str = "") -> Path:
-    """The score against training FLOPs: color says the size, the marker the reduction."""
+    """The score against training FLOPs: a color per size, a marker per reduction."""
     sides = [side for side in (IMAGE, TEXT) if law.of_side(side)]
     figure, panels = sweep_plots.sheet(len(sides), height=4.2, width=4.6 * len(sides) + 1.6)
     for axes, side in zip(panels, sides, strict=True):
@@ -67,7 +67,7 @@ def against_flops(law: Law, out: Path, note: str = "") -> Path:
             if full:
                 how: dict[str, Any] = {"marker": FULL_MARKER, "ms": 13, "zorder": 5}
                 sweep_plots.line(axes, [full], law.metric, index, color=color, **how)
-        axes.set_xscale("log")
+        sweep_plots.log_axis(axes)
         first = sweep_plots.score_label(law.metric) if axes is panels[0] else ""
         sweep_plots.style(axes, "training FLOPs, all stages", first)
         axes.set_title(f"fewer {side} tokens", fontsize=10, color=sweep_plots.INK)
@@ -86,7 +86,7 @@ def _reductions(law: Law, side: str) -> list[str]:
 
 
 def _at(law: Law, repeats: list[Point]) -> tuple[float, Estimate] | None:
-    """(FLOPs, score) of repeats; None where there are none, or their FLOPs are not known."""
+    """(FLOPs, score) of repeats; None without repeats, or where their FLOPs are unknown."""
     score = law.score(repeats)
     flops = [cost for point in repeats if (cost := point.row.costs["total_flops"]) is not None]
     if score is None or len(flops) < len(repeats):

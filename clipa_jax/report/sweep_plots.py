@@ -1,8 +1,9 @@
 """Plots of groups: a score against a setting or a cost, means with their standard errors.
 
-Lines are told apart by color and by marker.
+Lines differ by color and by marker.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, LogLocator, NullLocator
 
 from clipa_jax.errors import DataError
 from clipa_jax.report import sweep_text
@@ -30,7 +31,7 @@ def against(
     """Draws a metric against a setting, in lines, or against a cost, as points.
 
     Args:
-      groups: what is drawn.
+      groups: of one stage.
       x: a setting of the groups with numbers, or one of `rows.COSTS`.
       lines_by: settings that make a line of their own; empty for all but `x`, or against a cost
         for the first.
@@ -56,7 +57,7 @@ def against(
     style(axes, _x_label(x), score_label(metric))
     places = sorted({place for points in lines.values() for place, _ in points})
     if len(places) > 1 and places[0] > 0 and places[-1] / places[0] >= 4:
-        axes.set_xscale("log")
+        log_axis(axes)
     if is_setting and len(places) < 12:
         ticks_at(axes, places)
     if len(lines) > 1 or next(iter(lines)):
@@ -81,7 +82,7 @@ def line(
     label: str | None = None,
     **how: Any,
 ) -> None:
-    """Means joined in the order of x, bars of one standard error; the look follows the index."""
+    """Draws means in the order of x with one standard error; the style follows the index."""
     scale = sweep_text.scale_of(metric)
     if not points:
         return
@@ -106,7 +107,7 @@ def line(
 
 
 def style(axes: Axes, x_label: str, y_label: str = "") -> None:
-    """Labels, and as few lines as will do."""
+    """Sets labels, and removes lines that carry no information."""
     axes.set_xlabel(x_label, color=INK, fontsize=9)
     axes.set_ylabel(y_label, color=INK, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
@@ -116,17 +117,27 @@ def style(axes: Axes, x_label: str, y_label: str = "") -> None:
     axes.set_axisbelow(True)
 
 
+def log_axis(axes: Axes) -> None:
+    """Makes x logarithmic, with labels at 1, 2 and 5 times the powers of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+    axes.xaxis.set_minor_locator(NullLocator())
+    always = (math.inf, math.inf)
+    formatter = LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=always)
+    axes.xaxis.set_major_formatter(formatter)
+
+
 def ticks_at(axes: Axes, places: Sequence[float]) -> None:
-    """Ticks at these places alone, written as numbers."""
+    """Sets ticks at these places alone, written as numbers."""
     axes.xaxis.set_major_locator(FixedLocator(list(places)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda place, _: f"{place:g}")
 
 
-def note(figure: Figure, said: str) -> None:
-    """A small line below the panels."""
-    if said:
-        figure.supxlabel(said, fontsize=8, color=FAINT)
+def note(figure: Figure, text: str) -> None:
+    """Writes a small line below the panels."""
+    if text:
+        figure.supxlabel(text, fontsize=8, color=FAINT)
 
 
 def finish(figure: Figure, out: Path) -> Path:
@@ -137,7 +148,7 @@ def finish(figure: Figure, out: Path) -> Path:
 
 
 def score_label(metric: str) -> str:
-    """What the y axis is called."""
+    """The label of the y axis."""
     return f"{metric}, nats" if sweep_text.is_loss(metric) else f"{metric}, %"
 
 
