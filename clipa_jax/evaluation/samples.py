@@ -5,6 +5,7 @@ Nothing in it is pickled, and nothing is unpickled when it is read.
 """
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import numpy as np
 
 from clipa_jax.errors import UserError
 from clipa_jax.evaluators.outcome import STATISTICS, Outcome
+from clipa_jax.runtime import files
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]  # by evaluation and metric
 INDEX = "index"
@@ -43,11 +45,10 @@ def save(file: Path, outcomes: Outcomes) -> None:
             for metric, one in metrics.items()
             if one.ids is not None
         }
-    part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as stream:
-        arrays[INDEX] = np.asarray(json.dumps(index))
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # as in convert/npz.py
-    part.replace(file)
+    arrays[INDEX] = np.asarray(json.dumps(index))
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]  # as in weights/npz.py
+    files.write_bytes(file, archive.getvalue())
 
 
 def load(file: Path) -> dict[str, dict[str, Outcome]]:

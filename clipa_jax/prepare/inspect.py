@@ -22,7 +22,7 @@ from clipa_jax.prepare import charts, source_statistics, throughput
 from clipa_jax.prepare.source_statistics import Statistics
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
-from clipa_jax.runtime.format import table
+from clipa_jax.runtime.format import percent, table
 from clipa_jax.runtime.progress import Progress
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
@@ -203,4 +203,4 @@ def _repetitions(source: dict[str, Any]) -> Iterable[str]:
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / max(whole, 1):.2f} %"
+    return percent(part / max(whole, 1), 2)

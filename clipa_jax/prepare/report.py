@@ -11,6 +11,7 @@ from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, WRITTEN, Layout
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.partitions import DROPPED
+from clipa_jax.runtime.format import percent
 from clipa_jax.runtime.format import table as aligned
 
 
@@ -62,8 +63,8 @@ def table(report: dict[str, Any]) -> str:
     rows.append(("input", f"{total:,}", "", ""))
     for reason, entry in report["dropped"].items():
         count, first = entry["samples"], entry["first"]
-        rows.append((f"dropped: {reason}", f"{count:,}", _share(count, total), *first[:1]))
-    rows.append(("kept", f"{report['kept']:,}", _share(report["kept"], total), ""))
+        rows.append((f"dropped: {reason}", f"{count:,}", percent(count / total, 2), *first[:1]))
+    rows.append(("kept", f"{report['kept']:,}", percent(report["kept"] / total, 2), ""))
     return aligned([(*row, "")[:4] for row in rows], right=(1, 2))
 
 
@@ -89,7 +90,3 @@ def sample_name(source: Source, row: int) -> str:
     starts = list(itertools.accumulate((shard.length for shard in source.shards), initial=0))
     shard = bisect.bisect_right(starts, row) - 1
     return source.describe(shard, row - starts[shard])
-
-
-def _share(count: int, total: int) -> str:
-    return f"{100 * count / total:.2f} %"

@@ -105,14 +105,8 @@ def _draw_comparison(axes: Axes, curve: curves.Curve, origin: str) -> tuple[floa
         f"{tokens.text_tokens} text tokens ({origin})"
     )
     minutes, percent = points[:, 0] / 60, 100 * points[:, 1]
-    style: dict[str, Any] = {
-        "color": COMPARISON_COLOR,
-        "lw": 1.8,
-        "ls": (0, (4, 2)),
-        "marker": "s",
-        "ms": 4,
-    }
-    axes.plot(minutes, percent, mec="white", label=label, zorder=3, **style)
+    style: dict[str, Any] = {"color": COMPARISON_COLOR, "lw": 1.8, "ls": (0, (4, 2)), "marker": "s"}
+    axes.plot(minutes, percent, mec="white", ms=4, label=label, zorder=3, **style)
     return float(minutes[-1]), float(percent[-1]), COMPARISON_COLOR
 
 
@@ -123,17 +117,9 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
     last = -np.inf
     for minutes, percent, color in sorted(ends, key=lambda end: end[1]):
         at = last = max(percent, last + apart)
-        axes.annotate(
-            f"{percent:.1f} %",
-            (minutes, at),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=color,
-            fontweight="bold",
-            fontsize=10,
-            annotation_clip=False,
-        )
+        style: dict[str, Any] = {"color": color, "fontweight": "bold", "fontsize": 10}
+        style |= {"va": "center", "textcoords": "offset points", "annotation_clip": False}
+        axes.annotate(f"{percent:.1f} %", (minutes, at), xytext=(8, 0), **style)
 
 
 def _style(axes: Axes, ylabel: str) -> None:
@@ -278,30 +264,15 @@ def stage_table(stages: Sequence[Mapping[str, Any]]) -> str:
     Args:
       stages: of summary.json.
     """
-    header = (
-        "stage",
-        "image tokens",
-        "text tokens",
-        "samples",
-        "time",
-        "top-1 %",
-        "top-5 %",
-        "i2t R@1 %",
-        "t2i R@1 %",
-    )
-    rows: list[tuple[str, ...]] = [header]
+    scores = ("top-1 %", "top-5 %", "i2t R@1 %", "t2i R@1 %")
+    header = ("stage", "image tokens", "text tokens", "samples", "time", *scores)
+    rows: list[format.Row] = [header]
     for stage in stages:
-        rows.append(
-            (
-                stage["name"],
-                str(stage["image_tokens"]),
-                str(stage["text_tokens"]),
-                f"{stage['samples_seen']:,}",
-                format.clock(stage["seconds"]),
-                *(format.number(_percents(stage.get(key)), ".1f") for key in HEADLINES),
-            )
-        )
-    return format.table(rows, right=tuple(range(1, len(header))))
+        tokens = str(stage["image_tokens"]), str(stage["text_tokens"])
+        costs = format.count(stage["samples_seen"]), format.clock(stage["seconds"])
+        values = (format.number(_percents(stage.get(key)), ".1f") for key in HEADLINES)
+        rows.append((stage["name"], *tokens, *costs, *values))
+    return format.table(rows, right=range(1, len(header)))
 
 
 def _percents(share: float | None) -> float | None:

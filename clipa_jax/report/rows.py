@@ -147,28 +147,28 @@ def varying(rows: Sequence[Row]) -> list[str]:
 def save(rows: Sequence[Row], file: Path) -> None:
     """Writes rows as CSV, without config keys that are the same everywhere."""
     keys = _config_keys(rows)
-    data = sorted({key for row in rows for key in row.data})
+    cells = [_cells(row, keys) for row in rows]
+    data = sorted({DATA + key for row in rows for key in row.data})
     scores = sorted({key for row in rows for key in row.scores})
-    ranged = sorted({key for row in rows for key in row.intervals})
-    header = ["run", "stage", *(CONFIG + key for key in keys), *SIZES, *COSTS]
-    header += [*(DATA + key for key in data), *scores]
-    header += [key + end for key in ranged for end in (LOW, HIGH)]
+    ranges = sorted({key for row in rows for key in row.intervals})
+    header = ["run", "stage", *(CONFIG + key for key in keys), *SIZES, *COSTS, *data, *scores]
+    header += [key + end for key in ranges for end in (LOW, HIGH)]
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            settings = [row.keys.get(key) for key in keys] + [row.own.get(key) for key in SIZES]
-            costs = [row.costs.get(key) for key in COSTS]
-            values: list[Any] = [row.scores.get(key) for key in scores]
-            for key in ranged:
-                values += row.intervals.get(key, (None, None))
-            writer.writerow(
-                [row.run, row.stage]
-                + [_cell(value) for value in settings + costs]
-                + [row.data.get(key) or "" for key in data]
-                + [_cell(value) for value in values]
-            )
+        writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells)
+
+
+def _cells(row: Row, keys: Sequence[str]) -> dict[str, str]:
+    """The cells of a row by column."""
+    values: dict[str, Any] = {CONFIG + key: row.keys.get(key) for key in keys}
+    values |= {key: row.own.get(key) for key in SIZES} | {**row.costs, **row.scores}
+    for key, (low, high) in row.intervals.items():
+        values |= {key + LOW: low, key + HIGH: high}
+    plain = {DATA + key: value or "" for key, value in row.data.items()}
+    cells = {key: _cell(value) for key, value in values.items()}
+    return {"run": row.run, "stage": row.stage} | plain | cells
 
 
 def _config_keys(rows: Sequence[Row]) -> list[str]:

@@ -22,6 +22,11 @@ class Table:
     rows: Sequence[tuple[str, ...]]
     caption: str = ""
 
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, str]], caption: str = "") -> "Table":
+        """The table of one or more rows, given as cells by column."""
+        return cls(tuple(rows[0]), [tuple(row.values()) for row in rows], caption)
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -34,101 +39,67 @@ class Bar:
 
 def schedule(run: Run) -> Table:
     """The stages as they ran."""
-    header = (
-        "stage",
-        "pixels",
-        "image tokens",
-        "text tokens",
-        "samples",
-        "batch",
-        "steps",
-        "peak rate",
-        "time",
-        "FLOPs",
-    )
-    rows = []
-    for stage in run.stages:
-        inputs, sizes = stage.config["input"], stage.sizes
-        result = stage.result or {}
-        rows.append(
-            (
-                stage.name if stage.result else f"{stage.name} (not finished)",
-                f"{inputs['res']}",
-                format.count(result.get("image_tokens") or (sizes.image_tokens if sizes else None)),
-                format.count(inputs["text_len"]),
-                format.count(stage.samples),
-                format.count(stage.batch_size),
-                format.count(stage.samples / stage.batch_size),
-                format.rate(stage.peak_lr),
-                format.duration(stage.seconds),
-                format.short(stage.flops),
-            )
-        )
-    return Table(header, rows)
+    return Table.of([_scheduled(stage) for stage in run.stages])
+
+
+def _scheduled(stage: Stage) -> dict[str, str]:
+    inputs, sizes, result = stage.config["input"], stage.sizes, stage.result or {}
+    image_tokens = result.get("image_tokens") or (sizes.image_tokens if sizes else None)
+    return {
+        "stage": stage.name if stage.result else f"{stage.name} (not finished)",
+        "pixels": f"{inputs['res']}",
+        "image tokens": format.count(image_tokens),
+        "text tokens": format.count(inputs["text_len"]),
+        "samples": format.count(stage.samples),
+        "batch": format.count(stage.batch_size),
+        "steps": format.count(stage.samples / stage.batch_size),
+        "peak rate": format.rate(stage.peak_lr),
+        "time": format.duration(stage.seconds),
+        "FLOPs": format.short(stage.flops),
+    }
 
 
 def bars(run: Run) -> list[Bar]:
     """The division of samples, time and FLOPs among the stages."""
-    measures: list[tuple[str, list[float]]] = [
-        ("samples", [stage.samples for stage in run.stages]),
-        ("training time", [stage.seconds for stage in run.stages]),
+    bars = [
+        _bar("samples", run, [stage.samples for stage in run.stages]),
+        _bar("training time", run, [stage.seconds for stage in run.stages], format.duration),
     ]
-    flops = [stage.flops for stage in run.stages]
-    if None not in flops:
-        measures.append(("training FLOPs", [value or 0.0 for value in flops]))
-    shown = []
-    for measure, values in measures:
-        show = format.duration if measure == "training time" else format.short
-        total = sum(values) or 1.0
-        shown.append(
-            Bar(
-                measure,
-                show(sum(values)),
-                [
-                    {
-                        "stage": stage.name,
-                        "index": index,
-                        "share": value / total,
-                        "percent": format.percent(value / total, 0),
-                    }
-                    for index, (stage, value) in enumerate(zip(run.stages, values, strict=True))
-                ],
-            )
-        )
-    return shown
+    flops = [stage.flops for stage in run.stages if stage.flops is not None]
+    if len(flops) == len(run.stages):
+        bars.append(_bar("training FLOPs", run, flops))
+    return bars
+
+
+def _bar(measure: str, run: Run, values: Sequence[float], show: Any = format.short) -> Bar:
+    parts = []
+    for index, (stage, value) in enumerate(zip(run.stages, values, strict=True)):
+        share = value / (sum(values) or 1.0)
+        percent = format.percent(share, 0)
+        parts.append({"stage": stage.name, "index": index, "share": share, "percent": percent})
+    return Bar(measure, show(sum(values)), parts)
 
 
 def speed(run: Run) -> Table:
     """Seconds, speed, waiting times and skipped samples."""
-    rows = []
-    for stage in run.stages:
-        pace = samples_per_second(stage)
-        waits = [r["input_wait_share"] for r in stage.records if "input_wait_share" in r]
-        flops = None if pace is None or stage.sample_flops is None else pace * stage.sample_flops
-        dropped = max((r.get("skipped_updates", 0) for r in stage.records), default=0)
-        rows.append(
-            (
-                stage.name,
-                format.duration(stage.seconds),
-                format.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
-                format.NONE if pace is None else f"{pace:,.0f}",
-                format.short(flops),
-                format.percent(statistics.fmean(waits) if waits else None),
-                format.count(sum(stage.skipped.values())),
-                format.count(dropped),
-            )
-        )
-    header = (
-        "stage",
-        "training",
-        "evaluation",
-        "samples/s",
-        "model FLOP/s",
-        "waiting for input",
-        "skipped samples",
-        "skipped updates",
-    )
-    return Table(header, rows)
+    return Table.of([_speed(stage) for stage in run.stages])
+
+
+def _speed(stage: Stage) -> dict[str, str]:
+    pace = samples_per_second(stage)
+    waits = [r["input_wait_share"] for r in stage.records if "input_wait_share" in r]
+    flops = None if pace is None or stage.sample_flops is None else pace * stage.sample_flops
+    dropped = max((r.get("skipped_updates", 0) for r in stage.records), default=0)
+    return {
+        "stage": stage.name,
+        "training": format.duration(stage.seconds),
+        "evaluation": format.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
+        "samples/s": format.count(pace),
+        "model FLOP/s": format.short(flops),
+        "waiting for input": format.percent(statistics.fmean(waits) if waits else None),
+        "skipped samples": format.count(sum(stage.skipped.values())),
+        "skipped updates": format.count(dropped),
+    }
 
 
 def skipped(run: Run) -> Table | None:
@@ -136,12 +107,9 @@ def skipped(run: Run) -> Table | None:
     reasons = sorted({reason for stage in run.stages for reason in stage.skipped})
     if not reasons:
         return None
+    counts = {reason: [stage.skipped.get(reason, 0) for stage in run.stages] for reason in reasons}
     rows = [
-        (
-            reason.replace("_", " "),
-            *(format.count(stage.skipped.get(reason, 0)) for stage in run.stages),
-        )
-        for reason in reasons
+        (reason.replace("_", " "), *map(format.count, values)) for reason, values in counts.items()
     ]
     return Table(("reason", *(stage.name for stage in run.stages)), rows)
 
@@ -166,59 +134,63 @@ def between_runs(runs: Sequence[Run]) -> list[tuple[str, Table]]:
     differences = []
     for name in names:
         having = [(run, stage) for run in runs for stage in run.stages if stage.name == name]
-        if len(having) < 2:
-            continue
-        header = ("setting", *(run.label for run, _ in having))
-        differences.append((name, _differences(header, [stage for _, stage in having])))
+        if len(having) > 1:
+            header = ("setting", *(run.label for run, _ in having))
+            differences.append((name, _differences(header, [stage for _, stage in having])))
     return differences
+
+
+def _differences(header: tuple[str, ...], stages: Sequence[Stage]) -> Table:
+    """The settings in which stages differ."""
+    leaves = [workdir.leaves(stage.config) for stage in stages]
+    keys = [key for key in dict.fromkeys(k for tree in leaves for k in tree) if key not in _NAMING]
+    rows = [(key, *(format.setting(tree.get(key)) for tree in leaves)) for key in keys]
+    return Table(header, [row for row in rows if len(set(row[1:])) > 1])
 
 
 def plan(run: Run) -> Table | None:
     """Planned and actual time of the stages that are in both; None without any."""
     stages = {stage.name: stage for stage in run.stages}
-    rows = []
-    for planned in (run.plan or {}).get("stages", ()):
-        stage = stages.get(planned.get("stage"))
-        if stage is not None:
-            rows.append(_planned(planned, stage))
-    header = (
-        "stage",
-        "step, planned",
-        "step, actual",
-        "actual / planned",
-        "chip-hours, planned",
-        "device-hours, actual",
-        "remarks",
-    )
-    return Table(header, rows, (run.plan or {}).get("title", "")) if rows else None
+    content = run.plan or {}
+    rows = [
+        _planned(planned, stages[planned["stage"]])
+        for planned in content.get("stages", ())
+        if planned.get("stage") in stages
+    ]
+    return Table.of(rows, content.get("title", "")) if rows else None
 
 
-def _planned(planned: dict[str, Any], stage: Stage) -> tuple[str, ...]:
+def _planned(planned: dict[str, Any], stage: Stage) -> dict[str, str]:
     pace = samples_per_second(stage)
     actual = stage.batch_size / pace if pace else None
     step = planned.get("expected_step_seconds") or planned.get("step_seconds")
     chip_hours = planned.get("expected_chip_hours") or planned.get("chip_hours")
-    environment = stage.environment or {}
-    devices = environment.get("devices")
+    devices = (stage.environment or {}).get("devices")
     hours = stage.seconds * devices / 3600 if devices else None
-    sizes, remarks = stage.sizes, []
+    return {
+        "stage": stage.name,
+        "step, planned": _milliseconds(step),
+        "step, actual": _milliseconds(actual),
+        "actual / planned": format.NONE if not actual or not step else f"{actual / step:.2f}",
+        "chip-hours, planned": format.number(chip_hours, ",.3g", format.NONE),
+        "device-hours, actual": format.number(hours, ",.3g", format.NONE),
+        "remarks": "; ".join(_remarks(planned, stage)),
+    }
+
+
+def _remarks(planned: dict[str, Any], stage: Stage) -> list[str]:
+    """The differences between a plan and what ran."""
+    remarks, sizes = [], stage.sizes
     if planned.get("batch") != stage.batch_size:
         remarks.append(f"planned for batch {format.count(planned.get('batch'))}")
     if sizes and planned.get("image_tokens") not in (None, sizes.image_tokens):
         remarks.append(f"planned for {planned['image_tokens']} image tokens")
     if sizes and planned.get("text_tokens") not in (None, sizes.text_tokens):
         remarks.append(f"planned for {planned['text_tokens']} text tokens")
-    if devices:
-        remarks.append(f"ran on {devices} x {environment.get('device')}")
-    return (
-        stage.name,
-        _milliseconds(step),
-        _milliseconds(actual),
-        format.NONE if not actual or not step else f"{actual / step:.2f}",
-        format.NONE if chip_hours is None else f"{chip_hours:,.3g}",
-        format.NONE if hours is None else f"{hours:,.3g}",
-        "; ".join(remarks),
-    )
+    environment = stage.environment or {}
+    if environment.get("devices"):
+        remarks.append(f"ran on {environment['devices']} x {environment.get('device')}")
+    return remarks
 
 
 def environment(runs: Sequence[Run]) -> Table | None:
@@ -226,16 +198,14 @@ def environment(runs: Sequence[Run]) -> Table | None:
     columns: list[tuple[list[str], dict[str, str]]] = []
     for run in runs:
         for stage in run.stages:
-            shown = _environment(stage)
-            if not shown:
-                continue
             name = stage.name if len(runs) == 1 else f"{run.label}: {stage.name}"
             name += "" if stage.environment else " (of its evaluation)"
-            same = next((names for names, known in columns if known == shown), None)
-            if same is None:
+            shown = _environment(stage)
+            same = [names for names, known in columns if known == shown]
+            if same:
+                same[0].append(name)
+            elif shown:
                 columns.append(([name], shown))
-            else:
-                same.append(name)
     if not columns:
         return None
     keys = dict.fromkeys(key for _, shown in columns for key in shown)
@@ -259,14 +229,6 @@ def _environment(stage: Stage) -> dict[str, str]:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else format.setting(value)
-
-
-def _differences(header: tuple[str, ...], stages: Sequence[Stage]) -> Table:
-    """The settings in which stages differ."""
-    leaves = [workdir.leaves(stage.config) for stage in stages]
-    keys = [key for key in dict.fromkeys(k for tree in leaves for k in tree) if key not in _NAMING]
-    rows = [(key, *(format.setting(tree.get(key)) for tree in leaves)) for key in keys]
-    return Table(header, [row for row in rows if len(set(row[1:])) > 1])
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -13,6 +13,7 @@ from absl import logging
 
 from clipa_jax.config.durations import Durations
 from clipa_jax.errors import UserError
+from clipa_jax.runtime.format import percent
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import metrics
@@ -96,7 +97,7 @@ class Recorder:
             self._last = (self._last[0] + spent, *self._last[1:])
         self._writer.write(step, {**self.scores, "train_seconds": self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
-        shown = "  ".join(f"{name} {value:.1%}" for name, value in best.items())
+        shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
         self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
         return True
 

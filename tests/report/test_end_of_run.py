@@ -24,9 +24,8 @@ def lines(monkeypatch):
 
 def finished(root):
     summary = workdir.write_summary(fake_runs.run(root), list(fake_runs.STAGES))
-    logs = SimpleNamespace(compare=())
     folder = root / fake_runs.STAGES[-1]
-    return summary, [SimpleNamespace(folder=folder, settings=SimpleNamespace(logs=logs))]
+    return summary, [SimpleNamespace(folder=folder, compare=())]
 
 
 def test_the_end_writes_the_page_and_says_where(tmp_path, lines):
