@@ -31,11 +31,11 @@ class Model:
     """Both towers with their weights and their preprocessing. B inputs, E embedding.
 
     Attributes:
-      config: of the stage that made the weights.
+      config: of the stage that trained the weights.
       params: the weights.
       encoders: the compiled towers.
       tokenize: texts -> int32 (B, L), as in training.
-      batch_size: inputs that go through a tower at a time.
+      batch_size: the most inputs of one call of a tower.
     """
 
     config: ConfigDict
@@ -46,31 +46,31 @@ class Model:
 
     @property
     def res(self) -> int:
-        """Pixels a side of the pictures that the image tower takes."""
+        """Side of the image tower's input, in pixels."""
         return self.config.input.res
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature: similarities times it are logits."""
+        """The inverse temperature; similarities times it are logits."""
         maximum = self.config.model.temperature_max
         return float(clip.inverse_temperature(self.params["t"], maximum))
 
     @property
     def logit_bias(self) -> float | None:
-        """What is added to logits, where the sigmoid loss has learned it; else None."""
+        """The bias that the sigmoid loss adds to logits; None for other losses."""
         return float(np.ravel(self.params["b"])[0]) if "b" in self.params else None
 
     def encode_image(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Unit-length embeddings, float32 (B, E).
 
         Args:
-          images: uint8 (B, H, W, 3), or a list of (H, W, 3) of any sizes, which are
-            preprocessed as in evaluation; or float (B, R, R, 3), preprocessed already.
+          images: uint8 (B, H, W, 3) or a list of uint8 (H, W, 3) of any sizes, which are
+            preprocessed as in evaluation; or preprocessed float (B, R, R, 3).
 
         Raises:
-          DataError: another form.
+          DataError: another dtype or shape.
         """
-        return self._encode(self.encoders.image, self._prepared(images))
+        return self._encode(self.encoders.image, self._prepare(images))
 
     def encode_text(self, texts: str | Sequence[str] | np.ndarray) -> np.ndarray:
         """Unit-length embeddings, float32 (B, E).
@@ -88,34 +88,31 @@ class Model:
             )
         return self._encode(self.encoders.text, tokens_BL)
 
-    def _prepared(self, images: Any) -> np.ndarray:
-        shaped = [np.asarray(image) for image in images]
-        if not shaped or any(image.ndim != 3 or image.shape[2] != 3 for image in shaped):
-            came = shaped[0].shape if shaped else "nothing"
-            raise DataError(f"images must be (B, height, width, 3); the first is {came}")
-        if all(image.dtype == np.uint8 for image in shaped):
-            return np.stack([self._preprocess(image) for image in shaped])
-        if any(image.dtype.kind != "f" or image.shape[:2] != (self.res,) * 2 for image in shaped):
+    def _prepare(self, images: Any) -> np.ndarray:
+        arrays = [np.asarray(image) for image in images]
+        if not arrays or any(image.ndim != 3 or image.shape[2] != 3 for image in arrays):
+            first = arrays[0].shape if arrays else "nothing"
+            raise DataError(f"images must be (B, height, width, 3); the first is {first}")
+        if all(image.dtype == np.uint8 for image in arrays):
+            spec = pipeline.fill(self.config.input.preprocess_eval, self.config.input)
+            preprocess = registry.build(spec.removeprefix("decode|"))
+            return np.stack([preprocess({"image": image})["image"].numpy() for image in arrays])
+        if any(image.dtype.kind != "f" or image.shape[:2] != (self.res,) * 2 for image in arrays):
             raise DataError(
-                f"images of {shaped[0].dtype} {shaped[0].shape}; expected uint8 of any size, or "
+                f"images of {arrays[0].dtype} {arrays[0].shape}; expected uint8 of any size, or "
                 f"preprocessed floats of {self.res}x{self.res} pixels"
             )
-        return np.stack(shaped).astype(np.float32)
-
-    def _preprocess(self, image: np.ndarray) -> np.ndarray:
-        spec = pipeline.fill(self.config.input.preprocess_eval, self.config.input)
-        ops = registry.build(spec.removeprefix("decode|"))
-        return ops({"image": image})["image"].numpy()
+        return np.stack(arrays).astype(np.float32)
 
     def _encode(self, tower: Callable[[Any, jax.Array], jax.Array], rows: np.ndarray) -> np.ndarray:
-        # Few shapes reach the compiler: powers of two up to a full batch.
+        # Batches of powers of two keep the number of compiled shapes small.
         size = min(self.batch_size, 2 ** math.ceil(math.log2(max(len(rows), 1))))
         parts = embed.rows(tower, self.params, rows, self.encoders.batch_sharding, size)
-        return np.concatenate([z for _, z in parts])
+        return np.concatenate([z_BE for _, z_BE in parts])
 
 
 def load(path: str, config: ConfigDict | None = None) -> Model:
-    """The model in a workdir or weights file.
+    """Load the model in a workdir or weights file.
 
     Args:
       path: what `open_weights` takes.
@@ -134,7 +131,7 @@ def on_mesh(
     mesh: Mesh,
     layout: Settings | None = None,
 ) -> Model:
-    """A model with its weights on devices.
+    """Put the weights of a model on devices.
 
     Args:
       config, model, leaves: from `Weights.build`.
@@ -144,13 +141,11 @@ def on_mesh(
     if mesh.devices.flat[0].platform != "tpu" and attention.is_packed(model):
         model = models.with_options(model, attention="auto")
     params = trees.unflatten(leaves)
-    whole = jax.tree.map(lambda leaf: sharding.replicated(mesh), params)
-    layouts = sharding.param_shardings(params, mesh, layout) if layout else whole
-    params = jax.tree.map(
-        lambda leaf, one: jax.make_array_from_callback(
-            leaf.shape, one, lambda index: np.asarray(leaf)[index]
-        ),
-        params,
-        layouts,
-    )
+    copies = jax.tree.map(lambda _: sharding.replicated(mesh), params)
+    shardings = sharding.param_shardings(params, mesh, layout) if layout else copies
+
+    def put(leaf: np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
+        return jax.make_array_from_callback(leaf.shape, place, lambda index: leaf[index])
+
+    params = jax.tree.map(put, params, shardings)
     return Model(config, params, steps.make_encoders(model, mesh), make_tokenize(config.input))

@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int | None:
         for run in stages.values():
             if workdir.is_finished(run.folder):
                 logging.info("stage %s is finished, nothing to do", run.name)
-            elif interrupt.asked() or not train(run, interrupt):
+            elif interrupt.read() or not train(run, interrupt):
                 logging.warning("stopped; run the same command again to go on")
-                return 128 + (interrupt.agreed or 0)
+                return 128 + (interrupt.shared or 0)
     end_of_run.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
     return None
 
@@ -92,9 +92,9 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         )
         record.scores = start.position.get("scores", {})
         with progress.paused("compiling"):
-            made = run.program
-            attention.compare(made.spec, made.mesh, start.state.params, made.image_tokens)
-            update = made.compile()
+            program = run.program
+            attention.compare(program.spec, program.mesh, start.state.params, program.image_tokens)
+            update = program.compile()
         try:
             state = loop(run, update, start, checkpoints, record, interrupt)
         except UserError:
@@ -102,7 +102,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
                 checkpoints.close()  # completes earlier saves
             raise
     checkpoints.close()
-    if interrupt.agreed:
+    if interrupt.shared:
         return False
     workdir.finish(run.folder, run.result(record.seconds, record.scores))
     end_of_run.end_of_stage(run, state)
@@ -130,7 +130,7 @@ def loop(
             state, values = update(state, batch)
             record.step(step, values, waited=feed.wait_seconds)
             checkpoints.check()
-            last, stop = step == durations.total_steps, interrupt.asked(values) is not None
+            last, stop = step == durations.total_steps, interrupt.read(values) is not None
             owed = bool(run.evaluators) and (last or _due(step, durations.eval_steps))
             if owed and not stop:
                 owed = not record.evaluation(step, functools.partial(evaluate, run, state))
@@ -146,18 +146,19 @@ def loop(
 
 
 def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
-    """What all evaluators of the stage say of a state, by `<evaluator>/<metric>`.
+    """The scores of a state by all evaluators of the stage, by `<evaluator>/<metric>`.
 
-    At the end of the stage it is also written to W/<stage>/evaluation.json, with intervals.
+    At the end of the stage they are also written to W/<stage>/evaluation.json, with intervals.
     """
-    said = {
+    results = {
         name: evaluation.run(evaluator, run.config.evals[name].to_dict(), state)
         for name, evaluator in run.evaluators.items()
     }
     if int(state.step) == run.durations.total_steps:
-        made = evaluation.make(str(run.folder), said, params=state.params, mesh=run.program.mesh)
-        evaluation.write(run.folder / workdir.EVALUATION, made)
-    return evaluation.values(said)
+        mesh = run.program.mesh
+        record = evaluation.make(str(run.folder), results, params=state.params, mesh=mesh)
+        evaluation.write(run.folder / workdir.EVALUATION, record)
+    return evaluation.values(results)
 
 
 def _due(step: int, every: int) -> bool:

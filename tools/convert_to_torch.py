@@ -5,8 +5,8 @@
         --config=configs/model_h/finetune_336.py
 
 The checkpoint is a workdir, a stage's folder, a CLIPA .npz (with --config=, the stage's config)
-or an open_clip folder. DIR gets open_clip_config.json, open_clip_model.safetensors, the
-tokenizer, and parity.json: how far the embeddings of the two sides are apart. Needs
+or an open_clip folder. The tool writes open_clip_config.json, open_clip_model.safetensors, the
+tokenizer, and parity.json, the differences between the embeddings of the two models. Needs
 requirements-torch.txt.
 """
 
@@ -25,12 +25,12 @@ except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-torch.txt")
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Weights of ours.", required=True)
-OUT = flags.DEFINE_string("out", None, "Folder to make.", required=True)
+OUT = flags.DEFINE_string("out", None, "The folder to write.", required=True)
 CONFIG = cli.define_config()
 
 
 def main(argv: list[str]) -> None:
-    """Converts; the log says how far the two sides are apart."""
+    """Convert, and log the differences between the embeddings of the two models."""
     del argv
     convert.to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
 

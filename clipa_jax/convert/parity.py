@@ -1,4 +1,4 @@
-"""Do both sides compute the same? Our model beside open_clip's own, on the same inputs.
+"""Parity of both sides: our model and open_clip's own, on the same inputs.
 
 B inputs, R pixels a side, L text tokens, E embedding.
 """
@@ -16,7 +16,8 @@ from absl import logging
 from clipa_jax import models, trees
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
-from clipa_jax.weights import rules
+from clipa_jax.preprocess.text import Tokenizer
+from clipa_jax.weights.rules import Arrays
 
 MAX_ABS, MIN_COSINE = 1e-4, 0.99999
 NUM_IMAGES, NUM_RANDOM_TEXTS = 4, 4
@@ -30,41 +31,36 @@ CAPTIONS = (
 )
 
 Report = dict[str, Any]
+Embeddings = tuple[np.ndarray, np.ndarray, float]  # images (B, E), texts (B, E), logit scale
 
 
 def measure(
-    model: CLIP,
-    leaves: rules.Arrays,
-    path: Path,
-    *,
-    res: int,
-    tokens_BL: np.ndarray,
-    seed: int = 0,
+    model: CLIP, leaves: Arrays, path: Path, inputs: Any, tokenizer: Tokenizer | None
 ) -> Report:
-    """Embeds random images and given texts on both sides, in float32.
+    """Compare the embeddings of random images, random token ids and `CAPTIONS`, in float32.
 
     Args:
-      model: ours; computes in float32 whatever its dtype.
+      model: ours; its dtype is ignored.
       leaves: its weights by name.
       path: the open_clip folder, loaded as its users load it.
-      res: R.
-      tokens_BL: token ids.
-      seed: of the images.
-
-    Returns:
-      By "image" and "text": the largest difference and the least cosine; `logit_scale` of
-      both; and what was compared.
+      inputs: the `input` section of the model's config.
+      tokenizer: None to leave out the captions.
     """
-    images_BRRC = random_images(res, seed)
-    ours = _ours(model, leaves, images_BRRC, tokens_BL)
-    theirs = _theirs(path, images_BRRC, tokens_BL)
+    rng, shape_BL = np.random.default_rng(0), (NUM_RANDOM_TEXTS, inputs.text_len)
+    tokens_BL = rng.integers(0, model.txt.config.vocab_size, shape_BL, dtype=np.int32)
+    if tokenizer:
+        captions_BL = tokenizer.encode(CAPTIONS, inputs.text_len)
+        tokens_BL = np.concatenate([captions_BL, tokens_BL])
+    images_BRRC = random_images(inputs.res)
+    ours = _embed_ours(model, leaves, images_BRRC, tokens_BL)
+    theirs = _embed_theirs(path, images_BRRC, tokens_BL)
     return {
         "image": _difference(ours[0], theirs[0]),
         "text": _difference(ours[1], theirs[1]),
         "logit_scale": {"ours": ours[2], "theirs": theirs[2]},
         "compared": {
-            "images": f"{NUM_IMAGES} random, {res} pixels",
-            "texts": f"{len(tokens_BL)} of {tokens_BL.shape[1]} tokens",
+            "images": f"{NUM_IMAGES} random, {inputs.res} pixels",
+            "texts": f"{len(tokens_BL)} of {inputs.text_len} tokens",
             "parameters": int(sum(leaf.size for leaf in leaves.values())),
         },
         "tolerance": {"max_abs": MAX_ABS, "min_cosine": MIN_COSINE},
@@ -76,49 +72,35 @@ def measure(
     }
 
 
-def log(report: Report) -> None:
-    """Writes the numbers of a report to the log."""
-    for tower in ("image", "text"):
-        numbers = report[tower]
-        logging.info(
-            "%s embeddings: largest difference %.2e, least cosine %.7f",
-            *(tower, numbers["max_abs"], numbers["min_cosine"]),
-        )
-
-
 def check(report: Report) -> None:
-    """Raises `CheckpointError` if a report says that the two sides differ."""
+    """Log the differences; raises `CheckpointError` if they exceed the tolerances."""
     for tower in ("image", "text"):
-        numbers = report[tower]
-        # Written so that NaN fails too.
-        if not (numbers["max_abs"] <= MAX_ABS and numbers["min_cosine"] >= MIN_COSINE):
+        difference, cosine = report[tower]["max_abs"], report[tower]["min_cosine"]
+        logging.info(
+            "%s embeddings: largest difference %.2e, least cosine %.7f", tower, difference, cosine
+        )
+        if not (difference <= MAX_ABS and cosine >= MIN_COSINE):  # true of NaN too
             raise CheckpointError(
-                f"{tower} embeddings of the two sides differ by {numbers['max_abs']:.1e} (at most "
-                f"{MAX_ABS:.0e} is allowed), cosine {numbers['min_cosine']:.6f} (at least "
-                f"{MIN_COSINE}); nothing was converted"
+                f"{tower} embeddings of the two sides differ by {difference:.1e} (at most "
+                f"{MAX_ABS:.0e} is allowed), cosine {cosine:.6f} (at least {MIN_COSINE}); nothing "
+                "was converted"
             )
     scales = report["logit_scale"]
     if not np.isclose(scales["ours"], scales["theirs"], rtol=1e-6):
         raise CheckpointError(f"the temperatures differ: {scales}; nothing was converted")
 
 
-def random_images(res: int, seed: int = 0) -> np.ndarray:
-    """(B, R, R, 3) float32, as if normalised: blocks of colour, which differ, and grain."""
-    rng = np.random.default_rng(seed)
+def random_images(res: int) -> np.ndarray:
+    """Random blocks of color with noise, float32 (B, R, R, 3), as if normalized."""
+    rng = np.random.default_rng(0)
     coarse = rng.standard_normal((NUM_IMAGES, 4, 4, 3), np.float32)
     blocks = coarse.repeat(-(-res // 4), axis=1).repeat(-(-res // 4), axis=2)[:, :res, :res]
     return blocks + 0.5 * rng.standard_normal((NUM_IMAGES, res, res, 3), np.float32)
 
 
-def random_tokens(vocab_size: int, length: int) -> np.ndarray:
-    """(B, L) int32 ids from all of the vocabulary."""
-    generator = np.random.default_rng(0)
-    return generator.integers(0, vocab_size, (NUM_RANDOM_TEXTS, length), dtype=np.int32)
-
-
-def _ours(
-    model: CLIP, leaves: rules.Arrays, images_BRRC: np.ndarray, tokens_BL: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _embed_ours(
+    model: CLIP, leaves: Arrays, images_BRRC: np.ndarray, tokens_BL: np.ndarray
+) -> Embeddings:
     model = models.with_options(model, dtype=jnp.float32, attention="xla")
     model = model.clone(temperature_max=None)
     with jax.default_matmul_precision("highest"):
@@ -128,9 +110,7 @@ def _ours(
     return zimg_BE, ztxt_BE, float(scale)
 
 
-def _theirs(
-    path: Path, images_BRRC: np.ndarray, tokens_BL: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _embed_theirs(path: Path, images_BRRC: np.ndarray, tokens_BL: np.ndarray) -> Embeddings:
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{path}")
     model.eval()
     with torch.inference_mode():
@@ -143,7 +123,5 @@ def _theirs(
 
 def _difference(ours_BE: np.ndarray, theirs_BE: np.ndarray) -> dict[str, float]:
     cosine_B = (ours_BE.astype(np.float64) * theirs_BE).sum(axis=1)
-    return {
-        "max_abs": float(np.abs(ours_BE - theirs_BE).max()),
-        "min_cosine": float(cosine_B.min()),
-    }
+    largest = np.abs(ours_BE - theirs_BE).max()
+    return {"max_abs": float(largest), "min_cosine": float(cosine_B.min())}

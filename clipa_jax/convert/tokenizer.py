@@ -1,85 +1,57 @@
 """A WordPiece vocabulary as the files of a Hugging Face tokenizer, for open_clip.
 
-open_clip makes the tokenizer of a local folder from the files in it. Ours gives `[CLS]`, the
-pieces and padding. BERT's own files would spend a place on `[SEP]`, which open_clip then blanks,
-so that captions of 31 pieces and more would lose one at the pooled position.
+open_clip builds the tokenizer of a local folder from the files in it. Ours gives `[CLS]`, the
+pieces and padding. BERT's own tokenizer appends `[SEP]`, which open_clip blanks afterwards, so
+that captions of 31 pieces and more would lose a piece at the pooled position.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
 from clipa_jax.preprocess.vocab import HUB, Vocabulary
+from clipa_jax.runtime import files
 from clipa_jax.weights.open_clip_folder import VOCABULARY
+
+CONFIG: dict[str, Any] = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+    "split_special_tokens": True,  # "[SEP]" in a caption is text
+    "model_max_length": 1_000_000,
+}
 
 
 def name(vocabulary: Vocabulary) -> str:
-    """What open_clip's config calls the tokenizer."""
+    """The name of the tokenizer in open_clip's config."""
     return vocabulary.name if vocabulary.name in HUB else Path(vocabulary.name).name
 
 
 def write(vocabulary: Vocabulary, path: Path) -> bool:
-    """Writes the tokenizer of a vocabulary into an existing folder.
+    """Write the tokenizer of a vocabulary into an existing folder.
 
-    Nothing is written for SentencePiece models, and False returned: open_clip then says that
-    the folder has no tokenizer, rather than use its own.
+    For SentencePiece models nothing is written, and False returned: open_clip then reports that
+    the folder has no tokenizer instead of using its own.
     """
     if not vocabulary.wordpieces:
         return False
-    _write_json(path / "tokenizer.json", _tokenizer(vocabulary.wordpieces))
-    _write_json(path / "tokenizer_config.json", _config())
-    lines = "".join(f"{piece}\n" for piece in vocabulary.wordpieces)
-    (path / VOCABULARY).write_text(lines, encoding="utf-8", newline="\n")
+    _tokenizer(vocabulary.wordpieces).save(str(path / "tokenizer.json"))
+    files.write_json(path / "tokenizer_config.json", CONFIG)
+    files.write_text(path / VOCABULARY, "".join(f"{piece}\n" for piece in vocabulary.wordpieces))
     return True
 
 
-def _tokenizer(pieces: tuple[str, ...]) -> dict[str, Any]:
-    row = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+def _tokenizer(pieces: tuple[str, ...]) -> Tokenizer:
     ids = {piece: index for index, piece in enumerate(pieces)}
-    first = {"id": "[CLS]", "ids": [ids["[CLS]"]], "tokens": ["[CLS]"]}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": True,
-            "lowercase": True,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": row,
-            "pair": row,
-            "special_tokens": {"[CLS]": first},
-        },
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": ids,
-        },
-    }
-
-
-def _config() -> dict[str, Any]:
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-        # A caption that says "[SEP]" is about brackets.
-        "split_special_tokens": True,
-        "model_max_length": 1_000_000,
-    }
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=True, lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", ids["[CLS]"])]
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    return tokenizer

@@ -117,9 +117,9 @@ def _log(before: Leaves, after: Leaves) -> list[str]:
         if name not in after:
             lines.append(f"{name} {tuple(before[name].shape)}: dropped")
         elif name not in before:
-            lines.append(f"{name} {tuple(after[name].shape)}: starts anew")
+            lines.append(f"{name} {tuple(after[name].shape)}: initialized")
         elif before[name].shape != after[name].shape:
             lines.append(f"{name}: {tuple(before[name].shape)} -> {tuple(after[name].shape)}")
         elif before[name] is not after[name]:
-            lines.append(f"{name} {tuple(after[name].shape)}: starts anew")
+            lines.append(f"{name} {tuple(after[name].shape)}: initialized")
     return lines

@@ -24,21 +24,21 @@ class Stopped(Exception):
 class Interrupt:
     """Records the first SIGINT or SIGTERM while entered, instead of ending the process.
 
-    The training loop calls `asked` after each step. A second signal ends the process at once,
+    The training loop calls `read` after each step. A second signal ends the process at once,
     without a checkpoint.
 
     Attributes:
       signal: received by this process, or None.
-      agreed: known to all processes, or None.
+      shared: known to all processes, or None.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.agreed: signal.Signals | None = None
+        self.shared: signal.Signals | None = None
         self._flag: distributed.Flag | None = None
         self._before: dict[signal.Signals, object] = {}
 
-    def asked(self, after: Any = None) -> signal.Signals | None:
+    def read(self, after: Any = None) -> signal.Signals | None:
         """The signal, once all processes know of it; equal on all of them at the same call.
 
         A single process returns it at once, several one call later.
@@ -46,17 +46,17 @@ class Interrupt:
         Args:
           after: arrays of the program that was started last, if it may still run.
         """
-        if self._flag is not None and self.agreed is None:
+        if self._flag is not None and self.shared is None:
             number = self._flag.read(self.signal or 0, after)
             if number:
-                self.agreed = signal.Signals(number)
+                self.shared = signal.Signals(number)
                 if self.signal is None:
-                    logging.warning("%s on another process: stopping too", self.agreed.name)
-        return self.agreed
+                    logging.warning("%s on another process: stopping too", self.shared.name)
+        return self.shared
 
     def check(self, after: Any = None) -> None:
-        """Raises `Stopped` if the run is to stop; counts as a call of `asked`."""
-        if self.asked(after) is not None:
+        """Raises `Stopped` if the run is to stop; counts as a call of `read`."""
+        if self.read(after) is not None:
             raise Stopped
 
     def __enter__(self) -> "Interrupt":
@@ -80,5 +80,6 @@ class Interrupt:
             os._exit(128 + number)  # the exit status of a process ended by a signal
         self.signal = signal.Signals(number)
         logging.warning(
-            "%s: saving a checkpoint after this step; once more to stop at once", self.signal.name
+            "%s: saving a checkpoint after this step; a second signal stops at once",
+            self.signal.name,
         )

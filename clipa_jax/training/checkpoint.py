@@ -155,7 +155,7 @@ class Checkpoints:
         if steps:
             raise CheckpointError(
                 f"none of the checkpoints {steps} in {self.folder} can be read; the log says why. "
-                "Move the folder away to start the stage anew"
+                "Move the folder away to start the stage again"
             )
         return None
 
@@ -322,7 +322,11 @@ def _differences(stored: Any, expected: Any) -> list[str]:
 
     names = sorted({*old, *new})
     both = {name: (describe(old.get(name)), describe(new.get(name))) for name in names}
-    return [f"{name} is {a} there and {b} here" for name, (a, b) in both.items() if a != b]
+    return [
+        f"{name} is {a} in the checkpoint and {b} in the config"
+        for name, (a, b) in both.items()
+        if a != b
+    ]
 
 
 def _altered(items: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Architectures and preprocessing: a config of ours <-> open_clip_config.json.
 
-What one side has and the other cannot compute is refused by its name, on the way out as on
-the way in.
+Both directions refuse what the other side cannot compute, and name it.
 """
 
 import math
@@ -35,25 +34,17 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
     """The content of open_clip_config.json for a model of ours.
 
     Args:
-      model: its towers.
-      inputs: the `input` section of its config.
+      model, inputs: the model and the `input` section of its config.
       tokenizer: name of the tokenizer.
 
     Raises:
-      CheckpointError: open_clip has no such tower or preprocessing; says which.
+      CheckpointError: open_clip has no such tower or preprocessing; names it.
     """
     img, txt = model.img.config, model.txt.config
-    for name, pool, legal in (("image", img.pool, IMAGE_POOLS), ("text", txt.pool, TEXT_POOLS)):
-        if pool not in legal:
-            raise CheckpointError(
-                f"open_clip has no {name} pooling like model.{name}.pool={pool!r}, only "
-                f"{', '.join(legal)}; these weights cannot be exported"
-            )
-    if (img.gelu == "quick") != (txt.gelu == "quick"):
-        raise CheckpointError(
-            f"open_clip has the quick GELU in both towers or in none; this model has {img.gelu} in "
-            f"the image tower and {txt.gelu} in the text tower"
-        )
+    keys.check("model.image.pool", img.pool, IMAGE_POOLS, "open_clip")
+    keys.check("model.text.pool", txt.pool, TEXT_POOLS, "open_clip")
+    if "quick" in (img.gelu, txt.gelu):  # a key for both towers
+        keys.check("model.*.gelu", (img.gelu, txt.gelu), [("quick", "quick")], "open_clip")
     return {
         "model_cfg": {
             "embed_dim": img.embed_dim,
@@ -88,19 +79,16 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
 
 
 def _tower(tower: TowerConfig) -> Json:
+    ratio = tower.mlp_dim / tower.width
+    if int(tower.width * ratio) != tower.mlp_dim:  # as open_clip computes it
+        ratio = math.nextafter(ratio, math.inf)
     return {
         "layers": tower.depth,
         "width": tower.width,
-        "mlp_ratio": _ratio(tower.width, tower.mlp_dim),
+        "mlp_ratio": ratio,
         "norm_kwargs": {"eps": tower.norm_eps},
         **GELUS[tower.gelu],
     }
-
-
-def _ratio(width: int, mlp_dim: int) -> float:
-    """The ratio that open_clip's int(width * ratio) turns into `mlp_dim`."""
-    ratio = mlp_dim / width
-    return ratio if int(width * ratio) == mlp_dim else math.nextafter(ratio, math.inf)
 
 
 def _resizing(inputs: Any) -> Json:
@@ -108,16 +96,16 @@ def _resizing(inputs: Any) -> Json:
     calls = registry.parse(spec)
     modes = {ops: mode for mode, ops in RESIZE_OPS.items()}
     mode = modes.get(tuple(call.name for call in calls))
-    sizes = {call.args[:1] or (call.kwargs.get("size"),) for call in calls[1:]}
-    if mode is None or sizes != {(inputs.res,)}:
+    arguments = [
+        dict(zip(("size", "method"), call.args, strict=False)) | call.kwargs for call in calls[1:]
+    ]
+    if mode is None or any(values["size"] != inputs.res for values in arguments):
         legal = " or ".join("|".join(ops) for ops in RESIZE_OPS.values())
         raise CheckpointError(
             f"input.preprocess_eval={spec!r} has no counterpart in open_clip; it must be "
             f"{legal} to {inputs.res} pixels"
         )
-    _, *rest = calls[1].args or (inputs.res,)
-    method = rest[0] if rest else calls[1].kwargs.get("method", "bilinear")
-    return {"interpolation": method, "resize_mode": mode}
+    return {"interpolation": arguments[0].get("method", "bilinear"), "resize_mode": mode}
 
 
 def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
@@ -125,7 +113,7 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
 
     Args:
       content: of open_clip_config.json.
-      vocabulary: path of its WordPiece vocabulary, where its files have one; else "".
+      vocabulary: path of its WordPiece vocabulary, "" if there is none.
 
     Raises:
       CheckpointError: our model does not support it; names the key and the value.
@@ -133,15 +121,15 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     if not isinstance(content, Mapping) or not isinstance(content.get("model_cfg"), Mapping):
         raise CheckpointError("not an open_clip_config.json: it has no model_cfg")
     model = dict(content["model_cfg"])
-    image = keys.read("vision", model.pop("vision_cfg", {}))
-    text = keys.read("text", model.pop("text_cfg", {}))
-    model = keys.read("model", model)
-    preprocess = keys.read("preprocess", content.get("preprocess_cfg") or {})
-    res, patch = _side(image, "image_size"), _side(image, "patch_size")
+    vision, text = model.pop("vision_cfg", {}), model.pop("text_cfg", {})
+    # A square may be given by both sides.
+    sides = {key: _side(vision[key]) for key in ("image_size", "patch_size") if key in vision}
+    vision, text = keys.read("vision_cfg", {**vision, **sides}), keys.read("text_cfg", text)
+    model = keys.read("model_cfg", model)
+    preprocess = keys.read("preprocess_cfg", content.get("preprocess_cfg") or {})
+    res, patch = vision["image_size"], vision["patch_size"]
     if res % patch:
         raise CheckpointError(f"image_size {res} does not divide into patches of {patch}")
-    if not isinstance(image["layers"], int):
-        raise CheckpointError("vision_cfg.layers is a list: ResNet towers are not supported")
     return ConfigDict(
         {
             "name": "open_clip",
@@ -151,23 +139,23 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
                 "temperature_init": math.exp(model["init_logit_scale"]),
                 "temperature_max": None,
                 "bias_init": model["init_logit_bias"],
-                "mean": _colour(preprocess["mean"]),
-                "std": _colour(preprocess["std"]),
+                "mean": _color(preprocess["mean"]),
+                "std": _color(preprocess["std"]),
                 "dtype": "float32",
                 "attention": "auto",
                 "layers": "unrolled",
                 "image": {
-                    **_from_tower("vision", image, model["quick_gelu"]),
-                    "num_heads": image["width"] // image["head_width"],
+                    **_from_tower("vision_cfg", vision, model["quick_gelu"]),
+                    "num_heads": vision["width"] // vision["head_width"],
                     "posemb": "learned",
-                    "pre_norm": not image["no_ln_pre"],
-                    "pool": _image_pool(image),
+                    "pre_norm": not vision["no_ln_pre"],
+                    "pool": _image_pool(vision),
                 },
                 "text": {
-                    **_from_tower("text", text, model["quick_gelu"]),
+                    **_from_tower("text_cfg", text, model["quick_gelu"]),
                     "num_heads": text["heads"],
                     "vocab_size": text["vocab_size"],
-                    "pool": _text_pool(text),
+                    "pool": keys.check("text_cfg.pool_type", text["pool_type"], TEXT_POOLS),
                     "causal": not text["no_causal_mask"],
                 },
             },
@@ -181,75 +169,50 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     )
 
 
-def _colour(value: Any) -> tuple[float, ...]:
+def _side(value: Any) -> Any:
+    """The side of a square that is given as a pair; all else as it is."""
+    square = isinstance(value, list | tuple) and len(set(value)) == 1
+    return value[0] if square else value
+
+
+def _color(value: Any) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,) * 3
 
 
-def _side(image: Json, key: str) -> int:
-    value = image[key]
-    sides = {*value} if isinstance(value, list | tuple) else {value}
-    if len(sides) != 1:
-        raise CheckpointError(f"vision_cfg.{key}={value}: only squares are supported")
-    return int(sides.pop())
-
-
 def _from_tower(section: str, tower: Json, quick: bool) -> Json:
-    norm = dict(tower["norm_kwargs"] or {})
-    eps = norm.pop("eps", 1e-5)  # torch's LayerNorm
-    if norm:
-        raise CheckpointError(f"{section}_cfg.norm_kwargs={norm} is not supported, only eps")
+    norm = {"eps": 1e-5} | (tower["norm_kwargs"] or {})  # torch's default
+    keys.check(f"{section}.norm_kwargs", set(norm), [{"eps"}])
+    gelus = {"none": "quick"} if quick else {"none": "exact", "tanh": "tanh"}
+    activation = {"approximate": "none"} | (tower["act_kwargs"] or {})
+    keys.check(f"{section}.act_kwargs", activation, [{"approximate": name} for name in gelus])
     return {
         "width": tower["width"],
         "depth": tower["layers"],
         "mlp_dim": int(tower["width"] * tower["mlp_ratio"]),
-        "gelu": _gelu(section, tower["act_kwargs"] or {}, quick),
-        "norm_eps": eps,
+        "gelu": gelus[activation["approximate"]],
+        "norm_eps": norm["eps"],
         "remat": "none",
     }
 
 
-def _gelu(section: str, kwargs: Json, quick: bool) -> str:
-    if quick and not kwargs:
-        return "quick"
-    kinds = {"none": "exact", "tanh": "tanh"}
-    kind = kinds.get(kwargs.get("approximate", "none"))
-    if quick or kind is None or set(kwargs) - {"approximate"}:
-        raise CheckpointError(f"{section}_cfg.act_kwargs={kwargs} is not supported")
-    return kind
-
-
-def _image_pool(image: Json) -> str:
-    pool, late = image["pool_type"], image["final_ln_after_pool"]
-    if pool == "tok":  # one position: the norm may come before or after
-        return "tok"
-    if pool == "avg" and late:
-        return "gap"
-    raise CheckpointError(
-        f"vision_cfg.pool_type={pool!r} with final_ln_after_pool={late} is not supported"
-    )
-
-
-def _text_pool(text: Json) -> str:
-    if text["pool_type"] not in TEXT_POOLS:
-        raise CheckpointError(f"text_cfg.pool_type={text['pool_type']!r} is not supported")
-    return text["pool_type"]
+def _image_pool(vision: Json) -> str:
+    pools = {("tok", False): "tok", ("tok", True): "tok", ("avg", True): "gap"}
+    pool = vision["pool_type"], vision["final_ln_after_pool"]
+    return pools[keys.check("vision_cfg.pool_type, final_ln_after_pool", pool, pools)]
 
 
 def _vocab(text: Json, vocabulary: str) -> str:
-    """Our vocabulary for a tokenizer of theirs, or "" where we do not have that tokenizer."""
-    kwargs = text["tokenizer_kwargs"] or {}
-    if text["tokenizer_mode"] or kwargs != {"strip_sep_token": True}:
+    """Our vocabulary for a tokenizer of theirs; "" where we do not have that tokenizer."""
+    if text["tokenizer_mode"] or text["tokenizer_kwargs"] != {"strip_sep_token": True}:
         return ""
     name = (text["hf_tokenizer_name"] or "").removeprefix("google-bert/")
     return vocabulary or (name if name == "bert-base-uncased" else "")
 
 
 def _preprocess(preprocess: Json) -> str:
-    mode, method = preprocess["resize_mode"], preprocess["interpolation"]
-    if mode not in RESIZE_OPS:
-        raise CheckpointError(f"preprocess_cfg.resize_mode={mode!r} is not supported")
-    if method not in INTERPOLATIONS:
-        raise CheckpointError(f"preprocess_cfg.interpolation={method!r} is not supported")
+    mode = keys.check("preprocess_cfg.resize_mode", preprocess["resize_mode"], RESIZE_OPS)
+    method = preprocess["interpolation"]
+    keys.check("preprocess_cfg.interpolation", method, INTERPOLATIONS)
     option = "" if method == "bilinear" else f", method={method!r}"
     decode, resize, *crop = RESIZE_OPS[mode]
     return "|".join([decode, f"{resize}({{res}}{option})", *(f"{op}({{res}})" for op in crop)])

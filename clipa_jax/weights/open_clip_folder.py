@@ -1,6 +1,5 @@
 """A folder as open_clip writes and reads it: open_clip_config.json beside a state_dict."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ml_collections import ConfigDict
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP, positions
 from clipa_jax.runtime import files
-from clipa_jax.weights import architecture, rules
+from clipa_jax.weights import architecture, rules, state_file
 from clipa_jax.weights.keys import Json
 from clipa_jax.weights.rules import Arrays
 
@@ -36,11 +35,7 @@ def is_folder(path: Path) -> bool:
 
 
 def find_state(folder: Path) -> Path:
-    """The file with the state_dict in a folder.
-
-    Raises:
-      CheckpointError: there is none.
-    """
+    """The file with the state_dict in a folder; raises `CheckpointError` if there is none."""
     for name in STATES:
         if (folder / name).is_file():
             return folder / name
@@ -48,11 +43,7 @@ def find_state(folder: Path) -> Path:
 
 
 def read_config(folder: Path) -> Json:
-    """The content of the folder's open_clip_config.json.
-
-    Raises:
-      UserError: there is none, or it is not JSON.
-    """
+    """The content of open_clip_config.json; raises `UserError` without any."""
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
             f"there is no {CONFIG} in {folder}, and a state_dict does not say how many heads its "
@@ -62,37 +53,37 @@ def read_config(folder: Path) -> Json:
     return files.read_json(folder / CONFIG)
 
 
-def to_ours(content: Json, state: Arrays, folder: Path) -> tuple[ConfigDict, dict[str, np.ndarray]]:
-    """An open_clip model as (config, weights by name) of ours.
+def read(file: Path, content: Json | None = None) -> tuple[ConfigDict, dict[str, np.ndarray]]:
+    """Read an open_clip model as (config, weights by name) of ours.
 
     Image positions are an explicit table in the weights, even where the config says that the
-    model computes them; `fit.fit` leaves them out then.
+    model computes them; `fit` leaves them out then.
 
     Args:
-      content: of open_clip_config.json.
-      state: the state_dict.
-      folder: where its WordPiece vocabulary lies, if it has one.
+      file: the state_dict. A WordPiece vocabulary beside it is that of the model.
+      content: of open_clip_config.json; None for that of the file beside the state_dict.
 
     Raises:
-      CheckpointError: our model does not support it; the message names the key or the tensor.
+      UserError: the files cannot be read, or hold a key or tensor that our model does not support.
     """
+    folder = file.absolute().parent
+    content = read_config(folder) if content is None else content
     vocabulary = folder / VOCABULARY
     config = architecture.from_open_clip(content, str(vocabulary) if vocabulary.is_file() else "")
-    towers = {"img": config.model.image, "txt": config.model.text}
-    leaves = rules.from_open_clip(state, {name: tower.num_heads for name, tower in towers.items()})
-    if TABLE in leaves and distance_to_sincos(leaves[TABLE]) == 0:
+    heads = {"img": config.model.image.num_heads, "txt": config.model.text.num_heads}
+    leaves = rules.from_open_clip(state_file.read(file), heads)
+    if TABLE in leaves and is_sincos(leaves[TABLE]):
         config.model.image.posemb = "sincos2d"
     return config, leaves
 
 
-def from_ours(model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str) -> tuple[Json, Arrays]:
-    """(content of open_clip_config.json, state_dict) of a model of ours.
+def write(folder: Path, model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str) -> None:
+    """Write a model of ours into an existing folder.
 
     Args:
-      model: the model.
-      leaves: its weights by name, layers unrolled.
-      inputs: the `input` section of its config.
-      tokenizer: name of the tokenizer.
+      folder, model, tokenizer: the folder, the model, and the name of its tokenizer.
+      leaves: the weights by name, layers unrolled.
+      inputs: the `input` section of the config.
 
     Raises:
       CheckpointError: open_clip has no such tower, preprocessing or parameter; names it.
@@ -100,16 +91,12 @@ def from_ours(model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str) -> tuple
     content = architecture.to_open_clip(model, inputs, tokenizer)
     tower = model.img.config
     if tower.posemb == "sincos2d":
-        table = sincos_table((inputs.res // tower.patch_size) ** 2, tower.width)
-        leaves = {**leaves, TABLE: table}
-    return content, rules.to_open_clip(leaves)
-
-
-def write(folder: Path, content: Mapping[str, Any], state: Arrays) -> None:
-    """Write the config and the weights into an existing folder."""
+        patches = (inputs.res // tower.patch_size) ** 2
+        leaves = {**leaves, TABLE: sincos_table(patches, tower.width)}
+    state = rules.to_open_clip(leaves)
     files.write_json(folder / CONFIG, content, indent=2)
-    # The metadata says that these are tensors of PyTorch; transformers refuses files without it.
-    safetensors.numpy.save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+    # transformers refuses files without this entry.
+    safetensors.numpy.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     # safetensors makes files that only their owner can read.
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
 
@@ -123,9 +110,11 @@ def sincos_table(patches: int, width: int) -> np.ndarray:
     return np.concatenate([np.zeros((1, width), np.float32), table_PD])[None]
 
 
-def distance_to_sincos(table_1PD: np.ndarray) -> float:
-    """Largest difference of a table (1, 1 + P, W) to `sincos_table`; infinite for other shapes."""
-    _, rows, width = table_1PD.shape
-    if width % 4 or round((rows - 1) ** 0.5) ** 2 != rows - 1:
-        return np.inf
-    return float(np.abs(table_1PD - sincos_table(rows - 1, width)).max())
+def is_sincos(table_1PD: np.ndarray, tolerance: float = 0.0) -> bool:
+    """Whether a table (1, 1 + P, W) is `sincos_table`, up to a difference."""
+    if table_1PD.ndim != 3:
+        return False
+    patches, width = table_1PD.shape[1] - 1, table_1PD.shape[2]
+    if width % 4 or round(patches**0.5) ** 2 != patches:
+        return False
+    return bool(np.abs(table_1PD - sincos_table(patches, width)).max() <= tolerance)

@@ -1,15 +1,13 @@
-"""One table of rules between our leaves and open_clip's state_dict, read in both directions.
+"""One table of rules between our parameters and open_clip's state_dict, read in both directions.
 
-A rule says which of our leaves become which tensor of theirs, and in which form. Where a
-leaf has no rule, or a tensor, the conversion stops. Everything is numpy.
+A parameter or a tensor without a rule stops the conversion. Everything is numpy.
 
-Shapes: W width, H heads, K width of a head, M hidden width, E embedding, N positions.
-open_clip's `Linear` layers hold (out, in); the two projections to the embedding, which are
-no layers there, hold (in, out) as ours do.
+Shapes: W width, H heads, K width of a head, N positions. open_clip's `Linear` layers hold
+(out, in); its projections to the embedding are plain matrices (in, out), as ours are.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,81 +15,58 @@ import numpy as np
 from clipa_jax.errors import CheckpointError
 
 Arrays = Mapping[str, np.ndarray]
-TOWERS = ("img", "txt")
-_THEIR_BLOCKS = {"img": "visual.transformer.resblocks", "txt": "transformer.resblocks"}
-# Buffers of older files, which say what the config says: the causal mask and three sizes.
+BLOCKS = {  # ours and theirs, by tower
+    "img": ("img/Transformer/encoderblock_", "visual.transformer.resblocks."),
+    "txt": ("txt/Transformer/encoderblock_", "transformer.resblocks."),
+}
+# Buffers of older files, which repeat the config: the causal mask and three sizes.
 _BUFFERS = ("attn_mask", "input_resolution", "context_length", "vocab_size")
 
 
 @dataclass(frozen=True)
 class Form:
-    """How some of our arrays are laid out in one of theirs.
+    """The layout of one of our arrays in a tensor of theirs.
 
     Attributes:
-      export: our arrays -> theirs.
-      restore: (theirs, attention heads of the tower) -> our arrays; the exact inverse.
+      export: ours -> theirs.
+      restore: (theirs, attention heads of the tower) -> ours; the exact inverse.
     """
 
-    export: Callable[[Sequence[np.ndarray]], np.ndarray]
-    restore: Callable[[np.ndarray, int], Sequence[np.ndarray]]
+    export: Callable[[np.ndarray], np.ndarray]
+    restore: Callable[[np.ndarray, int], np.ndarray]
 
 
-def _one(
-    export: Callable[[np.ndarray], np.ndarray], restore: Callable[[np.ndarray], np.ndarray]
-) -> Form:
-    return Form(lambda ours: export(ours[0]), lambda theirs, _: [restore(theirs)])
-
-
-def _export_heads(kernels: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([kernel.reshape(kernel.shape[0], -1).T for kernel in kernels])
-
-
-def _restore_heads(theirs: np.ndarray, heads: int) -> list[np.ndarray]:
-    width = theirs.shape[1]
-    return [part.T.reshape(width, heads, -1) for part in np.split(theirs, 3)]
-
-
-SAME = _one(lambda x: x, lambda x: x)
-DENSE = _one(np.transpose, np.transpose)
+SAME = Form(lambda x: x, lambda x, _: x)
+DENSE = Form(np.transpose, lambda x, _: x.T)
 # (height, width, in, out) <-> (out, in, height, width)
-PATCHES = _one(lambda x: x.transpose(3, 2, 0, 1), lambda x: x.transpose(2, 3, 1, 0))
-CLASS = _one(lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1))  # (1, 1, W) <-> (W,)
-POSITIONS = _one(lambda x: x[0], lambda x: x[None])  # (1, N, W) <-> (N, W)
-SCALAR = _one(lambda x: x.reshape(()), lambda x: x.reshape(1))  # (1,) <-> ()
-HEADS = Form(_export_heads, _restore_heads)  # three (W, H, K) <-> (3 W, W)
-HEADS_BIAS = Form(  # three (H, K) <-> (3 W,)
-    lambda ours: np.concatenate([bias.reshape(-1) for bias in ours]),
-    lambda theirs, heads: [part.reshape(heads, -1) for part in np.split(theirs, 3)],
+PATCHES = Form(lambda x: x.transpose(3, 2, 0, 1), lambda x, _: x.transpose(2, 3, 1, 0))
+CLASS = Form(lambda x: x.reshape(-1), lambda x, _: x.reshape(1, 1, -1))  # (1, 1, W) <-> (W,)
+POSITIONS = Form(lambda x: x[0], lambda x, _: x[None])  # (1, N, W) <-> (N, W)
+SCALAR = Form(lambda x: x.reshape(()), lambda x, _: x.reshape(1))  # (1,) <-> ()
+HEADS = Form(  # (W, H, K) <-> (W, W)
+    lambda x: x.reshape(x.shape[0], -1).T, lambda x, heads: x.T.reshape(x.shape[1], heads, -1)
 )
+HEADS_BIAS = Form(lambda x: x.reshape(-1), lambda x, heads: x.reshape(heads, -1))  # (H, K) <-> (W,)
 HEADS_OUT = Form(  # (H, K, W) <-> (W, W)
-    lambda ours: ours[0].reshape(-1, ours[0].shape[-1]).T,
-    lambda theirs, heads: [theirs.T.reshape(heads, -1, theirs.shape[0])],
+    lambda x: x.reshape(-1, x.shape[-1]).T, lambda x, heads: x.T.reshape(heads, -1, x.shape[0])
 )
 
-_ATTENTION = "MultiHeadDotProductAttention_0"
-# Of a layer: ours below img|txt/Transformer/encoderblock_i, theirs below resblocks.i.
-LAYER: tuple[tuple[tuple[str, ...], str, Form], ...] = (
-    (("LayerNorm_0/scale",), "ln_1.weight", SAME),
-    (("LayerNorm_0/bias",), "ln_1.bias", SAME),
-    (
-        tuple(f"{_ATTENTION}/{part}/kernel" for part in ("query", "key", "value")),
-        "attn.in_proj_weight",
-        HEADS,
-    ),
-    (
-        tuple(f"{_ATTENTION}/{part}/bias" for part in ("query", "key", "value")),
-        "attn.in_proj_bias",
-        HEADS_BIAS,
-    ),
-    ((f"{_ATTENTION}/out/kernel",), "attn.out_proj.weight", HEADS_OUT),
-    ((f"{_ATTENTION}/out/bias",), "attn.out_proj.bias", SAME),
-    (("LayerNorm_1/scale",), "ln_2.weight", SAME),
-    (("LayerNorm_1/bias",), "ln_2.bias", SAME),
-    (("MlpBlock_0/Dense_0/kernel",), "mlp.c_fc.weight", DENSE),
-    (("MlpBlock_0/Dense_0/bias",), "mlp.c_fc.bias", SAME),
-    (("MlpBlock_0/Dense_1/kernel",), "mlp.c_proj.weight", DENSE),
-    (("MlpBlock_0/Dense_1/bias",), "mlp.c_proj.bias", SAME),
+# Parameters of a layer. "*" stands for query, key and value, which are one tensor in open_clip.
+LAYER: tuple[tuple[str, str, Form], ...] = (
+    ("LayerNorm_0/scale", "ln_1.weight", SAME),
+    ("LayerNorm_0/bias", "ln_1.bias", SAME),
+    ("MultiHeadDotProductAttention_0/*/kernel", "attn.in_proj_weight", HEADS),
+    ("MultiHeadDotProductAttention_0/*/bias", "attn.in_proj_bias", HEADS_BIAS),
+    ("MultiHeadDotProductAttention_0/out/kernel", "attn.out_proj.weight", HEADS_OUT),
+    ("MultiHeadDotProductAttention_0/out/bias", "attn.out_proj.bias", SAME),
+    ("LayerNorm_1/scale", "ln_2.weight", SAME),
+    ("LayerNorm_1/bias", "ln_2.bias", SAME),
+    ("MlpBlock_0/Dense_0/kernel", "mlp.c_fc.weight", DENSE),
+    ("MlpBlock_0/Dense_0/bias", "mlp.c_fc.bias", SAME),
+    ("MlpBlock_0/Dense_1/kernel", "mlp.c_proj.weight", DENSE),
+    ("MlpBlock_0/Dense_1/bias", "mlp.c_proj.bias", SAME),
 )
+# All other parameters.
 REST: tuple[tuple[str, str, Form], ...] = (
     ("img/cls", "visual.class_embedding", CLASS),
     ("img/pos_embedding", "visual.positional_embedding", POSITIONS),
@@ -113,7 +88,7 @@ REST: tuple[tuple[str, str, Form], ...] = (
 
 @dataclass(frozen=True)
 class Rule:
-    """A row of the table for one layer of one tower, or for what stands outside the layers."""
+    """The parameters `ours` of a tower are the parts, in order, of the tensor `theirs`."""
 
     ours: tuple[str, ...]
     theirs: str
@@ -121,17 +96,18 @@ class Rule:
     tower: str
 
 
-def rules(depth: Mapping[str, int]) -> list[Rule]:
-    """The table for towers of a depth, by "img" and "txt"."""
-    rows = [Rule((ours,), theirs, form, ours[:3]) for ours, theirs, form in REST]
-    for tower in TOWERS:
-        for i in range(depth[tower]):
-            ours, theirs = f"{tower}/Transformer/encoderblock_{i}", f"{_THEIR_BLOCKS[tower]}.{i}"
-            rows += [
-                Rule(tuple(f"{ours}/{name}" for name in names), f"{theirs}.{key}", form, tower)
-                for names, key, form in LAYER
-            ]
-    return rows
+def rules_for(names: Arrays) -> list[Rule]:
+    """The rules for towers as deep as their layers among `names`, which are ours or theirs."""
+    rules = [Rule((ours,), theirs, form, ours[:3]) for ours, theirs, form in REST]
+    for tower, (ours, theirs) in BLOCKS.items():
+        pattern = rf"(?:{re.escape(ours)}|{re.escape(theirs)})(\d+)\D.*"
+        matches = (re.fullmatch(pattern, name) for name in names)
+        for i in range(len({match.group(1) for match in matches if match})):
+            for leaf, key, form in LAYER:
+                parts = ("query", "key", "value") if "*" in leaf else ("",)
+                leaves = tuple(f"{ours}{i}/{leaf.replace('*', part)}" for part in parts)
+                rules.append(Rule(leaves, f"{theirs}{i}.{key}", form, tower))
+    return rules
 
 
 def to_open_clip(leaves: Arrays) -> dict[str, np.ndarray]:
@@ -141,15 +117,16 @@ def to_open_clip(leaves: Arrays) -> dict[str, np.ndarray]:
       leaves: by name, layers unrolled; image positions as an explicit table.
 
     Raises:
-      CheckpointError: a leaf that open_clip has no place for.
+      CheckpointError: open_clip has no place for a parameter.
     """
     left, state = dict(leaves), {}
-    for rule in rules({tower: _depth(leaves, tower) for tower in TOWERS}):
+    for rule in rules_for(leaves):
         if all(name in left for name in rule.ours):
-            theirs = rule.form.export([left.pop(name) for name in rule.ours])
-            state[rule.theirs] = np.asarray(theirs, order="C")
+            parts = [rule.form.export(left.pop(name)) for name in rule.ours]
+            tensor = np.concatenate(parts) if len(parts) > 1 else parts[0]
+            state[rule.theirs] = np.asarray(tensor, order="C")
     if left:
-        raise CheckpointError(f"open_clip has no place for {_some(left)}")
+        raise CheckpointError(f"open_clip has no place for {_list(left)}")
     return state
 
 
@@ -162,7 +139,7 @@ def from_open_clip(state: Arrays, heads: Mapping[str, int]) -> dict[str, np.ndar
       heads: attention heads by tower, "img" and "txt".
 
     Raises:
-      CheckpointError: a tensor that our model has no place for, or one of another form.
+      CheckpointError: our model has no place for a tensor, or a tensor has another shape.
     """
     left: dict[str, np.ndarray] = {}
     for key, tensor in state.items():
@@ -171,38 +148,25 @@ def from_open_clip(state: Arrays, heads: Mapping[str, int]) -> dict[str, np.ndar
             raise CheckpointError(f"the open_clip model has {name} twice, once as {key}")
         if name not in _BUFFERS:
             left[name] = tensor
-    depth = {tower: _their_depth(left, tower) for tower in TOWERS}
     leaves: dict[str, np.ndarray] = {}
-    for rule in rules(depth):
+    for rule in rules_for(left):
         if rule.theirs not in left:
             continue
-        theirs = left.pop(rule.theirs)
+        tensor, heads_in_tower = left.pop(rule.theirs), heads.get(rule.tower, 1)
         try:
-            ours = rule.form.restore(theirs, heads.get(rule.tower, 1))
+            parts = np.split(tensor, len(rule.ours)) if len(rule.ours) > 1 else [tensor]
+            for name, part in zip(rule.ours, parts, strict=True):
+                leaves[name] = rule.form.restore(part, heads_in_tower)
         except (ValueError, IndexError) as error:
             raise CheckpointError(
-                f"{rule.theirs} {theirs.shape} is not of the form that open_clip gives it ({error})"
+                f"{rule.theirs} {tensor.shape} is not of the form that open_clip gives it ({error})"
             ) from None
-        leaves |= dict(zip(rule.ours, ours, strict=True))
     if left:
-        raise CheckpointError(f"this model has no place for {_some(left)} of the open_clip model")
+        raise CheckpointError(f"this model has no place for {_list(left)} of the open_clip model")
     return leaves
 
 
-def _depth(leaves: Arrays, tower: str) -> int:
-    return _count(leaves, rf"{tower}/Transformer/encoderblock_(\d+)/.*")
-
-
-def _their_depth(state: Arrays, tower: str) -> int:
-    return _count(state, rf"{re.escape(_THEIR_BLOCKS[tower])}\.(\d+)\..*")
-
-
-def _count(names: Arrays, pattern: str) -> int:
-    found = (re.fullmatch(pattern, name) for name in names)
-    return len({match.group(1) for match in found if match})
-
-
-def _some(arrays: Arrays) -> str:
+def _list(arrays: Arrays) -> str:
     names = sorted(arrays)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(f"{name} {tuple(arrays[name].shape)}" for name in names[:5]) + more

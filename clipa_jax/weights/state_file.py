@@ -1,9 +1,5 @@
-"""state_dict files as numpy arrays: safetensors, and files of `torch.save`.
+"""state_dict files: safetensors, and files of `torch.save`, which need PyTorch to be read."""
 
-Only the latter need PyTorch. Pickled code is never run.
-"""
-
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +11,18 @@ import safetensors.numpy
 from clipa_jax.errors import CheckpointError
 from clipa_jax.weights import npz
 
-State = dict[str, np.ndarray]
 
-
-def read(file: Path) -> State:
-    """Read a state_dict, float32.
-
-    A training checkpoint of open_clip, which holds it below "state_dict", is read as well.
+def read(file: Path) -> dict[str, np.ndarray]:
+    """Read a state_dict, or that in open_clip's training checkpoint; float32. Runs no pickled code.
 
     Raises:
-      CheckpointError: the file is damaged, holds other things than tensors or anything that
-        `weights_only` refuses, or needs PyTorch, which is not installed.
+      CheckpointError: the file is damaged, holds other things than tensors, or needs PyTorch, which
+        is not installed.
     """
     return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickled(file)
 
 
-def _read_safetensors(file: Path) -> State:
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     try:
         tensors = safetensors.numpy.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
@@ -38,18 +30,17 @@ def _read_safetensors(file: Path) -> State:
     return {key: npz.as_float32(x, f"{file}: {key}") for key, x in tensors.items()}
 
 
-def _read_pickled(file: Path) -> State:
+def _read_pickled(file: Path) -> dict[str, np.ndarray]:
     try:
         import torch  # optional, and slow to import
     except ModuleNotFoundError:
         raise CheckpointError(
             f"{file} can only be read with PyTorch: pip install -r requirements-torch.txt, or "
-            "convert it where PyTorch is installed: "
-            f"python tools/convert_from_torch.py --checkpoint={file} --out=FILE.npz"
+            "convert it elsewhere with tools/convert_from_torch.py --checkpoint=FILE --out=FILE.npz"
         ) from None
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # noqa: BLE001, a damaged file raises anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{file} cannot be read as tensors alone (torch.load with weights_only: {reason})"

@@ -14,21 +14,24 @@ import clipa_jax
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models.sizes import SIZES
 from clipa_jax.weights import architecture, open_clip_folder, open_weights
+from tests.helpers import random_clip
 
 
 @pytest.mark.parametrize("size", ["S/16", "B/16", "L/14", "H/14", "G/14"])
-def test_published_shapes_agree_and_come_back_exactly(export, make_config, make_weights, size):
-    config = make_config(size)
-    _check_round_trip(export, config, make_weights(config))
+def test_published_shapes_agree_and_come_back_exactly(export, size):
+    config = random_clip.config(size)
+    _check_round_trip(export, config, random_clip.weights(config))
 
 
 @pytest.mark.skipif("CLIPA_WHOLE" not in os.environ, reason="minutes; CLIPA_WHOLE=L/14 runs it")
-def test_a_whole_model_agrees_and_comes_back_exactly(export, make_config, make_weights):
+def test_a_whole_model_agrees_and_comes_back_exactly(export):
     size = os.environ["CLIPA_WHOLE"]
     tower = {"depth": None}
-    config = make_config(size, input__res=224, input__text_len=32, model__text__vocab_size=32_000)
+    config = random_clip.config(
+        size, input__res=224, input__text_len=32, model__text__vocab_size=32_000
+    )
     config.model.update({"image": tower, "text": tower})
-    report = _check_round_trip(export, config, make_weights(config))
+    report = _check_round_trip(export, config, random_clip.weights(config))
     print(json.dumps(report, indent=2))
 
 
@@ -67,11 +70,11 @@ def _check_round_trip(export, config, leaves) -> dict:
         ),
     ],
 )
-def test_every_variant_that_open_clip_has_agrees(export, make_config, make_weights, image, text):
+def test_every_variant_that_open_clip_has_agrees(export, image, text):
     wanted = {"image": image, "text": text}
-    config = make_config("mini/8", input__res=32)
+    config = random_clip.config(input__res=32)
     config.model.update(wanted)
-    out = export(config, make_weights(config))
+    out = export(config, random_clip.weights(config))
     report = json.loads((out / "parity.json").read_text())
     assert max(report["image"]["max_abs"], report["text"]["max_abs"]) < 1e-5
     back = open_weights(str(out)).config.model
@@ -79,11 +82,9 @@ def test_every_variant_that_open_clip_has_agrees(export, make_config, make_weigh
         assert {key: back[tower][key] for key in values} == values
 
 
-def test_a_gelu_of_another_kind_would_be_noticed(
-    tmp_path, export, make_config, make_weights, monkeypatch
-):
-    config = make_config("mini/8", input__res=32)
-    leaves = make_weights(config)
+def test_a_gelu_of_another_kind_would_be_noticed(tmp_path, export, monkeypatch):
+    config = random_clip.config(input__res=32)
+    leaves = random_clip.weights(config)
     for name in leaves:  # to where the kinds differ
         if name.endswith("Dense_0/bias"):
             leaves[name][:] = -2.2
@@ -95,14 +96,18 @@ def test_a_gelu_of_another_kind_would_be_noticed(
     assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
 
 
-def test_an_epsilon_of_another_size_would_be_noticed(
-    tmp_path, export, make_config, make_weights, monkeypatch
-):
-    config = make_config("mini/8", input__res=32, model__text__norm_eps=1e-2)
-    tower = architecture._tower
-    monkeypatch.setattr(architecture, "_tower", lambda x: tower(x) | {"norm_kwargs": None})
+def test_an_epsilon_of_another_size_would_be_noticed(tmp_path, export, monkeypatch):
+    config = random_clip.config(input__res=32, model__text__norm_eps=1e-2)
+    to_open_clip = architecture.to_open_clip
+
+    def without_epsilon(*arguments):
+        content = to_open_clip(*arguments)
+        content["model_cfg"]["text_cfg"]["norm_kwargs"] = None
+        return content
+
+    monkeypatch.setattr(architecture, "to_open_clip", without_epsilon)
     with pytest.raises(CheckpointError, match="text embeddings of the two sides differ"):
-        export(config, make_weights(config))
+        export(config, random_clip.weights(config))
 
 
 def _save(path: Path, model_cfg: dict) -> torch.nn.Module:

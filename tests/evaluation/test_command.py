@@ -32,9 +32,7 @@ def export_to_open_clip(path, root):
     """The same weights as open_clip has them, written without PyTorch."""
     config, model, leaves = open_weights(str(root)).build()
     path.mkdir()
-    open_clip_folder.write(
-        path, *open_clip_folder.from_ours(model, leaves, config.input, "unknown")
-    )
+    open_clip_folder.write(path, model, leaves, config.input, "unknown")
     shutil.copy(small_stage.VOCAB, path / open_clip_folder.VOCABULARY)
     return path
 

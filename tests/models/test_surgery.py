@@ -66,7 +66,7 @@ def test_fresh_leaves_of_the_same_shape_are_logged():
     given, initial = leaves(w=(2,)), {"w": np.zeros(2)}
     got, lines = surgery.apply(("fresh:w",), given, shapes_of(w=(2,)), lambda: initial)
     assert got["w"] is initial["w"]
-    assert lines == ["w (2,): starts anew"]
+    assert lines == ["w (2,): initialized"]
 
 
 def test_drop_leaves_out_what_the_model_lacks():

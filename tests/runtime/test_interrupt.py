@@ -42,9 +42,9 @@ def test_a_single_process_returns_the_signal_at_once():
     interrupt.check()  # before it is entered there is nothing to hear of
     with interrupt:
         interrupt.check()
-        assert interrupt.asked() is None
+        assert interrupt.read() is None
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interrupt.asked() is signal.SIGTERM
+        assert interrupt.read() is signal.SIGTERM
         with pytest.raises(Stopped):
             interrupt.check()
 

@@ -359,13 +359,14 @@ def test_a_checkpoint_of_another_model_is_not_called_damaged(tmp_path, caplog):
     with pytest.raises(CheckpointError) as caught:
         restore(tmp_path, spec(width=16))
     kernel = "params/img/Transformer/encoderblock_{}/Dense_0/kernel"
-    first, second = (f"{kernel.format(i)} is float32 (8, 32) there" for i in range(2))
-    assert str(caught.value).startswith(
-        f"the checkpoint of step 5 in {tmp_path / 'checkpoints'} does not fit the config: "
-        f"{first} and float32 (16, 32) here; {second} and float32 (16, 32) here; train/opt/0/mu/"
-    )
-    assert " and 3 more. Go on with the config in " in str(caught.value)
-    assert f"--config.init={tmp_path}" in str(caught.value)
+    for fact in (
+        "step 5",
+        *(f"{kernel.format(i)} is float32 (8, 32) in the checkpoint" for i in range(2)),
+        "float32 (16, 32) in the config",
+        " and 3 more",
+        f"--config.init={tmp_path}",
+    ):
+        assert fact in str(caught.value)
     assert "cannot be read" not in caplog.text
     assert steps_in(tmp_path) == [5]
 
