@@ -3,11 +3,10 @@
 python -m clipa_jax.evaluate --config=configs/demo/finetune_2.py --checkpoint=runs/demo --out=here
 python -m clipa_jax.evaluate --compare=here/evaluation.json,there/evaluation.json
 
-The table goes to standard error, JSON to standard output unless that is a terminal. With --out
-both go to files too, and beside them what was said of each sample. See docs/evaluation.md.
+The table goes to standard error, JSON to standard output unless that is a terminal. --out writes
+both to files too, with the values per sample. See docs/evaluation.md.
 
-Exit status: 0, all that was asked for is there; 3, some of it is not, and the JSON says what and
-why; 1, nothing came of it, and a sentence says why.
+Exit status: 0 if complete; 3 if some evaluations are missing, which the JSON names; 1 on an error.
 """
 
 from absl import flags
@@ -26,18 +25,20 @@ STAGE = config_flags.DEFINE_config_file(
     "stage", None, "The config that trained the weights, for a .npz with a --config of evals alone."
 )
 COMPARE = flags.DEFINE_list(
-    "compare", [], "A,B: what B has more than A; each a checkpoint, or a .json written before."
+    "compare",
+    [],
+    "A,B: the difference B - A; each a checkpoint or an evaluation.json.",
 )
 ACROSS = flags.DEFINE_list(
-    "across", [], f"What a comparison may be made across: {', '.join(comparison.ACROSS)}."
+    "across", [], f"Inputs that may differ in a comparison: {', '.join(comparison.ACROSS)}."
 )
 OUT = flags.DEFINE_string(
-    "out", "", "Where JSON, Markdown and samples go: this folder, or beside this .json."
+    "out", "", "Folder for JSON, Markdown and samples, or the name of the .json."
 )
 
 
 def main(argv: list[str]) -> int | None:
-    """Evaluates or compares, and says what came of it."""
+    """Evaluates or compares, and returns the exit status."""
     del argv
     command = Command(CONFIG.value, STAGE.value, OUT.value)
     if bool(CHECKPOINT.value) == bool(COMPARE.value):

@@ -1,9 +1,8 @@
-"""The checkpoint that is evaluated, made ready under the config of an evaluation.
+"""A checkpoint on the devices, under the config of an evaluation.
 
 That config is a training stage's, a schedule, or one for evaluation alone
-(`clipa_jax.config.schema.evaluation`). The last fills in what the checkpoint's own config leaves
-open.
-What a checkpoint was trained with and is evaluated otherwise is told, not passed over.
+(`clipa_jax.config.schema.evaluation`), which replaces single keys of the checkpoint's own config.
+Every difference from the training config is reported.
 """
 
 import dataclasses
@@ -23,47 +22,45 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, ConfigError, DataError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import load_tokenizer
-from clipa_jax.weights import open_weights
+from clipa_jax.weights import Weights
 
-OF_THE_MACHINE = ("cpu_devices", "distributed", "compilation_cache", "mesh", "sharding")
-# Fields of a model that change how it is computed, not what, or that only training reads.
+MACHINE_KEYS = ("cpu_devices", "distributed", "compilation_cache", "mesh", "sharding")
+# Fields of a model that change how it is computed, not its result, or that only training reads.
 _SAME_RESULT = ("attention", "layers", "remat", "parent", "name", "temperature_init")
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class Loaded:
     """A checkpoint on the devices.
 
     Attributes:
-      path: where it is.
-      model: its weights and its config as evaluated.
+      model: its weights, and its config as evaluated.
       mesh: the devices.
       differs: `key`, and its value in the `checkpoint` and in the `config`.
     """
 
-    path: str
     model: loading.Model
     mesh: Mesh
     differs: list[dict[str, Any]]
 
 
-def stage_of(config: ConfigDict, path: str) -> ConfigDict:
-    """The one config to evaluate a checkpoint with.
+def stage_of(config: ConfigDict, weights: Weights) -> ConfigDict:
+    """The config of one stage or evaluation for a checkpoint.
 
     Args:
-      config: of a stage, an evaluation, or a schedule, of which the stage of the checkpoint's
-        name is taken, else the last.
-      path: of the checkpoint.
+      config: of a stage, an evaluation, or a schedule, of which the stage with the name of the
+        checkpoint's is taken, else the last.
+      weights: the checkpoint.
 
     Raises:
-      ConfigError: it lacks what an evaluation needs.
+      ConfigError: it lacks a section that evaluation needs.
     """
     stages = schedules.split(config)
     if len(stages) > 1:
-        trained = open_weights(path).config
+        trained = weights.config
         name = trained.name if trained else ""
         stages = [stage for stage in stages if stage.name == name] or stages
-    for key in ("evals", *OF_THE_MACHINE):
+    for key in ("evals", *MACHINE_KEYS):
         if key not in stages[-1]:
             raise ConfigError(
                 f"config.{key} is needed: a config for evaluation starts from "
@@ -72,20 +69,18 @@ def stage_of(config: ConfigDict, path: str) -> ConfigDict:
     return stages[-1]
 
 
-def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subject:
-    """Reads a checkpoint and lays it over the devices; on several processes all call it.
+def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -> Loaded:
+    """Reads a checkpoint onto the devices; on several processes all call it.
 
     Args:
-      path: what `open_weights` takes.
+      weights: from `open_weights`.
       given: from `stage_of`.
       stage: the config that trained the weights, where they carry none.
 
     Raises:
-      CheckpointError: there are no weights, they do not fit the config, or they were trained with
-        another vocabulary.
+      CheckpointError: the weights do not fit the config, or were trained with another vocabulary.
     """
-    weights = open_weights(path)
-    carried = weights.config
+    path, carried = weights.path, weights.config
     if carried is None and stage is not None:
         carried = schedules.split(stage)[-1]
     config = merged(carried, given)
@@ -104,14 +99,14 @@ def load(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> Subje
     load_tokenizer(config.input.vocab).check_fits(model.txt.config.vocab_size)
     mesh = _mesh(given)
     layout = Settings(given.sharding, "config.sharding")
-    return Subject(path, loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)
+    return Loaded(loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)
 
 
 def merged(carried: ConfigDict | None, given: ConfigDict) -> ConfigDict | None:
-    """The config of the model as it is evaluated; None where nobody knows it.
+    """The config of the model as it is evaluated; None where there is none.
 
-    A stage's config holds as it is. One for evaluation alone changes what it sets of `input` and
-    `model` in the checkpoint's own, which it needs.
+    A stage's config is taken as it is. One for evaluation alone replaces keys of `input` and
+    `model` in the checkpoint's own config.
     """
     if "model" in given and "size" in given.model:
         return given
@@ -127,32 +122,32 @@ def merged(carried: ConfigDict | None, given: ConfigDict) -> ConfigDict | None:
 
 
 def differences(carried: ConfigDict, config: ConfigDict, path: str) -> Iterator[dict[str, Any]]:
-    """What of the checkpoint's own config, and of no other kind, the evaluation changes.
+    """Yields keys whose values differ between the checkpoint's own config and the evaluation's.
 
     Raises:
-      CheckpointError: the vocabulary, whose token ids mean other words.
+      CheckpointError: the vocabularies differ, so that token ids mean other words.
     """
     _check_vocabulary(carried.input.vocab, config.input.vocab, path)
-    there, here = dict(_told(carried)), dict(_told(config))
-    for key in here:
-        if key in there and there[key] != here[key]:
-            yield {"key": key, "checkpoint": there[key], "config": here[key]}
+    trained, evaluated = dict(_embedding_keys(carried)), dict(_embedding_keys(config))
+    for key, value in evaluated.items():
+        if key in trained and trained[key] != value:
+            yield {"key": key, "checkpoint": trained[key], "config": value}
 
 
 def _check_vocabulary(carried: str, given: str, path: str) -> None:
     if not carried or carried == given:
         return
-    there, here = (load_tokenizer(vocab).vocabulary for vocab in (carried, given))
-    if there.surfaces != here.surfaces or (there.starts_word != here.starts_word).any():
+    ours, theirs = (load_tokenizer(vocab).vocabulary for vocab in (given, carried))
+    if theirs.surfaces != ours.surfaces or (theirs.starts_word != ours.starts_word).any():
         raise CheckpointError(
-            f"{path} was trained with the vocabulary {carried} of {there.size:,} pieces, but "
-            f"config.input.vocab={given} has {here.size:,}, not the same ones in the same order; "
+            f"{path} was trained with the vocabulary {carried} of {theirs.size:,} pieces, but "
+            f"config.input.vocab={given} has {ours.size:,}, not the same ones in the same order; "
             "evaluate it with its own"
         )
 
 
-def _told(config: ConfigDict) -> Iterator[tuple[str, Any]]:
-    """What decides the embedding of a picture or a text, by key, as JSON holds it."""
+def _embedding_keys(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """Keys that the embedding of a picture or a text depends on, with values for JSON."""
     inputs = config.input
     yield "input.res", inputs.res
     yield "input.text_len", inputs.text_len
@@ -170,7 +165,7 @@ def _told(config: ConfigDict) -> Iterator[tuple[str, Any]]:
 def _fields(prefix: str, module: CLIP | Any) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(module):
         value = getattr(module, field.name, None)
-        if field.name == "bias_init":  # whether there is a bias; the weights have its value
+        if field.name == "bias_init":  # only whether there is a bias; the weights have its value
             value = value is not None
         if field.name == "dtype":
             value = np.dtype(value).name
@@ -187,12 +182,8 @@ def _mesh(given: Mapping[str, Any]) -> Mesh:
         return sharding.make_mesh()
 
 
-def of_one_size(encoders: Any, res: int) -> Any:
-    """The same encoders, which refuse pictures of another size than the model's.
-
-    Raises:
-      DataError: when such pictures come, with both sizes.
-    """
+def with_fixed_resolution(encoders: Any, res: int) -> Any:
+    """Encoders that refuse pictures of another size than `res` with a `DataError`."""
 
     def image(params: Any, image_BRRC: jax.Array) -> jax.Array:
         if image_BRRC.shape[1:3] != (res, res):

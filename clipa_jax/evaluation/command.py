@@ -1,4 +1,4 @@
-"""What `clipa_jax.evaluate` does: evaluates checkpoints, compares them, says what came of it."""
+"""The evaluate command: evaluates checkpoints, compares them, and publishes the results."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from clipa_jax import evaluators
+from clipa_jax import evaluators, loading
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
 from clipa_jax.evaluation import checkpoint, comparison, record, tables
@@ -19,19 +19,19 @@ from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import workdir
-from clipa_jax.weights import open_weights
+from clipa_jax.weights import Weights, open_weights
 
 DONE, INCOMPLETE = 0, 3  # exit statuses; 1 is that of an error
 
 
 @dataclass(frozen=True)
 class Command:
-    """What was asked for.
+    """The evaluate command.
 
     Attributes:
       config: of a stage, a schedule or an evaluation; None where nothing is to be evaluated.
       stage: the config that trained the weights, for files that carry none.
-      out: where the results go: a folder, or a file that ends in .json; "" for nowhere.
+      out: for the results: a folder, or a file that ends in .json; "" for none.
     """
 
     config: ConfigDict | None
@@ -42,23 +42,23 @@ class Command:
         """Evaluates one checkpoint and returns the exit status.
 
         Raises:
-          UserError: something that cannot be used.
+          UserError: input that cannot be used.
         """
         self._check_out()
-        [made] = self._records([path])
+        [result] = self._records([path])
         if self.out:
-            record.write(self._file(workdir.EVALUATION), made)
-        return self._say(made.report, workdir.EVALUATION, [made.report["missing"]])
+            record.write(self._file(workdir.EVALUATION), result)
+        return self._publish(result.report, workdir.EVALUATION, [result.report["missing"]])
 
     def compare(self, paths: Sequence[str], across: Sequence[str] = ()) -> int:
-        """Compares two and returns the exit status.
+        """Compares two evaluations and returns the exit status.
 
         Args:
           paths: A and B, each a checkpoint or a result of `evaluate`.
           across: of `comparison.ACROSS`, what may differ.
 
         Raises:
-          UserError: something that cannot be used.
+          UserError: input that cannot be used.
         """
         self._check_out()
         if len(paths) != 2:
@@ -69,43 +69,46 @@ class Command:
         a, b = self._records(paths)
         report = comparison.compare(a, b, across)
         gaps = [report["refused"], a.report["missing"], b.report["missing"]]
-        return self._say(report, comparison.NAME, gaps)
+        return self._publish(report, comparison.NAME, gaps)
 
     def _check_out(self) -> None:
         if self.out and Path(self.out).suffix != ".json" and Path(self.out).is_file():
             raise ConfigError(f"--out={self.out} is a file; expected a folder, or a name in .json")
 
     def _records(self, paths: Sequence[str]) -> list[record.Record]:
-        """The evaluation of each checkpoint, or what was written of it before."""
-        results = [_result_file(path) for path in paths]
+        """The evaluation of each checkpoint, or its result of an earlier command."""
+        inputs = [open_input(path) for path in paths]
         configs = [
-            None if file else self._config_for(path)
-            for path, file in zip(paths, results, strict=True)
+            self._config_for(weights) if isinstance(weights, Weights) else None
+            for weights in inputs
         ]
         first = next(filter(None, configs), None)
         if first:
             cli.start_jax(first)
-        made = []
-        for label, path, file, config in zip("ab", paths, results, configs, strict=False):
-            made.append(record.read(file) if file else run(path, config, self.stage))
-            if self.out and not file and len(paths) > 1:
+        records = []
+        for label, weights, config in zip("ab", inputs, configs, strict=False):
+            if isinstance(weights, Path):
+                records.append(record.read(weights))
+                continue
+            assert config is not None
+            records.append(run(weights, config, self.stage))
+            if self.out and len(paths) > 1:
                 name = self._file(comparison.NAME)
-                record.write(name.with_name(f"{name.stem}_{label}.json"), made[-1])
-        return made
+                record.write(name.with_name(f"{name.stem}_{label}.json"), records[-1])
+        return records
 
-    def _config_for(self, path: str) -> ConfigDict:
+    def _config_for(self, weights: Weights) -> ConfigDict:
         if self.config is None:
-            raise ConfigError(f"{path} is to be evaluated, so --config=FILE.py is needed")
-        open_weights(path)
-        return checkpoint.stage_of(self.config, path)
+            raise ConfigError(f"{weights.path} is to be evaluated, so --config=FILE.py is needed")
+        return checkpoint.stage_of(self.config, weights)
 
     def _file(self, name: str) -> Path:
-        """Where `out` has a file of this name."""
+        """The path of this file in `out`."""
         out = Path(self.out)
         return out if out.suffix == ".json" else out / name
 
-    def _say(self, report: record.Report, name: str, gaps: Sequence[Any]) -> int:
-        """Shows and writes a report; the exit status."""
+    def _publish(self, report: record.Report, name: str, gaps: Sequence[Any]) -> int:
+        """Logs, writes and prints a report; returns the exit status."""
         status = INCOMPLETE if any(gaps) else DONE
         if not distributed.first():
             return status
@@ -115,20 +118,25 @@ class Command:
         if not sys.stdout.isatty():
             sys.stdout.write(json.dumps(report, indent=1) + "\n")
         elif not self.out:
-            logging.info("--out=FOLDER keeps these numbers, and what a comparison needs")
+            logging.info("--out=FOLDER keeps these numbers, and the samples for a comparison")
         return status
 
 
-def _result_file(path: str) -> Path | None:
-    """The report that a path stands for: itself, or that of a folder without weights."""
+def open_input(path: str) -> Weights | Path:
+    """The weights at a path, or the report: a .json file, or the one in a folder without weights.
+
+    Raises:
+      CheckpointError: neither.
+    """
     if Path(path).suffix == ".json":
         return Path(path)
     try:
-        open_weights(path)
+        return open_weights(path)
     except CheckpointError:
         inside = Path(path) / workdir.EVALUATION
-        return inside if inside.is_file() else None
-    return None
+        if inside.is_file():
+            return inside
+        raise
 
 
 def _write(file: Path, report: record.Report) -> None:
@@ -141,28 +149,28 @@ def _write(file: Path, report: record.Report) -> None:
     logging.info("wrote %s and %s", file, file.with_suffix(".md").name)
 
 
-def run(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> record.Record:
+def run(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -> record.Record:
     """Runs the evaluators of a config on a checkpoint; on several processes all call it.
 
     Args:
-      path: of the checkpoint.
-      given: from `subject.stage_of`.
+      weights: from `open_weights`.
+      given: from `checkpoint.stage_of`.
       stage: the config that trained the weights, where they carry none.
 
     Raises:
-      UserError: the checkpoint or the config cannot be used. Data that is missing is not an
-        error: the record names it, and the other evaluators run.
+      UserError: the checkpoint or the config cannot be used. Missing data is not an error: the
+        record names it, and the other evaluators run.
     """
-    one, display = checkpoint.load(path, given, stage), _Display()
-    for told in one.differs:
+    loaded, display = checkpoint.load(weights, given, stage), _Display()
+    for change in loaded.differs:
         logging.warning(
             "%s is %s here; %s was trained with %s",
-            *(told["key"], told["config"], path, told["checkpoint"]),
+            *(change["key"], change["config"], weights.path, change["checkpoint"]),
         )
     options = {name: _options(section) for name, section in given.evals.items()}
     errors: dict[str, DataError] = {}
-    config = Settings(given.evals, "config.evals")
-    built = evaluators.build(config, _context(one, display), errors)
+    sections = Settings(given.evals, "config.evals")
+    built = evaluators.build(sections, _context(loaded.model, display), errors)
     _agree(built, errors)
     if not built and not errors:
         raise ConfigError("the config has no evaluators; name some in config.evals")
@@ -170,19 +178,18 @@ def run(path: str, given: ConfigDict, stage: ConfigDict | None = None) -> record
     for name, evaluator in built.items():
         try:
             with display.of(name, evaluator.info().num_examples):
-                evaluated[name] = record.run(evaluator, options[name], one.model)
+                evaluated[name] = record.run(evaluator, options[name], loaded.model)
         except DataError as error:
             if distributed.several():  # the others may be in the middle of it
                 raise
             errors[name] = error
-    missing = {name: record.absent(error, options[name]) for name, error in errors.items()}
     return record.make(
-        path,
+        weights.path,
         evaluated,
-        params=one.model.params,
-        mesh=one.mesh,
-        missing=missing,
-        differs=one.differs,
+        params=loaded.model.params,
+        mesh=loaded.mesh,
+        missing={name: record.absent(error, options[name]) for name, error in errors.items()},
+        differs=loaded.differs,
     )
 
 
@@ -218,14 +225,14 @@ def _options(section: Any) -> Mapping[str, Any]:
     return section.to_dict() if isinstance(section, ConfigDict) else {}
 
 
-def _context(one: checkpoint.Subject, display: _Display) -> evaluators.EvalContext:
-    encoders = checkpoint.of_one_size(one.model.encoders, one.model.res)
-    watched = embed.watched(encoders, display.add_images, display.add_texts)
-    return evaluators.EvalContext.of_model(replace(one.model, encoders=watched))
+def _context(model: loading.Model, display: _Display) -> evaluators.EvalContext:
+    encoders = checkpoint.with_fixed_resolution(model.encoders, model.res)
+    observed = embed.observed(encoders, display.add_images, display.add_texts)
+    return evaluators.EvalContext.of_model(replace(model, encoders=observed))
 
 
 def _agree(built: dict[str, Any], errors: dict[str, DataError]) -> None:
-    """Leaves out what any process misses, so that all run the same evaluators."""
+    """Drops evaluators whose data any process misses, so that all run the same ones."""
     for name in sorted({*built, *errors}):
         misses = distributed.from_all(int(name in errors))
         if any(misses) and name in built:

@@ -1,7 +1,7 @@
-"""What evaluators said of a checkpoint, as it is written down: evaluation.json.
+"""The record of an evaluation: evaluation.json, and values per sample in evaluation.npz.
 
-One format for `clipa_jax.evaluate` and for the end of every training stage; docs/evaluation.md
-says what is in it. What was said of each sample lies beside it, in evaluation.npz.
+`clipa_jax.evaluate` and the end of every training stage write the same format, which
+docs/evaluation.md describes.
 """
 
 import json
@@ -27,9 +27,9 @@ from clipa_jax.models import layout
 from clipa_jax.runtime import distributed, files, fingerprint
 
 VERSIONS = ("jax", "jaxlib", "flax", "numpy", "tensorflow")
-# A stored value and the one computed again from its samples may differ by rounding alone.
+# Relative difference by rounding of a stored value and the one computed from its samples.
 TOLERANCE = 1e-9
-# What a comparison asks of an entry of `evaluations`.
+# Keys of an entry of `evaluations` that a comparison needs.
 NEEDED = ("type", "options", "source", "split", "data_fingerprint", "preprocess", "metrics") + (
     "preprocess_fingerprint",
     "prompts_fingerprint",
@@ -39,13 +39,13 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What one evaluator said of one set of weights.
+    """The outcomes of one evaluator for one set of weights.
 
     Attributes:
-      evaluator: who said it.
+      evaluator: the evaluator.
       options: its section of the config.
       outcomes: by metric.
-      seconds: that it took.
+      seconds: of the evaluation.
     """
 
     evaluator: Evaluator
@@ -56,7 +56,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Record:
-    """An evaluation as written: the report, and the outcomes of its samples.
+    """An evaluation as written.
 
     Attributes:
       report: the content of evaluation.json.
@@ -68,7 +68,7 @@ class Record:
 
 
 def run(evaluator: Evaluator, options: Mapping[str, Any], state: HasParams) -> Evaluated:
-    """Evaluates `state` and takes the time."""
+    """Evaluates `state` and measures the time."""
     began = time.monotonic()
     outcomes = dict(evaluator.outcomes(state))
     return Evaluated(evaluator, options, outcomes, time.monotonic() - began)
@@ -78,8 +78,8 @@ def values(evaluated: Mapping[str, Evaluated]) -> dict[str, float]:
     """All scores, by `<evaluation>/<metric>`."""
     return {
         f"{name}/{metric}": outcome.value
-        for name, one in evaluated.items()
-        for metric, outcome in one.outcomes.items()
+        for name, result in evaluated.items()
+        for metric, outcome in result.outcomes.items()
     }
 
 
@@ -92,36 +92,35 @@ def make(
     missing: Mapping[str, Mapping[str, Any]] | None = None,
     differs: Iterable[Mapping[str, Any]] = (),
 ) -> Record:
-    """The record of an evaluation; to be called on every process.
+    """The record of an evaluation; every process must call it.
 
     Args:
       checkpoint: where the weights are.
       evaluated: by name.
       params: the weights.
       mesh: the devices.
-      missing: what could not be evaluated, see `absent`.
-      differs: keys of the config that the checkpoint was trained with and evaluated otherwise:
-        `key`, `checkpoint`, `config`.
+      missing: evaluations without data, see `absent`.
+      differs: config keys with other values than in training: `key`, `checkpoint`, `config`.
     """
     weights = fingerprint.of(jax.jit(layout.unroll)(params))
     report = {
         "checkpoint": checkpoint,
         "weights": f"{weights:08x}",
         "environment": environment(mesh),
-        "differs": [dict(one) for one in differs],
-        "evaluations": {name: _entry(one) for name, one in evaluated.items()},
-        "missing": {name: dict(one) for name, one in (missing or {}).items()},
+        "differs": [dict(change) for change in differs],
+        "evaluations": {name: _entry(result) for name, result in evaluated.items()},
+        "missing": {name: dict(entry) for name, entry in (missing or {}).items()},
     }
-    report = json.loads(json.dumps(report))  # as it will be read: a tuple is a list
+    report = json.loads(json.dumps(report))  # as it is read again: a tuple becomes a list
     outcomes = {
-        name: {metric: one for metric, one in said.outcomes.items() if one.ids is not None}
-        for name, said in evaluated.items()
+        name: {key: metric for key, metric in result.outcomes.items() if metric.ids is not None}
+        for name, result in evaluated.items()
     }
     return Record(report, outcomes)
 
 
 def absent(error: DataError, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of an evaluation that could not be made, for `missing`."""
+    """The entry in `missing` of an evaluation without data."""
     known = error if isinstance(error, MissingData) else None
     return {
         "dataset": known.dataset if known else options.get("source"),
@@ -132,7 +131,7 @@ def absent(error: DataError, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment(mesh: Mesh) -> dict[str, Any]:
-    """What computed the numbers: versions, devices and the mesh over them."""
+    """Versions, devices and mesh of the evaluation."""
     device = mesh.devices.flat[0]
     return {
         "clipa_jax": clipa_jax.__version__,
@@ -147,7 +146,7 @@ def environment(mesh: Mesh) -> dict[str, Any]:
 
 
 def write(file: Path, record: Record) -> None:
-    """Writes the report and, beside it, the outcomes of the samples; process 0 alone does."""
+    """Writes the report and, beside it, the outcomes, on process 0."""
     if not distributed.first():
         return
     try:
@@ -162,7 +161,7 @@ def read(file: Path) -> Record:
     """What `write` wrote.
 
     Raises:
-      UserError: it is not there, not of this form, or its samples are of another evaluation.
+      UserError: no such file, another format, or samples of another evaluation.
     """
     if not file.is_file():
         raise UserError(f"no file {file} with the results of an evaluation")
@@ -175,41 +174,41 @@ def read(file: Path) -> Record:
             raise UserError(
                 f"{file} is not the report of an evaluation: {name} has no {lacking[0]}"
             )
-    found = samples.load(samples_of(file))
+    stored = samples.load(samples_of(file))
     outcomes = {
-        name: dict(_checked(file, name, entry["metrics"], found.get(name, {})))
+        name: dict(_checked(file, name, entry["metrics"], stored.get(name, {})))
         for name, entry in report["evaluations"].items()
     }
     return Record(report, outcomes)
 
 
 def _checked(
-    file: Path, name: str, told: Mapping[str, Any], found: Mapping[str, Outcome]
+    file: Path, name: str, metrics: Mapping[str, Any], stored: Mapping[str, Outcome]
 ) -> Iterator[tuple[str, Outcome]]:
-    """The outcomes that have samples, with the values of the report, which must be theirs."""
-    for metric, entry in told.items():
-        value, count, one = entry["value"], entry["count"], found.get(metric)
-        if one is None and not count:
+    """Checks outcomes with samples against the values of the report, and takes the latter."""
+    for metric, entry in metrics.items():
+        value, count, outcome = entry["value"], entry["count"], stored.get(metric)
+        if outcome is None and not count:
             continue
-        if one is None or one.count != count or not _same(one.value, value):
+        if outcome is None or outcome.count != count or not _same(outcome.value, value):
             raise UserError(
                 f"{samples_of(file)} belongs to another evaluation than {file}: {name}/{metric} is "
                 f"{value} of {count} samples in the latter"
             )
-        yield metric, replace(one, value=math.nan if value is None else value)
+        yield metric, replace(outcome, value=math.nan if value is None else value)
 
 
 def samples_of(file: Path) -> Path:
-    """Where the outcomes lie that belong to a report."""
+    """The file with the outcomes of a report."""
     return file.with_suffix(".npz")
 
 
-def _entry(one: Evaluated) -> dict[str, Any]:
-    info = one.evaluator.info()
-    count = next((outcome.count for outcome in one.outcomes.values() if outcome.count), None)
+def _entry(result: Evaluated) -> dict[str, Any]:
+    info = result.evaluator.info()
+    count = next((outcome.count for outcome in result.outcomes.values() if outcome.count), None)
     return {
-        "type": one.options.get("type"),
-        "options": {key: value for key, value in one.options.items() if key != "type"},
+        "type": result.options.get("type"),
+        "options": {key: value for key, value in result.options.items() if key != "type"},
         "source": info.source,
         "split": info.split,
         "data_fingerprint": info.data_fingerprint,
@@ -220,8 +219,8 @@ def _entry(one: Evaluated) -> dict[str, Any]:
         else data_fingerprint.of_texts(info.prompts),
         "count": info.num_examples if count is None else count,
         "examples": info.num_examples,
-        "seconds": round(one.seconds, 2),
-        "metrics": {metric: _metric(outcome) for metric, outcome in one.outcomes.items()},
+        "seconds": round(result.seconds, 2),
+        "metrics": {metric: _metric(outcome) for metric, outcome in result.outcomes.items()},
     }
 
 
@@ -231,7 +230,7 @@ def _metric(outcome: Outcome) -> dict[str, Any]:
     return {"value": value, "low": low, "high": high, "count": outcome.count or None}
 
 
-def _same(value: float, told: float | None) -> bool:
-    if told is None:
+def _same(value: float, recorded: float | None) -> bool:
+    if recorded is None:
         return not math.isfinite(value)
-    return math.isclose(value, told, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return math.isclose(value, recorded, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -1,7 +1,7 @@
-"""Outcomes in a file: what each metric says of each sample, for comparisons later on.
+"""Outcomes in a file, for later comparisons.
 
-A .npz archive of plain arrays, of which equal ones are stored once, with an index in JSON.
-Nothing in it is pickled, and nothing is unpickled when it is read.
+A .npz archive of plain arrays, each distinct one stored once, with an index in JSON. Nothing is
+pickled or unpickled.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ INDEX = "index"
 
 
 def save(file: Path, outcomes: Outcomes) -> None:
-    """Writes outcomes that have samples; a kill leaves the old file or the new one."""
+    """Writes outcomes with samples; a kill leaves the old file or the new one."""
     arrays: dict[str, np.ndarray] = {}
-    known: dict[str, str] = {}
+    names: dict[str, str] = {}
 
     def keep(array: np.ndarray) -> str:
-        mark = f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-        name = known.setdefault(mark, f"array_{len(known)}")
+        key = f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+        name = names.setdefault(key, f"array_{len(names)}")
         arrays[name] = array
         return name
 
@@ -37,13 +37,13 @@ def save(file: Path, outcomes: Outcomes) -> None:
     for evaluation, metrics in outcomes.items():
         index[evaluation] = {
             metric: {
-                "kind": one.kind,
-                "ids": keep(one.ids),
-                "unit": None if one.unit_N is None else keep(one.unit_N),
-                "arrays": {name: keep(np.asarray(rows)) for name, rows in one.arrays.items()},
+                "kind": outcome.kind,
+                "ids": keep(outcome.ids),
+                "unit": None if outcome.unit_N is None else keep(outcome.unit_N),
+                "arrays": {name: keep(np.asarray(rows)) for name, rows in outcome.arrays.items()},
             }
-            for metric, one in metrics.items()
-            if one.ids is not None
+            for metric, outcome in metrics.items()
+            if outcome.ids is not None
         }
     arrays[INDEX] = np.asarray(json.dumps(index))
     archive = io.BytesIO()
@@ -55,7 +55,7 @@ def load(file: Path) -> dict[str, dict[str, Outcome]]:
     """What `save` wrote.
 
     Raises:
-      UserError: there is no such file, or it is of another form.
+      UserError: no such file, or another format.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -67,7 +67,7 @@ def load(file: Path) -> dict[str, dict[str, Outcome]]:
         }
     except FileNotFoundError:
         raise UserError(
-            f"no file {file}: it holds what was said of each sample, and lies beside the .json"
+            f"no file {file} with the values per sample, which belongs beside the .json"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(

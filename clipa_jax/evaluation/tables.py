@@ -14,24 +14,24 @@ Table = Callable[[Sequence[Row]], str]
 
 def text(report: Report) -> str:
     """An evaluation or a comparison for a terminal."""
-    return "\n".join(_said(report, lambda rows: format.table(rows, _RIGHT), "", "  "))
+    return "\n".join(_lines(report, lambda rows: format.table(rows, _RIGHT), "", "  "))
 
 
 def markdown(report: Report) -> str:
     """An evaluation or a comparison as a Markdown file."""
     title = "# Comparison" if "a" in report else "# Evaluation"
-    lines = _said(report, lambda rows: format.markdown(rows, _RIGHT), "`", "- ")
+    lines = _lines(report, lambda rows: format.markdown(rows, _RIGHT), "`", "- ")
     return "\n".join([title, "", *lines]) + "\n"
 
 
-def _said(report: Report, table: Table, tick: str, bullet: str) -> Iterator[str]:
+def _lines(report: Report, table: Table, tick: str, bullet: str) -> Iterator[str]:
     compared = "a" in report
     if compared:
-        yield f"A: {_subject(report['a'], tick)}"
+        yield f"A: {_heading(report['a'], tick)}"
         yield from ("",) if tick else ()  # a paragraph of its own
-        yield f"B: {_subject(report['b'], tick)}"
+        yield f"B: {_heading(report['b'], tick)}"
     else:
-        yield _subject(report, tick)
+        yield _heading(report, tick)
     rows = list(_differences(report) if compared else _scores(report))
     if len(rows) > 1:
         yield from ("", table(rows))
@@ -41,8 +41,8 @@ def _said(report: Report, table: Table, tick: str, bullet: str) -> Iterator[str]
         yield from (f"{bullet}{note}" for note in notes)
 
 
-def _subject(report: Mapping[str, Any], tick: str) -> str:
-    """What was evaluated, and on what."""
+def _heading(report: Mapping[str, Any], tick: str) -> str:
+    """The checkpoint, its weights and the devices."""
     env = report["environment"]
     devices = f"{env['devices']} x {env['device']}, jax {env['jax']}"
     return f"{tick}{report['checkpoint']}{tick}, weights {report['weights']}, on {devices}"
@@ -52,14 +52,14 @@ def _scores(report: Report) -> Iterator[Row]:
     yield ("evaluation", "metric", "value", "95 % interval", "samples", "seconds")
     for name, entry in report["evaluations"].items():
         seconds = f"{entry['seconds']:.1f}"
-        for metric, told in entry["metrics"].items():
+        for metric, row in entry["metrics"].items():
             show = _percent if is_share(metric) else _number
             yield (
                 name,
                 metric,
-                show(told["value"]),
-                _interval(told, show),
-                format.count(told["count"], none=""),
+                show(row["value"]),
+                _interval(row, show),
+                format.count(row["count"], none=""),
                 seconds,
             )
             seconds = ""
@@ -68,74 +68,74 @@ def _scores(report: Report) -> Iterator[Row]:
 def _differences(report: Report) -> Iterator[Row]:
     yield ("evaluation", "metric", "A", "B", "B - A", "95 % interval", "samples", "higher")
     for name, entry in report["evaluations"].items():
-        for metric, told in entry["metrics"].items():
+        for metric, row in entry["metrics"].items():
             show = _percent if is_share(metric) else _number
             signed = _points if is_share(metric) else _signed
             yield (
                 name,
                 metric,
-                show(told["a"]),
-                show(told["b"]),
-                signed(told["difference"]),
-                _interval(told, signed),
-                format.count(told["count"], none=""),
-                _verdict(told),
+                show(row["a"]),
+                show(row["b"]),
+                signed(row["difference"]),
+                _interval(row, signed),
+                format.count(row["count"], none=""),
+                _verdict(row),
             )
 
 
-def _verdict(told: Mapping[str, Any]) -> str:
-    """Which of the two is higher by the interval; nothing where that holds zero."""
-    if told["low"] is None or told["low"] <= 0 <= told["high"]:
+def _verdict(row: Mapping[str, Any]) -> str:
+    """The higher of the two, or nothing where the interval contains zero."""
+    if row["low"] is None or row["low"] <= 0 <= row["high"]:
         return ""
-    return "B" if told["low"] > 0 else "A"
+    return "B" if row["low"] > 0 else "A"
 
 
 def _notes(report: Report, compared: bool) -> Iterator[str]:
     for label in ("a", "b") if compared else ("",):
-        part, who = (report[label], f"{label.upper()}: ") if label else (report, "")
-        for one in part["differs"] or ():
+        part, prefix = (report[label], f"{label.upper()}: ") if label else (report, "")
+        for change in part["differs"] or ():
             yield (
-                f"{who}{one['key']} is {one['config']} here; the checkpoint was trained with "
-                f"{one['checkpoint']}"
+                f"{prefix}{change['key']} is {change['config']} here; the checkpoint was trained "
+                f"with {change['checkpoint']}"
             )
-        for name, one in (part["missing"] or {}).items():
-            said = one["error"]
-            if one["command"] and one["command"] not in said:
-                said = f"{said}; make it with: {one['command']}"
-            yield f"{who}{name} was not evaluated: {said}"
+        for name, entry in (part["missing"] or {}).items():
+            message, command = entry["error"], entry["command"]
+            if command and command not in message:
+                message = f"{message}; make it with: {command}"
+            yield f"{prefix}{name} was not evaluated: {message}"
     if compared:
         yield from _refusals(report)
 
 
 def _refusals(report: Report) -> Iterator[str]:
     marks = {name: entry["marks"] for name, entry in report["evaluations"].items()}
-    for names, one in _together(marks):
-        yield f"{names}: {one['what']} differ: {one['a']} in A, {one['b']} in B"
-    for names, one in _together(report["refused"]):
-        other = f" in A, {one['b']} in B" if one["b"] else ""
-        yield f"not compared, {one['what']} differ: {names}: {one['a']}{other}"
-        if one["what"] in ACROSS:
-            yield f"--across={one['what']} compares nevertheless"
+    for names, note in _together(marks):
+        yield f"{names}: {note['what']} differ: {note['a']} in A, {note['b']} in B"
+    for names, note in _together(report["refused"]):
+        other = f" in A, {note['b']} in B" if note["b"] else ""
+        yield f"not compared, {note['what']} differ: {names}: {note['a']}{other}"
+        if note["what"] in ACROSS:
+            yield f"--across={note['what']} compares nevertheless"
     for label in ("a", "b"):
         for name in report[f"only_{label}"]:
             yield f"{name} was evaluated in {label.upper()} alone"
 
 
-def _together(said: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[tuple[str, Any]]:
-    """What is said of several evaluations, once, with all of their names."""
+def _together(notes: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[tuple[str, Any]]:
+    """Each distinct note once, with the names of all its evaluations."""
     names: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for name, entries in said.items():
+    for name, entries in notes.items():
         for entry in entries:
             names.setdefault(tuple(entry.items()), []).append(name)
-    for entry_items, of in names.items():
-        yield ", ".join(of), dict(entry_items)
+    for note, evaluations in names.items():
+        yield ", ".join(evaluations), dict(note)
 
 
-def _interval(told: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
-    if told["low"] is None:
+def _interval(row: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
+    if row["low"] is None:
         return ""
-    low = show(told["low"])
-    return f"{low.partition(' ')[0]} to {show(told['high'])}"  # the unit once
+    low = show(row["low"])
+    return f"{low.partition(' ')[0]} to {show(row['high'])}"  # the unit once
 
 
 def _percent(value: float | None) -> str:

@@ -1,11 +1,11 @@
-"""How far a score, or the difference of two, could be off by the choice of samples.
+"""Confidence intervals of a score and of the difference of two scores.
 
-Efron's percentile bootstrap: as many samples as there are, drawn with replacement, give the
-statistic anew, and between the percentiles 2.5 and 97.5 of many such draws lies the interval.
+Efron's percentile bootstrap: the statistic is computed again on N samples drawn with replacement;
+the interval lies between the percentiles 2.5 and 97.5 of many draws.
 
-Samples that are alike to the statistic are of one kind, and only how many of each kind a draw
-has matters: 50,000 answers that are right or wrong are of two kinds, so a draw is one number of
-the binomial distribution. That is the same distribution as drawing them one by one.
+Samples with equal values are of one kind, and a draw is determined by its count of each kind:
+for 50,000 answers that are right or wrong, by one binomial number. The distribution is that of
+drawing samples one by one.
 
 Pure numpy. N samples, U units that are drawn, K kinds of unit, C classes, R draws.
 """
@@ -19,20 +19,20 @@ from clipa_jax.evaluators.outcome import PLAIN, Outcome
 
 DRAWS = 1_000
 LEVEL = 0.95
-_AT_ONCE = 1 << 22  # numbers held at a time
-_WORTH_COUNTING = 16  # units of each kind, on average, from which on one draws their counts
+_MAX_NUMBERS = 1 << 22  # held in memory at a time
+UNITS_PER_KIND = 16  # from this average on, counts of kinds are drawn instead of units
 Kinds = tuple[tuple[np.ndarray, ...], np.ndarray]  # (columns of K rows each), kind of each unit
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What b has more than a on the samples that both have.
+    """The difference of two statistics on their common samples.
 
     Attributes:
       a, b: the statistic of those samples.
       value: b - a.
       low, high: its interval.
-      count: of the samples.
+      count: of the common samples.
     """
 
     a: float
@@ -44,10 +44,9 @@ class Difference:
 
 
 def interval(outcome: Outcome, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
-    """The 95 % interval of a metric; None where it has no samples to draw from.
+    """The 95 % interval of a metric; None without samples to draw from.
 
-    A statistic that gives all samples the same, such as an accuracy of 0 or 1, has an interval of
-    no width: what the samples do not contain, no draw of them can show.
+    An accuracy of 0 or 1 has an interval of width 0, since all draws are equal.
 
     Args:
       outcome: the metric.
@@ -60,13 +59,12 @@ def interval(outcome: Outcome, *, draws: int = DRAWS, seed: int = 0) -> tuple[fl
 
 
 def difference(a: Outcome, b: Outcome, *, draws: int = DRAWS, seed: int = 0) -> Difference | None:
-    """What `b` has more than `a` on the samples that both have, with its 95 % interval.
+    """b - a on the common samples, with its 95 % interval; None without common samples.
 
-    The same samples are drawn for both, so what makes a sample hard for both cancels out. None
-    without samples that both have.
+    The same samples are drawn for both, so that the difficulty of a sample cancels out.
 
     Raises:
-      ValueError: they are not the same statistic.
+      ValueError: different statistics.
     """
     if a.kind != b.kind:
         raise ValueError(f"{a.kind} cannot be compared with {b.kind} sample by sample")
@@ -76,15 +74,14 @@ def difference(a: Outcome, b: Outcome, *, draws: int = DRAWS, seed: int = 0) -> 
     if not len(rows_a):
         return None
     a, b = a.only(rows_a), b.only(rows_b)
-    found = replicates(a, b, draws=draws, seed=seed)
-    low, high = _bounds(found) or (np.nan, np.nan)
+    low, high = _bounds(replicates(a, b, draws=draws, seed=seed)) or (np.nan, np.nan)
     return Difference(a.value, b.value, b.value - a.value, low, high, a.count)
 
 
 def replicates(
     outcome: Outcome, other: Outcome | None = None, *, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-    """The statistic of each draw, float64 (R,); what `other` has more, where it is given.
+    """The statistic of each draw, float64 (R,); of `other` minus `outcome`, if it is given.
 
     Args:
       outcome: a metric with samples.
@@ -96,7 +93,7 @@ def replicates(
     if outcome.kind not in WEIGHTS:
         return _one_by_one(rng, draws, outcome, other)
     weight_N, value_N = WEIGHTS[outcome.kind](outcome, other), _values(outcome, other)
-    columns_K, kind_U = _alike(_units(outcome, [weight_N * value_N, weight_N]))
+    columns_K, kind_U = _kinds(_units(outcome, [weight_N * value_N, weight_N]))
     sum_K, size_K = columns_K
     counts = _counts(rng, draws, kind_U)
     return np.concatenate([(count_RK @ sum_K) / (count_RK @ size_K) for count_RK in counts])
@@ -108,20 +105,19 @@ def _equal_weights(outcome: Outcome, other: Outcome | None) -> np.ndarray:
 
 
 def _class_weights(outcome: Outcome, other: Outcome | None) -> np.ndarray:
-    """1 / samples of the class, as in all the samples, not as in a draw.
+    """1 / the size of the sample's class among all samples, not among those of a draw.
 
-    A class of one sample cannot be drawn half, so a mean over the drawn classes would vary too
-    little: with one sample a class, by a quarter.
+    A mean over the classes of a draw would vary too little: with one sample a class, by a quarter.
     """
     class_N = outcome.arrays["class_N"]
     if other is not None and np.any(class_N != other.arrays["class_N"]):
-        raise ValueError("the same samples are of other classes in the two")
+        raise ValueError("the common samples have different classes in the two")
     _, index_N, size_C = np.unique(class_N, return_inverse=True, return_counts=True)
     return 1 / size_C[index_N]
 
 
-# Statistics that are a mean with weights, (N,), in which a draw is only its counts of each kind of
-# sample; of the others each draw is computed.
+# Weights (N,) of statistics that are weighted means: counts of each kind suffice for a draw. Other
+# statistics are computed for each draw.
 WEIGHTS: dict[str, Callable[[Outcome, Outcome | None], np.ndarray]] = {
     "mean": _equal_weights,
     "class_mean": _class_weights,
@@ -141,18 +137,18 @@ def _values(outcome: Outcome, other: Outcome | None) -> np.ndarray:
     return value_N if other is None else np.asarray(other.arrays["value_N"], float) - value_N
 
 
-def _alike(columns: list[np.ndarray]) -> Kinds:
-    """The rows that differ, sorted, and which of them each unit is."""
+def _kinds(columns: list[np.ndarray]) -> Kinds:
+    """The distinct rows, sorted, and the number of each unit's row among them."""
     rows_U = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
     rows_K, kind_U = np.unique(rows_U, axis=0, return_inverse=True)
     return tuple(rows_K.T), kind_U.reshape(-1)
 
 
 def _counts(rng: np.random.Generator, draws: int, kind_U: np.ndarray) -> Iterator[np.ndarray]:
-    """How many units of each kind the draws have, int (R, K), some draws at a time."""
+    """Counts of each kind in the draws, int (R, K), some draws at a time."""
     units, size_K = len(kind_U), np.bincount(kind_U)
     kinds = len(size_K)
-    if kinds * _WORTH_COUNTING <= units:
+    if kinds * UNITS_PER_KIND <= units:
         for count in _chunks(draws, kinds):
             yield rng.multinomial(units, size_K / units, size=count)
         return
@@ -165,34 +161,33 @@ def _counts(rng: np.random.Generator, draws: int, kind_U: np.ndarray) -> Iterato
 def _one_by_one(
     rng: np.random.Generator, draws: int, outcome: Outcome, other: Outcome | None
 ) -> np.ndarray:
-    """Any statistic: it is computed for each draw."""
+    """Any statistic, computed for each draw."""
     unit_N = np.arange(outcome.count) if outcome.unit_N is None else outcome.unit_N
     rows_N = np.argsort(unit_N, kind="stable")
     starts_U = np.flatnonzero(np.diff(unit_N[rows_N], prepend=unit_N[rows_N[0]] - 1))
     sizes_U = np.diff(starts_U, append=len(unit_N))
-    found = []
+    values = []
     for _ in range(draws):
         drawn_U = rng.integers(0, len(starts_U), len(starts_U))
         size_U = sizes_U[drawn_U]
-        # The places of the units' samples in `rows_N`, one unit after the other.
+        # Positions of the units' samples in `rows_N`, unit by unit.
         first = np.repeat(starts_U[drawn_U] - np.cumsum(size_U) + size_U, size_U)
         rows = rows_N[first + np.arange(size_U.sum())]
-        other_value = 0.0 if other is None else other.statistic(rows)
         value = outcome.statistic(rows)
-        found.append(value if other is None else other_value - value)
-    return np.asarray(found)
+        values.append(value if other is None else other.statistic(rows) - value)
+    return np.asarray(values)
 
 
 def _chunks(draws: int, width: int) -> Iterator[int]:
-    size = max(_AT_ONCE // width, 1)
+    size = max(_MAX_NUMBERS // width, 1)
     for start in range(0, draws, size):
         yield min(size, draws - start)
 
 
-def _bounds(found_R: np.ndarray) -> tuple[float, float] | None:
-    if not np.all(np.isfinite(found_R)):
+def _bounds(value_R: np.ndarray) -> tuple[float, float] | None:
+    if not np.all(np.isfinite(value_R)):
         return None
-    low, high = np.quantile(found_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(value_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

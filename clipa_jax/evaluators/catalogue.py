@@ -1,8 +1,8 @@
-"""Data sets by name: where they lie in each layout, and the prompts that go with them.
+"""Data sets by name: their locations in each layout, and their prompts.
 
-`tables/datasets.json` says for each set how it is called in the layouts that evaluators read: a
-folder of CLIP_benchmark, a folder for each class, captions as Karpathy has them, TFDS. The first
-that is there is taken; TFDS comes last, since it has a place of its own (TFDS_DATA_DIR).
+`tables/datasets.json` has the name of each set in the layouts that evaluators read: a folder of
+CLIP_benchmark, a folder for each class, Karpathy's captions, TFDS. The first that exists is taken;
+TFDS is last, since it has a folder of its own (TFDS_DATA_DIR).
 """
 
 import re
@@ -17,7 +17,7 @@ from clipa_jax.evaluators.dataset import ReadConfig
 
 CLASSIFICATION, RETRIEVAL = "classification", "retrieval"
 _LABELS = {"clip_benchmark": "cls"}  # other layouts call it "label"
-_CLIP_BENCHMARK, _TFDS = "clip_benchmark", "tfds"
+CLIP_BENCHMARK, TFDS = "clip_benchmark", "tfds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,16 @@ class Entry:
     """How a data set is read; evaluators' keys of these names replace it.
 
     Attributes:
-      source, split: of the pictures that are scored; "" if not known.
-      train_split: of those that a probe learns from; "" where the set has none.
+      source, split: of the scored pictures; "" if unknown.
+      train_split: of a probe's training pictures; "" where the set has none.
       label: the feature with the class or classes.
       classes: a name in the tables, or the classes; None for the data's own names.
       templates: a name in the tables; None for the data's own.
-      naming: how the data's own names become words, see `NAMINGS`.
+      naming: conversion of the data's own names to words, see `NAMINGS`.
       metric: of classification.
-      outside: what happens to pictures of no class.
-      pictures: a table with labels by picture, where the data has none; "" for no such.
-      captions: how many a picture has at least, and are used; None for all.
+      outside: treatment of pictures of no class.
+      pictures: a table of labels by picture, where the data has none; "" for none.
+      captions: number that a picture must have, and that are used; None for all.
     """
 
     source: str = ""
@@ -69,18 +69,18 @@ class Entry:
 
 
 def choose(dataset: str | None, root: str, source: str | None, task: str) -> Entry:
-    """How a data set is read.
+    """The entry of a data set.
 
     Args:
-      dataset: its name in the catalogue, hyphens may stand for underscores; None for a `source`
-        that the catalogue knows nothing of.
-      root: a folder with data sets; "" to look in TFDS alone.
-      source: where it lies; None to look.
-      task: what it is wanted for.
+      dataset: its name in the catalogue, with hyphens or underscores; None for a `source` that is
+        not in the catalogue.
+      root: a folder with data sets; "" for TFDS alone.
+      source: of the data; None to search for it.
+      task: `CLASSIFICATION` or `RETRIEVAL`.
 
     Raises:
       ConfigError: an unknown name, or a set for another task.
-      MissingData: it is in none of the places where it was looked for.
+      MissingData: it is in none of its locations.
     """
     if dataset is None:
         return _entry({}, {}, source or "", root)
@@ -97,7 +97,7 @@ def choose(dataset: str | None, root: str, source: str | None, task: str) -> Ent
 def _entry(known: dict[str, Any], layout: dict[str, Any], source: str, root: str) -> Entry:
     kind = source.partition(":")[0]
     mappings = layout.get("mappings")
-    wanted = ("templates", "naming", "metric", "outside", "captions")
+    keys = ("templates", "naming", "metric", "outside", "captions")
     return Entry(
         source=source,
         split=layout.get("split", ""),
@@ -105,7 +105,7 @@ def _entry(known: dict[str, Any], layout: dict[str, Any], source: str, root: str
         label=layout.get("label", _LABELS.get(kind, "label")),
         pictures=layout.get("pictures", ""),
         classes=tables.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
-        **{key: known[key] for key in wanted if key in known},
+        **{key: known[key] for key in keys if key in known},
     )
 
 
@@ -128,7 +128,7 @@ def _paths(own: Sequence[str]) -> list[str]:
     return [re.sub("^/./", "", name).replace("/", " ") for name in _blanks(own)]
 
 
-# How class names that come with the data become words: as CLIP_benchmark has them.
+# Conversions of the data's class names to words, as in CLIP_benchmark.
 NAMINGS = {"as_given": _as_given, "blanks": _blanks, "paths": _paths}
 
 
@@ -143,11 +143,11 @@ def _known(dataset: str) -> tuple[str, dict[str, Any]]:
 
 
 def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, Any]]:
-    """(source, layout) of the first place where the data is."""
+    """(source, layout) of the first location that exists."""
     looked = []
     for kind, where, layout in _places(known, root):
         looked.append(where)
-        if kind == _TFDS or files.exists(where):  # TFDS looks for itself, and says where
+        if kind == TFDS or files.exists(where):  # opening a TFDS source names its location
             return f"{kind}:{where}", layout
     if not looked:
         looked = ["root= (no folder with data sets is given)"]
@@ -161,11 +161,11 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
 
 
 def _places(known: dict[str, Any], root: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(kind, where, layout) of all places, in the order in which they are looked at."""
+    """(kind, path, layout) of all locations, in the order of the search."""
     for kind, layout in known["layouts"].items():
-        if kind == _TFDS:
+        if kind == TFDS:
             yield kind, layout["name"], layout
-        elif root and kind == _CLIP_BENCHMARK:
+        elif root and kind == CLIP_BENCHMARK:
             flat = layout["name"].replace("/", "-")
             for folder in (layout["name"], f"wds/{layout['name']}", f"wds_{flat}"):
                 yield kind, f"{root}/{folder}", layout
@@ -174,10 +174,10 @@ def _places(known: dict[str, Any], root: str) -> Iterator[tuple[str, str, dict[s
 
 
 def _command(name: str, known: dict[str, Any], root: str) -> str:
-    """What would make the data, as CLIP_benchmark exports it."""
-    layout = known["layouts"][_CLIP_BENCHMARK]
-    theirs = layout["name"]
+    """The command that makes the data in CLIP_benchmark's layout."""
+    layout = known["layouts"][CLIP_BENCHMARK]
+    exported = layout["name"]
     return (
-        f"clip_benchmark_export_wds --dataset {theirs} --split {layout['split']} "
-        f"--dataset_root {root}/raw/{name} --output {root}/{theirs}"
+        f"clip_benchmark_export_wds --dataset {exported} --split {layout['split']} "
+        f"--dataset_root {root}/raw/{name} --output {root}/{exported}"
     )

@@ -1,4 +1,4 @@
-"""What classification is scored by: metrics over pictures, from scores and right classes.
+"""Metrics of classification, from scores and right classes.
 
 B rows of a batch, N pictures, C classes.
 """
@@ -12,17 +12,17 @@ from clipa_jax.evaluators import scores
 from clipa_jax.evaluators.outcome import Outcome
 
 Rows = dict[str, np.ndarray]
-MANY = 5  # top-5 says something where there are more classes
+TOP = 5  # top-5 is reported for more classes
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to score classification.
+    """A metric of classification.
 
     Attributes:
-      of_batch: (scores (B, C), right classes bool (B, C)) -> what is kept of each picture.
-      outcomes: (ids, what was kept of N pictures, C) -> named outcomes.
-      hits: what was kept -> which pictures are right, bool (N,); None where none is.
+      of_batch: (scores (B, C), right classes bool (B, C)) -> arrays with a row a picture.
+      outcomes: (ids, these arrays of N pictures, C) -> named outcomes.
+      hits: arrays -> right pictures, bool (N,); None where a picture is not right or wrong.
       empty: whether a picture of no class counts.
     """
 
@@ -42,8 +42,8 @@ def _accuracy(ids: np.ndarray, rows: Rows, classes: int) -> Iterator[tuple[str, 
     """`top1`, `top5` and, where each picture has one class, `mean_recall`."""
     rank_N, class_N = rows["rank"], rows["class"]
     yield "top1", Outcome.mean(ids, rank_N < 1)
-    if classes > MANY:
-        yield "top5", Outcome.mean(ids, rank_N < MANY)
+    if classes > TOP:
+        yield "top5", Outcome.mean(ids, rank_N < TOP)
     if np.all(class_N >= 0):
         yield "mean_recall", Outcome.class_mean(ids, rank_N < 1, class_N)
 

@@ -1,7 +1,7 @@
-"""Short names for what an evaluation was made of: data, prompts, preprocessing.
+"""Fingerprints of the inputs of an evaluation: data, prompts, preprocessing.
 
-Two numbers may only be compared where these are the same. They do not depend on where files lie
-or when they were written, so that two machines agree.
+Scores are comparable only where these are equal. They do not depend on the location or time of
+files, so that two machines agree.
 """
 
 import hashlib
@@ -11,18 +11,18 @@ from typing import Any
 
 from clipa_jax.data.sources import files
 
-LENGTH = 16  # hexadecimal digits: of a million data sets no two are alike by accident
+LENGTH = 16  # hexadecimal digits; a collision among a million data sets is unlikely
 
 
 def of_texts(texts: Sequence[str]) -> str:
-    """The name of a list of texts, such as prompts or ops, in their order."""
+    """The fingerprint of a list of texts, such as prompts or ops."""
     return _digest(list(texts))
 
 
 def of_data(source: Any) -> str:
-    """The name of a split: its files' names, numbers of samples and sizes in bytes.
+    """The fingerprint of a split: its files' names, numbers of samples and sizes in bytes.
 
-    Cheap, and blind to a change that keeps all of these.
+    Cheap; misses a change that keeps all of these.
 
     Args:
       source: of `data.sources`.
@@ -31,10 +31,10 @@ def of_data(source: Any) -> str:
 
 
 def _sizes(path: str) -> list[int]:
-    """Of a file, or of all files in a folder in the order of their names."""
+    """Sizes of a file, or of all files in a folder, by name."""
     below = files.walk(path) if files.is_folder(path) else []
     paths = [files.join(path, name) for name in below] or [path]
-    return [files.stamp(one)[0] for one in paths]
+    return [files.stamp(file)[0] for file in paths]
 
 
 def _digest(content: Any) -> str:

@@ -1,6 +1,6 @@
-"""Embeddings of a whole dataset, on any number of devices and processes.
+"""Embeddings of a dataset, on any number of devices and processes.
 
-Every process feeds its share of each global batch and gets the embeddings of all of it.
+Every process feeds its share of each global batch and receives the embeddings of the whole batch.
 One batch is in flight while the one before it is fetched. B global batch, E embedding,
 R pixels a side, L text tokens, N texts.
 """
@@ -30,21 +30,21 @@ class Encoders(Protocol):
     def text(self, params: Any, tokens_BL: jax.Array, /) -> jax.Array: ...
 
 
-def watched(
+def observed(
     encoders: Any, image: Callable[[jax.Array], Any], text: Callable[[jax.Array], Any]
 ) -> Any:
-    """The same encoders, with a function called with each batch of embeddings.
+    """Encoders that call a function with each batch of embeddings.
 
     Args:
       encoders: a dataclass with `image` and `text`.
-      image, text: called after the tower, with (B, E) embeddings that may not be there yet. What
-        they raise ends the evaluation.
+      image, text: called after the tower, with (B, E) embeddings that may still be computed. An
+        exception ends the evaluation.
     """
 
-    def after(tower: Callable[..., jax.Array], tell: Callable[[jax.Array], Any]) -> Any:
+    def after(tower: Callable[..., jax.Array], observe: Callable[[jax.Array], Any]) -> Any:
         def call(params: Any, batch: jax.Array) -> jax.Array:
             z_BE = tower(params, batch)
-            tell(z_BE)
+            observe(z_BE)
             return z_BE
 
         return call
@@ -94,8 +94,8 @@ def concatenated(parts: Sequence[Embedded]) -> Embedded:
     )
 
 
-def parts(sharding: NamedSharding) -> int:
-    """What a global batch must divide by: the shards of its first axis, and the processes."""
+def divisor(sharding: NamedSharding) -> int:
+    """The number that a global batch must be a multiple of, for its shards and the processes."""
     axes = sharding.spec[0] if len(sharding.spec) else None
     axes = (axes,) if isinstance(axes, str) else axes or ()
     shards = math.prod(sharding.mesh.shape[axis] for axis in axes)
@@ -104,7 +104,7 @@ def parts(sharding: NamedSharding) -> int:
 
 def round_up(batch_size: int, sharding: NamedSharding) -> int:
     """The smallest batch that is at least `batch_size` and divides over the devices."""
-    step = parts(sharding)
+    step = divisor(sharding)
     return -(-batch_size // step) * step
 
 
@@ -139,7 +139,7 @@ def rows(
     sharding: NamedSharding,
     batch_size: int,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Embeds what every process holds whole: pairs (rows, float32 embeddings of these rows).
+    """Embeds an array that every process holds whole, as pairs (rows, their float32 embeddings).
 
     Args:
       tower: (params, global batch) -> embeddings.
@@ -222,7 +222,7 @@ def _gather_json(value: Any) -> list[Any]:
 
 
 def _plain(rows: Any) -> list[Any]:
-    """Rows of labels, strings or lists of strings as plain Python values."""
+    """Labels, strings or lists of strings as plain Python values."""
     return [_plain_row(row) for row in rows]
 
 

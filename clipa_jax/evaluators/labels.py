@@ -1,8 +1,7 @@
-"""Which class of a table a data set's label means: a map that fits, or a sentence why none does.
+"""Maps the labels of a data set to the classes of a table.
 
-A label is a number in the data. Where the data names its labels, their names decide: by the
-table's keys (WordNet ids, folders), or by its names. L labels of the data, C classes, B rows of a
-batch.
+A label is a number in the data. Where the data names its labels, the names are matched with the
+table's keys (WordNet ids, folders) or names. L labels of the data, C classes, B rows of a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +12,21 @@ import numpy as np
 
 from clipa_jax.evaluators.tables import Classes
 
-OUTSIDE = -1  # a label that is none of the classes
-ERROR, LEAVE_OUT = "error", "leave_out"  # what may happen to a picture of no class
+OUTSIDE = -1  # the class of a label that is not in the table
+ERROR, LEAVE_OUT = "error", "leave_out"  # treatments of a picture of no class
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Reads the classes of pictures.
+    """Reader of the classes of pictures.
 
     Attributes:
       feature: of the data, with one number a picture or a list of numbers.
       class_L: of each label, from `fit`.
       num_classes: C.
-      outside: what happens to a picture none of whose labels is a class: "error" or "leave_out".
-      error: makes an error that says which evaluator and data.
-      labels_of: the labels of a picture by what `feature` has, where the data has none itself.
+      outside: treatment of a picture without a class: "error" or "leave_out".
+      error: makes an error that names the evaluator and its data.
+      labels_of: the labels of a picture by its `feature`, where the data has none itself.
     """
 
     feature: str
@@ -38,7 +37,7 @@ class Labels:
     labels_of: Callable[[str], list[int]] | None = None
 
     def of(self, features: Mapping[str, list[Any]]) -> np.ndarray:
-        """Which classes each picture has, bool (B, C); none for one that is left out.
+        """The classes of each picture, bool (B, C); none for one that is left out.
 
         Raises:
           DataError: a label that is not among the data's, or one of no class.
@@ -47,7 +46,9 @@ class Labels:
         rows = rows if self.labels_of is None else self._looked_up(rows)
         several = bool(rows) and isinstance(rows[0], list)
         row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows] if several else 1)
-        label_X = np.asarray([one for row in rows for one in row] if several else rows, np.int64)
+        label_X = np.asarray(
+            [label for row in rows for label in row] if several else rows, np.int64
+        )
         wrong = label_X[(label_X < 0) | (label_X >= len(self.class_L))]
         if len(wrong):
             raise self.error(
@@ -67,7 +68,7 @@ class Labels:
     def _looked_up(self, ids: list[str]) -> list[list[int]]:
         assert self.labels_of is not None
         try:
-            return [self.labels_of(one) for one in ids]
+            return [self.labels_of(id_) for id_ in ids]
         except KeyError as error:
             raise self.error(f"no labels are known for the picture {error}") from None
 
@@ -77,11 +78,10 @@ def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:
 
     Args:
       classes: the table.
-      own: what the data calls its labels, in their order; None where it does not say, or where
-        it only has their numbers for names.
+      own: names of the data's labels, in order; None where it has none.
 
     Raises:
-      ValueError: the table does not fit the data; says where.
+      ValueError: the table does not fit the data.
     """
     if own is None or list(own) == [str(number) for number in range(len(own))]:
         return _by_number(classes, None if own is None else len(own))
@@ -96,23 +96,23 @@ def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:
     known = by_name != OUTSIDE
     if np.all(known) and len(set(names)) == len(names) and len(set(by_name)) == len(own):
         return by_name
-    # Other names for the same classes are common ("cannoli", "cannoli, a sweet"), so the order
-    # is trusted where the number is right and nothing speaks against it.
+    # Other names for the same classes are common ("cannoli", "cannoli, a sweet"): labels are taken
+    # in order if their number is right and no known name has another number.
     _by_number(classes, len(own))
     same = np.array([theirs == ours for theirs, ours in zip(map(plain, own), names, strict=True)])
     moved = np.flatnonzero(known & ~same & (by_name != np.arange(len(own))))
     if len(moved):
-        one = int(moved[0])
+        label = int(moved[0])
         raise ValueError(
-            f"label {one} is {own[one]!r} in the data and {classes.names[one]!r} in the table, "
-            f"which has {own[one]!r} as number {int(by_name[one])}; give classes in the order "
+            f"label {label} is {own[label]!r} in the data and {classes.names[label]!r} in the "
+            f"table, which has {own[label]!r} as number {int(by_name[label])}; give classes in the order "
             f"of the data"
         )
     return np.arange(len(own))
 
 
 def plain(name: str) -> str:
-    """A name without what spellings differ in: case, underscores, hyphens, blanks."""
+    """A name in lower case, with underscores and hyphens as single spaces."""
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
@@ -122,18 +122,18 @@ def _by_name(names: Sequence[str], own: Sequence[str]) -> np.ndarray:
 
 
 def _by_value(classes: Classes, numbers: Sequence[int]) -> np.ndarray:
-    """Labels are called by the numbers of classes."""
+    """The class of labels whose names are numbers of classes."""
     count = len(classes.names)
     if max(numbers) >= count or len(set(numbers)) < len(numbers):
         raise ValueError(
-            f"labels are called {min(numbers)} to {max(numbers)} in the data; for {count} class "
+            f"labels are named {min(numbers)} to {max(numbers)} in the data; for {count} class "
             f"names they must be different numbers from 0 to {count - 1}"
         )
     return np.array(numbers, np.int64)
 
 
 def _by_number(classes: Classes, labels: int | None) -> np.ndarray:
-    """Labels are numbers of classes."""
+    """The class of labels that are numbers of classes."""
     if labels is not None and labels != len(classes.names):
         raise ValueError(f"{len(classes.names)} class names for {labels} classes in the data")
     return np.arange(len(classes.names))

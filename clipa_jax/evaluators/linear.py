@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BIAS = 100.0  # a constant feature so large that the penalty hardly touches it
-_SMALL = 1e-5  # added to deviations
+BIAS = 100.0  # the constant feature; so large that the penalty hardly affects the bias
+_EPSILON = 1e-5  # added to deviations
 _CHUNK = 1 << 15  # examples whose float64 features are held at once
 
 
@@ -35,9 +35,9 @@ class Linear:
 def ridge(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float) -> Linear:
     """Least squares to targets of +1 for the right class and -1 for the others, in closed form.
 
-    The protocol of big_vision's few-shot evaluator: features are standardised by those that are
-    given, the bias is the weight of a constant feature of `BIAS`, and l2 (2^10 there) is added
-    to the diagonal of the normal equations, which are solved in the smaller of N and D.
+    The protocol of big_vision's few-shot evaluator: features are standardized, the bias is the
+    weight of a constant feature of `BIAS`, and l2 (2^10 there) is added to the diagonal of the
+    normal equations, which are solved in the smaller of N and D.
 
     Args:
       x_ND: features.
@@ -46,10 +46,10 @@ def ridge(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float) ->
       l2: strength of the penalty, above 0.
     """
     mean_D = x_ND.mean(axis=0, dtype=np.float64)
-    deviation_D = x_ND.std(axis=0, dtype=np.float64) + _SMALL
+    deviation_D = x_ND.std(axis=0, dtype=np.float64) + _EPSILON
 
     def part(rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Some rows of the design matrix and of the targets."""
+        """Rows of the design matrix and of the targets."""
         x_BD = (x_ND[rows] - mean_D) / deviation_D
         target_BC = np.where(label_N[rows, None] == np.arange(num_classes), 1.0, -1.0)
         return np.pad(x_BD, ((0, 0), (0, 1)), constant_values=BIAS), target_BC
@@ -72,7 +72,7 @@ def ridge(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float) ->
 def logistic(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float) -> Linear:
     """Multinomial logistic regression by scikit-learn's L-BFGS, without a penalty on the bias.
 
-    Minimises the summed loss in nats plus l2 / 2 times the squared weights: `C` of scikit-learn
+    Minimizes the summed loss in nats plus l2 / 2 times the squared weights: `C` of scikit-learn
     is 1 / l2. Features are taken as they are, as in CLIP's linear probes.
 
     Args:
@@ -82,17 +82,17 @@ def logistic(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float)
     from sklearn.linear_model import LogisticRegression
 
     x_ND = np.asarray(x_ND, np.float64)
-    there = np.unique(label_N)
+    present = np.unique(label_N)
     weights_DC = np.zeros((x_ND.shape[1], num_classes))
     bias_C = np.full(num_classes, -np.inf)
-    if len(there) == 1:
-        bias_C[there] = 0.0
+    if len(present) == 1:
+        bias_C[present] = 0.0
     else:
         fitted = LogisticRegression(C=1 / l2, max_iter=1_000).fit(x_ND, label_N)
         coef_KD, intercept_K = fitted.coef_, fitted.intercept_
-        if len(there) == 2:  # scikit-learn fits the score of the second alone
+        if len(present) == 2:  # scikit-learn fits the score of the second alone
             coef_KD, intercept_K = np.vstack([0 * coef_KD, coef_KD]), np.append(0.0, intercept_K)
-        weights_DC[:, there], bias_C[there] = coef_KD.T, intercept_K
+        weights_DC[:, present], bias_C[present] = coef_KD.T, intercept_K
     ones_D = np.ones(x_ND.shape[1])
     return Linear(0 * ones_D, ones_D, weights_DC, bias_C)
 

@@ -1,7 +1,7 @@
-"""What a metric came to, sample by sample, so that it can be resampled and compared in pairs.
+"""A metric with its value per sample, for resampling and paired comparison.
 
-A statistic is a function of arrays that have a row for each sample. It is chosen by name, so
-that the rows can be stored as plain arrays and the statistic be computed again from them.
+A statistic is a function of arrays with a row for each sample. It is chosen by name, so that the
+arrays can be stored and the statistic computed again from them.
 N samples, C classes.
 """
 
@@ -38,24 +38,24 @@ def mean_average_precision(score_NC: np.ndarray, right_NC: np.ndarray) -> float:
     that is not a number is below every number.
     """
     _check_some(score_NC)
-    there_C = right_NC.any(axis=0)
-    if not np.any(there_C):
+    present_C = right_NC.any(axis=0)
+    if not np.any(present_C):
         raise ValueError("no picture is right for any class: the mean over nothing is undefined")
     score_NC = np.where(np.isnan(score_NC), -np.inf, score_NC)
-    columns = np.flatnonzero(there_C)
+    columns = np.flatnonzero(present_C)
     return float(np.mean([_average_precision(score_NC[:, c], right_NC[:, c]) for c in columns]))
 
 
 def _average_precision(score_N: np.ndarray, right_N: np.ndarray) -> float:
     order = np.argsort(-score_N, kind="stable")
-    found_N, score_N = np.cumsum(right_N[order]), score_N[order]
+    hits_N, score_N = np.cumsum(right_N[order]), score_N[order]
     last_T = np.flatnonzero(np.append(score_N[1:] != score_N[:-1], True))  # of each equal run
-    precision_T = found_N[last_T] / (last_T + 1)
-    gained_T = np.diff(found_N[last_T], prepend=0)
-    return float(np.sum(precision_T * gained_T) / found_N[-1])
+    precision_T = hits_N[last_T] / (last_T + 1)
+    gained_T = np.diff(hits_N[last_T], prepend=0)
+    return float(np.sum(precision_T * gained_T) / hits_N[-1])
 
 
-# By name; a metric of another form adds its own function of arrays with N rows.
+# By name; each is a function of arrays with N rows.
 STATISTICS: dict[str, Callable[..., float]] = {
     "mean": mean,
     "class_mean": class_mean,
@@ -71,9 +71,9 @@ class Outcome:
       value: the statistic of all samples.
       ids: of the samples, strings (N,), no two the same; None for a number without samples.
       kind: name of the statistic in `STATISTICS`, or "plain".
-      arrays: what the statistic takes, by the names of its arguments; each has N rows.
-      unit_N: int (N,), samples that are not independent, such as the captions of one picture,
-        share a number and are drawn together; None where each stands for itself.
+      arrays: arguments of the statistic by name; each has N rows.
+      unit_N: int (N,); samples that are not independent, such as the captions of one picture,
+        share a number and are drawn together; None if all are independent.
     """
 
     value: float
@@ -91,13 +91,13 @@ class Outcome:
         unit_N: np.ndarray | None = None,
         **arrays: np.ndarray,
     ) -> "Outcome":
-        """Any statistic by its name.
+        """The outcome of a statistic.
 
         Args:
           kind: in `STATISTICS`.
           ids: of the N samples, no two the same; see `unique_ids`.
           unit_N: which samples are drawn together, see the attribute.
-          **arrays: its arguments, N rows each.
+          **arrays: arguments of the statistic, N rows each.
 
         Raises:
           ValueError: arrays of another length, or ids that repeat.
@@ -139,35 +139,35 @@ class Outcome:
         return 0 if self.ids is None else len(self.ids)
 
     def statistic(self, rows_N: np.ndarray) -> float:
-        """The statistic of any multiset of rows, given by their numbers."""
+        """The statistic of rows given by number, with repetition."""
         if self.kind == PLAIN:
             raise ValueError("a number without samples cannot be resampled")
         return STATISTICS[self.kind](**{name: rows[rows_N] for name, rows in self.arrays.items()})
 
     def only(self, rows: np.ndarray) -> "Outcome":
-        """The same metric of some of the samples, each once; itself where these are all."""
+        """The metric on a subset of the samples; keeps the value where that is all of them."""
         if self.ids is None or self.kind == PLAIN:
-            raise ValueError("a number without samples has no part of them")
+            raise ValueError("a number without samples has no subset of them")
         part = {name: array[rows] for name, array in self.arrays.items()}
         unit_N = None if self.unit_N is None else self.unit_N[rows]
-        all_of_them = len(rows) == self.count
-        value = self.value if all_of_them else STATISTICS[self.kind](**part)
+        everything = len(rows) == self.count
+        value = self.value if everything else STATISTICS[self.kind](**part)
         return Outcome(value, self.ids[rows], self.kind, part, unit_N)
 
 
 def unique_ids(ids: Sequence[str]) -> list[str]:
-    """Ids of which no two are the same, whatever the data gives.
+    """Distinct ids.
 
     Args:
-      ids: as read; a sample without any (`""`) gets its place, `#3`, and the second of the
-        same id becomes `id#2`.
+      ids: as read; an empty one becomes the position, `#3`, and the second of the same id
+        becomes `id#2`.
     """
     seen: dict[str, int] = {}
     unique = []
-    for place, given in enumerate(ids):
-        one = given or f"#{place}"
-        seen[one] = seen.get(one, 0) + 1
-        unique.append(one if seen[one] == 1 else f"{one}#{seen[one]}")
+    for position, given in enumerate(ids):
+        name = given or f"#{position}"
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return unique if len(set(unique)) == len(unique) else [f"#{n}" for n in range(len(unique))]
 
 

@@ -20,8 +20,8 @@ from clipa_jax.evaluators.labels import Labels
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.task import Task
 
-_LEAST_HELD = 10_000  # examples that a drawing holds before it looks which can go
-_HELD_OUT = 5  # of the training examples, one in so many chooses among several penalties
+MIN_HELD = 10_000  # examples that a drawing holds before it looks which can go
+HELD_OUT_FRACTION = 5  # of the training examples, one in so many chooses among several penalties
 ACCURACY = classification.METRICS["accuracy"]
 L2: dict[str, tuple[float, ...]] = {
     "ridge": (2.0**10,),
@@ -194,7 +194,7 @@ def held_out_accuracies(
 ) -> list[float]:
     """The accuracy that each penalty gives on a fifth of the examples, which is held out."""
     rng = np.random.default_rng(seed)
-    held_N = rng.permutation(len(train.ids)) % _HELD_OUT == 0
+    held_N = rng.permutation(len(train.ids)) % HELD_OUT_FRACTION == 0
     accuracies = []
     for l2 in penalties:
         model = fit(train.x_ND[~held_N], train.label_N[~held_N], num_classes, l2)
@@ -220,12 +220,12 @@ def draw(
     """
     rng = np.random.default_rng(seed)
     held = [(_concatenated([]), np.zeros((repeats, 0)))]
-    limit = _LEAST_HELD
+    limit = MIN_HELD
     for part in parts:
         held.append((part, rng.random((repeats, len(part.ids)))))
         if sum(len(one.ids) for one, _ in held) > limit:
             held = [_pruned(held, most)]
-            limit = max(_LEAST_HELD, 2 * len(held[0][0].ids))
+            limit = max(MIN_HELD, 2 * len(held[0][0].ids))
     examples, key_RN = _pruned(held, most)
     return examples, _places(key_RN, examples.label_N)
 

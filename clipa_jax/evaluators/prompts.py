@@ -1,4 +1,4 @@
-"""Prompt templates, and how class names and templates become sentences."""
+"""Prompt templates, and the prompts of classes."""
 
 import re
 import string
@@ -9,7 +9,7 @@ from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluators import tables
 
 TEMPLATES = Path(__file__).parent / "templates"
-SLOT = tables.SLOT  # where a template takes the class name
+SLOT = tables.SLOT  # stands for the class name in a template
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -20,7 +20,7 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
       source: the templates; the name of a file in `evaluators/templates/`; a data set of the
         tables, e.g. "imagenet1k"; or the path of a JSON file with a list `templates`,
         `provenance` and `licence`.
-      language: of a data set's sentences.
+      language: of a data set's templates.
 
     Raises:
       ConfigError: an unknown name, or a template without exactly one `{}`.
@@ -28,15 +28,15 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
     """
     if isinstance(source, str):
         source = _named(source, language)
-    found = tables.strings(source, "prompt templates")
-    for template in found:
+    checked = tables.strings(source, "prompt templates")
+    for template in checked:
         if template.count(SLOT) != 1:
             raise ConfigError(f"prompt template {template!r} must contain {SLOT} exactly once")
-    return found
+    return checked
 
 
 def prompts(names: Sequence[str], templates: Sequence[str], *, canonicalize: bool) -> list[str]:
-    """Every class in every template: C x T strings, the templates of a class together.
+    """Every class in every template: C x T strings, class by class.
 
     Args:
       names: C class names.
@@ -70,11 +70,11 @@ def _named(name: str, language: str) -> Sequence[str]:
     """Templates from a file or by a name."""
     path = Path(name) if name.endswith(".json") else TEMPLATES / f"{name}.json"
     if not name.endswith(".json") and not path.exists():
-        found = tables.templates(name, language)
-        if found is None:
+        bundled = tables.templates(name, language)
+        if bundled is None:
             options = [*(file.stem for file in TEMPLATES.glob("*.json")), *tables.template_names()]
             raise ConfigError(unknown("prompt templates", name, options))
-        return found
+        return bundled
     content = tables.read(path, "prompt templates")
     missing = {"templates", "provenance", "licence"} - set(content)
     if missing:

@@ -1,10 +1,9 @@
-"""Metric arithmetic as pure numpy functions: ranks first, then what follows from ranks.
+"""Metric arithmetic as pure numpy functions.
 
 The rank of an answer is the number of candidates ahead of it: 0 is the best. Of equal
-scores the lower index is ahead, as in `jax.lax.top_k`; so a model that gives everything
-one score stands at chance, neither at 0 nor at 1. A score that is not a number is below
-every number, and a right answer with such a score ranks last: a diverged model is never
-counted as right.
+scores the lower index is ahead, as in `jax.lax.top_k`, so a constant model scores at chance.
+NaN is below every number, and a right answer with a score of NaN ranks last: a diverged model is
+never counted as right.
 
 N queries, M candidates, C classes, E embedding, B rows of a batch.
 """
@@ -12,8 +11,6 @@ N queries, M candidates, C classes, E embedding, B rows of a batch.
 from collections.abc import Iterator
 
 import numpy as np
-
-from clipa_jax.evaluators.outcome import class_mean
 
 # Scores held at once by the chunked functions: 64 MiB of float32.
 MAX_SCORES = 1 << 24
@@ -39,25 +36,10 @@ def ranks(scores_NC: np.ndarray, right_N: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(own_N1[:, 0]), num_candidates, ahead_NC.sum(axis=1))
 
 
-def top_k(ranks_N: np.ndarray, k: int) -> float:
-    """Share of the queries whose right answer is among the best k, in [0, 1]."""
-    _check_some(ranks_N)
-    return float(np.mean(ranks_N < k))
-
-
-def mean_per_class_recall(ranks_N: np.ndarray, label_N: np.ndarray, k: int = 1) -> float:
-    """Mean over classes of the share of the class that is among the best k.
-
-    Classes without a sample are left out of the mean, as in scikit-learn's
-    `balanced_accuracy_score`.
-    """
-    return class_mean(ranks_N < k, label_N)
-
-
 def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndarray) -> np.ndarray:
     """Rank of each query's best-placed right candidate among all candidates, int64 (N,).
 
-    Memory beyond the arguments is constant: scores exist for one chunk of queries.
+    Constant memory: scores exist for one chunk of queries.
 
     Args:
       query_NE, candidate_ME: embeddings; the score is their dot product.
@@ -108,10 +90,9 @@ def contrastive_losses(
 ) -> np.ndarray:
     """CLIP's loss of each pair in batches of `batch_size`, mean of both directions, in nats, (N,).
 
-    The loss depends on the number of candidates, so a short last batch would weigh down
-    the mean. Instead the last batch reaches back into pairs that were counted before:
-    they serve as candidates again, and each pair is a query exactly once. With fewer pairs
-    than `batch_size` all of them form the one batch.
+    The loss depends on the number of candidates, so a short last batch would lower the mean.
+    Instead the last batch repeats pairs of the batch before as candidates; each pair is a query
+    exactly once. Fewer pairs than `batch_size` form one batch.
 
     Args:
       image_NE, text_NE: unit-length embeddings; row i of one belongs to row i of the other.
@@ -132,7 +113,7 @@ def contrastive_losses(
 
 
 def contrastive_loss(loss_N: np.ndarray, batch_size: int) -> float:
-    """The mean of `contrastive_losses`, added up batch by batch, as recorded numbers were."""
+    """The mean of `contrastive_losses`, added up batch by batch, as in recorded results."""
     _check_some(loss_N)
     starts = range(0, len(loss_N), batch_size)
     return sum(float(loss_N[s : s + batch_size].sum()) for s in starts) / len(loss_N)

@@ -1,8 +1,7 @@
-"""Names of classes and sentences to put them in: tables in `tables/`, files, an installed package.
+"""Class names and prompt templates, from `tables/`, files or an installed package.
 
-`tables/*.json` are made by tools/build_eval_tables.py from packages that carry them; each says
-where it is from and under which licence. What other languages there are is read from an installed
-`clip_benchmark`.
+`tables/*.json` are made by tools/build_eval_tables.py from packages that contain them; each has its
+provenance and licence. Other languages than English are read from an installed `clip_benchmark`.
 """
 
 import functools
@@ -18,8 +17,8 @@ from clipa_jax.errors import ConfigError, DataError, MissingData, unknown
 
 TABLES = Path(__file__).parent / "tables"
 ENGLISH = "en"
-SLOT, PLACE = "{}", "{c}"  # where a sentence takes the name: ours, and CLIP_benchmark's
-_PACKAGE = "clip_benchmark"
+SLOT, PLACE = "{}", "{c}"  # stands for the class name: here, and in CLIP_benchmark
+PACKAGE = "clip_benchmark"
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Classes:
     """The classes of a data set, in the order of its labels.
 
     Attributes:
-      names: as they stand in a sentence.
-      keys: what data calls them, such as WordNet ids, if that is known; else None.
+      names: as in a prompt.
+      keys: as in the data, such as WordNet ids; None if unknown.
     """
 
     names: tuple[str, ...]
@@ -36,7 +35,7 @@ class Classes:
 
 
 def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
-    """The classes by a name, from a file, or as given.
+    """The classes of a data set, from a file, or as given.
 
     Args:
       source: the names; a data set of the tables, e.g. "imagenet1k"; or the path of a JSON file: a
@@ -56,9 +55,9 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
     babel = _babel(language) if whole == "imagenet1k" else None
     if babel:
         return _only(babel[0], subset)
-    names = _named(language, "classes").get(whole)
+    names = named(language, "classes").get(whole)
     if names is None:
-        options = [*_named(language, "classes"), *_imagenet()["subsets"]]
+        options = [*named(language, "classes"), *_imagenet()["subsets"]]
         raise ConfigError(unknown("class names", source, options))
     if whole != "imagenet1k":
         return Classes(tuple(names))
@@ -66,14 +65,14 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
 
 
 def templates(source: str, language: str = ENGLISH) -> tuple[str, ...] | None:
-    """The sentences for a data set of the tables; None if there is no such."""
+    """The templates of a data set of the tables; None if it has none."""
     babel = _babel(language) if source == "imagenet1k" else None
-    return babel[1] if babel else _named(language, "templates").get(source)
+    return babel[1] if babel else named(language, "templates").get(source)
 
 
 def template_names() -> list[str]:
-    """Data sets that have sentences."""
-    return list(_named(ENGLISH, "templates"))
+    """Data sets with templates."""
+    return list(named(ENGLISH, "templates"))
 
 
 def labels_of(table: str, picture: str) -> list[int]:
@@ -94,12 +93,12 @@ def labels_of(table: str, picture: str) -> list[int]:
 
 
 def catalogue() -> dict[str, Any]:
-    """What `catalogue` reads: `datasets` by name, and `aliases` of theirs."""
+    """Content for `catalogue`: `datasets` by name, and `aliases` of their names."""
     return _table("datasets")
 
 
 def read(path: Path, what: str) -> Any:
-    """The content of a JSON file; `DataError` if it is none."""
+    """The content of a JSON file, or a `DataError`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -109,7 +108,7 @@ def read(path: Path, what: str) -> Any:
 
 
 def strings(values: Any, what: str) -> tuple[str, ...]:
-    """A list of strings that are not empty, checked."""
+    """Checks a list of nonempty strings."""
     good = isinstance(values, Sequence) and not isinstance(values, str)
     if not good or not values or not all(isinstance(v, str) and v.strip() for v in values):
         raise DataError(f"{what} must be a list of strings that are not empty; came: {values!r}")
@@ -160,26 +159,25 @@ def _imagenet() -> dict[str, Any]:
 
 
 @functools.cache
-def _named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
+def named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
     """Class names or templates of a language, by data set."""
     if language == ENGLISH:
-        found = _table("clip_benchmark_en")[what]
+        content = _table("clip_benchmark_en")[what]
     else:
         file = {"classes": "classnames", "templates": "zeroshot_classification_templates"}[what]
         path = _package() / f"{language}_{file}.json"
         if not path.exists():
-            there = [
-                p.name.removesuffix(f"_{file}.json") for p in path.parent.glob(f"*_{file}.json")
-            ]
-            raise ConfigError(unknown(f"language of {what}", language, there))
-        found = read(path, f"{what} of {language}")
+            others = path.parent.glob(f"*_{file}.json")
+            languages = [other.name.removesuffix(f"_{file}.json") for other in others]
+            raise ConfigError(unknown(f"language of {what}", language, languages))
+        content = read(path, f"{what} of {language}")
     place = PLACE if what == "templates" else SLOT
-    lists = {name: texts for name, texts in found.items() if isinstance(texts, list)}
+    lists = {name: texts for name, texts in content.items() if isinstance(texts, list)}
     return {name: tuple(t.replace(place, SLOT) for t in texts) for name, texts in lists.items()}
 
 
 def _only(whole: Classes, keys: Sequence[str] | None) -> Classes:
-    """The classes with these keys, of those there are; all without any."""
+    """The classes with these keys; all for None."""
     assert whole.keys is not None
     kept = [
         pair for pair in zip(whole.names, whole.keys, strict=True) if not keys or pair[1] in keys
@@ -189,30 +187,30 @@ def _only(whole: Classes, keys: Sequence[str] | None) -> Classes:
 
 @functools.cache
 def _babel(language: str) -> tuple[Classes, tuple[str, ...]] | None:
-    """Babel-ImageNet's names of a language and their sentences: mostly of a part of the classes.
+    """Babel-ImageNet's names and templates of a language, mostly for a part of the classes.
 
-    None where the language has a table of its own, or is not among Babel's.
+    None where the language has a table of its own, or is not in Babel-ImageNet.
     """
     if language == ENGLISH or (_package() / f"{language}_classnames.json").exists():
         return None
-    found = read(_package() / "babel_imagenet.json", "Babel-ImageNet").get(language.upper())
-    if found is None:
+    entry = read(_package() / "babel_imagenet.json", "Babel-ImageNet").get(language.upper())
+    if entry is None:
         return None
-    numbers, names = found
+    numbers, names = entry
     ids = _imagenet()["wordnet_ids"]
-    sentences = read(_package() / "nllb_dist13b_prompts.json", "prompts")[language.upper()]
-    return Classes(tuple(names), tuple(ids[n] for n in numbers)), tuple(sentences)
+    templates = read(_package() / "nllb_dist13b_prompts.json", "prompts")[language.upper()]
+    return Classes(tuple(names), tuple(ids[n] for n in numbers)), tuple(templates)
 
 
 def _package() -> Path:
-    """The folder of an installed clip_benchmark that has its tables."""
-    spec = importlib.util.find_spec(_PACKAGE)
+    """The folder of an installed clip_benchmark with its tables."""
+    spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        command = f"pip install --no-deps {_PACKAGE}"
+        command = f"pip install --no-deps {PACKAGE}"
         raise MissingData(
-            f"other languages than English are read from {_PACKAGE}, which is not installed: "
+            f"other languages than English are read from {PACKAGE}, which is not installed: "
             f"{command}",
-            dataset=_PACKAGE,
+            dataset=PACKAGE,
             looked="the Python environment",
             command=command,
         )

@@ -71,11 +71,11 @@ class Task:
             names = tuple(catalogue.NAMINGS[self.entry.naming](data.class_names(label)))
             class_L = np.arange(len(names))
         else:
-            is_table = isinstance(given, tables.Classes)
-            table = given if is_table else tables.classes(given, self.language)
-            names = table.names
+            if not isinstance(given, tables.Classes):
+                given = tables.classes(given, self.language)
+            names = given.names
             try:
-                class_L = labels.fit(table, data.opened.class_names(label))
+                class_L = labels.fit(given, data.opened.class_names(label))
             except ValueError as error:
                 raise data.error(f"label {label!r}: {error}") from None
         pictures, labels_of = self.entry.pictures, None

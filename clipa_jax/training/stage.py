@@ -123,7 +123,7 @@ def prepare(
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     training = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).check_fits(training.model.txt.config.vocab_size)
-    encoders = embed.watched(steps.make_encoders(training.model, mesh), between, between)
+    encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
     stage = Stage(
         name=c.name,
         config=config,

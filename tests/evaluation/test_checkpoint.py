@@ -13,7 +13,7 @@ from tests.helpers import small_stage
 
 
 def differs(given, root, stage=None):
-    found = checkpoint.load(str(root), given, stage).differs
+    found = checkpoint.load(open_weights(str(root)), given, stage).differs
     return {one["key"]: (one["checkpoint"], one["config"]) for one in found}
 
 
@@ -22,7 +22,7 @@ def test_with_its_own_config_nothing_differs(root):
 
 
 def test_a_config_for_evaluation_leaves_the_rest_to_the_checkpoint(root):
-    one = checkpoint.load(str(root), small_stage.evaluation(small_stage.EVALS))
+    one = checkpoint.load(open_weights(str(root)), small_stage.evaluation(small_stage.EVALS))
     assert one.differs == []
     assert one.model.res == 16 and one.model.config.input.preprocess_eval == "decode|resize({res})"
     assert one.mesh.size == 8
@@ -54,7 +54,7 @@ def test_another_vocabulary_is_refused_with_both(root, tmp_path):
     turned = tmp_path / "turned.txt"
     turned.write_text("\n".join([*lines[:5], *reversed(lines[5:])]))
     with pytest.raises(CheckpointError, match=r"vocab.txt of 1,947 pieces.*turned.txt has 1,947"):
-        checkpoint.load(str(root), small_stage.config(input__vocab=str(turned)))
+        checkpoint.load(open_weights(str(root)), small_stage.config(input__vocab=str(turned)))
     same = tmp_path / "same.txt"
     same.write_text("\n".join(lines) + "\n")
     assert differs(small_stage.config(input__vocab=str(same)), root) == {}
@@ -62,14 +62,16 @@ def test_another_vocabulary_is_refused_with_both(root, tmp_path):
 
 def test_weights_that_do_not_fit_are_refused(root):
     with pytest.raises(CheckpointError, match="do not fit the config"):
-        checkpoint.load(str(root), small_stage.config(model__embed_dim=16))
+        checkpoint.load(open_weights(str(root)), small_stage.config(model__embed_dim=16))
 
 
 def test_a_file_without_a_config_needs_one(root, tmp_path):
     leaves = open_weights(str(root)).read()
     npz.write(tmp_path / "weights.npz", leaves)
     with pytest.raises(CheckpointError, match="carries no config.*--stage="):
-        checkpoint.load(str(tmp_path / "weights.npz"), small_stage.evaluation(small_stage.EVALS))
+        checkpoint.load(
+            open_weights(str(tmp_path / "weights.npz")), small_stage.evaluation(small_stage.EVALS)
+        )
     with_stage = schema.schedule(
         {"first": small_stage.config("first"), "last": small_stage.config("last")}
     )
@@ -80,30 +82,30 @@ def test_without_a_tokenizer_there_is_nothing_to_compare(root):
     given = small_stage.config()
     given.input.vocab = ""
     with pytest.raises(CheckpointError, match="tokenizer that is not among ours.*input.vocab="):
-        checkpoint.load(str(root), given)
+        checkpoint.load(open_weights(str(root)), given)
 
 
 def test_of_a_schedule_the_stage_of_the_checkpoint_is_taken(root):
     small, other = small_stage.config("small"), small_stage.config("other")
     assert checkpoint.stage_of(
-        schema.schedule({"small": small, "other": other}), str(root)
+        schema.schedule({"small": small, "other": other}), open_weights(str(root))
     ).name == ("small")
     assert (
         checkpoint.stage_of(
-            schema.schedule({"a": small_stage.config("a"), "other": other}), str(root)
+            schema.schedule({"a": small_stage.config("a"), "other": other}), open_weights(str(root))
         ).name
         == "other"
     )
-    assert checkpoint.stage_of(small, str(root)).name == "small"
+    assert checkpoint.stage_of(small, open_weights(str(root))).name == "small"
 
 
 def test_a_config_must_say_how_to_lie_on_the_devices(root):
     with pytest.raises(ConfigError, match="config.cpu_devices is needed"):
-        checkpoint.stage_of(ConfigDict({"evals": {}}), str(root))
+        checkpoint.stage_of(ConfigDict({"evals": {}}), open_weights(str(root)))
 
 
 def test_a_mesh_for_another_machine_becomes_one_of_all_devices(root, caplog):
-    one = checkpoint.load(str(root), small_stage.config(mesh__replica=3))
+    one = checkpoint.load(open_weights(str(root)), small_stage.config(mesh__replica=3))
     assert dict(one.mesh.shape) == {"replica": 1, "fsdp": 8, "tensor": 1}
     split = checkpoint.load(
         str(root), small_stage.config(mesh__tensor=2, sharding__preset="fsdp_tp")

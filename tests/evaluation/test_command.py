@@ -25,7 +25,7 @@ def scores(report):
 @pytest.fixture(scope="module")
 def alone(root):
     """The record of the small stage, evaluated here on eight devices."""
-    return command.run(str(root), small_stage.config())
+    return command.run(open_weights(str(root)), small_stage.config())
 
 
 def export_to_open_clip(path, root):
@@ -49,7 +49,7 @@ def test_scores_are_plausible_and_have_intervals(alone):
 
 def test_a_folder_of_open_clip_gives_the_same_scores(alone, root, tmp_path):
     path = export_to_open_clip(tmp_path / "folder", root)
-    found = command.run(str(path), small_stage.evaluation(small_stage.EVALS)).report
+    found = command.run(open_weights(str(path)), small_stage.evaluation(small_stage.EVALS)).report
     assert scores(found) == pytest.approx(scores(alone.report), abs=1e-6)
     assert found["differs"] == []
 
@@ -170,12 +170,12 @@ def test_bad_input_is_a_sentence(root, call, sentence):
 def test_a_misspelt_evaluator_stops_everything(root):
     evals = {**small_stage.EVALS, "zero_shot": {**small_stage.EVALS["zero_shot"], "lable": "group"}}
     with pytest.raises(ConfigError, match="nearest: label"):
-        command.run(str(root), small_stage.evaluation(evals))
+        command.run(open_weights(str(root)), small_stage.evaluation(evals))
 
 
-def test_a_folder_with_results_alone_stands_for_them(alone, tmp_path):
+def test_a_folder_stands_for_its_results_unless_it_has_weights(alone, tmp_path):
     record.write(tmp_path / workdir.EVALUATION, alone)
-    assert command._result_file(str(tmp_path)) == tmp_path / workdir.EVALUATION
+    assert command.open_input(str(tmp_path)) == tmp_path / workdir.EVALUATION
     workdir.finish(tmp_path, {})
     (tmp_path / "checkpoints").mkdir()
-    assert command._result_file(str(tmp_path)) is None
+    assert command.open_input(str(tmp_path)).path == str(tmp_path)

