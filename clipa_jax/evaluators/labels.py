@@ -105,8 +105,8 @@ def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:
         label = int(moved[0])
         raise ValueError(
             f"label {label} is {own[label]!r} in the data and {classes.names[label]!r} in the "
-            f"table, which has {own[label]!r} as number {int(by_name[label])}; give classes in the order "
-            f"of the data"
+            f"table, which has {own[label]!r} as number {int(by_name[label])}; give classes in the "
+            f"order of the data"
         )
     return np.arange(len(own))
 

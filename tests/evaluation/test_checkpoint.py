@@ -108,7 +108,7 @@ def test_a_mesh_for_another_machine_becomes_one_of_all_devices(root, caplog):
     one = checkpoint.load(open_weights(str(root)), small_stage.config(mesh__replica=3))
     assert dict(one.mesh.shape) == {"replica": 1, "fsdp": 8, "tensor": 1}
     split = checkpoint.load(
-        str(root), small_stage.config(mesh__tensor=2, sharding__preset="fsdp_tp")
+        open_weights(str(root)), small_stage.config(mesh__tensor=2, sharding__preset="fsdp_tp")
     )
     assert dict(split.mesh.shape) == {"replica": 1, "fsdp": 4, "tensor": 2}
     kernel = split.model.params["txt"]["Embed_0"]["embedding"]
