@@ -30,7 +30,7 @@ def end_of_stage(run: Stage, state: Any) -> None:
     """
     if distributed.first():
         _attempt("environment", lambda: _save_environment(run), "")
-    chosen = qualitative.chosen(run.evaluators)
+    chosen = qualitative.choose(run.evaluators)
     if chosen is None or jax.process_count() > 1:
         return
     again = f"; python tools/report.py {run.folder.parent} --look makes it"
@@ -69,7 +69,7 @@ def _save_environment(run: Stage) -> None:
 
 
 def _save_held_out(run: Stage, state: Any, name: str, evaluator: Any) -> None:
-    held = qualitative.look(name, evaluator, state)
+    held = qualitative.make(name, evaluator, state)
     held_out.save(held, run.folder)
     out = run.folder / workdir.HELD_OUT_SHEET
     figures.top5_sheet(held.image_NSSC, held.shown[:SHEET], held.num_captions, out)

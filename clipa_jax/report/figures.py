@@ -128,15 +128,20 @@ def _style(axes: Axes, ylabel: str) -> None:
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color="#E1E4E8", lw=0.7)
-    axes.set_axisbelow(True)
+    plain_axes(axes, labelsize=9)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
             loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize=9, labelcolor=INK
         )
+
+
+def plain_axes(axes: Axes, labelsize: float) -> None:
+    """Removes lines of the axes that carry no information."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=labelsize)
+    axes.grid(axis="y", color="#E1E4E8", lw=0.7)
+    axes.set_axisbelow(True)
 
 
 def _label_stages(figure: Figure, axes: Axes, curve: curves.Curve) -> None:

@@ -15,13 +15,11 @@ from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, LogLocator,
 
 from clipa_jax.errors import DataError
 from clipa_jax.report import sweep_text
+from clipa_jax.report.figures import COMPARISON_COLOR, DPI, FAINT, INK, STAGE_COLORS, plain_axes
 from clipa_jax.report.groups import Estimate, Group
 
-# Okabe and Ito's colors, as in figures.py.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+COLORS = (*STAGE_COLORS, "#E69F00", COMPARISON_COLOR)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-INK, FAINT, RULE = "#1B1F23", "#6A737D", "#E1E4E8"
-DPI = 160
 FLOPS = "total_flops"
 
 
@@ -107,14 +105,10 @@ def line(
 
 
 def style(axes: Axes, x_label: str, y_label: str = "") -> None:
-    """Sets labels, and removes lines that carry no information."""
+    """Sets labels and removes lines that carry no information."""
     axes.set_xlabel(x_label, color=INK, fontsize=9)
     axes.set_ylabel(y_label, color=INK, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.grid(axis="y", color=RULE, lw=0.7)
-    axes.set_axisbelow(True)
+    plain_axes(axes, labelsize=8)
 
 
 def log_axis(axes: Axes) -> None:

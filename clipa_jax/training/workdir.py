@@ -32,7 +32,7 @@ PLAN = "plan.json"  # from tools/plan.py --json
 # In a folder of runs, from tools/sweeps/points.sh: the names of all runs, one per line.
 POINTS = "points.txt"
 
-# Keys that may change when a run goes on: they alter how it runs, not what it computes.
+# Keys that may change when a run is resumed: they do not change what it computes.
 MAY_CHANGE = (
     "log_",
     "eval_",
@@ -74,7 +74,7 @@ def claim(folder: Path, config: ConfigDict) -> None:
         raise UserError(f"workdir {folder} cannot be written: {error.strerror}") from None
     name = distributed.from_first(probe.name)
     shared = (folder / name).exists()
-    _ = distributed.from_all(shared)  # nobody takes its probe away before all have looked
+    _ = distributed.from_all(shared)  # all have looked before a probe is removed
     probe.unlink(missing_ok=True)
     if not shared:
         raise UserError(
@@ -91,11 +91,11 @@ def check_same(folder: Path, config: ConfigDict) -> None:
     file = folder / CONFIG
     if not file.exists():
         return
-    there, here = leaves(files.read_json(file)), leaves(to_json(config))
+    old, new = leaves(files.read_json(file)), leaves(to_json(config))
     differ = [
-        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
-        for key in sorted(set(there) | set(here))
-        if there.get(key) != here.get(key) and not key.startswith(MAY_CHANGE)
+        f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
+        for key in sorted(set(old) | set(new))
+        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
     ]
     if differ:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
@@ -149,7 +149,7 @@ def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     """The values of nested dicts by their full keys, such as "optim.b2"."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= leaves(value, f"{prefix}.{key}" if prefix else key)
-    return found
+        values |= leaves(value, f"{prefix}.{key}" if prefix else key)
+    return values

@@ -39,7 +39,7 @@ def some(num_pictures=40, num_captions=30, seed=0, **options):
 
 def test_pictures_stand_with_their_captions():
     evaluator = some()
-    held = qualitative.look("zs", evaluator, None)
+    held = qualitative.make("zs", evaluator, None)
     made = evaluator.made
     probability_NM = scores.softmax(10 * made.image_NE @ made.caption_ME.T)
     assert len(held.shown) == qualitative.PICTURES and len({one.row for one in held.shown}) == 24
@@ -56,7 +56,7 @@ def test_pictures_stand_with_their_captions():
 
 def test_captions_stand_with_their_pictures():
     evaluator = some()
-    held = qualitative.look("zs", evaluator, None)
+    held = qualitative.make("zs", evaluator, None)
     made = evaluator.made
     assert len(held.sought) == qualitative.CAPTIONS
     for one in held.sought:
@@ -72,11 +72,11 @@ def test_captions_stand_with_their_pictures():
 
 
 def test_the_same_pictures_for_every_model_on_the_same_data():
-    one, other = (qualitative.look("zs", some(seed=seed), None) for seed in (1, 2))
+    one, other = (qualitative.make("zs", some(seed=seed), None) for seed in (1, 2))
     assert one.fingerprint == other.fingerprint
     assert [shown.row for shown in one.shown] == [shown.row for shown in other.shown]
     assert [s.caption for s in one.sought] == [s.caption for s in other.sought]
-    assert one.fingerprint != qualitative.look("zs", some(num_pictures=41), None).fingerprint
+    assert one.fingerprint != qualitative.make("zs", some(num_pictures=41), None).fingerprint
 
 
 def test_twins_are_the_most_confused():
@@ -85,7 +85,7 @@ def test_twins_are_the_most_confused():
     caption_ME = np.stack([axes[0], axes[0], axes[1], axes[2]])
     image_NE = np.stack([axes[0], axes[0], axes[2] + 0.2 * axes[1], axes[2]])
     evaluator = Evaluator(image_NE, caption_ME, [(n, n) for n in range(4)], scale=20.0)
-    held = qualitative.look("zs", evaluator, None)
+    held = qualitative.make("zs", evaluator, None)
     first, second = held.confused[:2]
     assert {first.first, first.second} == {"caption 0", "caption 1"}
     assert first.first_as_second == pytest.approx(0.5, abs=1e-3)
@@ -100,7 +100,7 @@ def test_confusion_is_a_mean_over_pictures_and_needs_none_of_the_other():
     """Of two pictures of caption 0 one goes to caption 1, of which there is no picture."""
     axes = np.eye(3, dtype=np.float32)
     evaluator = Evaluator(axes[[0, 1, 2]], axes[[0, 1, 2]], [(0, 0), (1, 0), (2, 2)], scale=50.0)
-    [pair] = qualitative.look("zs", evaluator, None).confused
+    [pair] = qualitative.make("zs", evaluator, None).confused
     assert (pair.first, pair.second) == ("caption 0", "caption 1")
     assert pair.first_as_second == pytest.approx(0.5, abs=1e-3)
     assert pair.second_picture is None
@@ -108,7 +108,7 @@ def test_confusion_is_a_mean_over_pictures_and_needs_none_of_the_other():
 
 def test_pictures_that_have_no_caption_are_passed_over():
     """The gallery starts at row 7 of the split."""
-    held, later = qualitative.look("zs", some(), None), qualitative.look("zs", some(skip=7), None)
+    held, later = qualitative.make("zs", some(), None), qualitative.make("zs", some(skip=7), None)
     assert [one.row for one in later.shown] == [one.row + 7 for one in held.shown]
     assert later.image_NSSC[0, 0, 0, 0] == held.image_NSSC[0, 0, 0, 0] + 7
 
@@ -116,20 +116,20 @@ def test_pictures_that_have_no_caption_are_passed_over():
 def test_several_right_captions_are_no_confusion():
     axes = np.eye(3, dtype=np.float32)
     pairs = [(0, 0), (0, 1), (1, 2)]
-    held = qualitative.look("r", Evaluator(axes[[0, 1]], axes[[0, 0, 1]], pairs, scale=50.0), None)
+    held = qualitative.make("r", Evaluator(axes[[0, 1]], axes[[0, 0, 1]], pairs, scale=50.0), None)
     assert held.confused == ()
     assert all(one.place == 1 for one in held.shown)
     assert [g.right for g in held.shown[0].top] == [True, True, False]
 
 
 def test_large_pictures_are_reduced_and_small_ones_stay():
-    assert qualitative.look("zs", some(side=200), None).image_NSSC.shape[1:] == (96, 96, 3)
-    assert qualitative.look("zs", some(side=64), None).image_NSSC.shape[1:] == (64, 64, 3)
+    assert qualitative.make("zs", some(side=200), None).image_NSSC.shape[1:] == (96, 96, 3)
+    assert qualitative.make("zs", some(side=64), None).image_NSSC.shape[1:] == (64, 64, 3)
 
 
 def test_chunks_change_nothing(monkeypatch):
-    whole = qualitative.look("zs", some(), None)
+    whole = qualitative.make("zs", some(), None)
     monkeypatch.setattr(scores, "MAX_SCORES", 70)
-    parts = qualitative.look("zs", some(), None)
+    parts = qualitative.make("zs", some(), None)
     assert parts.confused == whole.confused
     assert [one.place for one in parts.shown] == [one.place for one in whole.shown]
