@@ -101,11 +101,11 @@ def _parts(inputs: Settings) -> list[Stream]:
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
     streams = [Stream(profile.READ, feed.Feed(records))]
-    for name, beginning in profile.beginnings(preprocess).items():
+    for name, prefix in profile.prefixes(preprocess).items():
         if name == "decode_box":
-            alone = "|decode_only(".join(beginning.rsplit("|decode_box(", 1))
+            alone = "|decode_only(".join(prefix.rsplit("|decode_box(", 1))
             streams.append(Stream("decode_only", _data(inputs, alone, None).start()))
-        streams.append(Stream(name, _data(inputs, beginning, None).start()))
+        streams.append(Stream(name, _data(inputs, prefix, None).start()))
     return [*streams, Stream("batch", _data(inputs, preprocess, TRAINING_KEYS).start())]
 
 

@@ -1,8 +1,8 @@
-"""Iterators of tf.data that are gone before Python is.
+"""Iterators of tf.data that are closed before Python exits.
 
-A dataset that calls Python works ahead in threads of its own. One that asks for the
-interpreter while it shuts down never gets an answer, and the iterator then waits for that
-thread for ever. So the iterators that are left are let go when Python begins to end.
+A dataset that calls Python prefetches in threads of its own. A thread that requests the
+interpreter while it shuts down blocks forever, and its iterator with it. So all open iterators
+are released when Python begins to exit.
 """
 
 import atexit
@@ -28,7 +28,7 @@ class Feed(Iterator[Any]):
         return next(self._iterator)
 
     def close(self) -> None:
-        """Lets the iterator and its threads go."""
+        """Releases the iterator and its threads."""
         self._iterator = None
 
 

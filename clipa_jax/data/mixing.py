@@ -1,13 +1,12 @@
-"""The order of a mixture: whose turn it is, as a function of a sample's count alone.
+"""The order of a mixture: which component a sample comes from, as a function of its count alone.
 
-A mixture has K lanes, as its components have. Sample `count` is turn `count // K` of lane
-`count % K`, and each turn of a lane is given to one component. Weights are whole numbers; the
-first component has had round-down(turn * a_1 / (a_1 + ... + a_J)) turns of a lane, the second
-its part of the turns that are left, and so on, each with a phase that differs from lane to
-lane, so that lanes do not all turn to the same component at once. Whole numbers make this
-exact on every machine and at every length.
+A mixture has K lanes, like its components. Sample `count` is draw `count // K` of lane
+`count % K`, and each draw of a lane takes a sample of one component. With whole weights a_j, the
+first component has had floor(draw * a_1 / (a_1 + ... + a_J)) draws of a lane, the second its part
+of the draws that are left, and so on. Phases differ from lane to lane, so that lanes do not all
+draw from the same component at once. Whole numbers make this exact at every length.
 
-J components, K lanes, X turns looked at.
+J components, K lanes, X draws.
 """
 
 import hashlib
@@ -18,12 +17,12 @@ import numpy as np
 
 from clipa_jax.data.order import LaneOrder, Order
 
-_WHOLE = 1 << 20  # what the weights add up to
+_WHOLE = 1 << 20  # sum of the weights
 _GOLDEN = 0.6180339887498949
 
 
 def whole_weights(weights: Sequence[float]) -> tuple[int, ...]:
-    """Weights as whole numbers of sum 2^20, none of them 0; the sum of `weights` is free."""
+    """Weights of any sum as whole numbers of sum 2^20, none of them 0."""
     share = np.asarray(weights, np.float64) / sum(weights) * _WHOLE
     whole = np.maximum(np.floor(share), 1).astype(np.int64)
     behind = np.argsort(whole - share, kind="stable")  # those that lost most by rounding
@@ -33,10 +32,10 @@ def whole_weights(weights: Sequence[float]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which component has a turn.
+    """The component of each draw.
 
-    In every lane, after any number of turns, each component has had its share of them to within
-    J - 1: each of at most J - 1 roundings is off by less than one, and what is left is divided.
+    In every lane, after any number of draws, each component has had its share of them to within
+    J - 1: each of at most J - 1 roundings is off by less than one.
 
     Attributes:
       weights: whole numbers (J,).
@@ -46,34 +45,34 @@ class Schedule:
     weights: tuple[int, ...]
     lanes: int
 
-    def given(self, lane_X: np.ndarray, turn_X: np.ndarray) -> np.ndarray:
-        """How many turns of their lanes components have had before these: int64 (J, X)."""
-        left_X, rest = np.asarray(turn_X, np.int64), sum(self.weights)
-        given = []
+    def before(self, lane_X: np.ndarray, draw_X: np.ndarray) -> np.ndarray:
+        """Draws that each component has had of a lane before these draws: int64 (J, X)."""
+        left_X, rest = np.asarray(draw_X, np.int64), sum(self.weights)
+        before: list[np.ndarray] = []
         for level, weight in enumerate(self.weights[:-1]):
             # The first phases are evenly spread, so that the lanes together are off by less than
-            # one; those below are spread otherwise, since they see what the ones above left.
+            # one; the others are spread differently, since they depend on those before them.
             spread_X = lane_X / self.lanes if level == 0 else (lane_X + 1) * _GOLDEN * level % 1
             phase_X = np.floor(spread_X * rest).astype(np.int64)
-            given.append((left_X * weight + phase_X) // rest)
-            left_X, rest = left_X - given[-1], rest - weight
-        return np.stack([*given, left_X])
+            before.append((left_X * weight + phase_X) // rest)
+            left_X, rest = left_X - before[-1], rest - weight
+        return np.stack([*before, left_X])
 
-    def pick(self, lane_X: np.ndarray, turn_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whose turn it is, and its how manieth of the lane: int64 (X,) both."""
-        before_JX, after_JX = self.given(lane_X, turn_X), self.given(lane_X, turn_X + 1)
+    def pick(self, lane_X: np.ndarray, draw_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The component of each draw, and its index within the lane: int64 (X,) both."""
+        before_JX, after_JX = self.before(lane_X, draw_X), self.before(lane_X, draw_X + 1)
         component_X = np.argmax(after_JX - before_JX, 0)
         return component_X, np.take_along_axis(before_JX, component_X[None], 0)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class MixedOrder:
-    """Components in turn; component j's n-th sample of lane k is its own sample n K + k.
+    """The order of a mixture; the n-th sample of component j in lane k is its sample n K + k.
 
     Attributes:
       components: their orders; those with lanes have as many as the mixture.
-      schedule: whose turn it is.
-      first_shard_J: where each component's shards begin among all of them.
+      schedule: the component of each draw.
+      first_shard_J: the first shard of each component among all shards.
     """
 
     components: tuple[Order, ...]
@@ -98,29 +97,29 @@ class MixedOrder:
         lane_X = count_X % self.lanes
         component_X, number_X = self.schedule.pick(lane_X, count_X // self.lanes)
         for component in set(component_X.tolist()):
-            here = component_X == component
-            own = number_X[here] * self.lanes + lane_X[here]
-            shard, index_X[here] = self.components[component].locate(own)
-            shard_X[here] = shard + self.first_shard_J[component]
+            rows = component_X == component
+            own = number_X[rows] * self.lanes + lane_X[rows]
+            shard, index_X[rows] = self.components[component].locate(own)
+            shard_X[rows] = shard + self.first_shard_J[component]
         return shard_X, index_X
 
-    def turns(self, lane: np.ndarray, first: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """Whose the turns [first, first + size) of a lane are: int64 (size,)."""
-        turn_X = int(first) + np.arange(int(size))
-        return self.schedule.pick(np.full(len(turn_X), int(lane)), turn_X)[0].astype(np.int64)
+    def draws(self, lane: np.ndarray, first: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """The components of draws [first, first + size) of a lane: int64 (size,)."""
+        draw_X = int(first) + np.arange(int(size))
+        return self.schedule.pick(np.full(len(draw_X), int(lane)), draw_X)[0].astype(np.int64)
 
     def starts(self, lanes: Iterable[int], count: int) -> np.ndarray:
-        """Where lanes go on at `count`, a multiple of K: int64 (lanes, 1 + J, 2), the turn twice,
-        then for each component (epoch, place) of `LaneOrder.start`, or (0, its how manieth)."""
-        turn = count // self.lanes
-        found = []
+        """Positions of lanes at `count`, a multiple of K: int64 (lanes, 1 + J, 2), the draw twice,
+        then for each component (epoch, place) of `LaneOrder.start`, or (0, its number of draws)."""
+        draw = count // self.lanes
+        starts = []
         for lane in lanes:
-            given_J = self.schedule.given(np.array([lane]), np.array([turn]))[:, 0].tolist()
+            before_J = self.schedule.before(np.array([lane]), np.array([draw]))[:, 0].tolist()
             parts = [
                 order.start(lane, number * self.lanes)
                 if isinstance(order, LaneOrder)
                 else (0, number)
-                for order, number in zip(self.components, given_J, strict=True)
+                for order, number in zip(self.components, before_J, strict=True)
             ]
-            found.append([(turn, turn), *parts])
-        return np.array(found, np.int64)
+            starts.append([(draw, draw), *parts])
+        return np.array(starts, np.int64)

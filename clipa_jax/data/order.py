@@ -3,12 +3,12 @@
 Samples are counted through the whole run, over epochs and hosts: sample `count` belongs
 to epoch `count // N` of N samples, and every epoch has each sample once. A batch takes the
 next B counts, so it may span two epochs, and the position of a run is one number. Host h
-of H takes rows [h B/H, (h+1) B/H) of every batch: all hosts always have as much to do.
+of H takes rows [h B/H, (h+1) B/H) of every batch, so all hosts have the same load.
 
 Two orders: `GlobalOrder` for data in memory or with random access, any sample anywhere;
 `LaneOrder` for files that are read from start to end.
 
-X counts looked at, S shards, K lanes, N samples of an epoch.
+X counts, S shards, K lanes, N samples of an epoch.
 """
 
 import functools
@@ -23,32 +23,32 @@ from clipa_jax.data.sources.base import Source
 
 
 class Order(Protocol):
-    """What the pipeline needs to know of an order; a batch size must divide by its lanes."""
+    """An order of samples; its lanes must divide the batch size."""
 
     @property
     def lanes(self) -> int: ...
 
     @property
     def fingerprint(self) -> str:
-        """Tells orders of other data, seeds or settings apart."""
+        """Differs for other data, seeds or settings."""
 
     def rows(self, batch_size: int) -> np.ndarray:
         """The count of each row of a batch, less that of the batch's first sample."""
 
     def locate(self, count_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where samples are: their shard and their index in it, int64 (X,) both."""
+        """The shard of each sample and its index there, int64 (X,) both."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """What the order knows of a source: the lengths of its shards, in a fixed order."""
+    """The names and lengths of a source's shards, in a fixed order."""
 
     name: str
     length_S: np.ndarray
 
     @classmethod
     def of(cls, source: Source) -> "Shards":
-        """Of a source; shards are told by their file names, not by where they lie."""
+        """The shards of a source; their folder does not matter."""
         names = "\n".join(shard.name for shard in source.shards)
         lengths = np.array([shard.length for shard in source.shards], np.int64)
         return cls(names, lengths)
@@ -80,7 +80,7 @@ class GlobalOrder:
         return np.arange(batch_size)
 
     def flat(self, count_X: np.ndarray) -> np.ndarray:
-        """Where samples are in the shards laid end to end, int64 (X,)."""
+        """Indices of samples in the shards laid end to end, int64 (X,)."""
         epoch_X, place_X = np.divmod(count_X, self.shards.total)
         keys_X = shuffle.keys(shuffle.key(self.seed), epoch_X)
         return shuffle.permute(place_X, self.shards.total, keys_X)
@@ -91,7 +91,7 @@ class GlobalOrder:
 
 @dataclass(frozen=True, eq=False)
 class FileOrder:
-    """As the files have it."""
+    """The order of the files."""
 
     shards: Shards
     lanes: int = 1
@@ -140,13 +140,13 @@ class LaneOrder:
         shard_X, index_X = np.empty((2, len(count_X)), np.int64)
         lane_X, epoch_X = count_X % self.lanes, count_X // self.shards.total
         for lane, epoch in {*zip(lane_X.tolist(), epoch_X.tolist(), strict=True)}:
-            here = (lane_X == lane) & (epoch_X == epoch)
+            rows = (lane_X == lane) & (epoch_X == epoch)
             first, begin, _ = self._lane(lane, epoch)
-            place = (count_X[here] - first) // self.lanes
+            place = (count_X[rows] - first) // self.lanes
             base, size, number = self._windows(lane, epoch, place)
             keys = shuffle.keys(self._key(lane, epoch), number)
             inside = shuffle.permute(place - base, size, keys)
-            shard_X[here], index_X[here] = self._in_shards(epoch, begin + base + inside)
+            shard_X[rows], index_X[rows] = self._in_shards(epoch, begin + base + inside)
         return shard_X, index_X
 
     def start(self, lane: int, count: int) -> tuple[int, int]:
@@ -157,7 +157,7 @@ class LaneOrder:
         return epoch, (count - self._lane(lane, epoch)[0]) // self.lanes
 
     def runs(self, lane: int, epoch: int, place: int) -> np.ndarray:
-        """What a lane reads of an epoch from the window of `place` on.
+        """The runs that a lane reads of an epoch, from the window of `place` on.
 
         Returns:
           int64 (runs, 3): base, number of samples, samples of a window. A run is read in

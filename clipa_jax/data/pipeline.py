@@ -1,7 +1,7 @@
-"""From a source and a preprocessing string to batches on the host.
+"""Batches on the host, from a source and a preprocessing string.
 
-Everything runs in tf.data, on all cores of the process; only the order of samples is computed
-in numpy, once per batch or window.
+Everything runs in tf.data, on all cores of the process, except for the order of samples, which is
+computed in numpy once per batch or window.
 """
 
 import math
@@ -67,7 +67,7 @@ def train(
       process_index: which host this is.
       process_count: how many there are.
       preprocess: ops in place of the section's.
-      keep: entries of a batch, see `guard.chunk_function`.
+      keep: entries of a batch, see `robust_map.chunk_function`.
 
     Raises:
       UserError: anything wrong with the data or the config.
@@ -97,7 +97,7 @@ def train(
 
 
 def source_spec(config: Settings) -> sources.Spec:
-    """What `sources.open` takes, from the `input` section.
+    """The argument of `sources.open`, from the `input` section.
 
     Raises:
       DataError: no source is given.
@@ -110,7 +110,7 @@ def source_spec(config: Settings) -> sources.Spec:
 
 
 def _cached(source: sources.Source) -> sources.Source:
-    """The same samples, kept in memory once they are read."""
+    """The same source, kept in memory after the first read."""
     if isinstance(source, sources.Mixture):
         parts = [sources.MemorySource(part, reading.load) for part in source.components]
         return sources.Mixture(parts, source.weights, source.split)
@@ -137,8 +137,9 @@ def _order(source: sources.Source, kind: str, *, seed: int, lanes: int, window: 
             for part, weight in zip(source.components, weights, strict=True)
         ]
         first = np.cumsum([0, *(len(part.shards) for part in source.components[:-1])])
-        one = all(isinstance(part, GlobalOrder) for part in parts)
-        return mixing.MixedOrder(tuple(parts), mixing.Schedule(weights, 1 if one else lanes), first)
+        if all(isinstance(part, GlobalOrder) for part in parts):
+            lanes = 1
+        return mixing.MixedOrder(tuple(parts), mixing.Schedule(weights, lanes), first)
     if kind == "global" and not source.can_fetch:
         raise DataError(
             f"{source.spec}: its format has no random access, so order=global needs cache=encoded"
@@ -202,7 +203,7 @@ class TrainData:
 
     @property
     def fingerprint(self) -> str:
-        """Tells data apart: names and lengths of its shards, and how parts are mixed."""
+        """Identifies the data: names and lengths of its shards, and the weights of a mixture."""
         shards = Shards.of(self.source)
         if isinstance(self.source, sources.Mixture):
             return shards.digest(*mixing.whole_weights(self.source.weights))

@@ -1,8 +1,7 @@
-"""What each stage of the input pipeline costs, measured on a few samples.
+"""The time of each stage of the input pipeline, measured on a few samples.
 
-A stage is timed as the difference between two beginnings of the pipeline, one of which goes
-a stage further: reading alone, then parsing too, then one op after the other in the order
-in which they run (`fusion.phases`).
+A stage is timed as the difference between two prefixes of the pipeline: reading alone, then with
+parsing, then with one op after the other in the order in which they run (`fusion.phases`).
 """
 
 import itertools
@@ -22,16 +21,14 @@ from clipa_jax.errors import UserError
 from clipa_jax.preprocess import fusion
 
 READ, PARSE = "read", "parse"
-_CHUNKS = 8  # of samples that are timed
-_ROUNDS = 3  # of which the fastest counts
+_CHUNKS = 8  # timed at once
+_ROUNDS = 3  # the fastest counts
 
 
-def beginnings(preprocess: str) -> dict[str, str]:
-    """The ops of a preprocessing string one after the other, in the order in which they run.
+def prefixes(preprocess: str) -> dict[str, str]:
+    """The string of all ops up to each stage, by the stage's name, in the order in which they run.
 
-    Returns:
-      By the name of each stage, the string of all ops up to it; the first is `PARSE`, without
-      any op.
+    The first stage is `PARSE`, without any op.
     """
     steps = [step for phase in fusion.phases(preprocess) for step in phase.steps]
     names = [step.call.name for step in steps]
@@ -43,18 +40,18 @@ def beginnings(preprocess: str) -> dict[str, str]:
 def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[str, float]:
     """Seconds that one sample takes in each stage, on one core.
 
-    Reads some neighbours from anywhere in the data and prepares them a few times, a chunk at
-    a time. Data that lies in memory is read all the same.
+    Reads neighboring samples at a random place and prepares them a few times, a chunk at a time.
+    A source that is cached in memory is read from its files.
 
     Args:
       data: of the run.
-      go_on: asked before each stage; the rest is left out where it says no.
+      go_on: called before each stage; the rest is left out once it returns false.
     """
     source, size = data.source, data.chunk
     begin = time.perf_counter()
-    found = _neighbours(source, size * _CHUNKS)
-    spent = {READ: (time.perf_counter() - begin) / len(found)}
-    records = tf.gather(found, tf.range(size * _CHUNKS) % len(found))  # few ones again and again
+    read = _neighbors(source, size * _CHUNKS)
+    spent = {READ: (time.perf_counter() - begin) / len(read)}
+    records = tf.gather(read, tf.range(size * _CHUNKS) % len(read))  # repeated if they are few
     chunks = tf.data.Dataset.from_tensor_slices(
         {
             "record": tf.reshape(records, [_CHUNKS, size, source.width]),
@@ -64,7 +61,7 @@ def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[s
     one_core = tf.data.Options()
     one_core.threading.private_threadpool_size = 1
     before = 0.0
-    for name, preprocess in beginnings(data.preprocess).items():
+    for name, preprocess in prefixes(data.preprocess).items():
         if not go_on():
             break
         process, _ = robust_map.chunk_function(source, preprocess, size=size, seed=0, keep=None)
@@ -76,8 +73,8 @@ def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[s
     return spent
 
 
-def _neighbours(source: Source, number: int) -> tf.Tensor:
-    """At most `number` neighbouring records (records, F), from anywhere in one shard."""
+def _neighbors(source: Source, number: int) -> tf.Tensor:
+    """At most `number` neighboring records (records, F), from a random place of a shard."""
     chance = random.Random()
     shard = chance.choice([i for i, shard in enumerate(source.shards) if shard.length])
     length = min(source.shards[shard].length, number)
@@ -87,7 +84,7 @@ def _neighbours(source: Source, number: int) -> tf.Tensor:
 
 
 def _timed(chunks: Iterator[robust_map.Chunk]) -> float:
-    """Seconds of a chunk."""
+    """Seconds that a chunk takes."""
     begin = time.perf_counter()
     for _ in itertools.islice(chunks, _CHUNKS):
         pass
@@ -95,10 +92,10 @@ def _timed(chunks: Iterator[robust_map.Chunk]) -> float:
 
 
 class WaitWarning:
-    """Says which stage of the pipeline is the slowest, when steps wait for their input.
+    """Logs the slowest stage of the pipeline when steps wait for their input.
 
-    Call it with each share of time that is written to the log. The stages are timed in the
-    background, in a few seconds, and at most every `every` seconds.
+    Called with the share of time that steps waited. The stages are timed in the background, in a
+    few seconds, and at most every `every` seconds.
 
     Args:
       data: of the run.
@@ -108,7 +105,7 @@ class WaitWarning:
 
     def __init__(self, data: TrainData, share: float = 0.1, every: float = 1_800.0):
         self._data, self._share, self._every = data, share, every
-        self._first = True  # has the start of the pipeline in it
+        self._first = True  # includes the start of the pipeline
         self._next = -math.inf
         self._thread: threading.Thread | None = None
 
@@ -119,17 +116,17 @@ class WaitWarning:
         if first or share <= self._share or now < self._next:
             return
         self._next = now + self._every
-        # Not a daemon: one that is inside TensorFlow when Python ends takes the process with it.
+        # Not a daemon: one that is inside TensorFlow when Python exits aborts the process.
         self._thread = threading.Thread(target=self._warn, args=(share,))
         self._thread.start()
 
     def wait(self) -> None:
-        """Waits until a warning that is being prepared is out."""
+        """Waits until a warning in preparation is logged."""
         if self._thread is not None:
             self._thread.join()
 
     def _warn(self, share: float) -> None:
-        go_on = threading.main_thread().is_alive  # no longer, once Python waits for its threads
+        go_on = threading.main_thread().is_alive  # false once Python waits for its threads
         try:
             spent = measure(self._data, go_on)
         except (UserError, tf.errors.OpError) as error:

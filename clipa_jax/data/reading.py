@@ -1,7 +1,7 @@
 """Encoded samples in the order of training, in chunks: {"record": (n, F), "count": (n,)}.
 
-All readers start anywhere without reading what comes before: by index, where the format or
-memory allows it, else by opening each lane's file where it is needed.
+All readers start anywhere without reading earlier samples: by index, where the format or memory
+allows it, else by opening the file of each lane at the place that is needed.
 
 B batch size, n samples of a chunk, F strings of a record, K lanes, b = B / K records of each.
 """
@@ -16,7 +16,7 @@ from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shard
 from clipa_jax.data.sources.base import Source
 from clipa_jax.data.sources.mixture import Mixture
 
-_BLOCK = 256  # turns of a lane that are looked up at once
+_BLOCK = 256  # draws of a mixture that are computed at once
 _PICKED = 16  # samples of a lane that are read by index at once
 
 
@@ -79,10 +79,10 @@ def everything(source: Source) -> tf.data.Dataset:
 
 
 def records(source: Source, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor):
-    """Exactly `length` records (F,) of a shard; what cannot be read is empty strings."""
-    found = source.read(shard, start, length).ignore_errors(log_warning=True)
+    """Exactly `length` records (F,) of a shard; those that cannot be read are empty strings."""
+    readable = source.read(shard, start, length).ignore_errors(log_warning=True)
     missing = tf.data.Dataset.from_tensors(tf.fill([source.width], "")).repeat()
-    return found.concatenate(missing).take(length)
+    return readable.concatenate(missing).take(length)
 
 
 def _by_index(source: Source, order: GlobalOrder, count: int, share: Share) -> tf.data.Dataset:
@@ -137,8 +137,8 @@ def _by_lanes(
 
 
 def _lane(source: Source, order: LaneOrder, block: int):
-    """A function to the records (block, F) of a lane, from its number and where to start: (epoch,
-    place) as of `LaneOrder.start`."""
+    """A function from a lane and its start (epoch, place), as of `LaneOrder.start`, to its records
+    (block, F)."""
 
     def read_lane(lane: tf.Tensor, start_2: tf.Tensor) -> tf.data.Dataset:
         windows = _windows(source, order, lane, start_2[0], start_2[1])
@@ -148,7 +148,7 @@ def _lane(source: Source, order: LaneOrder, block: int):
 
 
 def _mixed_lane(mixture: Mixture, order: MixedOrder, block: int):
-    """Likewise for a mixture, from where to start as of `MixedOrder.starts`."""
+    """`_lane` for a mixture, with starts as of `MixedOrder.starts`."""
 
     def stream(number: int, lane: tf.Tensor, start_2: tf.Tensor) -> tf.data.Dataset:
         source, part = mixture.components[number], order.components[number]
@@ -161,12 +161,14 @@ def _mixed_lane(mixture: Mixture, order: MixedOrder, block: int):
     def read_lane(lane: tf.Tensor, start_P2: tf.Tensor) -> tf.data.Dataset:
         parts = [stream(n, lane, start_P2[n + 1]) for n in range(len(order.components))]
 
-        def turn(first: tf.Tensor) -> tf.Tensor:
-            found = tf.numpy_function(order.turns, [lane, first, _BLOCK], tf.int64, stateful=False)
-            return tf.ensure_shape(found, [_BLOCK])
+        def draw(first: tf.Tensor) -> tf.Tensor:
+            component_X = tf.numpy_function(
+                order.draws, [lane, first, _BLOCK], tf.int64, stateful=False
+            )
+            return tf.ensure_shape(component_X, [_BLOCK])
 
-        turns = tf.data.Dataset.counter(start_P2[0, 0], _BLOCK, dtype=tf.int64).map(turn).unbatch()
-        return tf.data.Dataset.choose_from_datasets(parts, turns).batch(block)
+        draws = tf.data.Dataset.counter(start_P2[0, 0], _BLOCK, dtype=tf.int64).map(draw).unbatch()
+        return tf.data.Dataset.choose_from_datasets(parts, draws).batch(block)
 
     return read_lane
 

@@ -21,7 +21,8 @@ import tensorflow as tf
 
 from clipa_jax.data import bad_samples, map_chunk
 from clipa_jax.data.map_chunk import REASON, PerSample, Samples
-from clipa_jax.data.sources.base import CAPTION_NAMES, Source
+from clipa_jax.data.sources import captions as caption_fields
+from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import decode, fusion, header
 from clipa_jax.preprocess.registry import Function, Sample
@@ -65,9 +66,10 @@ def chunk_function(
     phases = fusion.phases(preprocess)
     captions = any("text" in phase.entries for phase in phases)
     if captions and not source.has_captions:
+        names = ", ".join(source.features) or "(none)"
+        legal = ", ".join(caption_fields.NAMES)
         raise DataError(
-            f"{source.spec}: no captions among the features "
-            f"{', '.join(source.features) or '(none)'}; looked for {', '.join(CAPTION_NAMES)}"
+            f"{source.spec}: no captions among the features {names}; looked for {legal}"
         )
     parser = _Parser(source, tuple(features), captions, max_pixels)
     steps = functools.partial(_steps, phases=phases, measured=keep is None)
@@ -152,13 +154,16 @@ def _steps(parse: Step, phases: Sequence[fusion.Phase], *, measured: bool) -> li
       phases: of the ops.
       measured: sizes in place of entries without a fixed shape.
     """
-    steps = [phase.function if phase.batched else PerSample(phase.function) for phase in phases]
     first: list[Function] = []
     if isinstance(parse, PerSample):
         first.append(parse.function)
-    if steps and isinstance(steps[0], PerSample):
-        first.append(steps.pop(0).function)
-    if not any("text" in phase.entries for phase in phases[len(phases) - len(steps) :]):
+    if phases and not phases[0].batched:
+        first.append(phases[0].function)
+        phases = phases[1:]
+    steps: list[Step] = [
+        phase.function if phase.batched else PerSample(phase.function) for phase in phases
+    ]
+    if not any("text" in phase.entries for phase in phases):
         first.append(lambda sample: {k: v for k, v in sample.items() if k != "captions"})
     if first:
         steps.insert(0, PerSample(_chain(first)))

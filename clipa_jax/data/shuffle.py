@@ -1,7 +1,7 @@
 """Shuffles that are computed, not stored: keyed permutations of 0..n-1.
 
-Any place of a permutation can be asked for alone, so that a run can continue in the
-middle of an epoch of billions of samples without going through what it has seen.
+Any element of a permutation can be computed alone, so a run can resume in the middle of an epoch
+of billions of samples at no cost.
 """
 
 import numpy as np
@@ -24,11 +24,11 @@ def keys(base: np.uint64, parts_X: np.ndarray) -> np.ndarray:
 
 
 def permute(index_X: np.ndarray, size_X: np.ndarray | int, key_X: np.ndarray | np.uint64):
-    """Where permutations send their elements.
+    """The images of elements under permutations.
 
     Args:
       index_X: int64 (X,), each in 0..size-1.
-      size_X: number of elements of each one's permutation, one for all or (X,).
+      size_X: number of elements of the permutation, one for all or (X,).
       key_X: uint64, which permutation; one for all or (X,).
 
     Returns:
@@ -36,7 +36,7 @@ def permute(index_X: np.ndarray, size_X: np.ndarray | int, key_X: np.ndarray | n
     """
     size_X = np.broadcast_to(np.asarray(size_X, np.uint64), index_X.shape)
     key_X = np.broadcast_to(key_X, index_X.shape)
-    # A Feistel network permutes 0..4^b-1; what lands at or beyond the size goes round again.
+    # A Feistel network permutes 0..4^b-1; a value at or beyond the size is permuted again.
     bits_X = np.frexp(size_X.astype(np.float64) - 1)[1]
     half_X = np.maximum((bits_X + 1) // 2, 1).astype(np.uint64)
     value_X = index_X.astype(np.uint64)
@@ -57,7 +57,7 @@ def _feistel(value_X: np.ndarray, half_X: np.ndarray, key_X: np.ndarray) -> np.n
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64."""
+    """The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""The way of batches from the host to the devices, ahead of the step that needs them."""
+"""Prefetches host batches to the devices."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ class Prefetch(Generic[T]):
     """Global batches, put on the devices by a thread; see `prefetch`.
 
     Attributes:
-      wait_seconds: how long the consumer has waited for batches, in all.
+      wait_seconds: total time that the consumer has waited for batches.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Prefetch(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Stops the thread and lets its batches go."""
+        """Stops the thread and drops its batches."""
         self._stopped.set()
         while self._thread.is_alive():
             try:
@@ -83,7 +83,7 @@ class Prefetch(Generic[T]):
                 if self._stopped.is_set():
                     return
             self._queue.put(_END)
-        except BaseException as error:  # noqa: BLE001 (raised again where it can be handled)
+        except BaseException as error:  # noqa: BLE001 (raised again in the consumer)
             self._queue.put(error)
 
 
@@ -92,14 +92,14 @@ def prefetch(
 ) -> Prefetch[T]:
     """Turns host batches into global arrays, `depth` batches ahead.
 
-    An error of the host pipeline is raised at the batch that it spoilt. Use it as a context
-    manager, or `close` it.
+    An error of the host pipeline is raised in the consumer. Use it as a context manager, or
+    `close` it.
 
     Args:
       batches: pairs of this host's rows of a global batch, and anything that goes with it,
         such as the position after it.
       sharding: of the batch axis.
-      depth: batches that wait on the devices.
+      depth: batches held on the devices.
 
     Returns:
       An iterator of the same pairs with global arrays.

@@ -1,4 +1,4 @@
-"""The op that decodes pictures, and what it is made of.
+"""The op that decodes pictures, and its parts.
 
 H, W height and width, C = 3 channels (red, green, blue).
 """
@@ -7,24 +7,25 @@ import io
 
 import numpy as np
 import tensorflow as tf
-from PIL import WebPImagePlugin
+from PIL import Image
 
 from clipa_jax.preprocess.registry import Function, Sample, op
 
 WHITE = 255
 MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, 192 MiB when decoded
-# A branch that is rarely taken, as a call of its own: TensorFlow goes through the ops of a branch
-# in line even where it is not taken, which takes longer than the ops of a JPEG's header.
+# A branch that is rarely taken, as a call of its own: TensorFlow examines the ops of an inlined
+# branch even where it is not taken, which takes longer than the ops of a JPEG's header.
 rare = tf.function(autograph=False, experimental_attributes={"_noinline": True})
 _WEBP_HEADER = 21  # bytes of a WebP up to its flags
+_PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
 
 
 @op("decode")
 def decode() -> Function:
     """Encoded bytes () -> uint8 (H, W, C).
 
-    JPEG, PNG, GIF (its first frame), WebP and BMP; grey, CMYK and 16-bit pictures become
-    RGB, transparent ones are laid on white.
+    JPEG, PNG, GIF (its first frame), WebP and BMP; gray, CMYK and 16-bit pictures become RGB,
+    transparent ones are laid on white. EXIF orientation is ignored, as in open_clip.
     """
 
     def apply(sample: Sample) -> Sample:
@@ -45,16 +46,16 @@ def decode() -> Function:
 def any_format(encoded: tf.Tensor) -> tf.Tensor:
     """Bytes () of any format -> uint8 (H, W, C)."""
     image = tf.cond(
-        _is_animated_webp(encoded),
-        lambda: tf.numpy_function(_first_frame, [encoded], tf.uint8, stateful=False),
+        _needs_pillow(encoded),
+        lambda: tf.numpy_function(_with_pillow, [encoded], tf.uint8, stateful=False),
         lambda: tf.io.decode_image(encoded, channels=0, expand_animations=False),
     )
     image = tf.ensure_shape(image, (None, None, None))
 
     def on_white() -> tf.Tensor:
         alpha = tf.cast(image[..., -1:], tf.float32) / 255
-        colour = tf.cast(image[..., :-1], tf.float32)
-        return _rounded(colour * alpha + WHITE * (1 - alpha)) + tf.zeros([3], tf.uint8)
+        color = tf.cast(image[..., :-1], tf.float32)
+        return _rounded(color * alpha + WHITE * (1 - alpha)) + tf.zeros([3], tf.uint8)
 
     def opaque() -> tf.Tensor:
         return image + tf.zeros([3], tf.uint8)  # one channel becomes three
@@ -63,21 +64,25 @@ def any_format(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def _is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
+def _needs_pillow(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether the bytes are a BMP, a GIF or an animated WebP.
+
+    TensorFlow 2.21 knows no palettes of a BMP and takes its unused bytes for alpha, ignores the
+    transparency of a GIF, and writes beyond its memory at an animated WebP, which ends the process.
+    """
     header = tf.strings.join([tf.strings.substr(encoded, 0, _WEBP_HEADER), b"\0" * _WEBP_HEADER])
     flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
     is_extended = tf.strings.substr(header, 8, 8) == b"WEBPVP8X"
-    return is_extended & (flags & tf.constant(2, tf.uint8) != 0)
+    is_animated = is_extended & (flags & tf.constant(2, tf.uint8) != 0)
+    is_bmp = tf.strings.substr(header, 0, 2) == b"BM"
+    return is_animated | is_bmp | (tf.strings.substr(header, 0, 4) == b"GIF8")
 
 
-def _first_frame(encoded: bytes | np.ndarray) -> np.ndarray:
-    """The first frame of an animated WebP, uint8 (H, W, 4).
-
-    TensorFlow 2.21 writes beyond its memory where it decodes one, which ends the process.
-    """
+def _with_pillow(encoded: bytes | np.ndarray) -> np.ndarray:
+    """The first frame of a picture, uint8 (H, W, 3), or (H, W, 4) if it is transparent."""
     data = encoded if isinstance(encoded, bytes) else encoded.item()
-    with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGBA"))
+    with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as picture:
+        return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
 
 
 def _rounded(values: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The size of a picture as its header tells it, without decoding it.
+"""The size of a picture by its header, without decoding it.
 
 n encoded pictures, X bytes of each.
 """
@@ -23,7 +23,7 @@ def added(sample: Sample) -> Sample:
 
 
 def size(encoded: tf.Tensor) -> tf.Tensor:
-    """Height and width that a picture's header tells, int64 (2,), without decoding it.
+    """Height and width of an encoded picture () by its header, int64 (2,).
 
     Bytes of no known format give 0; a JPEG whose header is damaged is an error.
     """
@@ -47,9 +47,9 @@ def jpeg_sizes(encoded_n: tf.Tensor) -> tf.Tensor:
     def words(at_n: tf.Tensor, places: list[int]) -> list[tf.Tensor]:
         """Numbers of two bytes, at places counted from `at_n`."""
         both = [at + byte for at in places for byte in (0, 1)]
-        found_nX = tf.gather(byte_nX, at_n[:, None] + both, batch_dims=1)
-        found_nX2 = tf.reshape(tf.cast(found_nX, tf.int32), (-1, len(places), 2))
-        return tf.unstack(tf.reduce_sum(found_nX2 * [256, 1], -1), axis=1)
+        pair_nX = tf.gather(byte_nX, at_n[:, None] + both, batch_dims=1)
+        number_nX2 = tf.reshape(tf.cast(pair_nX, tf.int32), (-1, len(places), 2))
+        return tf.unstack(tf.reduce_sum(number_nX2 * [256, 1], -1), axis=1)
 
     def segment(at_n: tf.Tensor, size_n2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # A marker, the length of what follows; of a frame the precision, in a byte, and its size.
@@ -61,13 +61,13 @@ def jpeg_sizes(encoded_n: tf.Tensor) -> tf.Tensor:
 
     zeros_n = tf.zeros_like(tf.strings.length(encoded_n))
     first_n = tf.where(words(zeros_n, [0])[0] == _START, 2, _BEGINNING)
-    found = tf.while_loop(
+    _, size_n2 = tf.while_loop(
         lambda at_n, _: tf.reduce_any(at_n < _BEGINNING),
         segment,
         (first_n, tf.stack([zeros_n, zeros_n], 1)),
         parallel_iterations=1,
     )
-    return tf.cast(found[1], tf.int64)
+    return tf.cast(size_n2, tf.int64)
 
 
 @rare
@@ -89,7 +89,8 @@ def other_sizes(encoded_n: tf.Tensor) -> tf.Tensor:
 
     webp = starts(b"RIFF") & starts(b"WEBP", 8)
     lossless, rows = number(21, 4), number(22, 4)
-    rows = tf.minimum(rows, 2**32 - rows)  # of a BMP, negative where it is upside down
+    rows = tf.minimum(rows, 2**32 - rows)  # of a BMP, negative if its first row is the top one
+    old = number(14, 4) == 12  # a BMP whose header has sizes of two bytes
     sizes = (
         (starts(b"\x89PNG"), sides(number(16, 4, big=True), number(20, 4, big=True))),
         (starts(b"GIF8"), sides(number(6, 2), number(8, 2))),
@@ -97,8 +98,9 @@ def other_sizes(encoded_n: tf.Tensor) -> tf.Tensor:
         (webp & starts(b"VP8L", 12), sides(lossless % 2**14 + 1, lossless // 2**14 % 2**14 + 1)),
         (webp & starts(b"VP8 ", 12), sides(number(26, 2) % 2**14, number(28, 2) % 2**14)),
         (starts(b"BM"), sides(number(18, 4), rows)),
+        (starts(b"BM") & old, sides(number(18, 2), number(20, 2))),
     )
-    found_n2 = tf.zeros_like(byte_nX[:, :2])
-    for is_it_n, size_n2 in sizes:
-        found_n2 = tf.where(is_it_n[:, None], size_n2, found_n2)
-    return found_n2
+    known_n2 = tf.zeros_like(byte_nX[:, :2])
+    for is_format_n, size_n2 in sizes:
+        known_n2 = tf.where(is_format_n[:, None], size_n2, known_n2)
+    return known_n2

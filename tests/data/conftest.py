@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from clipa_jax.config.settings import Settings
+from clipa_jax.data import reading, sources
 
 LENGTHS = (13, 9, 17, 11)  # samples of each shard
 TOTAL = sum(LENGTHS)
@@ -165,3 +166,16 @@ def settings(source: str, **changes) -> Settings:
         "max_skip_percent": 1.0,
     }
     return Settings(ConfigDict({**values, **changes}), "config.input")
+
+
+def everything(spec: str, features=(), split="train") -> list[dict]:
+    """All samples of a source as Python values, in order; None for what cannot be read."""
+    source = sources.open(spec, split, features)
+    samples = []
+    for record in reading.everything(source):
+        if not any(record.numpy()):
+            samples.append(None)
+            continue
+        values = {k: v.numpy() for k, v in source.parse(record, features).items()}
+        samples.append({**values, "captions": [text.decode() for text in values["captions"]]})
+    return samples

@@ -82,9 +82,41 @@ def animation(kind: str) -> bytes:
     return encoded(kind, save_all=True, append_images=[other], duration=10, lossless=True)
 
 
+def bmp(header: bytes, pixels: np.ndarray) -> bytes:
+    """A BMP of these headers behind the first one, and rows of pixels as they are stored."""
+    begin = 14 + len(header)
+    return (
+        b"BM" + struct.pack("<IHHI", begin + pixels.nbytes, 0, 0, begin) + header + pixels.tobytes()
+    )
+
+
+def bmp_header(width: int, height: int, bits: int) -> bytes:
+    return struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, 0, 0, 0, 0, 0)
+
+
+def bmp_of_32_bits() -> bytes:
+    """Its fourth byte is unused, and 0."""
+    return bmp(
+        bmp_header(60, 40, 32), np.dstack([PHOTO[::-1, :, ::-1], np.zeros_like(PHOTO[..., :1])])
+    )
+
+
+def bmp_of_16_bits() -> bytes:
+    red, green, blue = np.moveaxis(PHOTO[::-1].astype(np.uint16) >> 3, -1, 0)
+    return bmp(bmp_header(60, 40, 16), red << 10 | green << 5 | blue)
+
+
+def rotated_by_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded("JPEG", exif=exif)
+
+
 GREY16 = Image.fromarray((PHOTO[..., 0].astype(np.uint16) << 8) + 77)
 CMYK = Image.fromarray(PHOTO).convert("CMYK")
 ALPHA = Image.fromarray(np.dstack([PHOTO, np.full((40, 60), 255, np.uint8)]))
+
+PALETTE = Image.fromarray(PHOTO).quantize(15)
 
 GOOD = {
     "grey JPEG": encoded("JPEG", PHOTO[..., 0]),
@@ -99,6 +131,14 @@ GOOD = {
     "animated WebP": animation("WEBP"),
     "animated GIF": animation("GIF"),
     "BMP": encoded("BMP"),
+    "32-bit BMP": bmp_of_32_bits(),
+    "16-bit BMP": bmp_of_16_bits(),
+    "BMP with its first row on top": bmp(bmp_header(60, -40, 24), PHOTO[..., ::-1]),
+    "BMP with an old header": bmp(struct.pack("<IHHHH", 12, 60, 40, 1, 24), PHOTO[::-1, :, ::-1]),
+    "BMP with a palette": encoded("BMP", PALETTE),
+    "BMP of 1 bit": encoded("BMP", Image.fromarray(PHOTO).convert("1")),
+    "transparent GIF": encoded("GIF", PALETTE, transparency=PALETTE.getpixel((0, 0))),
+    "JPEG rotated by EXIF": rotated_by_exif(),
     "1x1 JPEG": encoded("JPEG", PHOTO[:1, :1]),
     "1x1 PNG": encoded("PNG", PHOTO[:1, :1]),
     "one row": encoded("PNG", PHOTO[:1]),
@@ -122,11 +162,17 @@ BAD = {
 }
 
 
+def on_white(picture: Image.Image) -> np.ndarray:
+    layer = picture.convert("RGBA")
+    white = Image.new("RGBA", layer.size, (255,) * 4)
+    return np.asarray(Image.alpha_composite(white, layer).convert("RGB"))
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_decoded_as_pillow_does(name):
     with Image.open(io.BytesIO(GOOD[name])) as picture:
         picture.seek(0)
-        expected = np.asarray(picture.convert("RGB") if "16" not in name else PHOTO_OF_16)
+        expected = PHOTO_OF_16 if name == "16-bit PNG" else on_white(picture)
     found = registry.build("decode")({"image": tf.constant(GOOD[name])})["image"].numpy()
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).mean() < (2 if "JPEG" in name else 1)

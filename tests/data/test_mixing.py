@@ -32,7 +32,7 @@ def test_whole_weights():
 def test_every_prefix_has_its_shares(weights):
     lanes, turns = 16, 3000
     plan, share_J = schedule(weights, lanes), np.array(weights) / sum(weights)
-    given = [plan.given(np.full(turns, lane), np.arange(turns)) for lane in range(lanes)]
+    given = [plan.before(np.full(turns, lane), np.arange(turns)) for lane in range(lanes)]
     error_LJX = np.array(given) - share_J[:, None] * np.arange(turns)
     assert np.abs(error_LJX).max() < len(weights) - 1 + 0.01  # in each lane
     # All lanes together, after whole turns: much less than that of the lanes added up.
@@ -50,7 +50,7 @@ def test_turns_are_given_once_each(weights):
         # Asked for far away, and alone.
         far = 10**12 + 7
         one = plan.pick(lane_X[:1], np.array([far]))
-        assert one[1] == plan.given(lane_X[:1], np.array([far]))[one[0][0], 0]
+        assert one[1] == plan.before(lane_X[:1], np.array([far]))[one[0][0], 0]
 
 
 def test_lanes_do_not_turn_together():

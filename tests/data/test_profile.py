@@ -36,19 +36,19 @@ def data(source, preprocess):
     return pipeline.train(settings(source, preprocess=preprocess), seed=0)
 
 
-def test_beginnings_end_with_all_ops_in_the_order_in_which_they_run():
-    found = profile.beginnings("decode|inception_crop(8)|jitter(0.4)|choose_caption")
-    assert list(found) == [
+def test_prefixes_grow_by_one_op_in_the_order_in_which_they_run():
+    prefixes = profile.prefixes("decode|inception_crop(8)|jitter(0.4)|choose_caption")
+    assert list(prefixes) == [
         "parse", "read_size", "choose_caption", "draw_box", "decode_box", "jitter"
     ]  # fmt: skip
-    assert found["parse"] == ""
-    assert found["draw_box"] == "read_size(8)|choose_caption()|draw_box(8)"
-    assert found["jitter"].endswith("|draw_box(8)|decode_box(8)|jitter(0.4)")
+    assert prefixes["parse"] == ""
+    assert prefixes["draw_box"] == "read_size(8)|choose_caption()|draw_box(8)"
+    assert prefixes["jitter"].endswith("|draw_box(8)|decode_box(8)|jitter(0.4)")
 
 
-def test_the_beginnings_do_the_same_as_the_whole(tfds_spec):
+def test_the_last_prefix_is_equivalent_to_the_whole_string(tfds_spec):
     spec = "decode|inception_crop(8)|flip_lr"
-    last = list(profile.beginnings(spec).values())[-1]
+    last = list(profile.prefixes(spec).values())[-1]
     (whole, _), (parts, _) = (next(data(tfds_spec, string).start()) for string in (spec, last))
     assert whole["image"].shape == parts["image"].shape
 

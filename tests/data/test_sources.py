@@ -23,6 +23,7 @@ from clipa_jax.errors import DataError
 from tests.data.conftest import (
     LENGTHS,
     TOTAL,
+    everything,
     sample,
     settings,
     tfds_features,
@@ -60,19 +61,6 @@ def specs(tmp_path_factory) -> dict[str, str]:
         "folder": writers.write_folder(folder / "folder", SAMPLES),
         "table": writers.write_table(folder / "table", SAMPLES),
     }
-
-
-def everything(spec: str, features=(), split="train") -> list[dict]:
-    """All samples of a source as Python values, in order; None for what cannot be read."""
-    source = sources.open(spec, split, features)
-    found = []
-    for record in reading.everything(source):
-        if not any(record.numpy()):
-            found.append(None)
-            continue
-        values = {k: v.numpy() for k, v in source.parse(record, features).items()}
-        found.append({**values, "captions": [text.decode() for text in values["captions"]]})
-    return found
 
 
 @pytest.mark.parametrize("kind", (*SHARDED, *SINGLE, "parquet flat"))

@@ -11,8 +11,8 @@ import tensorflow as tf
 from clipa_jax.errors import DataError, nearest
 
 IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "gif", "img")
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
-CAPTION_NAMES = ("captions", "caption", "txt", "text", "TEXT", "title")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp")
+_LOOKED_AT = 4  # files whose records tell what the samples of a source have
 ID_NAMES = ("id", "key", "__key__", "image/filename", "file_name", "url")
 
 
@@ -135,6 +135,11 @@ class Source(abc.ABC):
                     f"{self.spec}, split {self.split}: no feature {name!r}; "
                     + nearest(name, self.features)
                 )
+
+
+def spread(items: Sequence[Any]) -> list[Any]:
+    """A few of the items, evenly spread, the first one among them."""
+    return list(items[:: -(-len(items) // _LOOKED_AT)])
 
 
 def empty(spec: str, split: str) -> DataError:

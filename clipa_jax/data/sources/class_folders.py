@@ -1,18 +1,23 @@
 """A folder for each class, as `torchvision.datasets.ImageFolder` has them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
+from absl import logging
 
-from clipa_jax.data.sources import base, fields, files
+from clipa_jax.data.sources import base, captions, fields, files, listing
 from clipa_jax.errors import DataError, MissingData
 
 LABEL = "label"
 WHOLE = "all"
+# Captions for training, from the name of the class; a file of this name in DIR replaces them.
+TEMPLATES_FILE = "templates.txt"
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
 
 
-class ClassFoldersSource(fields.FieldSource):
+class ClassFoldersSource(fields.PictureFiles):
     """Pictures in DIR/SPLIT/CLASS/, at any depth below; labels count the folders by their names.
+
+    A picture has a caption for each template, filled with the name of its class.
 
     Args:
       where: DIR.
@@ -24,7 +29,7 @@ class ClassFoldersSource(fields.FieldSource):
       MissingData: no such folder.
     """
 
-    random_access = True
+    has_captions = True
 
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
         self.spec, self.split = f"class_folders:{where}", split
@@ -36,31 +41,46 @@ class ClassFoldersSource(fields.FieldSource):
                 dataset=self.spec,
                 looked=self._folder,
             )
-        there = files.walk(self._folder)
-        self._names = [n for n in there if n.lower().endswith(tuple(base.IMAGE_SUFFIXES))]
+        names = listing.visible(self._folder, self.spec)
+        self._names = listing.pictures(self._folder, names, self.spec)
         if not self._names:
             raise base.empty(self.spec, split)
-        folders = [name.partition("/")[0] if "/" in name else "" for name in self._names]
-        if "" in folders:
-            stray = self._names[folders.index("")]
+        stray = next((name for name in self._names if "/" not in name), None)
+        if stray:
             raise DataError(f"{self.spec}: {files.join(self._folder, stray)} is in no class folder")
-        self._classes = sorted(set(folders))
+        folders = [name.partition("/")[0] for name in self._names]
+        self._classes = sorted({*folders, *self._subfolders()})
+        self._warn_of_empty(set(self._classes) - set(folders))
         number = {name: index for index, name in enumerate(self._classes)}
         self._labels = [number[folder] for folder in folders]
+        self._captions = [captions.joined(texts) for texts in self._texts(where)]
         self.shards = (base.Shard.of_names(self._folder, self._names),)
-        self.has_captions = False
         super().__init__(wanted, {LABEL: int})
 
     def class_names(self, label: str) -> list[str] | None:
         return self._classes if label == LABEL else None
 
-    def describe(self, shard: int, index: int) -> str:
-        del shard
-        return f"{files.join(self._folder, self._names[index])} (sample {index})"
+    def path(self, index: int) -> str:
+        return files.join(self._folder, self._names[index])
 
-    def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
-        del shard
-        for index in indices.tolist():
-            name, label = self._names[index], self._labels[index]
-            image = files.read_or_nothing(files.join(self._folder, name))
-            yield [image, b"", fields.as_bytes(name), *(b"%d" % label for _ in self._wanted)]
+    def record(self, shard: int, item: int) -> list[bytes]:
+        label = self._labels[item]
+        image = files.read_or_nothing(self.path(item))
+        name = captions.encoded(self._names[item])
+        return [image, self._captions[label], name, *(b"%d" % label for _ in self._wanted)]
+
+    def _subfolders(self) -> list[str]:
+        names = files.folders(self._folder)
+        return [name for name in names if not listing.is_hidden(name)]
+
+    def _warn_of_empty(self, classes: set[str]) -> None:
+        if classes:
+            names = ", ".join(sorted(classes)[:5])
+            logging.warning("%s: %d classes have no pictures: %s", self.spec, len(classes), names)
+
+    def _texts(self, where: str) -> list[list[bytes]]:
+        """The captions of each class."""
+        lines = files.read_or_nothing(files.join(where, TEMPLATES_FILE)).decode("utf-8", "replace")
+        templates = [line.strip() for line in lines.splitlines() if line.strip()] or TEMPLATES
+        names = [name.replace("_", " ") for name in self._classes]
+        return [[captions.encoded(t.replace("{}", name)) for t in templates] for name in names]

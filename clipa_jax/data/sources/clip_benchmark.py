@@ -11,13 +11,13 @@ A sample is a picture and its label: `cls`, a number; `npy`, 0 or 1 for each cla
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.data.sources import fields, files
+from clipa_jax.data.sources import captions, files
 from clipa_jax.data.sources.webdataset import WebdatasetSource
 from clipa_jax.errors import DataError, MissingData
 
@@ -58,24 +58,17 @@ class ClipBenchmarkSource(WebdatasetSource):
         return _lines(files.join(self._folder, CLASSES)) or None if known else None
 
     def templates(self) -> list[str] | None:
-        found = _lines(files.join(self._folder, TEMPLATES))
-        return [line.replace(PLACE, "{}") for line in found] or None
+        lines = _lines(files.join(self._folder, TEMPLATES))
+        return [line.replace(PLACE, "{}") for line in lines] or None
 
-    def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
-        for record in super().rows(shard, indices):
-            yield self._as_records_are(record) if record else record
-
-    def _as_records_are(self, record: list[bytes]) -> list[bytes]:
-        """A record with captions apart, and labels as text; empty where those are no array."""
+    def record(self, shard: int, item: Any) -> list[bytes]:
+        record = super().record(shard, item)
         if self.type == RETRIEVAL:
-            record[_CAPTIONS] = fields.captions(record[_CAPTIONS].splitlines())
+            record[_CAPTIONS] = captions.joined(captions.texts(record[_CAPTIONS].splitlines()))
         if self._several is not None:
             place = _FIRST_WANTED + self._several
-            try:
-                there_C = np.load(io.BytesIO(record[place]), allow_pickle=False)
-            except (ValueError, EOFError):
-                return []
-            record[place] = b" ".join(b"%d" % number for number in np.flatnonzero(there_C))
+            present_C = np.load(io.BytesIO(record[place]), allow_pickle=False)
+            record[place] = b" ".join(b"%d" % number for number in np.flatnonzero(present_C))
         return record
 
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
@@ -115,5 +108,5 @@ def _lines(path: str) -> list[str]:
 
 
 def _number(path: str) -> tuple[int, str]:
-    found = re.search(r"(\d+)\.tar$", path)
-    return (int(found[1]) if found else 0, path)
+    digits = re.search(r"(\d+)\.tar$", path)
+    return (int(digits[1]) if digits else 0, path)

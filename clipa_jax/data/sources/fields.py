@@ -1,14 +1,12 @@
-"""What sources share that read in Python: records whose strings are known fields.
+"""Sources that read records in Python: strings in known places.
 
-A record is (image, captions, id, then the features that were asked for), as strings, with
-captions joined by a separator that captions do not contain. Python only moves bytes, in
-chunks of samples; decoding and all else stays in TensorFlow.
+A record is (image, captions, id, then the wanted features), with the captions in one string.
+Python only moves bytes, for some dozens of samples at a time; TensorFlow decodes them.
 
-X samples asked for, F strings of a record.
+X samples, F strings of a record.
 """
 
 import abc
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,15 +14,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from clipa_jax.data.sources import base, files
+from clipa_jax.data.sources import base, captions, files
 
-SEPARATOR = b"\0"
 _CHUNK = 64  # samples read by one call
 _COMMON = 3  # image, captions, id
+_LOGGED = 20  # bad records whose errors are logged
 
 
 class FieldSource(base.Source):
-    """A source whose samples are read by number, in Python.
+    """A source whose records are made in Python.
 
     Args:
       wanted: features that records are to have.
@@ -38,8 +36,45 @@ class FieldSource(base.Source):
         self.width = _COMMON + len(self._wanted)
 
     @abc.abstractmethod
-    def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
-        """The records of samples of a shard, int64 (X,); an empty list for an unreadable one.
+    def record(self, shard: int, item: Any) -> list[bytes]:
+        """The record of a sample, from whatever the source has read of it.
+
+        An empty list means that it cannot be read; so does any error.
+        """
+
+    def records(self, shard: int, indices: np.ndarray, items: Iterable[Any]) -> np.ndarray:
+        """Records of samples of a shard, object (X, F); one that fails is empty strings."""
+        record_XF = np.full((len(indices), self.width), b"", object)
+        for row, (index, item) in enumerate(zip(indices.tolist(), items, strict=True)):
+            try:
+                record = self.record(shard, item)
+            except Exception as error:  # noqa: BLE001 (any content may come; it costs one sample)
+                where, kind = self.describe(shard, index), type(error).__name__
+                logging.log_first_n(logging.WARNING, "%r: %s: %s", _LOGGED, where, kind, error)
+                continue
+            if record:
+                record_XF[row] = record
+        return record_XF
+
+    def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
+        values = dict(
+            zip(self._wanted, tf.unstack(record[_COMMON:], len(self._wanted)), strict=True)
+        )
+        typed = {n: _typed(values[n], self._kinds[n]) for n in features if n in values}
+        texts = tf.strings.split(record[1], captions.SEPARATOR)
+        return {"image": record[0], "captions": texts, "id": record[2], **typed}
+
+    def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
+        images = {"image": record_nF[:, 0]}
+        return {**images, "captions": _split(record_nF[:, 1])} if captions else images
+
+
+class IndexedSource(FieldSource):
+    """A source that reads any samples of a shard by their indices."""
+
+    @abc.abstractmethod
+    def items(self, shard: int, indices: np.ndarray) -> Iterable[Any]:
+        """What `record` takes, for samples of a shard, int64 (X,).
 
         Raises:
           OSError: none of them can be read.
@@ -51,37 +86,34 @@ class FieldSource(base.Source):
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         return in_chunks(self.fetch, shard, start, length)
 
-    def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
-        values = dict(
-            zip(self._wanted, tf.unstack(record[_COMMON:], len(self._wanted)), strict=True)
-        )
-        return {
-            "image": record[0],
-            "captions": tf.strings.split(record[1], SEPARATOR),
-            "id": record[2],
-            **{
-                name: _typed(values[name], self._kinds[name]) for name in features if name in values
-            },
-        }
-
-    def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
-        found = {"image": record_nF[:, 0]}
-        return found | (
-            {"captions": tf.strings.split(record_nF[:, 1], SEPARATOR)} if captions else {}
-        )
-
     def _fetch(self, shard_X: np.ndarray, index_X: np.ndarray) -> np.ndarray:
         record_XF = np.full((len(shard_X), self.width), b"", object)
         for shard in dict.fromkeys(shard_X.tolist()):
-            mine = np.flatnonzero(shard_X == shard)
+            rows = np.flatnonzero(shard_X == shard)
             try:
-                found = self.rows(shard, index_X[mine])
-                for place, record in zip(mine, found, strict=True):
-                    if record:
-                        record_XF[place] = record
+                items = self.items(shard, index_X[rows])
+                record_XF[rows] = self.records(shard, index_X[rows], items)
             except files.ERRORS as error:
                 logging.warning("%s: %s", self.shards[shard].path, files.message(error))
         return record_XF
+
+
+class PictureFiles(IndexedSource):
+    """A source of one shard, with a file for each picture."""
+
+    random_access = True
+
+    @abc.abstractmethod
+    def path(self, index: int) -> str:
+        """The file of a picture."""
+
+    def describe(self, shard: int, index: int) -> str:
+        del shard
+        return f"{self.path(index)} (sample {index})"
+
+    def items(self, shard: int, indices: np.ndarray) -> list[int]:
+        del shard
+        return indices.tolist()
 
 
 def in_chunks(
@@ -101,52 +133,29 @@ def in_chunks(
 
 def strings(function: Callable[..., np.ndarray], args: list[tf.Tensor], width: int) -> tf.Tensor:
     """Calls a function of whole numbers that gives strings (X, width), inside a graph."""
-    found = tf.numpy_function(function, args, tf.string, stateful=False)
-    return tf.ensure_shape(found, [None, width])
-
-
-def captions(text: Any) -> bytes:
-    """One caption or several, str or bytes, in one string for a record."""
-    texts = text if isinstance(text, list | tuple | np.ndarray) else [text]
-    return SEPARATOR.join(
-        as_bytes(one).replace(SEPARATOR, b" ") for one in texts if one is not None
-    )
-
-
-def captions_of_json(text: bytes) -> bytes:
-    """The captions that a JSON object has under one of the usual names; empty if it has none."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return b""
-    if not isinstance(found, dict):
-        return b""
-    name = base.find_optional(base.CAPTION_NAMES, found)
-    return captions(found[name]) if name else b""
-
-
-def as_bytes(value: Any) -> bytes:
-    """A value as a string of a record."""
-    if isinstance(value, bytes):
-        return value
-    return b"" if value is None else str(value).encode("utf8", "surrogateescape")
+    record_XF = tf.numpy_function(function, args, tf.string, stateful=False)
+    return tf.ensure_shape(record_XF, [None, width])
 
 
 def kind_of(values: Iterable[Any]) -> type:
-    """int, float or str: what all of these values, of any type or as text, can be read as."""
+    """int, float or str: as what all of these values, of any type, can be read."""
     values = list(values)
     for kind in (int, float):
         try:
             for value in values:
                 kind(value)
             return kind
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     return str
 
 
+def _split(text_n: tf.Tensor) -> tf.RaggedTensor:
+    return tf.strings.split(text_n, captions.SEPARATOR)
+
+
 def _typed(value: tf.Tensor, kind: type) -> tf.Tensor:
-    """A string () as what it is; -1 or NaN where it is no such number."""
+    """A string () as its kind; -1 or NaN where it is no such number."""
     if kind is str:
         return value
     pattern = r"\s*[+-]?\d+\s*" if kind is int else r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*"

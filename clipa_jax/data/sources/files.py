@@ -22,6 +22,17 @@ from clipa_jax.errors import DataError, MissingData
 # What reading may raise, whoever reads; other errors of fsspec's are turned into OSError.
 ERRORS = (OSError, tf.errors.OpError)
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
+# What compressed files begin with. Pictures inside are compressed already, so nothing is lost
+# without it, and it would rule out reading from the middle.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x78\x01": "zlib",
+    b"\x78\x9c": "zlib",
+    b"\x78\xda": "zlib",
+}
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -123,7 +134,7 @@ def read_or_nothing(path: str) -> bytes:
     """A file's content; nothing where it cannot be read, which counts as a missing picture."""
     try:
         return read(path)
-    except ERRORS:
+    except (*ERRORS, ValueError):  # the latter: a path with a NUL in it
         return b""
 
 
@@ -144,6 +155,14 @@ def read(path: str, offset: int = 0, size: int | None = None) -> bytes:
     return found if len(found) <= size else found[offset : offset + size]
 
 
+def refuse_compressed(path: str) -> None:
+    """Raises `DataError` if a file begins like one that is compressed as a whole."""
+    begin = read(path, 0, 8)
+    kind = next((kind for magic, kind in _COMPRESSED.items() if begin.startswith(magic)), None)
+    if kind:
+        raise DataError(f"{path} is compressed ({kind}), which is not read; decompress it")
+
+
 def open(path: str) -> BinaryIO:
     """A file to read and seek in."""
     if not scheme(path):
@@ -155,17 +174,28 @@ def open(path: str) -> BinaryIO:
 
 
 def walk(folder: str) -> list[str]:
-    """All files below a folder, relative to it, sorted."""
-    if with_tensorflow(folder):
-        found = [
-            os.path.join(parent, name)
-            for parent, _, names in tf.io.gfile.walk(folder)
-            for name in names
-        ]
+    """All files below a folder, relative to it, sorted; links to folders above it end."""
+    if not scheme(folder):
+        folder = folder.removeprefix("file://")
+        paths = [os.path.join(parent, name) for parent, names in _local(folder) for name in names]
+    elif with_tensorflow(folder):
+        tree = tf.io.gfile.walk(folder)
+        paths = [os.path.join(parent, name) for parent, _, names in tree for name in names]
     else:
-        system, inside = _system(folder)
-        found, folder = _guarded(system.find, inside), inside
-    return sorted(os.path.relpath(path, folder) for path in found)
+        system, folder = _system(folder)
+        paths = _guarded(system.find, folder)
+    return sorted(os.path.relpath(path, folder) for path in paths)
+
+
+def folders(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted."""
+    if with_tensorflow(folder):
+        names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+        return sorted(name for name in names if tf.io.gfile.isdir(os.path.join(folder, name)))
+    system, inside = _system(folder)
+    entries = _guarded(system.ls, inside, detail=True)
+    inner = [entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory"]
+    return sorted(map(os.path.basename, inner))
 
 
 def join(folder: str, name: str) -> str:
@@ -201,6 +231,21 @@ class _Raw(io.RawIOBase):
 
     def tell(self) -> int:
         return self._file.tell()
+
+
+def _local(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Folders below one, each with the names of its files; links are followed."""
+    for parent, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # A link to this folder or to one above it would not end.
+        inner[:] = [
+            name
+            for name in inner
+            if not os.path.join(real, "").startswith(
+                os.path.join(os.path.realpath(os.path.join(parent, name)), "")
+            )
+        ]
+        yield parent, names
 
 
 def _at_commas(where: str) -> list[str]:

@@ -5,16 +5,14 @@ The file is an object with a list `images`, each with `split`, `filename`, perha
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from clipa_jax.data.sources import base, fields, files
+from clipa_jax.data.sources import base, captions, fields, files
 from clipa_jax.errors import DataError, MissingData, nearest
 
 
-class KarpathySource(fields.FieldSource):
+class KarpathySource(fields.PictureFiles):
     """The pictures of a split, each with all of its captions, in the order of the file.
 
     Args:
@@ -28,7 +26,7 @@ class KarpathySource(fields.FieldSource):
       MissingData: no such file, or no pictures where they were looked for.
     """
 
-    random_access = True
+    has_captions = True
 
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
         self.spec, self.split = f"karpathy:{where}", split
@@ -39,40 +37,36 @@ class KarpathySource(fields.FieldSource):
         self._pattern, self._full = self._find(folder or table.rpartition("/")[0] or ".")
         names = [_name(picture) for picture in self._pictures]
         self.shards = (base.Shard.of_names(table, names),)
-        self.has_captions = True
         super().__init__(wanted, {})
 
-    def describe(self, shard: int, index: int) -> str:
-        del shard
-        return f"{_path(self._pattern, self._full, self._pictures[index])} (sample {index})"
+    def path(self, index: int) -> str:
+        return _path(self._pattern, self._full, self._pictures[index])
 
-    def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
-        del shard
-        for index in indices.tolist():
-            picture = self._pictures[index]
-            captions = [sentence["raw"] for sentence in picture["sentences"]]
-            image = files.read_or_nothing(_path(self._pattern, self._full, picture))
-            yield [image, fields.captions(captions), fields.as_bytes(_name(picture))]
+    def record(self, shard: int, item: int) -> list[bytes]:
+        picture = self._pictures[item]
+        texts = captions.texts([sentence["raw"] for sentence in picture["sentences"]])
+        name = captions.encoded(_name(picture))
+        return [files.read_or_nothing(self.path(item)), captions.joined(texts), name]
 
     def _of_split(self, table: str) -> list[dict[str, Any]]:
         try:
             pictures = json.loads(files.read(table))["images"]
             splits = {picture["split"] for picture in pictures}
-            found = [picture for picture in pictures if picture["split"] == self.split]
-            for picture in found:
+            chosen = [picture for picture in pictures if picture["split"] == self.split]
+            for picture in chosen:
                 _ = picture["filename"], [sentence["raw"] for sentence in picture["sentences"]]
         except (*files.ERRORS, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{self.spec}: {table} is no list of `images` with `split`, `filename` and "
                 f"`sentences`: {type(error).__name__} {error}"
             ) from None
-        if not found:
+        if not chosen:
             raise DataError(f"{self.spec}: no split {self.split!r}; {nearest(self.split, splits)}")
-        return found
+        return chosen
 
     def _find(self, folder: str) -> tuple[str, bool]:
-        """How to get from a picture to its path, told by where the first one is: a pattern, and
-        whether its `filepath` belongs in it."""
+        """Where pictures are, from the place of the first one: a pattern of paths, and whether
+        `filepath` is part of it."""
         first, looked = self._pictures[0], []
         for full in (True, False):
             for inner in ("", "images/"):

@@ -2,8 +2,8 @@
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +11,32 @@ import tensorflow as tf
 from absl import logging
 from pyarrow import parquet
 
-from clipa_jax.data.sources import base, fields, files, index
+from clipa_jax.data.sources import base, captions, fields, files, index
 from clipa_jax.errors import DataError
+
+_LISTS = (
+    pa.ListType,
+    pa.LargeListType,
+    pa.FixedSizeListType,
+    pa.ListViewType,
+    pa.LargeListViewType,
+)
+
+
+class _Columns(NamedTuple):
+    """The columns of a file that a record is made of."""
+
+    image: str
+    captions: tuple[str, ...]
+    id: str | None
 
 
 class ParquetSource(fields.FieldSource):
     """Parquet files with a column of pictures (bytes, or a struct of bytes and path) and one of
     captions (text, or lists of it).
 
-    A row group is read whole, so it should not be much larger than some hundred samples.
+    A row group is read whole, so it should not be much larger than some hundred samples. Files may
+    name their columns differently.
 
     Args:
       where: patterns, e.g. "/data/train-*.parquet".
@@ -35,20 +52,33 @@ class ParquetSource(fields.FieldSource):
         paths = files.expand(where, self.spec)
         scans = index.build(paths, _scan, tables=False)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
-        first = next((shard.path for shard in self.shards if shard.length), None)
-        if first is None:
+        filled = [shard.path for shard in self.shards if shard.length]
+        if not filled:
             raise base.empty(self.spec, split)
-        schema = _metadata(first).schema.to_arrow_schema()
-        pictures = [field.name for field in schema if _is_picture(field.type)]
-        self._image = base.find("image", base.IMAGE_NAMES, pictures, f"{self.spec} ({first})")
-        texts = [field.name for field in schema if _is_text(field.type)]
-        self._captions = base.find_optional(base.CAPTION_NAMES, texts)
-        self._id = base.find_optional(base.ID_NAMES, schema.names)
-        self.has_captions = self._captions is not None
-        others = {
-            f.name: _kind(f.type) for f in schema if f.name not in (self._image, self._captions)
-        }
-        super().__init__(wanted, {name: kind for name, kind in others.items() if kind})
+        columns = {path: self._columns(path) for path in base.spread(filled)}
+        self.has_captions = any(found.captions for found in columns.values())
+        kinds: dict[str, type] = {}
+        for path, known in columns.items():
+            for field in _schema(path):
+                kind = _kind(field.type)
+                if kind and field.name not in (known.image, *known.captions[:1]):
+                    kinds.setdefault(field.name, kind)
+        super().__init__(wanted, kinds)
+
+    def _columns(self, path: str) -> _Columns:
+        """The columns of a file.
+
+        Raises:
+          DataError: no pictures, or captions of a type that holds no text.
+        """
+        schema = _schema(path)
+        types = {field.name: field.type for field in schema}
+        pictures = [name for name, kind in types.items() if _is_picture(kind)]
+        typed = (f"{name} ({kind})" for name, kind in types.items())
+        where = f"{self.spec} ({path}, columns {', '.join(typed)})"
+        image = base.find("image", base.IMAGE_NAMES, pictures, where)
+        texts = tuple(name for name in captions.NAMES if name in types and _is_text(types[name]))
+        return _Columns(image, texts, base.find_optional(base.ID_NAMES, schema.names))
 
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         parts = tf.numpy_function(self._parts, [shard, start, length], tf.int64, stateful=False)
@@ -58,13 +88,6 @@ class ParquetSource(fields.FieldSource):
 
         parts = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(parts, [None, 3]))
         return parts.map(load).prefetch(1).unbatch()
-
-    @property
-    def can_fetch(self) -> bool:
-        return False
-
-    def rows(self, shard: int, indices: np.ndarray) -> Iterable[list[bytes]]:
-        raise NotImplementedError("parquet files are read by row groups")
 
     def _parts(self, shard: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
         """The row groups that hold rows [start, start + length) of a shard: int64 (groups, 3), each
@@ -76,31 +99,36 @@ class ParquetSource(fields.FieldSource):
         first_G = np.cumsum(size_G) - size_G
         begin_G = np.clip(start - first_G, 0, size_G)
         end_G = np.clip(start + length - first_G, 0, size_G)
-        found = np.stack([np.arange(len(size_G)), begin_G, end_G], 1).astype(np.int64)
-        return found[end_G > begin_G]
+        part_G3 = np.stack([np.arange(len(size_G)), begin_G, end_G], 1).astype(np.int64)
+        return part_G3[end_G > begin_G]
 
     def _load(self, shard: np.ndarray, part_3: np.ndarray) -> np.ndarray:
         path, (group, begin, end) = self.shards[int(shard)].path, part_3.tolist()
-        record_XF = np.full((end - begin, self.width), b"", object)
-        columns = {c for c in (self._image, self._captions, self._id, *self._wanted) if c}
+        first = sum(_metadata(path).row_group(number).num_rows for number in range(group))
+        index_X = np.arange(first + begin, first + end)
         try:
+            columns = self._columns(path)
+            used = {columns.image, *columns.captions, columns.id, *self._wanted}
+            names = [name for name in _schema(path).names if name in used]
             with files.open(path) as file:
                 reader = parquet.ParquetFile(file, metadata=_metadata(path))
-                rows = reader.read_row_group(group, columns=sorted(columns))
-        except (*files.ERRORS, pa.ArrowException) as error:
+                table = reader.read_row_group(group, columns=names)
+        except (*files.ERRORS, pa.ArrowException, DataError) as error:
             logging.warning("%s, row group %d: %s", path, group, error)
-            return record_XF
-        rows = rows.slice(begin, end - begin)
+            return np.full((end - begin, self.width), b"", object)
+        arrays = {name: table.column(name).combine_chunks() for name in table.column_names}
+        rows = ((path, columns, arrays, row) for row in range(begin, end))
+        return self.records(int(shard), index_X, rows)
 
-        def column(name: str | None) -> list:
-            return rows.column(name).to_pylist() if name else [b""] * len(rows)
+    def record(self, shard: int, item: tuple[str, _Columns, dict[str, pa.Array], int]):
+        path, columns, arrays, row = item
 
-        record_XF[:, 0] = [_picture(value, path) for value in column(self._image)]
-        record_XF[:, 1] = [fields.captions(value) for value in column(self._captions)]
-        record_XF[:, 2] = [fields.as_bytes(value) for value in column(self._id)]
-        for place, name in enumerate(self._wanted, 3):
-            record_XF[:, place] = [fields.as_bytes(value) for value in column(name)]
-        return record_XF
+        def value(name: str | None) -> Any:
+            return _value(arrays[name][row]) if name in arrays else None
+
+        texts = captions.of_fields({name: value(name) for name in columns.captions})
+        rest = (captions.encoded(value(name)) for name in (columns.id, *self._wanted))
+        return [_picture(value(columns.image), path), captions.joined(texts), *rest]
 
 
 def _scan(path: str) -> index.Scan:
@@ -116,33 +144,73 @@ def _metadata(path: str) -> parquet.FileMetaData:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
+def _schema(path: str) -> pa.Schema:
+    return _metadata(path).schema.to_arrow_schema()
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """A value in Python; text as bytes, since it need not be valid."""
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.DictionaryScalar):
+        return _value(scalar.value)
+    if isinstance(scalar, pa.StructScalar):
+        return {name: _value(member) for name, member in scalar.items()}
+    if hasattr(scalar, "as_buffer"):
+        return scalar.as_buffer().to_pybytes()
+    if hasattr(scalar, "values") and not pa.types.is_integer(scalar.type.value_type):
+        return [_value(member) for member in scalar.values]
+    return scalar.as_py()
+
+
 def _picture(value: Any, table: str) -> bytes:
     """The bytes of a picture, or of the file that a struct names, from the table's folder on."""
-    if not isinstance(value, dict):
-        return fields.as_bytes(value)
-    if value.get("bytes") or not value.get("path"):
-        return value.get("bytes") or b""
-    try:
-        return files.read(files.join(os.path.dirname(table), value["path"]))
-    except files.ERRORS:
-        return b""
+    if isinstance(value, dict):
+        path = captions.encoded(value.get("path")).decode("utf-8", "surrogateescape")
+        if value.get("bytes") or not path:
+            return value.get("bytes") or b""
+        return files.read_or_nothing(files.join(os.path.dirname(table), path))
+    return bytes(value or b"")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, whether they are in a dictionary or not."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _item(kind: pa.DataType) -> pa.DataType | None:
+    """The type of the items of a list; None for other types."""
+    is_list = isinstance(kind, _LISTS)
+    return _plain(kind.value_type) if is_list else None
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(is_kind(kind) for is_kind in (*kinds, pa.types.is_binary_view))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _is_picture(kind: pa.DataType) -> bool:
+    kind = _plain(kind)
     if pa.types.is_struct(kind):
-        return any(kind.field(n).name == "bytes" for n in range(kind.num_fields))
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        return any(field.name == "bytes" for field in kind)
+    return _is_bytes(kind) or _item(kind) == pa.uint8()
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string))
+    """Whether values may be captions; see `captions.texts`."""
+    kind = _item(_plain(kind)) or _plain(kind)
+    return _is_string(kind) or _is_bytes(kind) or pa.types.is_struct(kind)
 
 
 def _kind(kind: pa.DataType) -> type | None:
+    kind = _plain(kind)
     if pa.types.is_integer(kind):
         return int
     if pa.types.is_floating(kind):
         return float
-    return str if _is_text(kind) and not pa.types.is_list(kind) else None
+    return str if _is_string(kind) else None

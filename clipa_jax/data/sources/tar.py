@@ -15,6 +15,7 @@ from absl import logging
 from clipa_jax.data.sources import files
 from clipa_jax.data.sources.base import IMAGE_SUFFIXES
 from clipa_jax.data.sources.index import Scan
+from clipa_jax.errors import DataError
 
 BLOCK = 512
 IMAGE, KEY = "image", "__key__"
@@ -35,7 +36,7 @@ class Member:
 
 
 class Damaged(ValueError):
-    """What should be a header is none."""
+    """Bytes that are not a header where one is expected."""
 
 
 def scan(path: str) -> Scan:
@@ -48,23 +49,20 @@ def scan(path: str) -> Scan:
       a damaged header hides what follows.
     """
     size = files.stamp(path)[0]
-    samples: list[dict[str, tuple[int, int]]] = []
-    key = None
+    grouped = _Samples()
+    samples = grouped.samples
+    damage = ""
     try:
         with files.open(path) as file:
             for member in members(file, size):
-                found = split(member.name)
-                if found is None:
-                    continue
-                if found[0] != key:
-                    key = found[0]
-                    # The key as far as it lies in one piece: old headers cut long paths in two.
-                    behind = len(member.name.encode()) - len(key.encode())
-                    samples.append({KEY: (member.name_offset, member.name_size - behind)})
-                suffix = IMAGE if found[1] in IMAGE_SUFFIXES else found[1]
-                samples[-1].setdefault(suffix, (member.offset, member.size))
+                grouped.add(member)
     except ValueError as error:
-        logging.warning("%s is damaged behind sample %d: %s", path, len(samples), error)
+        damage = str(error)
+    grouped.check(path)
+    if not samples:
+        files.refuse_compressed(path)
+    if damage:
+        logging.warning("%s is damaged behind sample %d: %s", path, len(samples), damage)
         samples.append({KEY: (0, 0)})
     names = sorted({name for sample in samples for name in sample})
     rows = [[sample.get(name, (MISSING, 0)) for name in names] for sample in samples]
@@ -72,6 +70,58 @@ def scan(path: str) -> Scan:
     if samples and max(map(sum, samples[-1].values())) > size:
         logging.warning("%s is truncated inside sample %d", path, len(samples) - 1)
     return Scan(len(samples), tuple(names), table)
+
+
+class _Samples:
+    """Groups the members of a tar into samples, by name -> (offset, size)."""
+
+    def __init__(self) -> None:
+        self.samples: list[dict[str, tuple[int, int]]] = []
+        self._keys: dict[str, None] = {}
+        self._suffixes: set[str] = set()  # of the last sample
+        self._repeated: list[str] = []
+        self._apart: list[str] = []
+
+    def add(self, member: Member) -> None:
+        """Adds a member to the last sample, or to a new one if its key differs."""
+        parts = split(member.name)
+        if parts is None:
+            return
+        key, suffix = parts
+        if not self._keys or key != next(reversed(self._keys)):
+            if key in self._keys:
+                self._apart.append(member.name)
+                del self._keys[key]
+            self._keys[key] = None
+            self._suffixes = set()
+            # The key as far as it lies in one piece: old headers cut long paths in two.
+            behind = len(member.name.encode()) - len(key.encode())
+            self.samples.append({KEY: (member.name_offset, member.name_size - behind)})
+        name = IMAGE if suffix in IMAGE_SUFFIXES else suffix
+        if suffix in self._suffixes:
+            self._repeated.append(member.name)
+        self._suffixes.add(suffix)
+        self.samples[-1].setdefault(name, (member.offset, member.size))
+
+    def check(self, path: str) -> None:
+        """Warns of members that repeat, or that are apart from others of their key.
+
+        Raises:
+          DataError: more than one in a hundred.
+        """
+        for names, fault in (
+            (self._repeated, "members repeat the key and suffix of another one"),
+            (self._apart, "members are apart from the others of their key"),
+        ):
+            if not names:
+                continue
+            message = (
+                f"{path}: {len(names)} {fault}, the first is {names[0]}; expected all members of "
+                f"a sample in a row, with a key (the name up to its first dot) of their own"
+            )
+            if 100 * len(names) > len(self.samples):
+                raise DataError(message)
+            logging.warning("%s", message)
 
 
 def split(name: str) -> tuple[str, str] | None:

@@ -10,10 +10,11 @@ import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
-from clipa_jax.data.sources import base, fields, tfrecord
+from clipa_jax.data.sources import base, captions, fields, tfrecord
 from clipa_jax.errors import DataError, MissingData, nearest
 
 INFO = "dataset_info.json"
+_OPEN_FILES = 128  # of ArrayRecord files; a reader keeps its file open
 _FORMATS = (tfds.core.FileFormat.TFRECORD, tfds.core.FileFormat.ARRAY_RECORD)
 
 
@@ -55,7 +56,7 @@ class TfdsSource(base.Source):
         self._info = info
         names = list(info.features)
         self._image = base.find("image", base.IMAGE_NAMES, names, self.spec)
-        self._captions = base.find_optional(base.CAPTION_NAMES, names)
+        self._captions = base.find_optional(captions.NAMES, names)
         self._id = base.find_optional(base.ID_NAMES, names)
         self.has_captions = self._captions is not None
         self.features = tuple(n for n in names if n not in (self._image, self._captions))
@@ -95,29 +96,29 @@ class TfdsSource(base.Source):
         values = features_read.deserialize_example(
             record[0], decoders={self._image: tfds.decode.SkipDecoding()}
         )
-        captions = values[self._captions] if self._captions else tf.zeros([0], tf.string)
-        while isinstance(captions, dict):  # COCO keeps a caption's text among other fields
-            captions = captions[base.find("text", base.CAPTION_NAMES, captions, self.spec)]
+        texts = values[self._captions] if self._captions else tf.zeros([0], tf.string)
+        while isinstance(texts, dict):  # COCO keeps a caption's text among other fields
+            texts = texts[base.find("text", captions.NAMES, texts, self.spec)]
         return {
             "image": values[self._image],
-            "captions": tf.reshape(captions, [-1]),
+            "captions": tf.reshape(texts, [-1]),
             "id": _text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
-        wanted = self._captions if captions else None
-        return tfrecord.parse_all(record_nF[:, 0], self._image, wanted)
+        texts = [self._captions] if captions and self._captions else []
+        return tfrecord.parse_all(record_nF[:, 0], [self._image], texts)
 
     @property
     def can_parse_all(self) -> bool:
         """Where examples hold pictures and captions as they are, in lists of bytes."""
         kinds = self._info.features
-        captions = kinds[self._captions] if self._captions else tfds.features.Text()
-        if isinstance(captions, tfds.features.Sequence):
-            captions = captions.feature
+        text = kinds[self._captions] if self._captions else tfds.features.Text()
+        if isinstance(text, tfds.features.Sequence):
+            text = text.feature
         return isinstance(kinds[self._image], tfds.features.Image) and isinstance(
-            captions, tfds.features.Text
+            text, tfds.features.Text
         )
 
     def class_names(self, label: str) -> list[str] | None:
@@ -131,7 +132,7 @@ def _text(value: tf.Tensor) -> tf.Tensor:
     return value if value.dtype == tf.string else tf.strings.as_string(value)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=_OPEN_FILES)
 def _reader(path: str) -> ArrayRecordReader:
     return ArrayRecordReader(path, options="readahead_buffer_size:0")
 

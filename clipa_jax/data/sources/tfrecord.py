@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from google.protobuf.message import DecodeError
 
-from clipa_jax.data.sources import base, files, index
+from clipa_jax.data.sources import base, captions, files, index
 from clipa_jax.errors import DataError
 
 _HEADER = 12  # bytes before a record: its length and a checksum; four more follow it
 _FOOTER = 4
 _BUFFER = 256 << 10  # bytes read at once
 _BATCH = 128  # records that go through the check for missing ones together
+_LOOKED_AT = 16  # records of a file that tell which features there are
 
 
 class TfrecordSource(base.Source):
@@ -42,15 +44,18 @@ class TfrecordSource(base.Source):
             )
         scans = index.build(paths, _scan, tables=True)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
-        first = next((shard.path for shard in self.shards if shard.length), None)
-        if first is None:
+        filled = [shard.path for shard in self.shards if shard.length]
+        if not filled:
             raise base.empty(self.spec, split)
-        kinds = self._kinds = _kinds(first)
-        self._image = base.find("image", base.IMAGE_NAMES, kinds, f"{self.spec} ({first})")
-        self._captions = base.find_optional(base.CAPTION_NAMES, kinds)
+        kinds = self._kinds = _kinds(base.spread(filled))
+        texts = [name for name, (kind, _) in kinds.items() if kind == tf.string]
+        base.find("image", base.IMAGE_NAMES, texts, f"{self.spec} ({filled[0]})")
+        self._images = [name for name in base.IMAGE_NAMES if name in texts]
+        self._captions = [name for name in captions.NAMES if name in texts]
         self._id = base.find_optional(base.ID_NAMES, kinds)
-        self.has_captions = self._captions is not None
-        self.features = tuple(n for n in kinds if n not in (self._image, self._captions))
+        self.has_captions = bool(self._captions)
+        used = (self._images[0], *self._captions[:1])
+        self.features = tuple(name for name in kinds if name not in used)
 
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         path = tf.constant([shard.path for shard in self.shards])[shard]
@@ -65,32 +70,60 @@ class TfrecordSource(base.Source):
         return tf.numpy_function(find, [shard, start], tf.int64, stateful=False)
 
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
-        wanted: dict[str, Any] = {self._image: tf.io.FixedLenFeature([], tf.string, "")}
-        if self._captions:
-            wanted[self._captions] = tf.io.RaggedFeature(tf.string)
-        for name in (self._id, *features):
-            if name in self._kinds and name not in wanted:
-                wanted[name] = tf.io.FixedLenFeature([], *self._kinds[name])
+        scalars = [name for name in (self._id, *features) if name in self._kinds]
+        wanted: dict[str, Any] = {n: tf.io.FixedLenFeature([], *self._kinds[n]) for n in scalars}
+        wanted |= {name: tf.io.RaggedFeature(tf.string) for name in self._captions}
+        wanted |= {name: tf.io.FixedLenFeature([], tf.string, "") for name in self._images}
         values = tf.io.parse_single_example(record[0], wanted)
+        texts = [values[name] for name in self._captions]
         return {
-            "image": values[self._image],
-            "captions": values[self._captions] if self._captions else tf.zeros([0], tf.string),
+            "image": _first_image([values[name] for name in self._images]),
+            "captions": _first_texts(texts) if texts else tf.zeros([0], tf.string),
             "id": _text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
-        wanted = self._captions if captions else None
-        return parse_all(record_nF[:, 0], self._image, wanted)
+        return parse_all(record_nF[:, 0], self._images, self._captions if captions else ())
 
 
-def parse_all(record_n: tf.Tensor, image: str, captions: str | None) -> dict[str, Any]:
-    """Examples (n,) -> image (n,) and ragged captions (n, None), of the features so called."""
-    wanted: dict[str, Any] = {image: tf.io.FixedLenFeature([], tf.string, "")}
-    if captions:
-        wanted[captions] = tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
-    found = tf.io.parse_example(record_n, wanted)
-    return {"image": found[image]} | ({"captions": found[captions]} if captions else {})
+def parse_all(record_n: tf.Tensor, images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+    """Examples (n,) -> image (n,) and, if `texts` are given, ragged captions (n, None).
+
+    Args:
+      record_n: serialized examples.
+      images: features of pictures, of which the first that is filled counts.
+      texts: features of captions, likewise.
+    """
+    wanted: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string, "") for name in images}
+    ragged = tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
+    wanted |= dict.fromkeys(texts, ragged)
+    values = tf.io.parse_example(record_n, wanted)
+    sample = {"image": _first_image([values[name] for name in images])}
+    if texts:
+        sample["captions"] = _first_texts([values[name] for name in texts])
+    return sample
+
+
+def _first_image(images: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Of strings () or (n,), the first that is not empty."""
+    image = images[-1]
+    for other in reversed(images[:-1]):
+        image = tf.where(tf.strings.length(other) > 0, other, image)
+    return image
+
+
+def _first_texts(texts: Sequence[Any]) -> Any:
+    """Of captions (m,), or ragged ones (n, m), the first that are not all blank."""
+    if len(texts) == 1:
+        return texts[0]
+    rest = _first_texts(texts[1:])
+    if not isinstance(texts[0], tf.RaggedTensor):
+        filled = tf.reduce_any(tf.strings.length(tf.strings.strip(texts[0])) > 0)
+        return tf.cond(filled, lambda: texts[0], lambda: rest)
+    flat = tf.strings.length(tf.strings.strip(texts[0].flat_values)) > 0
+    filled_n = tf.reduce_any(texts[0].with_flat_values(flat), 1)
+    return tf.where(filled_n[:, None], texts[0], rest)
 
 
 def read(
@@ -155,23 +188,33 @@ def offsets(path: str) -> np.ndarray:
     A record that the end of the file cuts is among them, and so is one whose length is wrong,
     which hides what follows.
     """
-    size, at, found = files.stamp(path)[0], 0, []
+    size, at, starts = files.stamp(path)[0], 0, []
     with files.open(path) as file:
         while at < size:
-            found.append(at)
+            starts.append(at)
             file.seek(at)
             header = file.read(_HEADER)
             if len(header) < _HEADER:
                 break
             at += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER
     if at != size:
-        logging.warning("%s is truncated or damaged in record %d", path, len(found) - 1)
-    return np.array(found, np.int64)
+        _refuse_compressed(path)
+        logging.warning("%s is truncated or damaged in record %d", path, len(starts) - 1)
+    return np.array(starts, np.int64)
+
+
+def _refuse_compressed(path: str) -> None:
+    """Raises `DataError` if a file is compressed as a whole, as TFRecord files may be."""
+    try:
+        for _ in tf.data.TFRecordDataset(path).take(1):
+            return
+    except tf.errors.DataLossError:
+        files.refuse_compressed(path)
 
 
 def _scan(path: str) -> index.Scan:
-    found = offsets(path)
-    return index.Scan(len(found), table=found[:, None])
+    starts = offsets(path)
+    return index.Scan(len(starts), table=starts[:, None])
 
 
 @functools.lru_cache(maxsize=16)
@@ -192,21 +235,26 @@ def _places(path: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(found, [None])
 
 
-def _kinds(path: str) -> dict[str, tuple[tf.DType, Any]]:
-    """The features of a file's first record: their types and what stands for a missing one."""
-    for record in tf.data.TFRecordDataset(path).take(1):
-        example = tf.train.Example.FromString(record.numpy())
-        options = {
-            "bytes_list": (tf.string, ""),
-            "int64_list": (tf.int64, -1),
-            "float_list": (tf.float32, float("nan")),
-        }
-        return {
-            name: options[feature.WhichOneof("kind")]
-            for name, feature in example.features.feature.items()
-            if feature.WhichOneof("kind")
-        }
-    return {}
+def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:
+    """The features of the first records of files: their types, and values for missing ones."""
+    options = {
+        "bytes_list": (tf.string, ""),
+        "int64_list": (tf.int64, -1),
+        "float_list": (tf.float32, float("nan")),
+    }
+    kinds: dict[str, tuple[tf.DType, Any]] = {}
+    for path in paths:
+        start, length = tf.constant(0, tf.int64), tf.constant(_LOOKED_AT, tf.int64)
+        for record in read(tf.constant(path), start, length):
+            try:
+                example = tf.train.Example.FromString(record.numpy()[0])
+            except DecodeError:  # unreadable, as it will be in training
+                continue
+            for name, feature in example.features.feature.items():
+                kind = options.get(feature.WhichOneof("kind"))
+                if kind and getattr(feature, feature.WhichOneof("kind")).value:
+                    kinds.setdefault(name, kind)
+    return kinds
 
 
 def _text(value: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,103 @@
+"""Tables of samples: .csv, .tsv and .jsonl files as lists of rows.
+
+A .csv file is parted by commas (by tabs if its heading has them and no comma), and fields may be
+quoted. A .tsv file is parted by tabs, one row a line; quotes count only where a line closes all of
+them. A row with more or fewer fields than the heading is an error.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from clipa_jax.data.sources import files
+from clipa_jax.errors import DataError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+_LONGEST = 2**31 - 1  # bytes of a field; captions are cut later
+Row = dict[str, Any]
+
+
+def read(path: str) -> list[Row]:
+    """All rows of a table, by column; bytes that are not UTF-8 are kept as surrogates.
+
+    Raises:
+      DataError: a line that is not valid, with its number.
+    """
+    text = files.read(path).decode("utf-8-sig", "surrogateescape")
+    suffix = path[path.rfind(".") :].lower()
+    try:
+        return list({".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}[suffix](text))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _csv(text: str) -> Iterator[Row]:
+    heading = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in heading and "," not in heading else ","
+    csv.field_size_limit(_LONGEST)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    yield from _rows(_numbered(reader))
+
+
+def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the number of the line on which each begins."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"line {line}: {error}; a field that contains quotation marks has to be quoted, "
+                f"with each mark inside it doubled"
+            ) from None
+        if row is None:
+            return
+        yield line, row
+
+
+def _tsv(text: str) -> Iterator[Row]:
+    lines = enumerate(text.split("\n"), 1)
+    yield from _rows((number, _tab_fields(line.removesuffix("\r"))) for number, line in lines)
+
+
+def _tab_fields(line: str) -> list[str]:
+    """The fields of a line; its quotes count only if all of them are closed."""
+    plain = line.split("\t")
+    if '"' not in line:
+        return plain
+    try:
+        (quoted,) = csv.reader([line], delimiter="\t", strict=True)
+    except (csv.Error, ValueError):
+        return plain
+    return quoted if len(quoted) == len(plain) else plain
+
+
+def _rows(numbered: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
+    """Rows as dictionaries by the heading; blank lines are left out."""
+    _, columns = next(numbered, (0, []))
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"line 1: a column occurs twice in {', '.join(columns)}")
+    for number, values in numbered:
+        if values in ([], [""]) and len(columns) != 1:
+            continue
+        if len(values) != len(columns):
+            raise ValueError(
+                f"line {number}: came {len(values)} fields, expected {len(columns)} as in the "
+                f"heading: {', '.join(columns)}"
+            )
+        yield dict(zip(columns, values, strict=True))
+
+
+def _jsonl(text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number}: expected an object, came {type(row).__name__}")
+        yield row
