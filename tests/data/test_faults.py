@@ -116,6 +116,9 @@ GREY16 = Image.fromarray((PHOTO[..., 0].astype(np.uint16) << 8) + 77)
 CMYK = Image.fromarray(PHOTO).convert("CMYK")
 ALPHA = Image.fromarray(np.dstack([PHOTO, np.full((40, 60), 255, np.uint8)]))
 
+HALF = Image.fromarray(
+    np.dstack([PHOTO, np.repeat([[0], [255]], 20, 0).repeat(60, 1)]).astype(np.uint8)
+)
 PALETTE = Image.fromarray(PHOTO).quantize(15)
 
 GOOD = {
@@ -138,6 +141,13 @@ GOOD = {
     "BMP with a palette": encoded("BMP", PALETTE),
     "BMP of 1 bit": encoded("BMP", Image.fromarray(PHOTO).convert("1")),
     "transparent GIF": encoded("GIF", PALETTE, transparency=PALETTE.getpixel((0, 0))),
+    "gray PNG with alpha": encoded("PNG", HALF.convert("LA")),
+    "PNG with a transparent part": encoded("PNG", HALF),
+    "PNG with a transparent palette entry": encoded(
+        "PNG", PALETTE, transparency=PALETTE.getpixel((0, 0))
+    ),
+    "PNG with a transparent color": encoded("PNG", transparency=tuple(PHOTO[0, 0].tolist())),
+    "WebP with a transparent part": encoded("WEBP", HALF, lossless=True),
     "JPEG rotated by EXIF": rotated_by_exif(),
     "1x1 JPEG": encoded("JPEG", PHOTO[:1, :1]),
     "1x1 PNG": encoded("PNG", PHOTO[:1, :1]),

@@ -216,6 +216,24 @@ def test_text_inside_objects_is_found_under_the_usual_names(tmp_path):
     assert captions(write_json_tar(tmp_path, [document])) == [["a", "b", "c"]]
 
 
+def test_text_files_of_windows_editors_are_read(tmp_path):
+    write_pictures(tmp_path, ["0.png", "1.png", "2.png", "3.png"])
+    (tmp_path / "0.txt").write_bytes("a caf\u00e9".encode("utf-8-sig"))
+    (tmp_path / "1.txt").write_bytes("a caf\u00e9".encode("utf-16"))
+    (tmp_path / "2.json").write_bytes('{"caption": "a caf\u00e9"}'.encode("utf-8-sig"))
+    (tmp_path / "3.json").write_bytes('{"caption": "a caf\u00e9"}'.encode("latin-1"))
+    texts = captions(f"folder:{tmp_path}")
+    assert texts == [["a caf\u00e9"]] * 3 + [["a caf\ufffd"]]
+
+
+def test_a_missing_or_broken_number_leaves_a_column_numeric(tmp_path):
+    write_pictures(tmp_path, ["0.png", "1.png"])
+    rows = [{"path": "0.png", "label": 3, "x": 1.5}, {"path": "1.png", "x": 2}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    samples = everything(f"folder:{tmp_path}/t.jsonl", ("label", "x"))
+    assert [(s["label"], s["x"]) for s in samples] == [(3, 1.5), (-1, 2.0)]
+
+
 def test_a_blank_member_or_file_hides_no_other(tmp_path):
     members = [("0.png", PICTURE), ("0.txt", " \n"), ("0.json", '{"caption": "found"}')]
     assert captions(write_tar(tmp_path / "0.tar", members)) == [["found"]]
@@ -392,6 +410,12 @@ def test_class_folders_have_captions_from_templates(tmp_path):
 
 
 # Tars.
+
+
+def test_hidden_members_are_no_samples(tmp_path):
+    names = ["./a.png", "._a.png", "__MACOSX/._a.png", ".ipynb_checkpoints/a.png", "@eaDir/a.png"]
+    members = [(name, PICTURE) for name in names]
+    assert sources.open(write_tar(tmp_path / "0.tar", members), "train").num_examples == 1
 
 
 def test_members_that_repeat_a_key_are_an_error(tmp_path):

@@ -5,6 +5,7 @@ under one of `NAMES`. Numbers, booleans, NaN and other objects are no captions. 
 names with a caption that is not blank counts.
 """
 
+import codecs
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ SEPARATOR = b"\0"  # between the captions of a record; a space inside them
 def texts(value: Any) -> list[bytes]:
     """The captions in a value, as UTF-8 if they are valid text; blank ones are left out."""
     if isinstance(value, str | bytes):
-        text = encoded(value)
+        text = without_mark(encoded(value))
         return [text] if text.strip() else []
     if isinstance(value, Mapping):
         return of_fields(value)
@@ -36,10 +37,16 @@ def of_fields(fields: Mapping[str, Any], names: Sequence[str] = NAMES) -> list[b
 def of_json(text: bytes) -> list[bytes]:
     """The captions of a JSON document; none if it is not valid."""
     try:
-        value = json.loads(text)
+        return texts(json.loads(without_mark(text).decode("utf-8", "replace")))
     except (ValueError, RecursionError):
         return []
-    return of_fields(value) if isinstance(value, dict) else []
+
+
+def without_mark(text: bytes) -> bytes:
+    """Text without the byte order mark that editors on Windows begin files with, as UTF-8."""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in text:
+        return text.decode("utf-16", "replace").encode()
+    return text.removeprefix(codecs.BOM_UTF8)
 
 
 def joined(captions: Iterable[bytes]) -> bytes:

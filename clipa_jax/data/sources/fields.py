@@ -7,6 +7,7 @@ X samples, F strings of a record.
 """
 
 import abc
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipa_jax.data.sources import base, captions, files
 
 _CHUNK = 64  # samples read by one call
 _COMMON = 3  # image, captions, id
+_NUMBERS = {int: r"\s*[+-]?\d+\s*", float: r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*"}
 _LOGGED = 20  # bad records whose errors are logged
 
 
@@ -138,15 +140,14 @@ def strings(function: Callable[..., np.ndarray], args: list[tf.Tensor], width: i
 
 
 def kind_of(values: Iterable[Any]) -> type:
-    """int, float or str: as what all of these values, of any type, can be read."""
-    values = list(values)
-    for kind in (int, float):
-        try:
-            for value in values:
-                kind(value)
+    """int, float or str: as what all of these values, of any type, can be read.
+
+    Missing values do not count.
+    """
+    texts = [str(value) for value in values if value not in (None, "")]
+    for kind, pattern in _NUMBERS.items() if texts else ():
+        if all(re.fullmatch(pattern, text) for text in texts):
             return kind
-        except (TypeError, ValueError, OverflowError):
-            continue
     return str
 
 
@@ -158,7 +159,7 @@ def _typed(value: tf.Tensor, kind: type) -> tf.Tensor:
     """A string () as its kind; -1 or NaN where it is no such number."""
     if kind is str:
         return value
-    pattern = r"\s*[+-]?\d+\s*" if kind is int else r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*"
+    pattern = _NUMBERS[kind]
     other = "-1" if kind is int else "nan"
     number = tf.where(tf.strings.regex_full_match(value, pattern), tf.strings.strip(value), other)
     return tf.strings.to_number(number, tf.int64 if kind is int else tf.float32)

@@ -84,10 +84,10 @@ class KarpathySource(fields.PictureFiles):
 
 
 def _path(pattern: str, full: bool, picture: dict[str, Any]) -> str:
-    return pattern.replace("{}", _name(picture) if full else picture["filename"])
+    return pattern.replace("{}", _name(picture) if full else str(picture["filename"]))
 
 
 def _name(picture: dict[str, Any]) -> str:
     """`val2014/COCO_val2014_000000391895.jpg`, or the file's name alone."""
     folder = picture.get("filepath", "")
-    return f"{folder}/{picture['filename']}" if folder else picture["filename"]
+    return f"{folder}/{picture['filename']}" if folder else str(picture["filename"])

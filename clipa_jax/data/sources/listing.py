@@ -34,7 +34,7 @@ def visible(folder: str, spec: str) -> list[str]:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is none of the user's, such as `._a.jpg` or `__MACOSX`."""
-    return name.startswith(".") or name in _HIDDEN
+    return (name.startswith(".") and name not in (".", "..")) or name in _HIDDEN
 
 
 def is_picture(name: str) -> bool:

@@ -116,15 +116,14 @@ class ParquetSource(fields.FieldSource):
         except (*files.ERRORS, pa.ArrowException, DataError) as error:
             logging.warning("%s, row group %d: %s", path, group, error)
             return np.full((end - begin, self.width), b"", object)
-        arrays = {name: table.column(name).combine_chunks() for name in table.column_names}
-        rows = ((path, columns, arrays, row) for row in range(begin, end))
+        rows = ((path, columns, table, row) for row in range(begin, end))
         return self.records(int(shard), index_X, rows)
 
-    def record(self, shard: int, item: tuple[str, _Columns, dict[str, pa.Array], int]):
-        path, columns, arrays, row = item
+    def record(self, shard: int, item: tuple[str, _Columns, pa.Table, int]) -> list[bytes]:
+        path, columns, table, row = item
 
         def value(name: str | None) -> Any:
-            return _value(arrays[name][row]) if name in arrays else None
+            return _value(table.column(name)[row]) if name in table.column_names else None
 
         texts = captions.of_fields({name: value(name) for name in columns.captions})
         rest = (captions.encoded(value(name)) for name in (columns.id, *self._wanted))

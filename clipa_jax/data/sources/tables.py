@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from clipa_jax.data.sources import files
+from clipa_jax.data.sources import captions, files
 from clipa_jax.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -25,7 +25,7 @@ def read(path: str) -> list[Row]:
     Raises:
       DataError: a line that is not valid, with its number.
     """
-    text = files.read(path).decode("utf-8-sig", "surrogateescape")
+    text = captions.without_mark(files.read(path)).decode("utf-8", "surrogateescape")
     suffix = path[path.rfind(".") :].lower()
     try:
         return list({".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}[suffix](text))

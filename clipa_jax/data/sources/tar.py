@@ -15,6 +15,7 @@ from absl import logging
 from clipa_jax.data.sources import files
 from clipa_jax.data.sources.base import IMAGE_SUFFIXES
 from clipa_jax.data.sources.index import Scan
+from clipa_jax.data.sources.listing import is_hidden
 from clipa_jax.errors import DataError
 
 BLOCK = 512
@@ -126,6 +127,8 @@ class _Samples:
 
 def split(name: str) -> tuple[str, str] | None:
     """`a/b.seg.PNG` -> ("a/b", "seg.png"); None for what is not part of a sample."""
+    if any(map(is_hidden, name.split("/"))):
+        return None
     folder, slash, base = name.rpartition("/")
     stem, dot, suffix = base.partition(".")
     if not dot or not stem or not suffix or (stem.startswith("__") and stem.endswith("__")):
