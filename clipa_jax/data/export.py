@@ -13,8 +13,8 @@ from clipa_jax.data.sources import Source, clip_benchmark
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import registry
 
-# What happens to quotation marks in texts: open_clip straightens them before it tokenizes, so the
-# same text means the same tokens on both sides only where there are none to straighten.
+# The treatment of quotation marks in texts: open_clip straightens them before it tokenizes, so
+# texts with typographic ones have other tokens there.
 QUOTES: dict[str, dict[int, str]] = {
     "kept": {},
     "straight": str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}),
@@ -39,7 +39,7 @@ def write(
     Args:
       source: the split, opened with the feature `label`.
       folder: gets the split and the files about it.
-      split: what it is called there.
+      split: its name in the folder.
       kind: classification, multilabel or retrieval.
       label: the feature with the class; not for retrieval.
       preprocess: ops on the pictures, which are stored as PNG; "" to copy the files.
@@ -48,15 +48,15 @@ def write(
       shard_size: samples of a tar.
 
     Returns:
-      How many there were.
+      The number of samples.
 
     Raises:
-      DataError: a kind that is none, no class names or captions, a picture that cannot be used.
+      DataError: an unknown kind, no class names or captions, a picture that cannot be used.
     """
     legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
-    for what, given, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
-        if given not in options:
-            raise DataError(f"{what}={given!r}; legal: {', '.join(options)}")
+    for name, value, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
+        if value not in options:
+            raise DataError(f"{name}={value!r}; legal: {', '.join(options)}")
     names = source.class_names(label) if label else None
     if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
         raise DataError(f"{source.spec}: no captions to write")
@@ -76,7 +76,7 @@ def write(
     _text(folder / clip_benchmark.TYPE, [kind])
     if kind != clip_benchmark.RETRIEVAL:
         _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names or ()])
-        sentences = [one.replace("{}", clip_benchmark.PLACE) for one in templates]
+        sentences = [text.replace("{}", clip_benchmark.PLACE) for text in templates]
         _text(folder / clip_benchmark.TEMPLATES, sentences)
     return count
 
@@ -121,14 +121,14 @@ def _label(
     sample: dict, kind: str, label: str, classes: int, quotes: dict[int, str]
 ) -> dict[str, bytes]:
     if kind == clip_benchmark.RETRIEVAL:
-        texts = [one.decode("utf8", "replace").translate(quotes) for one in sample["captions"]]
+        texts = [text.decode("utf8", "replace").translate(quotes) for text in sample["captions"]]
         return {"txt": "\n".join(" ".join(text.splitlines()) for text in texts).encode()}
     if kind == clip_benchmark.CLASSIFICATION:
         return {clip_benchmark.LABEL: b"%d" % sample[label]}
-    there_C = np.zeros(classes, np.float32)
-    there_C[sample[label]] = 1
+    present_C = np.zeros(classes, np.float32)
+    present_C[sample[label]] = 1
     buffer = io.BytesIO()
-    np.save(buffer, there_C, allow_pickle=False)
+    np.save(buffer, present_C, allow_pickle=False)
     return {clip_benchmark.LABELS: buffer.getvalue()}
 
 

@@ -1,4 +1,4 @@
-"""What a source of samples is, whatever its format."""
+"""The interface of a source of samples, whatever its format."""
 
 import abc
 import hashlib
@@ -24,7 +24,7 @@ class Shard:
       path: of the file.
       length: number of samples.
       start: how many samples of the file come before.
-      content: tells shards apart whose names and lengths are the same.
+      content: differs for shards of the same name and length.
     """
 
     path: str
@@ -48,8 +48,8 @@ class Shard:
 class Source(abc.ABC):
     """A split of a dataset: shards of known lengths, and how to read them.
 
-    A record is what is read of a sample before anything is decoded: F strings, of which the
-    pipeline only knows that they are all empty where the sample could not be read.
+    A record is a sample as it is read, before anything is decoded: F strings, all of them empty if
+    the sample could not be read.
 
     Attributes:
       spec: as the user gave it.
@@ -102,7 +102,7 @@ class Source(abc.ABC):
 
     @property
     def can_parse_all(self) -> bool:
-        """Whether `parse_all` is there."""
+        """Whether `parse_all` is implemented."""
         return type(self).parse_all is not Source.parse_all
 
     def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
@@ -111,11 +111,11 @@ class Source(abc.ABC):
 
     @property
     def can_fetch(self) -> bool:
-        """Whether `fetch` is there."""
+        """Whether `fetch` is implemented."""
         return type(self).fetch is not Source.fetch
 
     def describe(self, shard: int, index: int) -> str:
-        """The file of a sample and its place there, for people."""
+        """The file of a sample and its index there, for messages."""
         return f"{self.shards[shard].path} sample {self.shards[shard].start + index}"
 
     def class_names(self, label: str) -> list[str] | None:
@@ -147,23 +147,23 @@ def empty(spec: str, split: str) -> DataError:
     return DataError(f"source {spec!r}, split {split!r} is empty: no samples in its files")
 
 
-def find_optional(names: Sequence[str], there: Iterable[str]) -> str | None:
-    """Which of the usual `names` a dataset uses, if any."""
-    there = list(there)
-    return next((name for name in names if name in there), None)
+def find_optional(names: Sequence[str], present: Iterable[str]) -> str | None:
+    """The first of the usual `names` that a dataset has, if any."""
+    present = set(present)
+    return next((name for name in names if name in present), None)
 
 
-def find(role: str, names: Sequence[str], there: Iterable[str], where: str) -> str:
-    """Which of the usual `names` a dataset uses.
+def find(role: str, names: Sequence[str], present: Iterable[str], where: str) -> str:
+    """The first of the usual `names` that a dataset has.
 
     Raises:
-      DataError: none of them; says what there is.
+      DataError: none of them.
     """
-    there = list(there)
-    found = find_optional(names, there)
-    if found is not None:
-        return found
+    present = sorted(present)
+    name = find_optional(names, present)
+    if name is not None:
+        return name
     raise DataError(
-        f"{where}: no {role} among the features {', '.join(sorted(there)) or '(none)'}; "
+        f"{where}: no {role} among the features {', '.join(present) or '(none)'}; "
         f"looked for {', '.join(names)}"
     )

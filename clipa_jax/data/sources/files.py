@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from clipa_jax.errors import DataError, MissingData
 
-# What reading may raise, whoever reads; other errors of fsspec's are turned into OSError.
+# Errors of reading, by any library; other errors of fsspec are turned into OSError.
 ERRORS = (OSError, tf.errors.OpError)
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 # What compressed files begin with. Pictures inside are compressed already, so nothing is lost
@@ -38,8 +38,8 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 def scheme(path: str) -> str:
     """`https` of `https://...`; empty for local paths."""
-    found = _SCHEME.match(path)
-    return "" if found is None or found[1] == "file" else found[1]
+    match = _SCHEME.match(path)
+    return "" if match is None or match[1] == "file" else match[1]
 
 
 def with_tensorflow(path: str) -> bool:
@@ -48,7 +48,7 @@ def with_tensorflow(path: str) -> bool:
 
 
 def expand(where: str, spec: str) -> list[str]:
-    """The files that one or more patterns mean, sorted within each pattern.
+    """The files that match one or more patterns, sorted within each pattern.
 
     Args:
       where: patterns separated by commas, with braces, `{00000..00012}` or `{a,b}`, and globs.
@@ -60,15 +60,15 @@ def expand(where: str, spec: str) -> list[str]:
     paths: list[str] = []
     for pattern in _at_commas(where):
         for part in braces(pattern):
-            found = [part] if not re.search(r"[*?\[]", part) else glob(part)
-            if not found or (found == [part] and not exists(part)):
+            matches = [part] if not re.search(r"[*?\[]", part) else glob(part)
+            if not matches or (matches == [part] and not exists(part)):
                 raise MissingData(f"{spec}: no files match {part}", dataset=spec, looked=part)
-            paths += found
+            paths += matches
     return paths
 
 
 def braces(pattern: str) -> Iterator[str]:
-    """What a pattern with braces stands for, in order: `{08..11}` keeps the zeros in front."""
+    """The expansions of a pattern with braces, in order; `{08..11}` keeps the leading zeros."""
     start = pattern.find("{")
     stop = pattern.find("}", start)
     if start < 0 or stop < 0:
@@ -91,7 +91,7 @@ def glob(pattern: str) -> list[str]:
     if with_tensorflow(pattern):
         return sorted(tf.io.gfile.glob(pattern))
     system, path = _system(pattern)
-    return sorted(system.unstrip_protocol(found) for found in _guarded(system.glob, path))
+    return sorted(system.unstrip_protocol(match) for match in _guarded(system.glob, path))
 
 
 def exists(path: str) -> bool:
@@ -111,7 +111,7 @@ def is_folder(path: str) -> bool:
 
 
 def stamp(path: str) -> list[int]:
-    """Tells versions of a file apart: its size, and when it was changed, in ns, if that is known.
+    """Identifies the version of a file: its size and, if known, its time of change in ns.
 
     Raises:
       DataError: it cannot be read.
@@ -125,13 +125,13 @@ def stamp(path: str) -> list[int]:
     except ERRORS as error:
         raise DataError(f"{path} cannot be read: {message(error)}") from None
     if info.get("size") is None:
-        raise DataError(f"{path} cannot be read: its server does not tell its size")
+        raise DataError(f"{path} cannot be read: the server does not give its size")
     changed = info.get("mtime") or info.get("LastModified") or info.get("ETag")
     return [int(info["size"]), _number(changed)]
 
 
 def read_or_nothing(path: str) -> bytes:
-    """A file's content; nothing where it cannot be read, which counts as a missing picture."""
+    """The content of a file; empty if it cannot be read, which counts as a missing picture."""
     try:
         return read(path)
     except (*ERRORS, ValueError):  # the latter: a path with a NUL in it
@@ -150,9 +150,9 @@ def read(path: str, offset: int = 0, size: int | None = None) -> bytes:
     system, inside = _system(path)
     if size is None:
         return _guarded(system.cat_file, inside)[offset:]
-    found = _guarded(system.cat_file, inside, start=offset, end=offset + size)
-    # A server that knows no ranges sends the whole file.
-    return found if len(found) <= size else found[offset : offset + size]
+    data = _guarded(system.cat_file, inside, start=offset, end=offset + size)
+    # A server without support of ranges sends the whole file.
+    return data if len(data) <= size else data[offset : offset + size]
 
 
 def refuse_compressed(path: str) -> None:
@@ -204,12 +204,12 @@ def join(folder: str, name: str) -> str:
 
 
 def message(error: Exception) -> str:
-    """What an error of `ERRORS` says."""
+    """The message of an error of `ERRORS`."""
     return getattr(error, "message", "") or str(error)
 
 
 class _Raw(io.RawIOBase):
-    """A file of TensorFlow's as Python and pyarrow want it."""
+    """A file of TensorFlow as a raw stream of Python."""
 
     def __init__(self, file: tf.io.gfile.GFile):
         self._file = file
@@ -276,7 +276,7 @@ def _guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _number(changed: Any) -> int:
-    """A time of change, or whatever stands for one, as a number that changes with it."""
+    """A time of change, or an entity tag, as a number that changes with it."""
     if isinstance(changed, int | float):
         return int(changed * 1e9)
     digest = hashlib.sha256(str(changed).encode()).digest()

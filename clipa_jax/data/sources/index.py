@@ -1,8 +1,8 @@
-"""What is in each file: how many samples, and where they lie; looked up once, then kept.
+"""The index of data files: the number of samples in each and their offsets, scanned once.
 
-The record is a small JSON file in the folder of the data, and for formats that need it a
-folder with a table of offsets for each file; where that cannot be written, both are in the
-user's cache. A file that has changed since is looked through again.
+It is a small JSON file in the folder of the data and, for formats that need it, a folder with a
+table of offsets for each file. If that is not writable, both are in the user's cache. A file that
+has changed is scanned again.
 """
 
 import concurrent.futures
@@ -28,12 +28,12 @@ _HELD = 64  # tables in memory
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of a file.
+    """The samples of a file.
 
     Attributes:
       length: number of samples.
-      names: of what its samples consist of, for formats that tell.
-      table: where they lie, int64 (length, columns), for formats that need it.
+      names: members of the samples, for formats that have them.
+      table: their offsets, int64 (length, columns), for formats that need them.
     """
 
     length: int
@@ -42,11 +42,11 @@ class Scan:
 
 
 def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) -> list[Scan]:
-    """What is known of each file, without its table; see `table` for that.
+    """The scan of each file, without its table; see `table` for that.
 
     Args:
       paths: the files.
-      scan: looks through one; called for files that the record does not have.
+      scan: scans one file; called for files that are not in the index.
       tables: whether scans have tables.
 
     Raises:
@@ -65,10 +65,10 @@ def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) ->
             if (entry(path) or [None])[:2] != stamp or (tables and _table_place(path) is None)
         ]
         if new:
-            logging.info("looking through %d files for samples, first %s", len(new), new[0][0])
+            logging.info("indexing %d files, first %s", len(new), new[0][0])
         scans = list(pool.map(lambda item: _scanned(item[0], scan), new))
-    for (path, stamp), found in zip(new, scans, strict=True):
-        record = [*stamp, found.length, list(found.names)]
+    for (path, stamp), scanned in zip(new, scans, strict=True):
+        record = [*stamp, scanned.length, list(scanned.names)]
         known[os.path.dirname(path)][os.path.basename(path)] = record
     for folder in {os.path.dirname(path) for path, _ in new}:
         _save(folder, f"{NAME}.json", json.dumps(known[folder]).encode())
@@ -81,20 +81,20 @@ def table(path: str) -> np.ndarray:
     """The table of a file that `build` has seen: int64 (length, columns)."""
     place = _table_place(path)
     if place is None:
-        raise OSError(f"the index of {path} is gone; start again to have it made anew")
+        raise OSError(f"the index of {path} is gone; start again to rebuild it")
     return np.load(io.BytesIO(files.read(place)), allow_pickle=False)
 
 
 def _scanned(path: str, scan: Callable[[str], Scan]) -> Scan:
     try:
-        found = scan(path)
+        scanned = scan(path)
     except files.ERRORS as error:
         raise DataError(f"{path} cannot be read: {files.message(error)}") from None
-    if found.table is not None:
+    if scanned.table is not None:
         buffer = io.BytesIO()
-        np.save(buffer, found.table, allow_pickle=False)
+        np.save(buffer, scanned.table, allow_pickle=False)
         _save(os.path.dirname(path), _table_name(path), buffer.getvalue())
-    return Scan(found.length, found.names)
+    return Scan(scanned.length, scanned.names)
 
 
 def _table_name(path: str) -> str:
@@ -107,7 +107,7 @@ def _table_place(path: str) -> str | None:
 
 
 def _places(folder: str, name: str) -> list[str]:
-    """Beside the data, and in the user's cache."""
+    """Paths beside the data and in the user's cache."""
     beside = [os.path.join(folder, name)] if files.with_tensorflow(folder) else []
     where = folder if files.scheme(folder) else os.path.abspath(folder)
     digest = hashlib.sha256(where.encode()).hexdigest()[:16]

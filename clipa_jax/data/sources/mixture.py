@@ -15,10 +15,10 @@ Spec = str | Mapping[str, float] | Sequence[Any]
 
 
 class Mixture(base.Source):
-    """Sources of which samples are drawn in turn, `components` with `weights` of any sum.
+    """Sources from which samples are drawn by weights of any sum.
 
-    An epoch of the mixture has as many samples as all components together, though a component
-    with more than its share of the weight comes round more often.
+    An epoch of the mixture has as many samples as all components together; a component whose weight
+    exceeds its share of the samples repeats more often.
     """
 
     def __init__(self, components: Sequence[base.Source], weights: Sequence[float], split: str):
@@ -66,17 +66,17 @@ def parts(spec: Spec) -> list[tuple[str, float | None]] | None:
     Raises:
       DataError: none of these; a weight that is no positive number; weights for some only.
     """
-    found: list[tuple[Any, Any]]
+    pairs: list[tuple[Any, Any]]
     if isinstance(spec, str):
         if BETWEEN not in spec and not re.match(r"\s*[0-9.]+\s*\*", spec):
             return None
         matches = [_WEIGHTED.fullmatch(part) for part in spec.split(BETWEEN)]
-        found = [(match[2], match[1]) if match else (spec, None) for match in matches]
+        pairs = [(match[2], match[1]) if match else (spec, None) for match in matches]
     elif isinstance(spec, Mapping):
-        found = list(spec.items())
+        pairs = list(spec.items())
     else:
-        found = [(one, None) if isinstance(one, str) else tuple(one) for one in spec]
-    return [(_source(source, spec), _weight(weight, spec)) for source, weight in found]
+        pairs = [(part, None) if isinstance(part, str) else tuple(part) for part in spec]
+    return [(_source(source, spec), _weight(weight, spec)) for source, weight in pairs]
 
 
 def sizes_or(weights: Sequence[float | None], sources: Sequence[base.Source]) -> list[float]:

@@ -1,7 +1,7 @@
-"""Where the samples of a tar file lie, found from its headers alone.
+"""The offsets of the samples of a tar file, from its headers alone.
 
-As WebDataset has it, members that follow each other and have the same key, their path up to
-the first dot of the file name, make one sample; the rest of the name says what each is.
+As in WebDataset, adjacent members with the same key, their path up to the first dot of the file
+name, are one sample; the rest of the name is the kind of member.
 Formats read: ustar, GNU long names and POSIX extended headers (pax), without compression.
 """
 
@@ -27,7 +27,7 @@ _LONG_NAME, _EXTENDED = b"L", b"x"
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside a tar: its name, and where the name and the content lie."""
+    """A file inside a tar: its name, and the offsets and sizes of the name and the content."""
 
     name: str
     name_offset: int
@@ -44,10 +44,10 @@ def scan(path: str) -> Scan:
     """The samples of a tar file.
 
     Returns:
-      Names: what the samples have, `image` for any image suffix and suffixes without the dot
-      for the rest, and `__key__`. Table: offset and size for each name, offset -1 where a
-      sample lacks it. A sample that the end of the file cuts is counted; so is one more where
-      a damaged header hides what follows.
+      Names: the members of the samples, `image` for any image suffix and suffixes without the dot
+      for the rest, and `__key__`. Table: offset and size for each name, offset -1 where a sample
+      lacks it. A sample that is cut by the end of the file is counted; after a damaged header one
+      more is counted, and the rest is lost.
     """
     size = files.stamp(path)[0]
     grouped = _Samples()
@@ -169,7 +169,7 @@ def members(file: BinaryIO, size: int) -> Iterator[Member]:
         at = content + -(-length // BLOCK) * BLOCK
     if at > size:
         return
-    logging.warning("a tar of %d bytes has no mark at its end: is it whole?", size)
+    logging.warning("a tar of %d bytes has no mark at its end: it may be truncated", size)
 
 
 def _check(header: bytes, at: int) -> None:

@@ -131,38 +131,38 @@ def read(
 ) -> tf.data.Dataset:
     """Records (1,), [start, start + length) of a TFRecord file, inside tf.data.
 
-    TensorFlow gives a file up at the first record whose checksum is wrong. What it leaves out is
-    then read record by record, and those that cannot be read are empty strings.
+    TensorFlow stops reading a file at the first record with a wrong checksum. The rest is then read
+    record by record, and those that cannot be read are empty strings.
 
     Args:
       path: of the file.
       start: records of the file that come before.
       length: how many.
-      at: the byte at which the first of them begins; without it, TensorFlow goes through the file
-        up to there, from record to record.
+      at: the byte at which the first of them begins; without it, TensorFlow skips from record to
+        record up to there.
     """
     if at is None:
-        found = tf.data.TFRecordDataset(path).skip(start).take(length)
+        records = tf.data.TFRecordDataset(path).skip(start).take(length)
     else:
-        found = _from_byte(path, at, _BUFFER).take(length)
+        records = _from_byte(path, at, _BUFFER).take(length)
     blank = tf.data.Dataset.from_tensors(tf.constant([""]))
 
-    def one(offset: tf.Tensor) -> tf.data.Dataset:
-        found = _from_byte(path, offset, 0).batch(1)
-        return found.ignore_errors().concatenate(blank).take(1)
+    def record_at(offset: tf.Tensor) -> tf.data.Dataset:
+        record = _from_byte(path, offset, 0).batch(1)
+        return record.ignore_errors().concatenate(blank).take(1)
 
     def missing(done: tf.Tensor) -> tf.Tensor:
         end = tf.minimum(done + _BATCH, length)
         places = _places(path, start + done, start + end)
-        records = tf.data.Dataset.from_tensor_slices(places).flat_map(one).unbatch()
-        return records.batch(_BATCH).get_single_element()
+        missed = tf.data.Dataset.from_tensor_slices(places).flat_map(record_at).unbatch()
+        return missed.batch(_BATCH).get_single_element()
 
     def completed(done: tf.Tensor, record_X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         behind = (tf.size(record_X) == 0) & (done < length)
         record_X = tf.cond(behind, lambda: missing(done), lambda: record_X)
         return done + tf.size(record_X, tf.int64), record_X[:, None]
 
-    batches = found.ignore_errors(log_warning=True).batch(_BATCH)
+    batches = records.ignore_errors(log_warning=True).batch(_BATCH)
     none = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
     ends = none.repeat(-(-length // _BATCH))  # as many batches as can be missing
     # Taken apart like this, records are moved; slices of a tensor would be copied.
@@ -170,23 +170,23 @@ def read(
 
 
 def _from_byte(path: tf.Tensor, at: tf.Tensor, buffer: int) -> tf.data.Dataset:
-    """The records () of a file from a byte on at which one begins."""
+    """The records () of a file from the byte on at which one begins."""
 
     def records(at: tf.Tensor) -> tf.data.Dataset:
-        found = tf.raw_ops.TFRecordDatasetV2(
+        variant = tf.raw_ops.TFRecordDatasetV2(
             filenames=path[None], compression_type="", buffer_size=buffer, byte_offsets=at[None]
         )
-        return tf.data.experimental.from_variant(found, tf.TensorSpec([], tf.string))
+        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
     # Inside a function, since TensorFlow 2.21 forgets the offsets of a dataset that it rewrites.
     return tf.data.Dataset.from_tensors(at).flat_map(records)
 
 
 def offsets(path: str) -> np.ndarray:
-    """Where the records of a TFRecord file begin, by their headers alone: int64 (records,).
+    """The offsets of the records of a TFRecord file, by their headers alone: int64 (records,).
 
-    A record that the end of the file cuts is among them, and so is one whose length is wrong,
-    which hides what follows.
+    A record that is cut by the end of the file is among them, and so is one with a wrong length,
+    after which no other can be found.
     """
     size, at, starts = files.stamp(path)[0], 0, []
     with files.open(path) as file:
@@ -223,16 +223,16 @@ def _known_offsets(path: str) -> np.ndarray:
 
 
 def _places(path: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """The offsets of records [begin, end) of a file, inside a graph; of those behind its end, the
-    file's size."""
+    """The offsets of records [begin, end) of a file, inside a graph; the file's size for those
+    beyond its end."""
 
     def find(path: bytes, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         name = path.decode()
-        found, size = _known_offsets(name)[begin:end], files.stamp(name)[0]
-        return np.pad(found, (0, int(end - begin) - len(found)), constant_values=size)
+        known, size = _known_offsets(name)[begin:end], files.stamp(name)[0]
+        return np.pad(known, (0, int(end - begin) - len(known)), constant_values=size)
 
-    found = tf.numpy_function(find, [path, begin, end], tf.int64, stateful=False)
-    return tf.ensure_shape(found, [None])
+    offset_X = tf.numpy_function(find, [path, begin, end], tf.int64, stateful=False)
+    return tf.ensure_shape(offset_X, [None])
 
 
 def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:

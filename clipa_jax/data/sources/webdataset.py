@@ -90,11 +90,11 @@ class WebdatasetSource(fields.IndexedSource):
         content = _content(item)
         image, key, *rest = content
         wanted, texts = rest[: len(self._wanted)], rest[len(self._wanted) :]
-        found = (
+        texts_by_name = (
             captions.of_json(text) if name == _JSON else captions.texts(text)
             for name, text in zip(item.texts, texts, strict=True)
         )
-        return [image, captions.joined(next(filter(None, found), [])), key, *wanted]
+        return [image, captions.joined(next(filter(None, texts_by_name), [])), key, *wanted]
 
 
 def _content(item: _Item) -> list[bytes]:
