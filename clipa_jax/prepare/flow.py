@@ -32,6 +32,8 @@ with quiet.stderr():  # it warns of parts that are not needed here
     from apache_beam.options.pipeline_options import PipelineOptions
 
 DIRECT = "direct"
+# Beam's own name for the direct runner, DirectRunner, first looks for a program to download.
+RUNNERS = {DIRECT: "FnApiRunner", "DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 DUPLICATE = f"{DROPPED}duplicate"
 ANEW, LEFT_OUT = "images_encoded_anew", "captions_left_out"
 COUNTERS = "tally.json"
@@ -87,8 +89,7 @@ def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> C
 
 def _run(build: Callable[[beam.Pipeline], None], runner: str, arguments: list[str]) -> None:
     try:
-        # Beam's own name for it, DirectRunner, first looks for a program to download.
-        name = "FnApiRunner" if runner == DIRECT else runner
+        name = RUNNERS.get(runner, runner)
         pipeline = beam.Pipeline(runner=name, options=PipelineOptions(arguments))
     except (ValueError, ImportError, SystemExit) as error:
         raise DataError(f"runner {runner} with {arguments}: {error}") from None
