@@ -16,7 +16,8 @@ from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.runtime import quiet
 
 with quiet.stderr():
-    from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
+    from tensorflow_text.python.ops import bert_tokenizer
+    from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SUFFIXES = {"wordpiece": ".txt", "sentencepiece": ".model"}  # `load_tokenizer` reads the suffix
@@ -43,20 +44,18 @@ def train(samples: list[list[str]], kind: str, size: int, out: Path) -> None:
 
 
 def _wordpiece(captions: list[str], size: int) -> bytes:
-    """One piece a line, from the learner of tensorflow_text."""
-    dataset = tf.data.Dataset.from_tensor_slices(captions).batch(1024)
-    # By default the learner keeps no word below 10 occurrences, which few captions have.
-    for threshold in (10, 1):
-        pieces = bert_vocab_from_dataset.bert_vocab_from_dataset(
-            dataset,
-            size,
-            list(SPECIAL),
-            bert_tokenizer_params={"lower_case": True},
-            learn_params={"lower_thresh": threshold, "slack_ratio": _SLACK},
-        )
+    """One piece a line, from the learner of tensorflow_text, the most frequent ones first."""
+    tokenizer = bert_tokenizer.BasicTokenizer(lower_case=True)
+    texts = tf.data.Dataset.from_tensor_slices(captions).batch(1024)
+    counts = learner.count_words(texts.map(tokenizer.tokenize).prefetch(tf.data.AUTOTUNE))
+    pieces = learner.learn(counts, size, list(SPECIAL), slack_ratio=_SLACK)
+    # The learner drops words below 10 occurrences, and may end its search too low or too high.
+    for threshold in range(9, 0, -1):
         if len(pieces) >= (1 - _SLACK) * size:
             break
-    return ("\n".join(pieces) + "\n").encode()
+        bounds = {"upper_thresh": threshold, "lower_thresh": threshold}
+        pieces = learner.learn(counts, size, list(SPECIAL), **bounds)
+    return ("\n".join(pieces[:size]) + "\n").encode()
 
 
 def _unigram(captions: list[str], size: int) -> bytes:
