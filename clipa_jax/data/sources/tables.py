@@ -1,8 +1,9 @@
 """Tables of samples: .csv, .tsv and .jsonl files as lists of rows.
 
 A .csv file is parted by commas (by tabs if its heading has them and no comma), and fields may be
-quoted. A .tsv file is parted by tabs, one row a line; quotes count only where a line closes all of
-them. A row with more or fewer fields than the heading is an error.
+quoted. A .tsv file is parted by tabs; quotes count only if they close before the next tab, so that
+one at the beginning of a caption does not swallow the following rows. A row with more or fewer
+fields than the heading is an error.
 """
 
 import csv
@@ -16,6 +17,7 @@ from clipa_jax.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 _LONGEST = 2**31 - 1  # bytes of a field; captions are cut later
+_SPAN = 100  # lines of a quoted field
 Row = dict[str, Any]
 
 
@@ -27,6 +29,7 @@ def read(path: str) -> list[Row]:
     """
     text = captions.without_mark(files.read(path)).decode("utf-8", "surrogateescape")
     suffix = path[path.rfind(".") :].lower()
+    csv.field_size_limit(_LONGEST)
     try:
         return list({".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}[suffix](text))
     except ValueError as error:
@@ -36,7 +39,6 @@ def read(path: str) -> list[Row]:
 def _csv(text: str) -> Iterator[Row]:
     heading = text.partition("\n")[0]
     delimiter = "\t" if "\t" in heading and "," not in heading else ","
-    csv.field_size_limit(_LONGEST)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     yield from _rows(_numbered(reader))
 
@@ -58,20 +60,33 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _tsv(text: str) -> Iterator[Row]:
-    lines = enumerate(text.split("\n"), 1)
-    yield from _rows((number, _tab_fields(line.removesuffix("\r"))) for number, line in lines)
+    yield from _rows(_tab_rows(text.split("\n")))
 
 
-def _tab_fields(line: str) -> list[str]:
-    """The fields of a line; its quotes count only if all of them are closed."""
-    plain = line.split("\t")
-    if '"' not in line:
-        return plain
+def _tab_rows(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Rows with their line numbers. Quotes count only if they close before the next tab."""
+    columns, begin = lines[0].count("\t") + 1, 0
+    while begin < len(lines):
+        end, row = begin + 1, lines[begin].removesuffix("\r").split("\t")
+        for stop in range(begin + 1, min(begin + _SPAN, len(lines) + 1)):
+            if '"' not in lines[begin]:
+                break
+            quoted = _unquoted("\n".join(lines[begin:stop]), columns)
+            if quoted:
+                end, row = stop, quoted
+                break
+        yield begin + 1, row
+        begin = end
+
+
+def _unquoted(text: str, columns: int) -> list[str]:
+    """The fields of a row that may be quoted; none if its quotes do not close."""
     try:
-        (quoted,) = csv.reader([line], delimiter="\t", strict=True)
-    except (csv.Error, ValueError):
-        return plain
-    return quoted if len(quoted) == len(plain) else plain
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
+    except csv.Error:
+        return []
+    plain = len(rows) == 1 and len(rows[0]) == columns and not any("\t" in x for x in rows[0])
+    return rows[0] if plain else []
 
 
 def _rows(numbered: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
