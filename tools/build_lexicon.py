@@ -35,10 +35,10 @@ from clipa_jax.preprocess.vocab import plain, read_vocabulary
 from clipa_jax.runtime import cli
 
 SOURCES = flags.DEFINE_string("sources", None, "Folder of the unpacked archives.", required=True)
-SILVER = flags.DEFINE_string("silver", None, "The tagged text, for `build`.")
-OUT = flags.DEFINE_string("out", None, "File of the tagged text, for `silver`.")
-CAPTIONS = flags.DEFINE_string("captions", None, "Unseen captions, one a line, for `agree`.")
-VOCAB = flags.DEFINE_string("vocab", None, "bert-base-uncased's vocab.txt.")
+SILVER = flags.DEFINE_string("silver", "", "The tagged text, for `build`.")
+OUT = flags.DEFINE_string("out", "", "File of the tagged text, for `silver`.")
+CAPTIONS = flags.DEFINE_string("captions", "", "Unseen captions, one a line, for `agree`.")
+VOCAB = flags.DEFINE_string("vocab", "", "bert-base-uncased's vocab.txt.")
 ASSETS = Path(__file__).parents[1] / "clipa_jax" / "preprocess" / "assets"
 CLASSES = "njvo"
 FUNCTION_WORDS = 120  # the most frequent words of the silver text, each its own kind

@@ -52,7 +52,7 @@ def build(config: Settings) -> CLIP:
 
 def with_options(model: CLIP, **options: Any) -> CLIP:
     """The model with other options of both towers, such as `attention`, `dtype` or `remat`."""
-    towers = {
+    towers: dict[str, Any] = {
         name: tower.clone(config=dataclasses.replace(tower.config, **options))
         for name, tower in (("img", model.img), ("txt", model.txt))
     }

@@ -125,10 +125,9 @@ class PackedAttention(nn.Module):
     def __call__(self, x_ND: jax.Array) -> jax.Array:
         width, dtype = x_ND.shape[-1], self.config.dtype
         heads = (self.tiling.heads, self.tiling.head_width)
-        inputs = [_Projection((width,), heads, name=name)() for name in ("query", "key", "value")]
-        kernels, biases = zip(*inputs, strict=True)
-        kernel_DE = packed.join(*kernels, self.tiling).astype(dtype)  # E = 3D
-        bias_E = packed.join(*biases, self.tiling)
+        q, k, v = (_Projection((width,), heads, name=name)() for name in ("query", "key", "value"))
+        kernel_DE = packed.join(q[0], k[0], v[0], self.tiling).astype(dtype)  # E = 3D
+        bias_E = packed.join(q[1], k[1], v[1], self.tiling)
 
         def attend(z_NE: jax.Array, bias_E: jax.Array) -> jax.Array:
             return packed.attention(z_NE, bias_E, self.tiling)

@@ -114,7 +114,8 @@ def _results(model: CLIP, spec: StateSpec, mesh: Mesh, params: Any, image_tokens
 
     def total(params: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params}
-        zimg_BE, ztxt_BE, _ = model.apply(variables, image_BRRC, tokens_BL, keep_BK)
+        embeddings: Any = model.apply(variables, image_BRRC, tokens_BL, keep_BK)
+        zimg_BE, ztxt_BE, _ = embeddings
         outputs = {"image embeddings": zimg_BE, "text embeddings": ztxt_BE}
         if masked:  # evaluation shows the tower all patches
             whole_BE = model.apply(variables, image_BRRC, method=model.encode_image)
