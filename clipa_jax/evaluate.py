@@ -1,7 +1,7 @@
 """Evaluates a checkpoint, or compares two: a table with intervals, JSON and Markdown.
 
-python -m clipa_jax.evaluate --config=configs/demo/finetune_2.py --checkpoint=runs/demo --out=here
-python -m clipa_jax.evaluate --compare=here/evaluation.json,there/evaluation.json
+python -m clipa_jax.evaluate --config=configs/demo/finetune_2.py --checkpoint=runs/demo --out=A
+python -m clipa_jax.evaluate --compare=A/evaluation.json,B/evaluation.json
 
 The table goes to standard error, JSON to standard output unless that is a terminal. --out writes
 both to files too, with the values per sample. See docs/evaluation.md.

@@ -19,8 +19,6 @@ from clipa_jax.planning import workload
 from clipa_jax.runtime import files
 from clipa_jax.training import headlines, records, workdir
 
-SKIPPED = "data/skipped/"  # the names of counts in metrics.jsonl, by reason
-
 
 @dataclass(frozen=True)
 class Score:
@@ -153,9 +151,9 @@ class Stage:
         """Counts of samples that could not be used, by reason."""
         last = next((r for r in self.records[::-1] if "loss" in r), {})
         return {
-            name.removeprefix(SKIPPED): int(count)
+            name.removeprefix(records.SKIPPED): int(count)
             for name, count in last.items()
-            if name.startswith(SKIPPED) and count
+            if name.startswith(records.SKIPPED) and count
         }
 
 

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         chip=inspect.ChipRate(CHIP.value, EFFICIENCY.value, RATE.value),
         seconds=SECONDS.value,
     )
-    print(inspect.text(report))
+    cli.say(inspect.text(report))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ UNITS = ("examples", "steps", "epochs", "percent")
 class Durations:
     """A stage's durations in steps; 0 means never.
 
-    `batch_size` is global; `peak_lr` follows from it by the linear rule.
+    `batch_size` is global.
     """
 
     batch_size: int

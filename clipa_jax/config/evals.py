@@ -1,4 +1,4 @@
-"""What the configs of this folder are made of: evaluators of data sets by name.
+"""Evaluators of data sets by name, for the configs in `configs/eval/`.
 
     python -m clipa_jax.evaluate --config=configs/eval/imagenet.py --checkpoint=W
     python -m clipa_jax.evaluate --config=configs/eval/zero_shot.py:cifar10,food101 \\

@@ -1,7 +1,7 @@
 """Every legal key of a stage's config, declared once, with its default.
 
-A stage is one training run: `clipa_jax/config/recipes.py` fills this in from the published
-tables. Keys that end in _examples, _steps, _epochs or _percent are forms of one
+A stage is one training run: `recipes.stage` sets what all CLIPA stages share, the files in
+`configs/` set the rest. Keys that end in _examples, _steps, _epochs or _percent are forms of one
 duration; set one of them (on the command line it replaces the others). Every key can be
 overridden from the shell: `--config.optim.b2=0.98`.
 """

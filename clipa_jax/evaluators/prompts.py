@@ -41,8 +41,8 @@ def prompts(names: Sequence[str], templates: Sequence[str], *, canonicalize: boo
     Args:
       names: C class names.
       templates: T templates.
-      canonicalize: lower case and no punctuation, as in the released evaluator (formats.md
-        5.4, from big_vision): commas stay in class names.
+      canonicalize: lower case and no punctuation, as in the released evaluator, which
+        took it from big_vision: commas stay in class names.
     """
     if canonicalize:
         names = [canonical(name, keep=",") for name in names]

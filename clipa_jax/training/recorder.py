@@ -16,7 +16,7 @@ from clipa_jax.errors import UserError
 from clipa_jax.runtime.format import percent
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.runtime.progress import Progress
-from clipa_jax.training import metrics
+from clipa_jax.training import metrics, records
 
 
 class Recorder:
@@ -95,7 +95,7 @@ class Recorder:
             spent = time.monotonic() - before
             self._began += spent
             self._last = (self._last[0] + spent, *self._last[1:])
-        self._writer.write(step, {**self.scores, "train_seconds": self.seconds})
+        self._writer.write(step, {**self.scores, records.TRAIN_SECONDS: self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
         shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
         self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
@@ -156,8 +156,8 @@ class Recorder:
                 **speed,
                 "input_wait_share": share,
                 "samples": step * self._durations.batch_size,
-                "train_seconds": self.seconds,
-                **{f"data/skipped/{reason}": n for reason, n in self._skipped().items()},
+                records.TRAIN_SECONDS: self.seconds,
+                **{f"{records.SKIPPED}{reason}": n for reason, n in self._skipped().items()},
                 **({"skipped_updates": self._skips} if self._max_skips else {}),
             },
         )

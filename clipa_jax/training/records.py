@@ -8,6 +8,7 @@ from typing import Any
 from clipa_jax.runtime.files import PathLike
 
 STEP, SECONDS = "step", "seconds"
+SKIPPED = "data/skipped/"  # before the reason: how many samples could not be used
 TRAIN_SECONDS = "train_seconds"  # the trainer's clock, which stands still during evaluation
 
 
