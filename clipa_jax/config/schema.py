@@ -184,7 +184,11 @@ def optim() -> ConfigDict:
     c.weight_decay = 0.2
     c.decay = "kernels"  # which parameters decay: kernels, all_but_small or none
     c.grad_clip = placeholder(float)  # largest global norm of the gradient
+    # Names of parameters in rules are those of checkpoints, with a layer's index, whether or not
+    # the layers are scanned: img/Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel.
     c.lr_rules = ()  # pairs (regex, factor of the learning rate); 0 freezes; first match counts
+    c.freeze = placeholder(tuple)  # regexes, or image and text for a whole tower; None: nothing
+    c.layer_decay = placeholder(float)  # factor of the learning rate per layer below the top
     return c
 
 

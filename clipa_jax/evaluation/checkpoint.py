@@ -138,7 +138,7 @@ def _check_vocabulary(carried: str, given: str, path: str) -> None:
     if not carried or carried == given:
         return
     ours, theirs = (load_tokenizer(vocab).vocabulary for vocab in (given, carried))
-    if theirs.surfaces != ours.surfaces or (theirs.starts_word != ours.starts_word).any():
+    if not theirs.same_pieces(ours):
         raise CheckpointError(
             f"{path} was trained with the vocabulary {carried} of {theirs.size:,} pieces, but "
             f"config.input.vocab={given} has {ours.size:,}, not the same ones in the same order; "

@@ -1,6 +1,7 @@
 """Two layouts of the same weights: an entry per layer, or all layers stacked for a scan.
 
-Checkpoints always hold the unrolled layout.
+Checkpoints always hold the unrolled layout. A stack is named `encoderblock`; a stack of only some
+layers has the index of its first layer in its name: `encoderblock@3`.
 """
 
 import re
@@ -14,7 +15,27 @@ from jax.sharding import PartitionSpec as P
 
 from clipa_jax import trees
 
-_STACKED = re.compile(r"(.*/)?encoderblock/(.*)")
+_STACKED = re.compile(r"(.*/)?encoderblock(?:@(\d+))?/(.*)")
+
+
+def unrolled_names(name: str, leaf: Any) -> list[str]:
+    """The unrolled names of a leaf: one per layer if it is a stack, else its own name."""
+    stacked = _STACKED.fullmatch(name)
+    if not stacked:
+        return [name]
+    prefix, start, rest = stacked.group(1) or "", int(stacked.group(2) or 0), stacked.group(3)
+    layers = range(start, start + leaf.shape[0])
+    return [f"{prefix}encoderblock_{index}/{rest}" for index in layers]
+
+
+def is_stacked(name: str) -> bool:
+    """Whether a leaf of this name is a stack of layers."""
+    return _STACKED.fullmatch(name) is not None
+
+
+def stack_name(name: str, start: int) -> str:
+    """The name of the part of the stack `name` that begins at layer `start`."""
+    return name.replace("encoderblock/", f"encoderblock@{start}/")
 
 
 def unroll(tree: Any) -> dict[str, Any]:
@@ -47,13 +68,9 @@ def like(tree: Any, unrolled: Any) -> Any:
     """
     leaves = trees.flatten(unrolled)
 
-    def pick(name: str, shape: Any) -> Any:
-        stacked = _STACKED.fullmatch(name)
-        if not stacked:
-            return leaves[name]
-        prefix, rest = stacked.group(1) or "", stacked.group(2)
-        names = (f"{prefix}encoderblock_{index}/{rest}" for index in range(shape.shape[0]))
-        return jnp.stack([leaves[name] for name in names])
+    def pick(name: str, leaf: Any) -> Any:
+        parts = [leaves[part] for part in unrolled_names(name, leaf)]
+        return jnp.stack(parts) if is_stacked(name) else parts[0]
 
     return trees.map_with_names(pick, tree)
 
@@ -61,11 +78,6 @@ def like(tree: Any, unrolled: Any) -> Any:
 def _unroll(tree: Any, split: Callable[[Any], list[Any]]) -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for name, leaf in trees.flatten(tree).items():
-        stacked = _STACKED.fullmatch(name)
-        if not stacked:
-            leaves[name] = leaf
-            continue
-        prefix, rest = stacked.group(1) or "", stacked.group(2)
-        for index, layer in enumerate(split(leaf)):
-            leaves[f"{prefix}encoderblock_{index}/{rest}"] = layer
+        parts = split(leaf) if is_stacked(name) else [leaf]
+        leaves.update(zip(unrolled_names(name, leaf), parts, strict=True))
     return trees.unflatten(leaves)

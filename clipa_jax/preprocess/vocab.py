@@ -67,6 +67,11 @@ class Vocabulary:
         """Number of pieces V."""
         return len(self.surfaces)
 
+    def same_pieces(self, other: "Vocabulary") -> bool:
+        """Whether every token id stands for the same piece in both."""
+        same_starts = np.array_equal(self.starts_word, other.starts_word)
+        return self.surfaces == other.surfaces and same_starts
+
     def check_fits(self, rows: int) -> None:
         """Raises `DataError` if a model's table of `rows` rows cannot hold every piece."""
         if self.size > rows:

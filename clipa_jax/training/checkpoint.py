@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
+from ml_collections import ConfigDict
 
 from clipa_jax import trees
 from clipa_jax.errors import CheckpointError
@@ -48,6 +49,10 @@ class Start:
 
 class Weights(Protocol):
     """Weights that a stage may start from; see `clipa_jax.weights`."""
+
+    @property
+    def config(self) -> ConfigDict | None:
+        """The config that trained them, if known."""
 
     def read_like(self, shapes: Mapping[str, Any]) -> Mapping[str, Any]:
         """The weights by name, layers unrolled, in the form of parameters with these shapes."""

@@ -20,7 +20,7 @@ from clipa_jax.training.state import StateSpec
 
 # Keys and shapes are in `config.batch`.
 Batch = dict[str, jax.Array]
-# (params, batch, keep_BK) -> ((loss, metrics), gradients)
+# (params, batch, keep_BK) -> ((loss, metrics), gradients of the trainable parameters)
 Gradients = Callable[[Any, Batch, jax.Array | None], tuple[tuple[jax.Array, Metrics], Any]]
 
 
@@ -37,21 +37,24 @@ def build(spec: StateSpec, mesh: Mesh, loss: Loss, microbatch: int | None = None
       ConfigError: the micro-batch does not divide the batch over the devices.
     """
     if microbatch is None or microbatch >= spec.batch[IMAGE].shape[0]:
-        return at_once(spec.model, loss)
+        return at_once(spec, loss)
     return in_microbatches(spec, mesh, loss, microbatch)
 
 
-def at_once(model: CLIP, loss: Loss) -> Gradients:
+def at_once(spec: StateSpec, loss: Loss) -> Gradients:
     """Gradients with the activations of the whole batch in memory."""
 
+    model, partition = spec.model, spec.partition
+
     def gradients(params, batch, keep_BK):
-        def total(params: Any) -> tuple[jax.Array, Metrics]:
-            zimg_BE, ztxt_BE = _embed(model, params, batch[IMAGE], batch[TOKENS], keep_BK)
-            scale, bias = _scalars(model, params)
+        def total(trainable: Any) -> tuple[jax.Array, Metrics]:
+            params_now = partition.merge(trainable, params)
+            zimg_BE, ztxt_BE = _embed(model, params_now, batch[IMAGE], batch[TOKENS], keep_BK)
+            scale, bias = _scalars(model, params_now)
             value, metrics = loss(zimg_BE, ztxt_BE, scale, bias, batch.get(CAPTION_HASH))
             return value, {**metrics, "temperature": scale}
 
-        return jax.value_and_grad(total, has_aux=True)(params)
+        return jax.value_and_grad(total, has_aux=True)(partition.trainable(params))
 
     return gradients
 
@@ -73,7 +76,8 @@ def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradi
     Raises:
       ConfigError: N does not divide B, or does not divide over the devices.
     """
-    model, shardings = spec.model, spec.shardings.params
+    model, partition = spec.model, spec.partition
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, partition.trainable(spec.shapes.params))
     number = _number(mesh, spec.batch[IMAGE].shape[0], size)
 
     def cut(tree: Any) -> Any:
@@ -87,7 +91,8 @@ def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradi
     def gradients(params, batch, keep_BK):
         parts = cut((batch[IMAGE], batch[TOKENS], keep_BK))
         zimg_BE, ztxt_BE = join(jax.lax.map(lambda part: _embed(model, params, *part), parts))
-        (scale, bias), pull = jax.vjp(lambda params: _scalars(model, params), params)
+        trainable, merge = partition.trainable(params), partition.merge
+        (scale, bias), pull = jax.vjp(lambda x: _scalars(model, merge(x, params)), trainable)
         differentiate = jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True)
         (value, metrics), (*dz, dscale, dbias) = differentiate(
             zimg_BE, ztxt_BE, scale, bias, batch.get(CAPTION_HASH)
@@ -95,7 +100,7 @@ def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradi
 
         def add(grads: Any, inputs: Any) -> tuple[Any, None]:
             part, dz = inputs
-            _, pull = jax.vjp(lambda params: _embed(model, params, *part), params)
+            _, pull = jax.vjp(lambda x: _embed(model, merge(x, params), *part), trainable)
             grads = jax.tree.map(jnp.add, grads, pull(dz)[0])
             return jax.lax.with_sharding_constraint(grads, shardings), None
 

@@ -1,20 +1,27 @@
 """The optimizer: one optax chain from the `optim` section of a config.
 
-Adam, then decoupled weight decay, then the learning rate, as in AdamW and the
-released `optim/build_optax.py`.
+Adam, decoupled weight decay and the learning rate, as in AdamW and the released
+`optim/build_optax.py`; then factors of the learning rate by parameter. Frozen parameters are not
+part of it, see `partition`.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from clipa_jax import trees
 from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
+from clipa_jax.models import layout
+from clipa_jax.training import partition
+from clipa_jax.training.partition import Partition
 
 # Which parameters decay. `kernels` is the released main branch; `all_but_small` the branch
 # that trained G/14: everything but biases, norm scales, positions, the temperature and the
@@ -25,41 +32,64 @@ DECAY = {
     "none": (),
 }
 MOMENT_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Parameters before the layers of a tower, with the smallest rate of `layer_decay`; those behind the
+# layers have the full rate. Groups: tower, layer.
+EMBEDDINGS = re.compile(r"(img|txt)/(cls|embedding|pos_embedding|pre_norm|Embed_0)(/.*)?")
+LAYER = re.compile(r"(img|txt)/Transformer/encoderblock_(\d+)/.*")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optax chain and the learning rate as a function of the step."""
+    """The optax chain and the parameters that it trains.
+
+    Attributes:
+      tx: for the trainable part of the parameters.
+      schedule: learning rate by step.
+      peak_lr: largest learning rate.
+      partition: of the parameters.
+    """
 
     tx: optax.GradientTransformation
     schedule: optax.Schedule
     peak_lr: float
+    partition: Partition
 
 
-def build(config: Settings, durations: Durations) -> Optimizer:
+def build(config: Settings, durations: Durations, params: Any) -> Optimizer:
     """The optimizer of the `optim` section that `clipa_jax/config/schema.py` declares.
 
+    Args:
+      config: the section.
+      durations: of the stage.
+      params: tree of the parameters' shapes.
+
     Raises:
-      ConfigError: an unknown value, or a rule that matches no parameter (when first used).
+      ConfigError: an unknown value, or a rule that matches no parameter.
     """
-    peak_lr = config.lr_per_256 * durations.batch_size / 256
-    schedule = make_schedule(choice(config, "schedule", SCHEDULES), peak_lr, durations)
+    peak = peak_lr(config, durations.batch_size)
+    schedule = make_schedule(choice(config, "schedule", SCHEDULES), peak, durations)
+    factors = _factors(config, params)
+    parts = partition.build(config.freeze or (), factors)
     decay_rules = DECAY[choice(config, "decay", DECAY)]
-    lr_rules = tuple((pattern, float(factor)) for pattern, factor in config.lr_rules)
     mu_dtype = MOMENT_DTYPES[choice(config, "mu_dtype", MOMENT_DTYPES)]
     weight_decay = config.weight_decay
     chain = [
         optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=mu_dtype),
         optax.add_decayed_weights(weight_decay, mask=lambda p: _decayed(decay_rules, p)),
-        _scale_by_rules(lr_rules),
+        _scale(_leaf_factors(factors, parts.trainable(params))),
         optax.scale_by_learning_rate(schedule),
     ]
     if config.grad_clip is not None:
         if config.grad_clip <= 0:
             raise ConfigError(f"optim.grad_clip={config.grad_clip} must be above 0, or None")
         chain.insert(0, optax.clip_by_global_norm(config.grad_clip))
-    return Optimizer(optax.chain(*chain), schedule, peak_lr)
+    return Optimizer(optax.chain(*chain), schedule, peak, parts)
+
+
+def peak_lr(config: Settings, batch_size: int) -> float:
+    """The largest learning rate, by the linear rule."""
+    return config.lr_per_256 * batch_size / 256
 
 
 def make_schedule(name: str, peak_lr: float, durations: Durations) -> optax.Schedule:
@@ -83,22 +113,53 @@ def _decayed(rules: trees.Rules[float], params: Any) -> Any:
     return trees.map_with_names(lambda name, _: trees.first(rules, name, 0.0) > 0, params)
 
 
-def _scale_by_rules(rules: trees.Rules[float]) -> optax.GradientTransformation:
-    """Multiplies each update by the factor of the first rule that matches its parameter.
+def _factors(config: Settings, params: Any) -> dict[str, float]:
+    """The factor of the learning rate of each parameter, by name with layers unrolled."""
+    leaves = trees.flatten(params)
+    names = [part for name, leaf in leaves.items() for part in layout.unrolled_names(name, leaf)]
+    rules = [(pattern, float(factor)) for pattern, factor in config.lr_rules]
+    factors = trees.match(rules, names, 1.0, what="optim.lr_rules")
+    decay = config.layer_decay
+    if decay is None:
+        return factors
+    if not 0 < decay <= 1:
+        raise ConfigError(f"optim.layer_decay={decay} must be above 0 and at most 1, or None")
+    return {name: factors[name] * decay**below for name, below in _layers_above(names).items()}
 
-    A factor of 0 freezes the parameter: neither its gradient nor its decay moves it.
-    """
 
-    def init(params: Any) -> optax.EmptyState:
-        trees.match(rules, trees.flatten(params), 1.0, what="optim.lr_rules")
-        return optax.EmptyState()
+def _layers_above(names: Sequence[str]) -> dict[str, int]:
+    """The exponent of `layer_decay` (as in BEiT): depth - i in layer i, depth + 1 before."""
+    layers = [match.groups() for match in map(LAYER.fullmatch, names) if match]
+    depth = {tower: 1 + max(int(i) for t, i in layers if t == tower) for tower, _ in layers}
+    exponents = {}
+    for name in names:
+        layer, embedding = LAYER.fullmatch(name), EMBEDDINGS.fullmatch(name)
+        if layer:
+            exponents[name] = depth[layer[1]] - int(layer[2])
+        else:
+            exponents[name] = depth.get(embedding[1], 0) + 1 if embedding else 0
+    return exponents
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> Any:
-        del params
-        scale = lambda name, leaf: leaf * trees.first(rules, name, 1.0)  # noqa: E731
-        return trees.map_with_names(scale, updates) if rules else updates, state
 
-    return optax.GradientTransformation(init, update)
+def _leaf_factors(factors: Mapping[str, float], params: Any) -> dict[str, Any]:
+    """Factors other than 1 by leaf: scalars, or arrays (layers, 1, ...) of stacked layers."""
+    by_leaf: dict[str, Any] = {}
+    for name, leaf in trees.flatten(params).items():
+        values = [factors[part] for part in layout.unrolled_names(name, leaf)]
+        if len(set(values)) > 1:
+            by_leaf[name] = np.reshape(values, (-1,) + (1,) * (len(leaf.shape) - 1))
+        elif values[0] != 1:
+            by_leaf[name] = values[0]
+    return by_leaf
+
+
+def _scale(factors: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Multiplies the update of each parameter by its factor."""
+
+    def scale(name: str, leaf: jax.Array) -> jax.Array:
+        return leaf * jnp.asarray(factors[name], leaf.dtype) if name in factors else leaf
+
+    return optax.stateless(lambda updates, params: trees.map_with_names(scale, updates))
 
 
 def updates_done(opt_state: Any, step: jax.Array) -> jax.Array:

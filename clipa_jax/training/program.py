@@ -87,10 +87,12 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
     Raises:
       ConfigError: an unknown value, or values that contradict each other.
     """
-    model, optimizer = models.build(c.model), optim.build(c.optim, durations)
+    model = models.build(c.model)
+    params = states.param_shapes(model, batch[IMAGE].shape[1], batch[TOKENS].shape[1])
+    optimizer = optim.build(c.optim, durations, params)
     mask = steps.Mask.build(c.mask)
     on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
-    spec = states.make_spec(model, optimizer.tx, batch, mesh, c.sharding)
+    spec = states.make_spec(model, optimizer.tx, batch, mesh, c.sharding, optimizer.partition)
     update = steps.make_update(
         spec,
         mesh,

@@ -18,7 +18,7 @@ from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
 from clipa_jax.preprocess.vocab import keep_copy
 from clipa_jax.runtime import distributed
-from clipa_jax.training import checkpoint, headlines, metrics, program, steps, workdir
+from clipa_jax.training import checkpoint, headlines, metrics, origin, program, steps, workdir
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def prepare(
     root: Path,
     before: Mapping[str, "Stage"],
     between: Callable[[Any], None] = lambda embeddings: None,
-    open_weights: Callable[[str], Any] = lambda path: None,
+    open_weights: Callable[[str], checkpoint.Weights | None] = lambda path: None,
 ) -> Stage:
     """Builds and checks a stage; uses no device memory, compiles nothing.
 
@@ -168,21 +168,25 @@ def _evaluators(
 
 
 def _init(
-    c: Settings, root: Path, before: Mapping[str, Stage], open_weights: Callable[[str], Any]
+    c: Settings, root: Path, before: Mapping[str, Stage], open_weights: Callable[..., Any]
 ) -> str:
     """Path of the first weights; "" for none."""
     init, after = c.init, c.after
     if init == "scratch" or (not init and not after):
         return ""
-    if init:
-        open_weights(init)
-        return init
-    if after in before or workdir.result(root / after) is not None:
-        return str(root / after)
-    raise ConfigError(
-        f"stage {c.name} starts from the weights of stage {after}, but {root / after} is not "
-        f"finished; train it first, or set --config.init= to its weights, or to scratch"
-    )
+    path = init or str(root / after)
+    if not init and after in before:
+        config = before[after].config
+    elif init or workdir.result(root / after) is not None:
+        weights = open_weights(path)
+        config = weights and weights.config
+    else:
+        raise ConfigError(
+            f"stage {c.name} starts from the weights of stage {after}, but {root / after} is not "
+            f"finished; train it first, or set --config.init= to its weights, or to scratch"
+        )
+    origin.check(path, config, c, tuple(c.surgery))
+    return path
 
 
 def _check_connects(previous: Stage, stage: Stage) -> None:

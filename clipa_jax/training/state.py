@@ -13,6 +13,7 @@ from clipa_jax import sharding
 from clipa_jax.config.batch import IMAGE, TOKENS
 from clipa_jax.config.settings import Settings
 from clipa_jax.models import CLIP
+from clipa_jax.training.partition import ALL_TRAINABLE, Partition
 
 
 @flax.struct.dataclass
@@ -38,6 +39,7 @@ class StateSpec:
 
     Attributes:
       model, tx: the model and its optimizer.
+      partition: of the parameters into trainable and frozen ones.
       batch: shapes of the global batch.
       shapes: a `TrainState` of `jax.ShapeDtypeStruct` with shardings.
       shardings: a `TrainState` of `NamedSharding`.
@@ -45,6 +47,7 @@ class StateSpec:
 
     model: CLIP
     tx: optax.GradientTransformation
+    partition: Partition
     batch: dict[str, jax.ShapeDtypeStruct]
     shapes: TrainState
     shardings: TrainState
@@ -63,8 +66,8 @@ class StateSpec:
         return self._init_with(init_params(self.model, self.batch, key), key)
 
     def _init_with(self, params: Any, key: jax.Array) -> TrainState:
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(step, params, self.tx.init(params), jax.random.fold_in(key, 1))
+        step, opt_state = jnp.zeros((), jnp.int32), self.tx.init(self.partition.trainable(params))
+        return TrainState(step, params, opt_state, jax.random.fold_in(key, 1))
 
 
 def init_params(model: CLIP, batch: dict[str, jax.ShapeDtypeStruct], key: jax.Array) -> Any:
@@ -90,6 +93,7 @@ def make_spec(
     batch: dict[str, jax.ShapeDtypeStruct],
     mesh: Mesh,
     config: Settings,
+    partition: Partition = ALL_TRAINABLE,
 ) -> StateSpec:
     """Shapes and shardings of the state; allocates nothing.
 
@@ -98,10 +102,12 @@ def make_spec(
       batch: shapes of the global batch: `image` (B, R, R, 3), `tokens` (B, L).
       mesh: from `sharding.make_mesh`.
       config: the `sharding` section.
+      partition: of the parameters.
     """
-    draft = StateSpec(model, tx, batch, None, None)  # type: ignore[arg-type]
+    draft = StateSpec(model, tx, partition, batch, None, None)  # type: ignore[arg-type]
     shapes = jax.eval_shape(draft._init, jax.eval_shape(lambda: jax.random.key(0)))
     params = sharding.param_shardings(shapes.params, mesh, config)
+    trainable = partition.trainable(_with_shardings(shapes.params, params))
     replicated = sharding.replicated(mesh)
     shardings = TrainState(
         step=replicated,
@@ -110,14 +116,18 @@ def make_spec(
             tx,
             lambda _, layout: layout,
             shapes.opt_state,
-            params,
+            jax.tree.map(lambda leaf: leaf.sharding, trainable),
             transform_non_params=lambda _: replicated,
         ),
         rng=replicated,
     )
-    shapes = jax.tree.map(
+    shapes = _with_shardings(shapes, shardings)
+    return StateSpec(model, tx, partition, batch, shapes, shardings)
+
+
+def _with_shardings(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
         lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
         shapes,
         shardings,
     )
-    return StateSpec(model, tx, batch, shapes, shardings)

@@ -112,8 +112,9 @@ def make_update(
         patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
         keep_BK = mask(rng, batch["image"].shape[0], patches)
         (value, extra), grads = loss_and_gradients(state.params, color_jitter.apply(batch), keep_BK)
-        updates, opt_state = spec.tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        trainable = spec.partition.trainable(state.params)
+        updates, opt_state = spec.tx.update(grads, state.opt_state, trainable)
+        params = spec.partition.merge(optax.apply_updates(trainable, updates), state.params)
         l2_grads = optim.global_norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(l2_grads)
         params, opt_state = take(finite, (params, opt_state), (state.params, state.opt_state))

@@ -53,8 +53,10 @@ def make_spec(
     """The state's spec, with the config's optimizer unless `tx` is given."""
     settings = Settings(c)
     shapes = {name: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for name, rows in batch(c).items()}
-    tx = optimizer(c).tx if tx is None else tx
-    return state.make_spec(models.build(settings.model), tx, shapes, mesh, settings.sharding)
+    built = optimizer(c)
+    tx = built.tx if tx is None else tx
+    model = models.build(settings.model)
+    return state.make_spec(model, tx, shapes, mesh, settings.sharding, built.partition)
 
 
 def update(
@@ -76,7 +78,9 @@ def update(
 def optimizer(c: ConfigDict) -> optim.Optimizer:
     settings = Settings(c)
     steps = durations.resolve(settings, batch_size=c.input.batch_size, num_examples=None)
-    return optim.build(settings.optim, steps)
+    model = models.build(settings.model)
+    params = state.param_shapes(model, c.input.res, c.input.text_len)
+    return optim.build(settings.optim, steps, params)
 
 
 def mesh(devices: int = 1, **axes: int) -> jax.sharding.Mesh:

@@ -28,21 +28,23 @@ PARAMS = {
 }
 
 
-def build(durations=DURATIONS, **changes):
+def build(durations=DURATIONS, params=PARAMS, **changes):
     c = schema.optim()
     c.lr_per_256 = 0.5
     c.mu_dtype = "float32"
     c.update(changes)
-    return optim.build(Settings(c), durations)
+    return optim.build(Settings(c), durations, params)
 
 
 def step(optimizer, grads, params=PARAMS, steps=1):
     """Parameters after updates with constant gradients."""
-    state = optimizer.tx.init(params)
+    partition = optimizer.partition
+    grads, trainable = partition.trainable(grads), partition.trainable(params)
+    state = optimizer.tx.init(trainable)
     for _ in range(steps):
-        updates, state = optimizer.tx.update(grads, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
-    return params
+        updates, state = optimizer.tx.update(grads, state, trainable)
+        trainable = jax.tree.map(jnp.add, trainable, updates)
+    return partition.merge(trainable, params)
 
 
 def test_peak_rate_is_linear_in_the_batch():
@@ -140,7 +142,7 @@ def test_a_factor_of_zero_stops_the_decay_too():
 @pytest.mark.parametrize("pattern", ["image/.*", "img/embedding", ".*/kernal"])
 def test_an_lr_rule_that_matches_no_parameter_is_refused(pattern):
     with pytest.raises(ConfigError, match="optim.lr_rules .* matches no parameter"):
-        build(lr_rules=((pattern, 0.5),)).tx.init(PARAMS)
+        build(lr_rules=((pattern, 0.5),))
 
 
 def test_clipping_bounds_the_global_norm():
@@ -176,7 +178,7 @@ def test_illegal_optim_values_are_refused(changes, said):
 
 def test_optim_build_reads_every_key_of_the_optim_section():
     settings = Settings(schema.optim())
-    optim.build(settings, DURATIONS)
+    optim.build(settings, DURATIONS, PARAMS)
     assert settings.unread() == []
 
 

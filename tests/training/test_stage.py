@@ -111,6 +111,15 @@ def test_stages_that_do_not_connect_are_refused_before_any_work(tmp_path):
         stage.prepare(config("finetune_1", **{"model.embed_dim": 64}), tmp_path, before)
 
 
+def test_a_stage_with_another_vocabulary_than_its_predecessor_is_refused(tmp_path):
+    before = {"pretrain": stage.prepare(config(), tmp_path, {})}
+    pieces = Path("data/emoji/vocab.txt").read_text().splitlines()
+    vocab = tmp_path / "reversed.txt"
+    vocab.write_text("\n".join([*pieces[:5], *reversed(pieces[5:])]) + "\n")
+    with pytest.raises(UserError, match="token ids would mean other words"):
+        stage.prepare(config("finetune_1", **{"input.vocab": str(vocab)}), tmp_path, before)
+
+
 def test_the_shapes_of_a_batch_follow_from_the_config(tmp_path):
     for overrides in ({}, {"input.preprocess": UNHASHED}):
         made = stage.prepare(config(**overrides), tmp_path, {})

@@ -28,7 +28,7 @@ def train(devices: int) -> tuple[state.TrainState, list[dict[str, float]]]:
     settings = Settings(config)
     steps = durations.resolve(settings, batch_size=released.BATCH, num_examples=None)
     mesh = tiny.mesh(devices)
-    optimizer = optim.build(settings.optim, steps)
+    optimizer = optim.build(settings.optim, steps, trees.unflatten(released.weights()))
     shapes = {
         name: jax.ShapeDtypeStruct(recorded[f"{name}0"].shape, recorded[f"{name}0"].dtype)
         for name in ("image", "tokens")

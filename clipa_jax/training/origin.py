@@ -1,0 +1,64 @@
+"""Checks that initial weights mean the same as the stage assumes, beyond the shapes of arrays."""
+
+import re
+from collections.abc import Sequence
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from clipa_jax.config.settings import Settings
+from clipa_jax.errors import CheckpointError, DataError
+from clipa_jax.preprocess.text import load_tokenizer
+
+TOKEN_TABLE = "txt/Embed_0/embedding"
+
+
+def check(path: str, origin: ConfigDict | None, config: Settings, edits: Sequence[str]) -> None:
+    """Compares the vocabulary and the pixel statistics of initial weights with those of a stage.
+
+    Args:
+      path: of the weights, for messages.
+      origin: the config that trained them; None if it is unknown.
+      config: of the stage.
+      edits: surgery of the stage.
+
+    Raises:
+      CheckpointError: the vocabularies differ, and no `fresh:` edit initializes the token table.
+    """
+    if origin is None:
+        logging.info("%s has no config, so its vocabulary is not compared", path)
+        return
+    for key in ("mean", "std"):
+        old, new = tuple(origin.model[key]), tuple(config.model[key])
+        if old != new:
+            logging.warning(
+                "model.%s=%s, but the weights in %s were trained with %s", key, new, path, old
+            )
+    if not _is_fresh(TOKEN_TABLE, edits):
+        _check_vocabulary(path, origin.input.vocab, config.input.vocab)
+
+
+def _is_fresh(name: str, edits: Sequence[str]) -> bool:
+    patterns = (edit.removeprefix("fresh:") for edit in edits if edit.startswith("fresh:"))
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _check_vocabulary(path: str, old: str, new: str) -> None:
+    if old == new:
+        return
+    try:
+        before = load_tokenizer(old).vocabulary if old else None
+    except DataError as error:
+        logging.warning("the vocabulary of the weights in %s is not compared: %s", path, error)
+        return
+    if before is None:
+        logging.warning("the tokenizer of the weights in %s is unknown and not compared", path)
+        return
+    after = load_tokenizer(new).vocabulary
+    if not before.same_pieces(after):
+        raise CheckpointError(
+            f"the weights in {path} were trained with the vocabulary {old} of {before.size:,} "
+            f"pieces, but input.vocab={new} has {after.size:,} other pieces or another order, so "
+            f"token ids would mean other words. Use --config.input.vocab={old}, or initialize the "
+            f"token table with --config.surgery=\"('fresh:{TOKEN_TABLE}',)\""
+        )
