@@ -1,6 +1,8 @@
 """Rules by parameter: `lr_rules`, `freeze` and `layer_decay`, on unrolled and scanned layers."""
 
 import functools
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,11 +17,32 @@ from tests.helpers import tiny
 LAYERS = ("unrolled", "scanned")
 BLOCK = "img/Transformer/encoderblock_"
 DEPTH = 3
+FIRST_AND_LAST = (f"{BLOCK}[02]/.*", "img/(cls|embedding/kernel)")
 
 
-def config(**changes):
-    c = tiny.config(warmup_steps=0, optim__schedule="constant", **changes)
-    c.model.image.depth = c.model.text.depth = DEPTH
+@dataclass(frozen=True)
+class Run:
+    """Two steps of a tiny model: its spec, last state, metrics and costs.
+
+    Attributes:
+      changes: of each parameter, by unrolled name.
+      moments: names of the parameters with an optimizer state, layers unrolled.
+      flops, temporary: of a step, and its memory in bytes.
+    """
+
+    spec: Any
+    state: Any
+    metrics: dict[str, float]
+    changes: dict[str, np.ndarray]
+    moments: set[str]
+    flops: float
+    temporary: int
+
+
+def config(layers="unrolled", **keys):
+    c = tiny.config(warmup_steps=0, optim__schedule="constant", model__layers=layers)
+    c.model.image.depth = DEPTH
+    c.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
     return c
 
 
@@ -30,133 +53,99 @@ def weights():
 
 
 @functools.cache
-def run(layers="unrolled", microbatch=None, steps=1, **optim):
-    """(spec, state, metrics) after some steps of the compiled update."""
-    changes = {f"optim__{key}": value for key, value in optim.items()}
-    c = config(model__layers=layers, microbatch=microbatch, **changes)
-    mesh = tiny.mesh(1)
-    spec = tiny.make_spec(c, mesh)
+def run(layers="unrolled", microbatch=None, **optim):
+    keys = {f"optim__{key}": value for key, value in optim.items()}
+    c = config(layers, microbatch=microbatch, **keys)
+    spec = tiny.make_spec(c, tiny.mesh(1))
+    lowered = tiny.update(c, spec, tiny.mesh(1)).lower(spec.shapes, spec.batch)
+    update = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
     params = layout.like(spec.shapes.params, trees.unflatten(weights()))
     state, metrics = spec.with_params(params, seed=0), {}
-    update = tiny.update(c, spec, mesh)
-    for _ in range(steps):
+    for _ in range(2):
         state, metrics = update(state, tiny.batch(c))
-    return spec, jax.device_get(state), jax.device_get(metrics)
-
-
-def changes(*args, **keys):
-    """The change of each parameter, by unrolled name."""
-    _, state, _ = run(*args, **keys)
+    state = jax.device_get(state)
     after = trees.flatten(layout.unroll(state.params))
-    return {name: np.asarray(after[name]) - weights()[name] for name in weights()}
-
-
-def moments(state):
-    """Names of the parameters that have an optimizer state, with layers unrolled."""
     names = trees.flatten(layout.unroll(state.opt_state))
-    return {name.removeprefix("0/mu/") for name in names if name.startswith("0/mu/")}
-
-
-@pytest.mark.parametrize("layers", LAYERS)
-def test_lr_rules_scale_the_update_of_single_layers(layers):
-    rules = ((f"{BLOCK}1/.*", 0.5), ("txt/.*", 0.25))
-    plain, ruled = changes(layers), changes(layers, lr_rules=rules)
-    for name, change in plain.items():
-        factor = 0.5 if name.startswith(f"{BLOCK}1/") else 0.25 if name.startswith("txt/") else 1
-        np.testing.assert_allclose(ruled[name], factor * change, atol=2e-7, err_msg=name)
-
-
-@pytest.mark.parametrize("layers", LAYERS)
-def test_layer_decay_lowers_the_rate_layer_by_layer(layers):
-    plain, decayed = changes(layers), changes(layers, layer_decay=0.5)
-    exponents = {"img/head/kernel": 0, "img/encoder_norm/scale": 0, "t": 0}
-    exponents |= {f"{BLOCK}{i}/MlpBlock_0/Dense_0/kernel": DEPTH - i for i in range(DEPTH)}
-    exponents |= dict.fromkeys(("img/embedding/kernel", "txt/Embed_0/embedding"), DEPTH + 1)
-    for name, exponent in exponents.items():
-        np.testing.assert_allclose(
-            decayed[name], 0.5**exponent * plain[name], atol=2e-7, err_msg=name
-        )
-
-
-@pytest.mark.parametrize("layers", LAYERS)
-@pytest.mark.parametrize("microbatch", [None, 4])
-def test_a_frozen_tower_stays_bit_equal_and_has_no_optimizer_state(layers, microbatch):
-    _, state, _ = run(layers, microbatch, freeze=("image",), steps=2)
-    after = trees.flatten(layout.unroll(state.params))
-    for name, leaf in weights().items():
-        assert np.array_equal(after[name], leaf) == name.startswith("img/"), name
-    assert moments(state) == {name for name in weights() if not name.startswith("img/")}
-
-
-@pytest.mark.parametrize("layers", LAYERS)
-def test_frozen_parameters_have_no_part_in_the_gradient_norm_and_its_clipping(layers):
-    whole, frozen = run(layers)[2], run(layers, freeze=("image",))[2]
-    assert frozen["loss"] == pytest.approx(whole["loss"])
-    assert frozen["l2_grads"] < 0.9 * whole["l2_grads"]
-    limit = float(frozen["l2_grads"])  # just above it nothing is clipped
-    free = changes(layers, freeze=("image",))
-    clipped = changes(layers, freeze=("image",), grad_clip=1.0001 * limit)
-    for name, change in free.items():
-        np.testing.assert_allclose(clipped[name], change, atol=1e-6, err_msg=name)
-
-
-@pytest.mark.parametrize("microbatch", [None, 4])
-def test_frozen_layers_give_the_same_update_scanned_and_unrolled(microbatch):
-    keys = {"freeze": (f"{BLOCK}[02]/.*", "img/(cls|embedding/kernel)"), "steps": 2}
-    unrolled = changes("unrolled", microbatch, **keys)
-    scanned = changes("scanned", microbatch, **keys)
-    for name, change in unrolled.items():
-        np.testing.assert_allclose(scanned[name], change, atol=2e-5, err_msg=name)
-        still = name.startswith((f"{BLOCK}0/", f"{BLOCK}2/", "img/cls", "img/embedding"))
-        assert (not change.any()) == still, name
-    assert moments(run("scanned", microbatch, **keys)[1]) == moments(
-        run("unrolled", microbatch, **keys)[1]
+    return Run(
+        spec,
+        state,
+        jax.device_get(metrics),
+        {name: np.asarray(after[name]) - leaf for name, leaf in weights().items()},
+        {name.partition("/mu/")[2] for name in names if "/mu/" in name},
+        update.cost_analysis()["flops"],
+        update.memory_analysis().temp_size_in_bytes,
     )
 
 
-def test_freezing_by_a_factor_of_zero_equals_freeze():
-    by_factor = run(lr_rules=(("img/.*", 0),))[1]
-    by_name = run(freeze=("image",))[1]
-    jax.tree.map(np.testing.assert_array_equal, by_factor.params, by_name.params)
-    assert moments(by_factor) == moments(by_name)
+@pytest.mark.parametrize("layers", LAYERS)
+def test_lr_rules_and_layer_decay_scale_the_update_of_single_layers(layers):
+    keys = {"b1": 0.0, "b2": 0.0, "weight_decay": 0.0, "eps": 1e-12}  # updates are signs
+    ruled = run(layers, lr_rules=((f"{BLOCK}1/.*", 0.5), ("t", 0.25)), layer_decay=0.5, **keys)
+    exponents = {"img/head/kernel": 0, "img/encoder_norm/scale": 0, "t": 2}
+    exponents |= {f"{BLOCK}{i}/MlpBlock_0/Dense_0/kernel": DEPTH - i for i in range(DEPTH)}
+    exponents[f"{BLOCK}1/MlpBlock_0/Dense_0/kernel"] += 1
+    exponents |= {"img/embedding/kernel": DEPTH + 1, "txt/Embed_0/embedding": 2}
+    rate = ruled.metrics["lr"]
+    for name, exponent in exponents.items():
+        largest = np.abs(ruled.changes[name]).max()
+        assert largest == pytest.approx(2 * rate * 0.5**exponent, rel=1e-3), name
+
+
+@pytest.mark.parametrize(("layers", "microbatch"), [("unrolled", None), ("scanned", 4)])
+def test_a_frozen_tower_stays_bit_equal_without_gradient_or_optimizer_state(layers, microbatch):
+    whole, frozen = run(layers), run(layers, microbatch, freeze=("image",))
+    for name, change in frozen.changes.items():
+        assert change.any() != name.startswith("img/"), name
+    assert frozen.moments == {name for name in weights() if not name.startswith("img/")}
+    assert frozen.metrics["l2_grads"] < 0.9 * whole.metrics["l2_grads"]
+
+
+def test_frozen_parameters_do_not_count_for_grad_clip():
+    frozen = run(freeze=("image",))
+    clipped = run(freeze=("image",), grad_clip=1.5 * float(frozen.metrics["l2_grads"]))
+    for name, change in frozen.changes.items():
+        np.testing.assert_allclose(clipped.changes[name], change, atol=1e-6, err_msg=name)
+
+
+def test_frozen_layers_give_the_same_update_scanned_and_unrolled():
+    unrolled, scanned = (run(layers, freeze=FIRST_AND_LAST) for layers in LAYERS)
+    for name, change in unrolled.changes.items():
+        np.testing.assert_allclose(scanned.changes[name], change, atol=1e-4, err_msg=name)
+        frozen = name.startswith((f"{BLOCK}0/", f"{BLOCK}2/", "img/cls", "img/embedding"))
+        assert change.any() != frozen, name
+    assert scanned.moments == unrolled.moments
+
+
+def test_a_factor_of_zero_freezes():
+    by_factor = tiny.optimizer(config(optim__lr_rules=(("img/.*", 0),))).partition
+    assert by_factor == tiny.optimizer(config(optim__freeze=("image",))).partition
+    assert by_factor.frozen == {name for name in weights() if name.startswith("img/")}
 
 
 def test_a_checkpoint_with_frozen_layers_goes_from_scanned_to_unrolled(tmp_path):
-    keys = {"freeze": (f"{BLOCK}[02]/.*", "text")}
-    _, state, _ = run("scanned", **keys)
-    unrolled, _, _ = run("unrolled", **keys)
+    unrolled, scanned = (run(layers, freeze=FIRST_AND_LAST) for layers in LAYERS)
     first = checkpoint.Checkpoints(str(tmp_path))
-    first.save(state, {})
+    first.save(scanned.state, {})
     first.close()
     second = checkpoint.Checkpoints(str(tmp_path))
-    restored = second.restore_last(unrolled).state
+    restored = second.restore_last(unrolled.spec).state
     second.close()
     for part in ("params", "opt_state"):
-        expected = trees.flatten(layout.unroll(getattr(state, part)))
+        expected = trees.flatten(layout.unroll(getattr(scanned.state, part)))
         for name, leaf in trees.flatten(getattr(restored, part)).items():
             np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("layers", LAYERS)
-def test_a_frozen_image_tower_needs_less_memory_and_arithmetic(layers):
-    costs = {}
-    for freeze in (None, ("image",)):
-        c = config(model__layers=layers, optim__freeze=freeze, input__batch_size=64)
-        spec = tiny.make_spec(c, tiny.mesh(1))
-        lowered = tiny.update(c, spec, tiny.mesh(1)).lower(spec.shapes, spec.batch)
-        compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-        memory = compiled.memory_analysis()
-        state = sum(leaf.size for leaf in jax.tree.leaves(spec.shapes.opt_state))
-        costs[freeze] = (compiled.cost_analysis()["flops"], memory.temp_size_in_bytes, state)
-    flops, temporary, state = (
-        frozen / whole for frozen, whole in zip(costs[("image",)], costs[None], strict=True)
-    )
+def test_a_frozen_image_tower_needs_less_memory_and_arithmetic():
+    whole, frozen = run(), run(freeze=("image",))
     image = sum(leaf.size for name, leaf in weights().items() if name.startswith("img/"))
     total = sum(leaf.size for leaf in weights().values())
-    assert state == pytest.approx(1 - image / total, abs=0.01)
-    assert temporary < 0.6
-    if layers == "unrolled":  # XLA counts the body of a loop once
-        assert flops < 0.6
+    states = [
+        sum(leaf.size for leaf in jax.tree.leaves(r.spec.shapes.opt_state)) for r in (frozen, whole)
+    ]
+    assert states[0] / states[1] == pytest.approx(1 - image / total, abs=0.01)
+    assert frozen.temporary < 0.6 * whole.temporary
+    assert frozen.flops < 0.6 * whole.flops
 
 
 @pytest.mark.parametrize(
@@ -169,11 +158,10 @@ def test_a_frozen_image_tower_needs_less_memory_and_arithmetic(layers):
         ({"layer_decay": 1.5}, "layer_decay=1.5 must be above 0 and at most 1"),
     ],
 )
-@pytest.mark.parametrize("layers", LAYERS)
-def test_rules_that_cannot_be_applied_are_refused(layers, changes, message):
-    c = config(model__layers=layers, **{f"optim__{key}": x for key, x in changes.items()})
+def test_rules_that_cannot_be_applied_are_refused(changes, message):
+    keys = {f"optim__{key}": value for key, value in changes.items()}
     with pytest.raises(ConfigError, match=message):
-        tiny.optimizer(c)
+        tiny.optimizer(config("scanned", **keys))
 
 
 def test_merge_is_the_inverse_of_trainable():
