@@ -1,5 +1,6 @@
 """Everything that training a stage needs, built from its config and checked before any work."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from clipa_jax import evaluators, models, sharding, trees
 from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import CheckpointError, ConfigError
 from clipa_jax.evaluators import embed
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
@@ -174,12 +175,16 @@ def _init(
     init, after = c.init, c.after
     if init == "scratch" or (not init and not after):
         return ""
-    path = init or str(root / after)
-    if not init and after in before:
-        config = before[after].config
-    elif init or workdir.result(root / after) is not None:
-        weights = open_weights(path)
+    path, config = init or str(root / after), None
+    if init:
+        weights = open_weights(init)
         config = weights and weights.config
+    elif after in before:
+        config = before[after].config
+    elif workdir.result(root / after) is not None:
+        with contextlib.suppress(CheckpointError):  # a stage that resumes does not need them
+            weights = open_weights(path)
+            config = weights and weights.config
     else:
         raise ConfigError(
             f"stage {c.name} starts from the weights of stage {after}, but {root / after} is not "

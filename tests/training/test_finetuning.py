@@ -26,7 +26,8 @@ class Run:
 
     Attributes:
       changes: of each parameter, by unrolled name.
-      moments: names of the parameters with an optimizer state, layers unrolled.
+      norms: of the gradient in both steps.
+      moments: first moments of the optimizer, by unrolled name.
       flops, temporary: of a step, and its memory in bytes.
     """
 
@@ -34,7 +35,8 @@ class Run:
     state: Any
     metrics: dict[str, float]
     changes: dict[str, np.ndarray]
-    moments: set[str]
+    norms: list[float]
+    moments: dict[str, np.ndarray]
     flops: float
     temporary: int
 
@@ -60,18 +62,20 @@ def run(layers="unrolled", microbatch=None, **optim):
     lowered = tiny.update(c, spec, tiny.mesh(1)).lower(spec.shapes, spec.batch)
     update = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
     params = layout.like(spec.shapes.params, trees.unflatten(weights()))
-    state, metrics = spec.with_params(params, seed=0), {}
+    state, metrics, norms = spec.with_params(params, seed=0), {}, []
     for _ in range(2):
         state, metrics = update(state, tiny.batch(c))
+        norms.append(float(metrics["l2_grads"]))
     state = jax.device_get(state)
     after = trees.flatten(layout.unroll(state.params))
-    names = trees.flatten(layout.unroll(state.opt_state))
+    opt_state = trees.flatten(layout.unroll(state.opt_state))
     return Run(
         spec,
         state,
         jax.device_get(metrics),
         {name: np.asarray(after[name]) - leaf for name, leaf in weights().items()},
-        {name.partition("/mu/")[2] for name in names if "/mu/" in name},
+        norms,
+        {name.partition("/mu/")[2]: x for name, x in opt_state.items() if "/mu/" in name},
         update.cost_analysis()["flops"],
         update.memory_analysis().temp_size_in_bytes,
     )
@@ -96,15 +100,19 @@ def test_a_frozen_tower_stays_bit_equal_without_gradient_or_optimizer_state(laye
     whole, frozen = run(layers), run(layers, microbatch, freeze=("image",))
     for name, change in frozen.changes.items():
         assert change.any() != name.startswith("img/"), name
-    assert frozen.moments == {name for name in weights() if not name.startswith("img/")}
-    assert frozen.metrics["l2_grads"] < 0.9 * whole.metrics["l2_grads"]
+    assert set(frozen.moments) == {name for name in weights() if not name.startswith("img/")}
+    assert frozen.norms[0] < 0.9 * whole.norms[0]
 
 
 def test_frozen_parameters_do_not_count_for_grad_clip():
     frozen = run(freeze=("image",))
-    clipped = run(freeze=("image",), grad_clip=1.5 * float(frozen.metrics["l2_grads"]))
-    for name, change in frozen.changes.items():
-        np.testing.assert_allclose(clipped.changes[name], change, atol=1e-6, err_msg=name)
+    limit = 1.001 * max(frozen.norms)
+    assert limit < run().norms[0]
+    clipped = run(freeze=("image",), grad_clip=limit)
+    for name, moment in frozen.moments.items():
+        np.testing.assert_allclose(
+            clipped.moments[name], moment, rtol=1e-2, atol=1e-6, err_msg=name
+        )
 
 
 def test_frozen_layers_give_the_same_update_scanned_and_unrolled():
@@ -113,7 +121,7 @@ def test_frozen_layers_give_the_same_update_scanned_and_unrolled():
         np.testing.assert_allclose(scanned.changes[name], change, atol=1e-4, err_msg=name)
         frozen = name.startswith((f"{BLOCK}0/", f"{BLOCK}2/", "img/cls", "img/embedding"))
         assert change.any() != frozen, name
-    assert scanned.moments == unrolled.moments
+    assert set(scanned.moments) == set(unrolled.moments)
 
 
 def test_a_factor_of_zero_freezes():
