@@ -118,7 +118,8 @@ def test_frozen_parameters_do_not_count_for_grad_clip():
 def test_frozen_layers_give_the_same_update_scanned_and_unrolled():
     unrolled, scanned = (run(layers, freeze=FIRST_AND_LAST) for layers in LAYERS)
     for name, change in unrolled.changes.items():
-        np.testing.assert_allclose(scanned.changes[name], change, atol=1e-4, err_msg=name)
+        if not name.endswith("key/bias"):  # its gradient is zero but for rounding errors
+            np.testing.assert_allclose(scanned.changes[name], change, atol=1e-4, err_msg=name)
         frozen = name.startswith((f"{BLOCK}0/", f"{BLOCK}2/", "img/cls", "img/embedding"))
         assert change.any() != frozen, name
     assert set(scanned.moments) == set(unrolled.moments)
