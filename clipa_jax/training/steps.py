@@ -103,21 +103,20 @@ def make_update(
       ConfigError: a micro-batch that does not divide the batch over the devices.
     """
     model, split = spec.model, sharding.batch_sharding(mesh)
-    over_batch = losses.build(loss, mesh, duplicates)
-    loss_and_gradients = gradients.build(spec, mesh, over_batch, microbatch)
-    take = ON_NONFINITE[on_nonfinite]
+    differentiate = gradients.build(spec, mesh, losses.build(loss, mesh, duplicates), microbatch)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
         patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
         keep_BK = mask(rng, batch["image"].shape[0], patches)
-        (value, extra), grads = loss_and_gradients(state.params, color_jitter.apply(batch), keep_BK)
+        (value, extra), grads = differentiate(state.params, color_jitter.apply(batch), keep_BK)
         trainable = spec.partition.trainable(state.params)
         updates, opt_state = spec.tx.update(grads, state.opt_state, trainable)
         params = spec.partition.merge(optax.apply_updates(trainable, updates), state.params)
         l2_grads = optim.global_norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(l2_grads)
-        params, opt_state = take(finite, (params, opt_state), (state.params, state.opt_state))
+        new, old = (params, opt_state), (state.params, state.opt_state)
+        params, opt_state = ON_NONFINITE[on_nonfinite](finite, new, old)
         metrics = {
             "loss": value,
             **extra,
