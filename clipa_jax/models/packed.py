@@ -22,6 +22,7 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.models import packed_kernels
 from clipa_jax.models.packed_kernels import LANES, ROWS, Tiling
 
+NAME = "packed_attention_{}_{}x{}x{}"  # of a kernel in profiles: forward or backward, T, H and K
 MIN_TOKENS, MAX_TOKENS = 8, 640
 # Bytes of a v5e or v6e chip's 128 MiB of VMEM that a kernel may use, and that `tile` plans with.
 VMEM_LIMIT = 64 * 2**20
@@ -109,7 +110,7 @@ def _sequences(stride: int, packed: int) -> int:
     return sequences
 
 
-def _for_batch(tiling: Tiling, sequences: int) -> Tiling:
+def for_batch(tiling: Tiling, sequences: int) -> Tiling:
     """The tiling, with a smaller grid step if that divides the number of sequences."""
     step, unit = tiling.sequences, _unit(tiling.stride)
     while step > unit and sequences % step:
@@ -199,7 +200,7 @@ attention.defvjp(_attention_fwd, _attention_bwd)
 def _call(kernel: str, arrays: tuple[jax.Array, ...], tiling: Tiling) -> Any:
     """Runs a kernel over all rows, padded to whole grid steps; on CPU it is interpreted."""
     rows = arrays[0].shape[0]
-    tiling = _for_batch(tiling, rows // tiling.stride)
+    tiling = for_batch(tiling, rows // tiling.stride)
     missing = -rows % tiling.rows
     if missing:
         arrays = tuple(jnp.pad(x, ((0, missing), (0, 0))) for x in arrays)
@@ -246,5 +247,5 @@ def _pallas_call(kernel: str, rows: int, tiling: Tiling, *, interpret: bool) -> 
             bytes_accessed=2 * arrays * rows * D,
         ),
         interpret=interpret,
-        name=f"packed_attention_{kernel}",
+        name=NAME.format(kernel, tiling.tokens, tiling.heads, tiling.head_width),
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from clipa_jax.planning import chips, compiled
+from clipa_jax.planning import chips, compiled, kernels
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,8 @@ class StepTime:
     Attributes:
       compute, interconnect: seconds that each needs alone at its peak.
       cycles: seconds of the compiler's cycle estimates, which include memory traffic and
-        operations that are no products; None where the chip's clock is not known.
+        operations that are no products, and of the kernels, for which it has none; None where
+        the chip's clock is not known.
     """
 
     compute: float
@@ -50,10 +51,13 @@ def roofline(step: compiled.Compiled, chip: chips.Chip) -> StepTime | None:
     counts = step.counts
     if counts is None:
         return None
+    expected = None
+    if chip.clock and counts.cycles:
+        expected = counts.cycles / chip.clock + kernels.seconds(counts.kernels, chip)
     return StepTime(
         compute=step.flops / chip.peak,
         interconnect=sum(counts.collectives.values()) / chip.interconnect,
-        cycles=counts.cycles / chip.clock if chip.clock and counts.cycles else None,
+        cycles=expected,
     )
 
 

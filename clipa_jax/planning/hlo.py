@@ -9,7 +9,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 BYTES = {
@@ -43,6 +43,20 @@ Computation = dict[str, Instruction]  # by name, in the order of the text
 Module = dict[str, Computation]
 
 
+class Kernel(NamedTuple):
+    """A Pallas kernel, for which the compiler has no estimate.
+
+    Attributes:
+      name: of the kernel.
+      rows: first axis of its first result.
+      bytes: of its arrays.
+    """
+
+    name: str
+    rows: int
+    bytes: float
+
+
 @dataclass(frozen=True)
 class Counts:
     """One run of the module on one chip.
@@ -50,10 +64,12 @@ class Counts:
     Attributes:
       collectives: bytes that the chip receives, by kind of collective.
       cycles: sum of the compiler's own estimates; 0 where it writes none.
+      kernels: number of runs of each Pallas kernel.
     """
 
     collectives: dict[str, float]
     cycles: float
+    kernels: dict[Kernel, float] = field(default_factory=dict)
 
 
 class _Run(NamedTuple):
@@ -71,9 +87,13 @@ def count(text: str) -> Counts:
     # A collective may be spread over several computations, which progress it beside other work.
     # They share one channel, which runs as often as its rarest part.
     channels: dict[str, tuple[str, float]] = {}
+    kernels: dict[Kernel, float] = {}
     for run in _runs(module, entry):
         cycles += run.times * _cycles(module, run)
         for instruction in module[run.name].values():
+            if 'custom_call_target="tpu_custom_call"' in instruction.attributes:
+                kernel = _kernel(instruction, module[run.name])
+                kernels[kernel] = kernels.get(kernel, 0.0) + run.times
             kind = instruction.opcode.removesuffix("-start")
             if kind in COLLECTIVES:
                 kind, received = _received(kind, instruction, module[run.name], run)
@@ -84,7 +104,7 @@ def count(text: str) -> Counts:
     collectives: dict[str, float] = {}
     for kind, received in channels.values():
         collectives[kind] = collectives.get(kind, 0.0) + received
-    return Counts(collectives, cycles)
+    return Counts(collectives, cycles, kernels)
 
 
 def _runs(module: Module, entry: str) -> Iterator[_Run]:
@@ -206,6 +226,14 @@ def _cycles(module: Module, run: _Run) -> float:
         for instruction in module[run.name].values()
     )
     return sum(float(match.group(1)) for match in matches if match)
+
+
+def _kernel(instruction: Instruction, computation: Computation) -> Kernel:
+    name = re.sub(r"(\.(\d+|clone|remat\d*))+$", "", instruction.name)
+    shapes = [computation[name].shape for name in instruction.operands if name in computation]
+    match = _SHAPE.search(instruction.shape)
+    rows = int(match.group(2).split(",")[0] or 1) if match else 1
+    return Kernel(name, rows, size(instruction.shape) + sum(map(size, shapes)))
 
 
 def size(shape: str) -> float:

@@ -1,0 +1,102 @@
+"""Kernels in plans: their FLOPs by their own estimate, their seconds by schedule or bytes."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from clipa_jax.models import packed
+from clipa_jax.planning import chips, compiled, hlo, kernels, topology, traced, workload
+from tests.helpers import tiny
+
+V5E = chips.chip("v5e")
+NAME = packed.NAME.format("forward", 37, 2, 64)
+ROWS = 37 * 64
+needs_libtpu = pytest.mark.skipif(not topology.available(), reason="libtpu is not installed")
+
+
+def test_a_kernel_counts_as_often_as_its_loop_runs():
+    text = f"""HloModule m
+
+%body (t: (s32[], bf16[74,128])) -> (s32[], bf16[74,128]) {{
+  %t = (s32[], bf16[74,128]) parameter(0)
+  %i = s32[] get-tuple-element(%t), index=0
+  %x = bf16[74,128] get-tuple-element(%t), index=1
+  %z = bf16[74,384] fusion(%x), kind=kOutput
+  %{NAME}.remat.3 = bf16[74,128] custom-call(%z), custom_call_target="tpu_custom_call"
+  ROOT %r = (s32[], bf16[74,128]) tuple(%i, %{NAME}.remat.3)
+}}
+
+%condition (t: (s32[], bf16[74,128])) -> pred[] {{
+  ROOT %lt = pred[] constant(true)
+}}
+
+ENTRY %main (p: (s32[], bf16[74,128])) -> (s32[], bf16[74,128]) {{
+  %p = (s32[], bf16[74,128]) parameter(0)
+  ROOT %w = (s32[], bf16[74,128]) while(%p), condition=%condition, body=%body, backend_config={{"known_trip_count":{{"n":"24"}}}}
+}}
+"""  # noqa: E501
+    assert hlo.count(text).kernels == {hlo.Kernel(NAME, 74, 74 * 512 * 2): 24}
+
+
+def test_seconds_are_the_larger_of_schedule_and_bytes(monkeypatch):
+    tiling = packed.tile(37, 2, 64)
+    monkeypatch.setitem(kernels.SCHEDULES["v5e"], NAME, kernels.Schedule(step=40, window=500))
+    bundles = ROWS // tiling.rows * (40 + 11 * 500)  # 32 images of a step in windows of 3
+    for size in (0, 1e9):
+        expected = 5 * max(bundles / V5E.clock, size / V5E.bandwidth)
+        assert kernels.seconds({hlo.Kernel(NAME, ROWS, size): 5}, V5E) == pytest.approx(expected)
+
+
+def test_a_kernel_without_a_schedule_is_named_and_takes_its_memory_traffic():
+    counts = {hlo.Kernel("another_kernel", 64, 819e9): 2.0}
+    assert kernels.seconds(counts, V5E) == pytest.approx(2.0)
+    assert kernels.without_schedule(counts, V5E) == ["another_kernel"]
+
+
+def test_the_table_has_the_image_tower_of_h_14_at_every_stage():
+    names = [packed.NAME.format("backward", tokens, 16, 80) for tokens in (37, 180, 346)]
+    counts = dict.fromkeys((hlo.Kernel(name, 1, 0) for name in names), 1.0)
+    assert kernels.without_schedule(counts, V5E) == []
+
+
+def test_flops_of_the_packed_kernels_are_those_of_attention():
+    tiling = packed.tile(37, 2, 64)
+    z, bias = jnp.zeros((ROWS, 3 * 128), jnp.bfloat16), jnp.zeros(3 * 128)
+
+    def total(z, bias):
+        return packed.attention(z, bias, tiling).astype(jnp.float32).sum()
+
+    product = 2 * ROWS * 37 * 128
+    step = jax.jit(jax.grad(total)).trace(z, bias)
+    assert traced.flops(step) == 5 * product  # the forward pass is not needed
+    step = jax.jit(jax.value_and_grad(total)).trace(z, bias)
+    assert traced.flops(step) == (2 + 5) * product
+
+
+@needs_libtpu
+def test_a_step_with_packed_attention_compiles_for_a_slice(caplog):
+    c = tiny.config(
+        model__layers="scanned",
+        model__dtype="bfloat16",
+        model__attention="packed",
+        sharding__preset="fsdp",
+        input__text_len=8,
+    )
+    c.model.image.update(width=128, num_heads=2, depth=3, remat="full")
+    c.model.text.update(width=128, num_heads=2, depth=2, remat="none")
+    with caplog.at_level(logging.WARNING):
+        result = compiled.compile_step(workload.read(c), topology.find("v5e:2x2"))
+    runs = {kernel.name: times for kernel, times in result.counts.kernels.items()}
+    names = [
+        packed.NAME.format(*name)
+        for name in (
+            ("forward", 17, 2, 64),
+            ("backward", 17, 2, 64),
+            ("forward", 8, 2, 64),
+            ("backward", 8, 2, 64),
+        )
+    ]
+    assert runs == dict(zip(names, (6, 3, 2, 2), strict=True))
+    assert all(f"the kernel {name} on v5e is not recorded" in caplog.text for name in names)
