@@ -1,5 +1,6 @@
 """The context of evaluation: towers, tokenizer, and the embeddings that evaluators share."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,7 +24,11 @@ class HasParams(Protocol):
 
 
 class Evaluator(Protocol):
-    """Built cheaply before training, run many times during and after it."""
+    """Built cheaply before training, run many times during and after it.
+
+    Constructors take the keys of the section (an object of the class's `Config`), the context,
+    and the evaluator's name for messages.
+    """
 
     def info(self) -> EvalInfo:
         """The data and prompts, without evaluating."""
@@ -60,11 +65,6 @@ class EvalContext:
     temperature_max: float | None = None
     _cache: WeightsCache = field(default_factory=WeightsCache, init=False, repr=False)
     _features: dict[Any, dict[str, None]] = field(default_factory=dict, init=False, repr=False)
-    _classes: ClassEmbeddings = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        classes = ClassEmbeddings(self.encoders, self.tokenize, self._cache)
-        object.__setattr__(self, "_classes", classes)
 
     @classmethod
     def of_model(cls, model: Any) -> "EvalContext":
@@ -134,19 +134,10 @@ class EvalContext:
 
         return self._cache.get(params, (tuple(texts), batch_size), compute)
 
-    def classes(
-        self,
-        params: Any,
-        names: Sequence[str],
-        templates: Sequence[str],
-        *,
-        canonicalize: bool,
-        batch_size: int,
-    ) -> np.ndarray:
-        """Unit-length embeddings of classes, float32 (C, E); see `ClassEmbeddings.of`."""
-        return self._classes.of(
-            params, names, templates, canonicalize=canonicalize, batch_size=batch_size
-        )
+    @functools.cached_property
+    def class_embeddings(self) -> ClassEmbeddings:
+        """Text embeddings of classes, kept until the weights change."""
+        return ClassEmbeddings(self.encoders, self.tokenize, self._cache)
 
     def scale(self, params: Any) -> float:
         """The inverse temperature, exp of the parameter `t` (1,), capped as in the model."""

@@ -36,11 +36,6 @@ class Contrastive(Evaluator):
     value is the same on any number of devices and processes. The last batch is filled up
     with pairs that were counted before (`scores.contrastive_losses`). A caption that equals
     another pair's in its batch counts as wrong, as it does in training.
-
-    Args:
-      config: keys of the section.
-      context: encoders and shared embeddings.
-      name: of the evaluator, for messages.
     """
 
     Config = ContrastiveConfig

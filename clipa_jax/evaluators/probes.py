@@ -72,11 +72,6 @@ class LinearProbe(Evaluator):
     With the whole training split: `top1`, `top5` for more than five classes, `mean_recall`. With
     `shots`: `top1_<K>shot` for each K, the mean over `repeats` draws of K examples a class; a
     draw of more examples contains all of a smaller one, and a class that has fewer gives those.
-
-    Args:
-      config: keys of the section.
-      context: encoders and shared embeddings.
-      name: of the evaluator, for messages.
     """
 
     Config = LinearProbeConfig

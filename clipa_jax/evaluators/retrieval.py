@@ -45,11 +45,6 @@ class Retrieval(Evaluator):
     A query counts at k if any of its right answers is among the best k of all candidates, as in
     CLIP_benchmark. Every caption of every picture is a candidate and a query of its own, also
     one that equals another.
-
-    Args:
-      config: keys of the section.
-      context: encoders and shared embeddings.
-      name: of the evaluator, for messages.
     """
 
     Config = RetrievalConfig

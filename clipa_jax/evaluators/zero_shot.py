@@ -60,11 +60,6 @@ class ZeroShot(Evaluator):
 
     `top5` needs more than five classes. `mean_recall` leaves out classes without a picture, and
     is not reported where pictures have several classes, any of which is right.
-
-    Args:
-      config: keys of the section.
-      context: encoders and shared embeddings.
-      name: of the evaluator, for messages.
     """
 
     Config = ZeroShotConfig
@@ -110,7 +105,7 @@ class ZeroShot(Evaluator):
 
     def class_embeddings(self, params: Any) -> np.ndarray:
         """Unit-length embeddings of the classes, float32 (C, E)."""
-        return self._context.classes(
+        return self._context.class_embeddings.of(
             params,
             self.names,
             self._templates,

@@ -25,7 +25,7 @@ def run(processes, devices):
         )
         for index in range(processes)
     ]
-    outputs = [process.communicate(timeout=120) for process in started]
+    outputs = [process.communicate(timeout=600) for process in started]
     assert all(process.returncode == 0 for process in started), outputs[0][1][-3000:]
     return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
 
