@@ -129,6 +129,8 @@ def _evaluate(
     for count in range(share.begin, share.begin + total, share.batch_size):
         parts = [next(chunks) for _ in range(number)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
+        if robust_map.CAPTIONS in batch:
+            batch[robust_map.CAPTIONS] = [_split(row) for row in batch[robust_map.CAPTIONS]]
         count_B = np.arange(count, count + len(batch[IMAGE]))
         reason_B = np.where(count_B < total, batch.pop(map_chunk.REASON), 0)
         seen.add(reason_B, count_B)
@@ -140,3 +142,7 @@ def _joined(parts: list[Any]) -> Any:
     if isinstance(parts[0], tf.RaggedTensor):
         return [row for part in parts for row in part.to_list()]
     return np.concatenate([part.numpy() for part in parts])
+
+
+def _split(captions: bytes) -> list[bytes]:
+    return captions.split(robust_map.SEPARATOR.encode()) if captions else []

@@ -27,6 +27,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.preprocess import decode, fusion, header
 from clipa_jax.preprocess.registry import Function, Sample
 
+CAPTIONS, SEPARATOR = "captions", "\0"
 _PASSED = "_passed"  # features that no op reads
 Chunk = dict[str, tf.Tensor]
 Map = Callable[[Samples, PerSample, int], tuple[Samples, tf.Tensor]]
@@ -53,7 +54,8 @@ def chunk_function(
       seed: of the run.
       keep: entries of the result, if the ops give them; None for all, with sizes in place of
         entries without a fixed shape, so that a timing can stop at any op.
-      features: further entries of the source that are passed on.
+      features: further entries of the source that are passed on; captions joined by `SEPARATOR`,
+        since lists of any length are slow.
       max_pixels: of a picture; a larger one is not decoded.
 
     Returns:
@@ -110,6 +112,8 @@ class _Parser:
         parsed = bad_samples.cleaned(parsed, self.captions)
         reason = bad_samples.fault(parsed, self.captions, self.max_pixels)
         passed = {name: parsed[name] for name in self.features}
+        if CAPTIONS in passed:
+            passed[CAPTIONS] = tf.strings.reduce_join(passed[CAPTIONS], separator=SEPARATOR)
         image = tf.where(reason == 0, parsed["image"], _blank())
         parsed.pop("id", None)  # no op needs it
         return {**rest, **parsed, "image": image, _PASSED: passed, REASON: reason}
