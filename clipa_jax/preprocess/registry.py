@@ -146,7 +146,10 @@ def chain(steps: Sequence[Step]) -> Function:
             if step.keyword and seed_2 is None:
                 raise ValueError(f"{step.call} is random: the sample needs an entry `seed`")
             if step.keyword:
-                sample = {**sample, step.entry: step.numbers(seed_2[None])[0]}
+                sample = {
+                    **sample,
+                    step.entry: step.numbers(tf.convert_to_tensor(seed_2, tf.int64)[None])[0],
+                }
             sample = step.apply(sample)
         return sample
 

@@ -192,11 +192,14 @@ def poll(
             if not total:
                 return
             with Progress(name, total, start=done) as progress:
+                shown = None
                 while done < total and not ended.wait(every_seconds):
                     done, _ = read()
                     if done > progress.count:
-                        progress.update(done)
-                progress.update(read()[0])
+                        progress.update(shown := done)
+                done, _ = read()
+                if done != shown:
+                    progress.update(done)
 
     with _thread(show, ended):
         yield

@@ -53,10 +53,11 @@ def make_spec(
     """The state's spec, with the config's optimizer unless `tx` is given."""
     settings = Settings(c)
     shapes = {name: jax.ShapeDtypeStruct(rows.shape, rows.dtype) for name, rows in batch(c).items()}
-    built = optimizer(c)
-    tx = built.tx if tx is None else tx
     model = models.build(settings.model)
-    return state.make_spec(model, tx, shapes, mesh, settings.sharding, built.partition)
+    if tx is not None:
+        return state.make_spec(model, tx, shapes, mesh, settings.sharding)
+    built = optimizer(c)
+    return state.make_spec(model, built.tx, shapes, mesh, settings.sharding, built.partition)
 
 
 def update(

@@ -11,13 +11,13 @@ from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.runtime import cli
 
 CONFIG = """
-from configs import common
+from clipa_jax.config import schema
 def get_config(arg=""):
-    c = common.default()
+    c = schema.default()
     c.total_examples, c.warmup_percent = 800, 10.0
     if arg == "bad":
         raise ValueError("no such argument: bad")
-    return common.schedule({"pretrain": c}) if arg == "schedule" else c
+    return schema.schedule({"pretrain": c}) if arg == "schedule" else c
 """
 
 
