@@ -1,4 +1,4 @@
-"""What config files are built from: the defaults of a CLIPA stage, other config files, schedules.
+"""Parts of config files: the defaults of a CLIPA stage, other config files, schedules.
 
 The numbers of the published stages stand in `configs/model_*/`, those of the demo in
 `configs/demo/`.

@@ -1,4 +1,4 @@
-"""Which results may be compared or averaged: the one list of what must agree.
+"""Comparability of results: the one list of what must agree.
 
 A result is described by flat facts, such as `train.source` of its training data and
 `zero_shot.split` of the evaluator `zero_shot`. A fact that is None was not recorded (older

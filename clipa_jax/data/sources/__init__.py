@@ -1,4 +1,4 @@
-"""Where samples come from: a kind and a place, such as `webdataset:/data/*.tar`; or several."""
+"""Sources of samples: a kind and a place, such as `webdataset:/data/*.tar`; or several."""
 
 from collections.abc import Callable, Sequence
 
