@@ -141,7 +141,7 @@ def test_two_processes_stop_go_on_and_end_together(whole, pairs, tmp_path):
     assert two[0].returncode not in (0, None)
     assert time.monotonic() - began < 20 + 20
     assert f"resumes at step {stopped}" in said
-    assert "go on from the last checkpoint" in said or "another task died" in said
+    assert "resume from the last checkpoint" in said or "another task died" in said
     two[1].communicate()
 
     reached = losses(tmp_path)
