@@ -106,4 +106,4 @@ def test_a_process_ends_after_its_peers_are_gone(pair):
     _, status, said, seconds = pair
     assert status not in (0, None)
     assert seconds < two_processes.PEER_TIMEOUT + 20
-    assert "go on from the last checkpoint" in said or "another task died" in said, said
+    assert "resume from the last checkpoint" in said or "another task died" in said, said
