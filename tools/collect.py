@@ -24,4 +24,4 @@ from clipa_jax.report import collect
 from clipa_jax.runtime import cli
 
 if __name__ == "__main__":
-    cli.run(collect.main, needs_config=False)
+    cli.run(collect.main, needs_config=False, positional=True)

@@ -16,4 +16,4 @@ from clipa_jax.report import command
 from clipa_jax.runtime import cli
 
 if __name__ == "__main__":
-    cli.run(command.main, needs_config=False)
+    cli.run(command.main, needs_config=False, positional=True)

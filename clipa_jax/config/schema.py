@@ -6,6 +6,8 @@ duration; set one of them (on the command line it replaces the others). Every ke
 overridden from the shell: `--config.optim.b2=0.98`.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -219,6 +221,16 @@ def schedule(stages: dict[str, ConfigDict]) -> ConfigDict:
     for name, stage in stages.items():
         c[name] = stage
     return c
+
+
+def allows_none(key: str) -> bool:
+    """Whether None is legal for a key of a stage, such as `optim.grad_clip`."""
+    value: Any = default()
+    for part in key.split("."):
+        if not isinstance(value, ConfigDict) or part not in value:
+            return key.startswith("evals.")  # the evaluator's own check decides
+        value = value[part]
+    return value is None or key == "model.temperature_max"
 
 
 def _unset(config: ConfigDict) -> ConfigDict:

@@ -11,10 +11,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from clipa_jax.config import durations
 from clipa_jax.config.settings import Settings
-from clipa_jax.errors import ConfigError, UserError, unknown
-from clipa_jax.runtime import distributed
+from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.runtime import arguments, distributed
 from clipa_jax.runtime import quiet as noise
 
 
@@ -25,12 +24,15 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -> None:
+def run(
+    main: Callable[[list[str]], int | None], *, needs_config: bool = True, positional: bool = False
+) -> None:
     """Parses the flags and runs `main`; a `UserError` is printed and gives exit status 1.
 
     Args:
-      main: the program.
+      main: gets the program's name and the arguments without a flag.
       needs_config: whether `--config`, if defined, is required.
+      positional: whether there may be arguments without a flag.
     """
     quiet()
 
@@ -49,8 +51,11 @@ def run(main: Callable[[list[str]], int | None], *, needs_config: bool = True) -
             return 1
 
     def parse(argv: list[str]) -> list[str]:
+        if {"--help", "-help", "-h", "--helpshort"} & set(argv[1:]):
+            say(arguments.usage())
+            raise SystemExit(0)
         try:
-            return _parse(argv, needs_config)
+            return arguments.parse(argv, needs_config=needs_config, positional=positional)
         except (UserError, flags.Error) as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             raise SystemExit(1) from None
@@ -124,53 +129,3 @@ def _set_cache(folder: str) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _parse(argv: list[str], needs_config: bool) -> list[str]:
-    """`flags.FLAGS(argv)`, with errors that name the nearest legal key of the config."""
-    try:
-        rest = flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:
-        raise ConfigError(_unknown_override(argv) or f"{error}") from None
-    except flags.IllegalFlagValueError as error:
-        # A config file raised an error of its own: its message instead of absl's traceback.
-        wrapped = error.__context__
-        refusal = wrapped.__context__ if wrapped else None
-        if not isinstance(refusal, ValueError) or "parsing config file" not in str(wrapped):
-            raise
-        raise ConfigError(f"--config: {refusal}") from None
-    except (OSError, ImportError, ValueError, TypeError, IndexError) as error:
-        raise ConfigError(f"--config: {error}") from None
-    if "config" in flags.FLAGS:
-        config = flags.FLAGS["config"].value
-        if not isinstance(config, ConfigDict):
-            given = next((a for a in argv if a.startswith("--config=")), None)
-            if given is None and not needs_config:
-                return rest
-            if given is None:
-                raise ConfigError("--config=FILE.py is needed, e.g. configs/demo/schedule.py")
-            raise ConfigError(f"{given} is not the path of a config file that exists")
-        overridden = list(config_flags.get_override_values(flags.FLAGS["config"]))
-        with config.unlocked():
-            durations.override_siblings(config, overridden)
-    return rest
-
-
-def _unknown_override(argv: list[str]) -> str | None:
-    """The error message for the first `--config.KEY` that the config does not have."""
-    keys = [arg.split("=")[0].removeprefix("--config.") for arg in argv if "--config." in arg]
-    without = [argv[0], *(arg for arg in argv[1:] if not arg.startswith("--config."))]
-    given, sys.argv = sys.argv, without  # where config_flags looks for overrides
-    try:
-        flags.FLAGS(without, known_only=True)
-    finally:
-        sys.argv = given
-    config = flags.FLAGS["config"].value
-    for key in keys:
-        section, parents = config, "config"
-        for part in key.split("."):
-            if not isinstance(section, ConfigDict) or part not in section:
-                options = section.keys() if isinstance(section, ConfigDict) else ()
-                return unknown(f"key in {parents}", part, options)
-            section, parents = section[part], f"{parents}.{part}"
-    return None

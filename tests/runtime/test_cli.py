@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -40,7 +41,7 @@ def command(monkeypatch):
     def run(*arguments, needs_config=True):
         argv = ["train", *(str(argument) for argument in arguments)]
         monkeypatch.setattr(sys, "argv", argv)  # where config_flags looks for overrides
-        cli._parse(argv, needs_config)
+        cli.arguments.parse(argv, needs_config=needs_config)
         return holder.value
 
     return run
@@ -114,6 +115,61 @@ def test_config_is_required_unless_needs_config_is_false(command):
     assert command(needs_config=False) is None
 
 
+@pytest.mark.parametrize("section", ["", "pretrain.", "all."])
+@pytest.mark.parametrize("key", ["optim.grad_clip", "model.temperature_max", "microbatch"])
+def test_none_can_be_given_where_the_schema_allows_it(command, file, section, key):
+    recipe = f"{file}:schedule" if section else file
+    config = command(f"--config={recipe}", f"--config.{section}{key}=None")
+    section = section.replace("all.", "pretrain.")
+    assert (
+        functools.reduce(lambda node, part: node[part], f"{section}{key}".split("."), config)
+        is None
+    )
+
+
+@pytest.mark.parametrize("key", ["seed", "optim.b2", "model.size", "sead"])
+def test_none_is_refused_where_the_schema_does_not_allow_it(command, file, key):
+    with pytest.raises(ConfigError, match=key):
+        command(f"--config={file}", f"--config.{key}=None")
+
+
+def test_a_key_given_twice_is_refused_with_both_values(command, file):
+    shards = [f"--config.input.source=tfrecord:{index:05d}" for index in range(4)]
+    with pytest.raises(ConfigError, match="4 times.*00000.*00003.*quotes"):
+        command(f"--config={file}", *shards)
+
+
+def test_a_key_given_for_a_stage_and_for_all_is_refused(command, file):
+    with pytest.raises(ConfigError, match="both.*pretrain.seed.*all.seed"):
+        command(f"--config={file}:schedule", "--config.pretrain.seed=1", "--config.all.seed=2")
+
+
+def test_an_argument_without_a_flag_is_refused(command, file):
+    with pytest.raises(ConfigError, match="'two.tar'"):
+        command(f"--config={file}", "--config.input.source=webdataset:one.tar", "two.tar")
+
+
+@pytest.mark.parametrize("value", ["(1,", "(a b)"])
+def test_a_malformed_tuple_is_refused_with_an_example(command, file, value):
+    with pytest.raises(ConfigError, match="config.surgery.*expected a tuple"):
+        command(f"--config={file}", f"--config.surgery={value}")
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("~/a", "HOME/a"),
+        ("webdataset:~/a/*.tar", "webdataset:HOME/a/*.tar"),
+        ("0.5*tfds:~/a + 0.5*folder:~/b", "0.5*tfds:HOME/a + 0.5*folder:HOME/b"),
+        ("a~/b", "a~/b"),
+    ],
+)
+def test_a_tilde_is_the_home_folder_in_every_path(command, file, given, path):
+    config = command(f"--config={file}", f"--config.input.source={given}", f"--config.init={given}")
+    path = path.replace("HOME", str(Path.home()))
+    assert (config.input.source, config.init) == (path, path)
+
+
 @pytest.fixture
 def program(monkeypatch, command):
     """`cli.run` without absl's start-up and without changing the log of all tests."""
@@ -151,6 +207,12 @@ def test_wrong_flags_are_printed_and_give_status_1(program, file, capsys, wrong)
     assert program(started.append, f"--config={file}", wrong) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert started == []
+
+
+def test_help_lists_the_flags_and_where_keys_are_documented(program, capsys):
+    assert program(None, "--help") == 0
+    text = capsys.readouterr().out
+    assert "--config:" in text and "config/schema.py" in text
 
 
 def test_other_exceptions_are_not_caught(program, file):

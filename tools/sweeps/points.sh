@@ -52,11 +52,20 @@ sweep() {
   JOBS=${JOBS:-1}
 }
 
-# point NAME [OVERRIDE...]: one training, in OUT/NAME. The same point may be named again.
+# point NAME [OVERRIDE...]: one training, in OUT/NAME. The same point may be named again. Of several
+# values of a key the last holds; those of the script's command line come last.
 point() {
-  local name=$1 command before
+  local name=$1 command before argument
+  local -A value=()
+  local -a keys=()
   shift
-  command=$(printf '%q ' "--config=$SWEEP_CONFIG" "$@" "${SHARED[@]}")
+  for argument in "$@" "${SHARED[@]}"; do
+    [ -n "${value[${argument%%=*}]+set}" ] || keys+=("${argument%%=*}")
+    value[${argument%%=*}]=$argument
+  done
+  command=$(printf '%q ' "--config=$SWEEP_CONFIG" && for argument in "${keys[@]}"; do
+    printf '%q ' "${value[$argument]}"
+  done)
   before=${NUMBER[$name]:-}
   if [ -z "$before" ]; then
     NUMBER[$name]=${#NAMES[@]}
