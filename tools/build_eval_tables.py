@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import prompts, tables
-from clipa_jax.runtime import cli
+from clipa_jax.runtime import cli, files
 
 MIT = "MIT, see tables/LICENSES.txt"
 APACHE = "Apache-2.0"
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     )
     _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
     licences = [f"{name}\n\n{_license(name)}" for name in ("clip_benchmark", "open_clip_torch")]
-    (tables.TABLES / "LICENSES.txt").write_text("\n\n".join(licences), encoding="utf-8")
+    files.write_text(tables.TABLES / "LICENSES.txt", "\n\n".join(licences))
 
 
 def _from_open_clip(names: list[str], sentences: list[str]) -> None:
@@ -102,7 +102,7 @@ def _write(path: Path, **content: Any) -> None:
     """One line for each string or list of numbers."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
     text = re.sub(r"\[\s*\d[\d\s,]*\]", lambda match: re.sub(r"\s+", "", match[0]), text)
-    path.write_text(text + "\n", encoding="utf-8")
+    files.write_text(path, text + "\n")
     cli.say(f"wrote {path}")
 
 

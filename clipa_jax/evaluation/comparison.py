@@ -76,17 +76,13 @@ def _options(*entries: Mapping[str, Any]) -> list[str]:
 
 
 def _metrics(a: Record, b: Record, name: str) -> dict[str, Any]:
-    values_a, values_b = (record.report["evaluations"][name]["metrics"] for record in (a, b))
-    metrics = {}
-    for metric in (metric for metric in values_a if metric in values_b):
-        outcomes = [record.outcomes[name].get(metric) for record in (a, b)]
-        if outcomes[0] is None or outcomes[1] is None:
-            entry = _plain(values_a[metric], values_b[metric])
-        else:
-            entry = _pair(outcomes[0], outcomes[1])
-        if entry is not None:
-            metrics[metric] = entry
-    return metrics
+    outcomes_a, outcomes_b = a.outcomes[name], b.outcomes[name]
+    pairs = {
+        metric: _pair(outcome, outcomes_b[metric])
+        for metric, outcome in outcomes_a.items()
+        if metric in outcomes_b
+    }
+    return {metric: entry for metric, entry in pairs.items() if entry is not None}
 
 
 def _pair(a: Outcome, b: Outcome) -> dict[str, Any] | None:
@@ -104,15 +100,6 @@ def _pair(a: Outcome, b: Outcome) -> dict[str, Any] | None:
         "count_a": a.count,
         "count_b": b.count,
     }
-
-
-def _plain(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The difference of two numbers without samples."""
-    if a["value"] is None or b["value"] is None:
-        return None
-    nothing = dict.fromkeys(("low", "high", "count", "count_a", "count_b"))
-    values = {"a": a["value"], "b": b["value"], "difference": b["value"] - a["value"]}
-    return values | nothing
 
 
 def _sample_warnings(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:

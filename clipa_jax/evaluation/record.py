@@ -60,7 +60,7 @@ class Record:
 
     Attributes:
       report: the content of evaluation.json.
-      outcomes: by evaluation and metric; those that have samples.
+      outcomes: by evaluation and metric.
     """
 
     report: Report
@@ -112,11 +112,7 @@ def make(
         "missing": {name: dict(entry) for name, entry in (missing or {}).items()},
     }
     report = json.loads(json.dumps(report))  # as it is read again: a tuple becomes a list
-    outcomes = {
-        name: {key: metric for key, metric in result.outcomes.items() if metric.ids is not None}
-        for name, result in evaluated.items()
-    }
-    return Record(report, outcomes)
+    return Record(report, {name: result.outcomes for name, result in evaluated.items()})
 
 
 def absent(error: DataError, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,11 +181,9 @@ def read(file: Path) -> Record:
 def _checked(
     file: Path, name: str, metrics: Mapping[str, Any], stored: Mapping[str, Outcome]
 ) -> Iterator[tuple[str, Outcome]]:
-    """Checks outcomes with samples against the values of the report, and takes the latter."""
+    """Checks outcomes against the values of the report, and takes the latter."""
     for metric, entry in metrics.items():
         value, count, outcome = entry["value"], entry["count"], stored.get(metric)
-        if outcome is None and not count:
-            continue
         if outcome is None or outcome.count != count or not _same(outcome.value, value):
             raise UserError(
                 f"{samples_of(file)} belongs to another evaluation than {file}: {name}/{metric} is "
@@ -205,7 +199,7 @@ def samples_of(file: Path) -> Path:
 
 def _entry(result: Evaluated) -> dict[str, Any]:
     info = result.evaluator.info()
-    count = next((outcome.count for outcome in result.outcomes.values() if outcome.count), None)
+    count = next((outcome.count for outcome in result.outcomes.values()), info.num_examples)
     return {
         "type": result.options.get("type"),
         "options": {key: value for key, value in result.options.items() if key != "type"},
@@ -217,7 +211,7 @@ def _entry(result: Evaluated) -> dict[str, Any]:
         "prompts_fingerprint": None
         if info.prompts is None
         else data_fingerprint.of_texts(info.prompts),
-        "count": info.num_examples if count is None else count,
+        "count": count,
         "examples": info.num_examples,
         "seconds": round(result.seconds, 2),
         "metrics": {metric: _metric(outcome) for metric, outcome in result.outcomes.items()},
@@ -227,7 +221,7 @@ def _entry(result: Evaluated) -> dict[str, Any]:
 def _metric(outcome: Outcome) -> dict[str, Any]:
     low, high = bootstrap.interval(outcome) or (None, None)
     value = outcome.value if math.isfinite(outcome.value) else None
-    return {"value": value, "low": low, "high": high, "count": outcome.count or None}
+    return {"value": value, "low": low, "high": high, "count": outcome.count}
 
 
 def _same(value: float, recorded: float | None) -> bool:

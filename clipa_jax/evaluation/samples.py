@@ -23,7 +23,7 @@ INDEX = "index"
 
 
 def save(file: Path, outcomes: Outcomes) -> None:
-    """Writes outcomes with samples; a kill leaves the old file or the new one."""
+    """Writes outcomes; a kill leaves the old file or the new one."""
     arrays: dict[str, np.ndarray] = {}
     names: dict[str, str] = {}
 
@@ -43,7 +43,6 @@ def save(file: Path, outcomes: Outcomes) -> None:
                 "arrays": {name: keep(np.asarray(rows)) for name, rows in outcome.arrays.items()},
             }
             for metric, outcome in metrics.items()
-            if outcome.ids is not None
         }
     arrays[INDEX] = np.asarray(json.dumps(index))
     archive = io.BytesIO()

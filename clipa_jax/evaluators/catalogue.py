@@ -6,8 +6,8 @@ TFDS is last, since it has a folder of its own (TFDS_DATA_DIR).
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from clipa_jax.data.sources import files
@@ -22,118 +22,103 @@ CLIP_BENCHMARK, TFDS = "clip_benchmark", "tfds"
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(ReadConfig):
-    """Keys of every evaluator that can take its data from the catalogue.
+    """Keys of every evaluator that can take its data from the catalogue."""
 
-    Attributes:
-      dataset: a name in the catalogue (`tables/datasets.json`), e.g. "imagenet1k", which sets
-        the keys that are not given; None where `source` is given.
-      root: a folder with data sets, for `dataset`; "" for those of TFDS alone.
-      source: the data, e.g. "tfds:data/emoji/1.0.0".
-      split: e.g. "heldout_vendor".
-    """
-
+    # A name in the catalogue, such as "imagenet1k", which sets the keys that are not given; None
+    # where `source` is given.
     dataset: str | None = None
-    root: str = ""
-    source: str | None = None
+    root: str = ""  # a folder with data sets, for `dataset`; "" for those of TFDS alone
+    source: str | None = None  # the data, such as "tfds:data/emoji/1.0.0"
     split: str | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How a data set is read; evaluators' keys of these names replace it.
-
-    Attributes:
-      source, split: of the scored pictures; "" if unknown.
-      train_split: of a probe's training pictures; "" where the set has none.
-      label: the feature with the class or classes.
-      classes: a name in the tables, or the classes; None for the data's own names.
-      templates: a name in the tables; None for the data's own.
-      naming: conversion of the data's own names to words, see `NAMINGS`.
-      metric: of classification.
-      outside: treatment of pictures of no class.
-      pictures: a table of labels by picture, where the data has none; "" for none.
-      captions: number that a picture must have, and that are used; None for all.
-    """
+    """How a data set is read; evaluators' keys of these names replace it."""
 
     source: str = ""
-    split: str = ""
-    train_split: str = ""
-    label: str = "label"
-    classes: str | tables.Classes | None = None
-    templates: str | None = None
-    naming: str = "as_given"
-    metric: str = "accuracy"
-    outside: str = "error"
-    pictures: str = ""
-    captions: int | None = None
+    split: str = ""  # of the scored pictures
+    train_split: str = ""  # of a probe's training pictures; "" where the set has none
+    label: str = "label"  # the feature with the class or classes
+    classes: str | Sequence[str] | tables.Classes | None = None  # None: the data's own names
+    templates: str | Sequence[str] | None = None  # None: the data's own
+    naming: str = "as_given"  # conversion of the data's own names to words, see `NAMINGS`
+    metric: str = "accuracy"  # of classification
+    outside: str = "error"  # treatment of pictures of no class
+    pictures: str = ""  # a table of labels by picture, where the data has none
+    captions: Sequence[int] | None = None  # positions that are used; None for all
+    least: int = 1  # captions that a picture must have
 
 
-def choose(dataset: str | None, root: str, source: str | None, task: str) -> Entry:
-    """The entry of a data set.
+def entry(config: DataConfig, evaluator: str, task: str) -> Entry:
+    """How the data of an evaluator is read: by its own keys, and those of the catalogue.
 
     Args:
-      dataset: its name in the catalogue, with hyphens or underscores; None for a `source` that is
-        not in the catalogue.
-      root: a folder with data sets; "" for TFDS alone.
-      source: of the data; None to search for it.
+      config: the keys.
+      evaluator: its name, for messages.
       task: `CLASSIFICATION` or `RETRIEVAL`.
 
     Raises:
-      ConfigError: an unknown name, or a set for another task.
-      MissingData: it is in none of its locations.
+      ConfigError: an unknown name, a set for another task, or no source or split.
+      MissingData: the set is in none of its locations.
     """
-    if dataset is None:
-        return _entry({}, {}, source or "", root)
-    name, known = _known(dataset)
-    if known["task"] != task:
-        raise ConfigError(f"dataset={dataset!r} is for {known['task']}, not for {task}")
-    if source is None:
-        source, layout = _find(name, known, root.rstrip("/"))
-    else:
-        layout = known["layouts"].get(source.partition(":")[0], {})
-    return _entry(known, layout, source, root.rstrip("/"))
+    try:
+        known = _of_catalogue(config, task)
+    except MissingData as error:
+        raise error.of(f"evaluator {evaluator}") from None
+    given = {field.name: getattr(config, field.name, None) for field in fields(known)}
+    known = replace(known, **{key: value for key, value in given.items() if value is not None})
+    for key in ("source", "split"):
+        if not getattr(known, key):
+            raise ConfigError(
+                f"evaluator {evaluator}: {key}= is needed, or dataset= with a known name"
+            )
+    return known
 
 
-def _entry(known: dict[str, Any], layout: dict[str, Any], source: str, root: str) -> Entry:
-    kind = source.partition(":")[0]
+def _of_catalogue(config: DataConfig, task: str) -> Entry:
+    known: dict[str, Any] = {}
+    layout: dict[str, Any] = {}
+    root, source = config.root.rstrip("/"), config.source or ""
+    if config.dataset is not None:
+        name, known = _known(config.dataset)
+        if known["task"] != task:
+            raise ConfigError(f"dataset={config.dataset!r} is for {known['task']}, not for {task}")
+        if source:
+            layout = known["layouts"].get(source.partition(":")[0], {})
+        else:
+            source, layout = _find(name, known, root)
     mappings = layout.get("mappings")
-    keys = ("templates", "naming", "metric", "outside", "captions")
+    keys = ("templates", "naming", "metric", "outside")
+    captions = known.get("captions")
     return Entry(
         source=source,
         split=layout.get("split", ""),
         train_split=layout.get("train", ""),
-        label=layout.get("label", _LABELS.get(kind, "label")),
+        label=layout.get("label", _LABELS.get(source.partition(":")[0], "label")),
         pictures=layout.get("pictures", ""),
         classes=tables.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
+        captions=captions and range(captions),
+        least=captions or 1,
         **{key: known[key] for key in keys if key in known},
     )
 
 
-def names(task: str) -> list[str]:
-    """The data sets for a task."""
-    return [name for name, entry in tables.catalogue()["datasets"].items() if entry["task"] == task]
-
-
-def _as_given(own: Sequence[str]) -> list[str]:
-    return list(own)
-
-
-def _blanks(own: Sequence[str]) -> list[str]:
-    """`apple_pie` -> `apple pie`."""
-    return [name.replace("_", " ") for name in own]
-
-
-def _paths(own: Sequence[str]) -> list[str]:
+def _paths(name: str) -> str:
     """SUN397's: `/a/apartment_building/outdoor` -> `apartment building outdoor`."""
-    return [re.sub("^/./", "", name).replace("/", " ") for name in _blanks(own)]
+    return re.sub("^/./", "", name).replace("_", " ").replace("/", " ")
 
 
 # Conversions of the data's class names to words, as in CLIP_benchmark.
-NAMINGS = {"as_given": _as_given, "blanks": _blanks, "paths": _paths}
+NAMINGS: dict[str, Callable[[str], str]] = {
+    "as_given": str,
+    "blanks": lambda name: name.replace("_", " "),
+    "paths": _paths,
+}
 
 
 def _known(dataset: str) -> tuple[str, dict[str, Any]]:
-    listed = tables.catalogue()
+    listed = tables.table("datasets")
     name = dataset.replace("-", "_")
     name = listed["aliases"].get(name, name)
     if name not in listed["datasets"]:
@@ -151,7 +136,12 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
             return f"{kind}:{where}", layout
     if not looked:
         looked = ["root= (no folder with data sets is given)"]
-    command = _command(name, known, root or "ROOT")
+    # The command makes the layout of CLIP_benchmark.
+    layout, root = known["layouts"][CLIP_BENCHMARK], root or "ROOT"
+    command = (
+        f"clip_benchmark_export_wds --dataset {layout['name']} --split {layout['split']} "
+        f"--dataset_root {root}/raw/{name} --output {root}/{layout['name']}"
+    )
     raise MissingData(
         f"dataset {name} is not there; looked for {', '.join(looked)}; make it with: {command}",
         dataset=name,
@@ -171,13 +161,3 @@ def _places(known: dict[str, Any], root: str) -> Iterator[tuple[str, str, dict[s
                 yield kind, f"{root}/{folder}", layout
         elif root:
             yield kind, f"{root}/{layout['name']}", layout
-
-
-def _command(name: str, known: dict[str, Any], root: str) -> str:
-    """The command that makes the data in CLIP_benchmark's layout."""
-    layout = known["layouts"][CLIP_BENCHMARK]
-    exported = layout["name"]
-    return (
-        f"clip_benchmark_export_wds --dataset {exported} --split {layout['split']} "
-        f"--dataset_root {root}/raw/{name} --output {root}/{exported}"
-    )

@@ -7,6 +7,7 @@ C classes, T templates, N = C x T texts, L tokens, E embedding.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,14 @@ from clipa_jax.evaluators.weights_cache import WeightsCache
 _Prompts = tuple[tuple[str, ...], bool]  # templates, and whether prompts are canonicalized
 
 
+@dataclass(frozen=True)
 class ClassEmbeddings:
-    """Embeddings by weights, templates and class name.
+    """Embeddings by weights, templates and class name."""
 
-    Args:
-      encoders: of the model.
-      tokenize: texts -> int32 (N, L).
-      cache: holds the embeddings of the present weights.
-    """
-
-    def __init__(
-        self,
-        encoders: embed.Encoders,
-        tokenize: Callable[[list[str]], np.ndarray],
-        cache: WeightsCache,
-    ):
-        self._encoders, self._tokenize, self._cache = encoders, tokenize, cache
-        self._tokens: dict[_Prompts, dict[str, np.ndarray]] = {}
+    encoders: embed.Encoders
+    tokenize: Callable[[list[str]], np.ndarray]  # texts -> int32 (N, L)
+    cache: WeightsCache  # holds the embeddings of the present weights
+    _tokens: dict[_Prompts, dict[str, np.ndarray]] = field(default_factory=dict, init=False)
 
     def of(
         self,
@@ -44,17 +36,12 @@ class ClassEmbeddings:
         canonicalize: bool,
         batch_size: int,
     ) -> np.ndarray:
-        """Unit-length embeddings of the classes, float32 (C, E).
+        """Unit-length embeddings of the classes, float32 (C, E); see `prompts.prompts`.
 
-        Args:
-          params: the model's parameters.
-          names: of the C classes.
-          templates: T templates.
-          canonicalize: see `prompts.prompts`.
-          batch_size: global, of texts.
+        `batch_size` is global, of texts.
         """
         key = (tuple(templates), canonicalize)
-        rows: dict[str, np.ndarray] = self._cache.get(params, key, dict)
+        rows: dict[str, np.ndarray] = self.cache.get(params, key, dict)
         new = [name for name in dict.fromkeys(names) if name not in rows]
         if new:
             rows.update(zip(new, self._embedded(params, new, key, batch_size), strict=True))
@@ -65,7 +52,8 @@ class ClassEmbeddings:
     ) -> np.ndarray:
         tokens_NL = self._tokenized(names, key)
         num_templates, total_CE = len(key[0]), None
-        for rows, text_BE in embed.texts(self._encoders, params, tokens_NL, batch_size):
+        tower, split = self.encoders.text, self.encoders.batch_sharding
+        for rows, text_BE in embed.rows(tower, params, tokens_NL, split, batch_size):
             if total_CE is None:
                 total_CE = np.zeros((len(names), text_BE.shape[1]), np.float32)
             class_B = np.arange(rows.start, rows.stop) // num_templates
@@ -80,6 +68,6 @@ class ClassEmbeddings:
         new = [name for name in names if name not in known]
         if new:
             templates, canonicalize = key
-            tokens_NL = self._tokenize(prompts.prompts(new, templates, canonicalize=canonicalize))
+            tokens_NL = self.tokenize(prompts.prompts(new, templates, canonicalize=canonicalize))
             known.update(zip(new, tokens_NL.reshape(len(new), len(templates), -1), strict=True))
         return np.concatenate([known[name] for name in names])

@@ -17,19 +17,15 @@ TOP = 5  # top-5 is reported for more classes
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of classification.
+    """A metric of classification."""
 
-    Attributes:
-      of_batch: (scores (B, C), right classes bool (B, C)) -> arrays with a row a picture.
-      outcomes: (ids, these arrays of N pictures, C) -> named outcomes.
-      hits: arrays -> right pictures, bool (N,); None where a picture is not right or wrong.
-      empty: whether a picture of no class counts.
-    """
-
+    # (scores (B, C), right classes bool (B, C)) -> arrays with a row a picture
     of_batch: Callable[[np.ndarray, np.ndarray], Rows]
+    # (ids, these arrays of N pictures, C) -> named outcomes
     outcomes: Callable[[np.ndarray, Rows, int], Iterator[tuple[str, Outcome]]]
+    # arrays -> right pictures, bool (N,); None where a picture is not right or wrong
     hits: Callable[[Rows], np.ndarray] | None
-    empty: bool
+    empty: bool  # whether a picture of no class counts
 
 
 def _ranks(score_BC: np.ndarray, right_BC: np.ndarray) -> Rows:
@@ -45,7 +41,7 @@ def _accuracy(ids: np.ndarray, rows: Rows, classes: int) -> Iterator[tuple[str, 
     if classes > TOP:
         yield "top5", Outcome.mean(ids, rank_N < TOP)
     if np.all(class_N >= 0):
-        yield "mean_recall", Outcome.class_mean(ids, rank_N < 1, class_N)
+        yield "mean_recall", Outcome.of("class_mean", ids, value_N=rank_N < 1, class_N=class_N)
 
 
 def _all_scores(score_BC: np.ndarray, right_BC: np.ndarray) -> Rows:

@@ -14,6 +14,7 @@ from clipa_jax.evaluators.class_embeddings import ClassEmbeddings
 from clipa_jax.evaluators.dataset import Dataset, EvalInfo, ReadConfig
 from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.evaluators.weights_cache import WeightsCache
+from clipa_jax.models import clip
 
 
 class HasParams(Protocol):
@@ -38,11 +39,6 @@ class Evaluator(Protocol):
         """Pairs (metric, outcome) for the parameters of `state`; the same on every process."""
         raise NotImplementedError
 
-    def run(self, state: HasParams, /) -> Iterator[tuple[str, float]]:
-        """Pairs (metric, value) of all outcomes."""
-        for metric, outcome in self.outcomes(state):
-            yield metric, outcome.value
-
 
 @dataclass(frozen=True)
 class EvalContext:
@@ -50,19 +46,12 @@ class EvalContext:
 
     Embeddings are kept for one set of weights: a split is decoded and embedded once however
     many evaluators use it, and other weights replace what is kept.
-
-    Attributes:
-      encoders: the two towers on the mesh.
-      tokenize: texts -> int32 (N, L), as in training.
-      preprocess_image: ops that make a uint8 picture of the model's size, e.g.
-        "decode|resize(64)".
-      temperature_max: cap of the inverse temperature, as in the model; None for no cap.
     """
 
     encoders: embed.Encoders
-    tokenize: Callable[[list[str]], np.ndarray]
-    preprocess_image: str
-    temperature_max: float | None = None
+    tokenize: Callable[[list[str]], np.ndarray]  # texts -> int32 (N, L), as in training
+    preprocess_image: str  # makes a uint8 picture of the model's size: "decode|resize(64)"
+    temperature_max: float | None = None  # cap of the inverse temperature; None for none
     _cache: WeightsCache = field(default_factory=WeightsCache, init=False, repr=False)
     _features: dict[Any, dict[str, None]] = field(default_factory=dict, init=False, repr=False)
 
@@ -82,14 +71,8 @@ class EvalContext:
     ) -> Dataset:
         """Checks that a split is there, without reading it.
 
-        Args:
-          evaluator: its name, for messages.
-          source, split: of the data.
-          config: how the split is read.
-          features: read beside the picture.
-
-        Raises:
-          DataError: missing data or features; names the evaluator.
+        `features` are read beside the picture. Missing data or features are a `DataError` that
+        names the evaluator.
         """
         size = config.batch_size
         if size < 1:
@@ -130,7 +113,10 @@ class EvalContext:
 
         def compute() -> np.ndarray:
             tokens_NL = self.tokenize(list(texts))
-            return embed.all_texts(self.encoders, params, tokens_NL, batch_size)
+            encoders = self.encoders
+            split = encoders.batch_sharding
+            parts = embed.rows(encoders.text, params, tokens_NL, split, batch_size)
+            return np.concatenate([z_BE for _, z_BE in parts])
 
         return self._cache.get(params, (tuple(texts), batch_size), compute)
 
@@ -140,6 +126,5 @@ class EvalContext:
         return ClassEmbeddings(self.encoders, self.tokenize, self._cache)
 
     def scale(self, params: Any) -> float:
-        """The inverse temperature, exp of the parameter `t` (1,), capped as in the model."""
-        scale = float(np.exp(np.ravel(embed.gather(params["t"]))[0]))
-        return scale if self.temperature_max is None else min(scale, self.temperature_max)
+        """The inverse temperature of a model with these parameters."""
+        return float(clip.inverse_temperature(params["t"], self.temperature_max))

@@ -13,20 +13,12 @@ from clipa_jax.evaluators.retrieval import nonempty
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveConfig(ReadConfig):
-    """Keys of a `contrastive` section.
+    """Keys of a `contrastive` section."""
 
-    Attributes:
-      source: dataset, e.g. "tfds:data/emoji/1.0.0".
-      split: e.g. "heldout_vendor".
-      caption: position of the caption that is used among a picture's captions.
-      candidates: pairs that compete; the training batch, to compare with the training loss. The
-        number of pairs, where there are fewer.
-    """
-
-    source: str
+    source: str  # such as "tfds:data/emoji/1.0.0"
     split: str
-    caption: int = 0
-    candidates: int = 256
+    caption: int = 0  # position of the one that is used among a picture's captions
+    candidates: int = 256  # pairs that compete: the training batch, to compare with its loss
 
 
 class Contrastive(Evaluator):

@@ -13,59 +13,37 @@ from clipa_jax.evaluators import data_fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class ReadConfig:
-    """Keys of every evaluator.
+    """Keys of every evaluator."""
 
-    Attributes:
-      preprocess: ops on the pictures; None for those of the run.
-      batch_size: global; rounded up to a multiple of the devices.
-    """
-
-    preprocess: str | None = None
-    batch_size: int = 256
+    preprocess: str | None = None  # ops on the pictures; None for those of the run
+    batch_size: int = 256  # global; rounded up to a multiple of the devices
 
 
 @dataclass(frozen=True)
 class EvalInfo:
-    """The data behind an evaluator's scores; scores are comparable only where it is the same.
-
-    Attributes:
-      source, split: of the data.
-      data_fingerprint: distinguishes data of the same name, see `data_fingerprint.of_data`.
-      preprocess: ops on the pictures.
-      prompts: the texts of all classes, in order; None where there are none.
-      num_examples: of the split, if known.
-    """
+    """The data behind an evaluator's scores; scores are comparable only where it is the same."""
 
     source: str
     split: str
-    data_fingerprint: str
-    preprocess: str
-    prompts: Sequence[str] | None = None
-    num_examples: int | None = None
+    data_fingerprint: str  # distinguishes data of the same name, see `data_fingerprint.of_data`
+    preprocess: str  # ops on the pictures
+    prompts: Sequence[str] | None = None  # the texts of all classes, in order
+    num_examples: int | None = None  # of the split, if known
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of a source, as an evaluator reads it.
+    """One split of a source, as an evaluator reads it."""
 
-    Attributes:
-      evaluator: its name in `config.evals`, for messages.
-      source: e.g. "tfds:data/emoji/1.0.0".
-      split: e.g. "heldout_vendor".
-      preprocess: ops that make "image" of a sample.
-      batch_size: global, a multiple of the data-parallel devices.
-      features: read beside the picture; the keys of a dict that all evaluators of the split
-        share, and that grows while they are built.
-      opened: the source, which knows its class names.
-    """
-
-    evaluator: str
-    source: str
+    evaluator: str  # its name in `config.evals`, for messages
+    source: str  # such as "tfds:data/emoji/1.0.0"
     split: str
-    preprocess: str
-    batch_size: int
+    preprocess: str  # ops that make "image" of a sample
+    batch_size: int  # global, a multiple of the data-parallel devices
+    # Read beside the picture: the keys of a dict that all evaluators of the split share, and that
+    # grows while they are built.
     features: dict[str, None]
-    opened: Any
+    opened: Any  # the source, which knows its class names
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -84,21 +62,13 @@ class Dataset:
         return evaluation.pictures(*self.key, position_N, features=tuple(self.features))
 
     def info(self, prompts: Sequence[str] | None = None) -> EvalInfo:
-        """The data, for the record; reads the sizes of the files.
-
-        Args:
-          prompts: the texts of all classes, if there are any.
-        """
+        """The data and the prompts, for the record; reads the sizes of the files."""
         fingerprint = data_fingerprint.of_data(self.opened)
         total = self.opened.num_examples
         return EvalInfo(self.source, self.split, fingerprint, self.preprocess, prompts, total)
 
     def class_names(self, label: str) -> tuple[str, ...]:
-        """Names of the values of `label`, as the source gives them.
-
-        Raises:
-          DataError: the source gives none.
-        """
+        """Names of the values of `label`, as the source gives them; `DataError` if it has none."""
         names = self.opened.class_names(label)
         if names is None:
             raise self.error(

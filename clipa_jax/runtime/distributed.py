@@ -116,11 +116,15 @@ def from_first(value: Any) -> Any:
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
-def from_all(number: int) -> list[int]:
-    """The numbers of all processes, in their order, on every process."""
+def from_all(value: Any) -> list[Any]:
+    """The values of all processes, in their order, on every process; any JSON value."""
     if not several():
-        return [number]
-    return [int(n) for n in np.ravel(multihost_utils.process_allgather(np.int32(number)))]
+        return [value]
+    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.int32(len(data))))
+    padded = np.pad(data, (0, int(sizes.max()) - len(data)))
+    everyone = multihost_utils.process_allgather(padded)
+    return [json.loads(row[:size].tobytes()) for row, size in zip(everyone, sizes, strict=True)]
 
 
 class Flag:

@@ -13,7 +13,11 @@ def compare(a, b, across=()):
 
 
 def test_the_difference_is_b_minus_a():
-    better = {**OUTCOMES, "top1": Outcome.mean(IDS, np.ones(6, bool)), "new": Outcome.plain(1.0)}
+    better = {
+        **OUTCOMES,
+        "top1": Outcome.mean(IDS, np.ones(6, bool)),
+        "new": Outcome.mean(IDS, HIT_N),
+    }
     found = compare(Fake(), Fake(better))
     assert (found["a"]["checkpoint"], found["b"]["checkpoint"]) == ("A", "B")
     entry = found["evaluations"]["fake"]
@@ -23,8 +27,6 @@ def test_the_difference_is_b_minus_a():
     assert top1["low"] <= top1["difference"] <= top1["high"]
     assert (top1["count"], top1["count_a"], top1["count_b"]) == (6, 6, 6)
     assert entry["metrics"]["mean_recall"]["difference"] == 0
-    nothing = dict.fromkeys(("low", "high", "count", "count_a", "count_b"))
-    assert entry["metrics"]["temperature"] == {"a": 14.0, "b": 14.0, "difference": 0.0} | nothing
     assert entry["metrics"]["loss"]["difference"] is None
     assert "new" not in entry["metrics"]
     assert entry["marks"] == [] and found["refused"] == {}
@@ -83,7 +85,7 @@ def test_samples_that_only_one_has_are_left_out_and_marked():
 
 
 def test_labels_that_changed_are_other_data():
-    other = Outcome.class_mean(IDS, HIT_N, np.array([0, 1, 1, 1, 2, 2]))
+    other = Outcome.of("class_mean", IDS, value_N=HIT_N, class_N=np.array([0, 1, 1, 1, 2, 2]))
     found = compare(Fake({"mean_recall": OUTCOMES["mean_recall"]}), Fake({"mean_recall": other}))
     assert found["refused"]["fake"][0]["what"] == "data"
 

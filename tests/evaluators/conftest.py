@@ -89,9 +89,10 @@ class Model:
     def tokenize(self, texts):
         return np.asarray([[self.texts[text]] for text in texts], np.int32)
 
-    def context(self, **changes):
+    def context(self, devices=None, **changes):
         # Backwards, so that rows of a global array are not in the order of the processes.
-        split = NamedSharding(Mesh(np.asarray(jax.devices()[::-1]), ("data",)), P("data"))
+        devices = np.asarray((devices or jax.devices())[::-1])
+        split = NamedSharding(Mesh(devices, ("data",)), P("data"))
 
         def image(params, image_BRRC):
             self.batch_shapes.add(image_BRRC.shape[0])
@@ -114,6 +115,11 @@ class Model:
 def make(kind, context, *, name, **keys):
     """An evaluator of a class, by the keys of its section."""
     return kind(kind.Config(**keys), context, name)
+
+
+def values_of(evaluator, state):
+    """The value of each metric."""
+    return {metric: outcome.value for metric, outcome in evaluator.outcomes(state)}
 
 
 def install(data, setattr_=setattr):

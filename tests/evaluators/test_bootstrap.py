@@ -13,6 +13,10 @@ def hits(count, share=0.7, seed=0):
     return np.random.default_rng(seed).random(count) < share
 
 
+def class_mean(ids, value_N, class_N):
+    return Outcome.of("class_mean", ids, value_N=value_N, class_N=class_N)
+
+
 def width(bounds):
     return bounds[1] - bounds[0]
 
@@ -38,13 +42,13 @@ def test_counting_kinds_and_drawing_samples_are_one_distribution(monkeypatch):
     label_N = np.random.default_rng(2).integers(0, 5, 800)
     for one in (
         Outcome.mean(ids(800), hits(800)),
-        Outcome.class_mean(ids(800), hits(800), label_N),
+        class_mean(ids(800), hits(800), label_N),
     ):
         counted = bootstrap.replicates(one, draws=4_000)
         with monkeypatch.context() as patch:
             patch.setattr(bootstrap, "UNITS_PER_KIND", 1_000)
             drawn = bootstrap.replicates(one, draws=4_000)
-            patch.setattr(bootstrap, "WEIGHTS", {})
+            patch.setattr(bootstrap, "WEIGHTED_MEANS", ())
             computed = bootstrap.replicates(one, draws=1_000)
         assert not np.array_equal(counted, drawn)
         for other in (drawn, computed):
@@ -54,17 +58,17 @@ def test_counting_kinds_and_drawing_samples_are_one_distribution(monkeypatch):
 
 def test_a_class_of_one_sample_is_as_uncertain_as_any(monkeypatch):
     """Where each class has one, the mean over classes is the mean over samples."""
-    one = Outcome.class_mean(ids(1_000), hits(1_000), np.arange(1_000))
+    one = class_mean(ids(1_000), hits(1_000), np.arange(1_000))
     mean = Outcome.mean(ids(1_000), hits(1_000))
     assert width(bootstrap.interval(one)) == pytest.approx(width(bootstrap.interval(mean)), rel=0.1)
-    monkeypatch.setattr(bootstrap, "WEIGHTS", {})  # the mean over the classes that were drawn
+    monkeypatch.setattr(bootstrap, "WEIGHTED_MEANS", ())
     assert width(bootstrap.interval(one)) < 0.85 * width(bootstrap.interval(mean))
 
 
 def test_a_rare_class_weighs_as_much_as_a_frequent_one():
     class_N = np.repeat([0, 1], [1_900, 100])
     hit_N = np.concatenate([hits(1_900), hits(100)])
-    found = bootstrap.replicates(Outcome.class_mean(ids(2_000), hit_N, class_N))
+    found = bootstrap.replicates(class_mean(ids(2_000), hit_N, class_N))
     p = [hit_N[class_N == c].mean() for c in (0, 1)]
     deviation = np.sqrt(p[0] * (1 - p[0]) / 1_900 + p[1] * (1 - p[1]) / 100) / 2
     assert found.mean() == pytest.approx(np.mean(p), abs=0.005)
@@ -92,20 +96,19 @@ def test_units_of_uneven_size_one_by_one(monkeypatch):
     unit_N = np.array([3, 1, 1, 3, 3, 0, 2, 2])
     one = Outcome.mean(ids(8), np.array([1, 0, 0, 1, 1, 1, 0, 1]), unit_N)
     fast = bootstrap.replicates(one, draws=6_000)
-    monkeypatch.setattr(bootstrap, "WEIGHTS", {})
+    monkeypatch.setattr(bootstrap, "WEIGHTED_MEANS", ())
     slow = bootstrap.replicates(one, draws=6_000)
     assert sorted(set(np.round(slow, 9))) == sorted(set(np.round(fast, 9)))
     assert slow.mean() == pytest.approx(fast.mean(), abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_interval():
-    one = Outcome.class_mean(ids(300), hits(300), np.arange(300) % 150)
+    one = class_mean(ids(300), hits(300), np.arange(300) % 150)
     assert bootstrap.interval(one) == bootstrap.interval(one)
     assert bootstrap.interval(one) != bootstrap.interval(one, seed=1)
 
 
 def test_where_there_is_no_interval():
-    assert bootstrap.interval(Outcome.plain(0.5)) is None
     assert bootstrap.interval(Outcome.mean(["one"], np.ones(1))) is None
     assert bootstrap.interval(Outcome.mean(ids(3), np.array([1.0, np.nan, 2.0]))) is None
     assert bootstrap.interval(Outcome.mean(ids(50), np.ones(50))) == (1.0, 1.0)
@@ -134,17 +137,17 @@ def test_pairs_are_made_of_the_samples_that_both_have():
 
 def test_pairs_of_class_means_and_of_other_statistics(monkeypatch):
     class_N, a_N, b_N = np.arange(600) % 40, hits(600), hits(600, 0.75, seed=9)
-    a, b = (Outcome.class_mean(ids(600), hit_N, class_N) for hit_N in (a_N, b_N))
+    a, b = (class_mean(ids(600), hit_N, class_N) for hit_N in (a_N, b_N))
     fast = bootstrap.difference(a, b)
     assert fast.value == b.value - a.value
-    monkeypatch.setattr(bootstrap, "WEIGHTS", {})
+    monkeypatch.setattr(bootstrap, "WEIGHTED_MEANS", ())
     slow = bootstrap.difference(a, b)
     assert (slow.low, slow.high) == pytest.approx((fast.low, fast.high), abs=0.01)
 
 
 def test_what_cannot_be_paired_is_refused():
-    a = Outcome.class_mean(ids(4), np.ones(4), np.array([0, 0, 1, 1]))
+    a = class_mean(ids(4), np.ones(4), np.array([0, 0, 1, 1]))
     with pytest.raises(ValueError, match="class_mean cannot be compared with mean"):
         bootstrap.difference(a, Outcome.mean(ids(4), np.ones(4)))
     with pytest.raises(ValueError, match="different classes"):
-        bootstrap.difference(a, Outcome.class_mean(ids(4), np.ones(4), np.array([0, 1, 1, 1])))
+        bootstrap.difference(a, class_mean(ids(4), np.ones(4), np.array([0, 1, 1, 1])))

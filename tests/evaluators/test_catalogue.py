@@ -6,28 +6,34 @@ from clipa_jax.config import evals
 from clipa_jax.errors import ConfigError, MissingData
 from clipa_jax.evaluators import catalogue, labels, prompts, tables
 
+LISTED = tables.table("datasets")["datasets"]
 
-def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION):
-    return catalogue.choose(dataset, root, source, task)
+
+def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION, split=None):
+    config = catalogue.DataConfig(dataset=dataset, root=root, source=source, split=split)
+    return catalogue.entry(config, "x", task)
+
+
+def names(task):
+    return [name for name, known in LISTED.items() if known["task"] == task]
 
 
 def test_every_set_has_its_sentences_and_names():
-    for name in catalogue.names(catalogue.CLASSIFICATION):
-        entry = choose(name, source="clip_benchmark:/data/x")
+    for name in names(catalogue.CLASSIFICATION):
+        entry = choose(name, source="clip_benchmark:/data/x", split="test")
         assert prompts.templates(entry.templates)
         if entry.classes is not None:
             assert len(tables.classes(entry.classes).names) > 1
-        assert entry.split == "test" or name == "imagenet_real"
         assert entry.metric in ("accuracy", "mean_average_precision")
         assert entry.naming in catalogue.NAMINGS
 
 
 def test_the_configs_have_every_set():
     listed = {*evals.IMAGENET, *evals.VTAB, *evals.OTHERS}
-    assert listed == set(catalogue.names(catalogue.CLASSIFICATION))
-    assert set(evals.RETRIEVAL) == set(catalogue.names(catalogue.RETRIEVAL))
+    assert listed == set(names(catalogue.CLASSIFICATION))
+    assert set(evals.RETRIEVAL) == set(names(catalogue.RETRIEVAL))
     # All for which CLIP_benchmark has sentences, but the dummy; caltech101 in VTAB's splits.
-    assert set(tables.template_names()) - {"dummy"} <= listed
+    assert set(tables.named("en", "templates")) - {"dummy"} <= listed
 
 
 def test_the_first_place_that_is_there_is_taken(tmp_path):
@@ -60,7 +66,8 @@ def test_names_are_forgiving_and_tasks_are_not():
     with pytest.raises(ConfigError, match="'coco' is for retrieval, not for classification"):
         choose("coco")
     entry = choose("coco", task=catalogue.RETRIEVAL)
-    assert (entry.source, entry.split, entry.captions) == ("tfds:coco_captions", "test", 5)
+    assert (entry.source, entry.split) == ("tfds:coco_captions", "test")
+    assert (entry.captions, entry.least) == (range(5), 5)
 
 
 def test_a_given_source_takes_the_layout_of_its_kind():
@@ -68,7 +75,7 @@ def test_a_given_source_takes_the_layout_of_its_kind():
     assert (entry.label, entry.metric) == ("npy", "mean_average_precision")
     entry = choose("voc2007_multilabel", source="tfds:voc/2007")
     assert entry.label == "labels"
-    assert choose(None, source="class_folders:/data/mine").label == "label"
+    assert choose(None, source="class_folders:/data/mine", split="all").label == "label"
 
 
 def test_objectnet_from_its_own_folder(tmp_path):
@@ -84,14 +91,14 @@ def test_objectnet_from_its_own_folder(tmp_path):
 
 
 def test_namings():
-    assert catalogue.NAMINGS["blanks"](["apple_pie"]) == ["apple pie"]
+    assert catalogue.NAMINGS["blanks"]("apple_pie") == "apple pie"
     own = ["/a/abbey", "/a/apartment_building/outdoor"]
-    assert catalogue.NAMINGS["paths"](own) == ["abbey", "apartment building outdoor"]
+    assert [*map(catalogue.NAMINGS["paths"], own)] == ["abbey", "apartment building outdoor"]
 
 
 IN_TFDS = {
     name: entry["layouts"]["tfds"]
-    for name, entry in tables.catalogue()["datasets"].items()
+    for name, entry in LISTED.items()
     if entry["task"] == catalogue.CLASSIFICATION and "tfds" in entry["layouts"]
 }
 

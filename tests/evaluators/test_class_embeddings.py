@@ -3,7 +3,7 @@ import numpy as np
 from clipa_jax.evaluators.class_embeddings import ClassEmbeddings
 from clipa_jax.evaluators.weights_cache import WeightsCache
 from clipa_jax.evaluators.zero_shot import ZeroShot
-from tests.evaluators.conftest import make
+from tests.evaluators.conftest import make, values_of
 
 SENTENCES = ("{}", "a {}")
 
@@ -69,5 +69,5 @@ def test_evaluators_share_the_text_side(world):
     env = model.context(tokenize=tokenize)
     data = {"context": env, "source": "fake", "split": "heldout", "label": "concept"}
     for name in ("one", "two"):
-        dict(make(ZeroShot, name=name, **data).run(model.state))
+        values_of(make(ZeroShot, name=name, **data), model.state)
     assert asked == [7]

@@ -3,14 +3,14 @@ import pytest
 
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators.contrastive import Contrastive
-from tests.evaluators.conftest import make
+from tests.evaluators.conftest import make, values_of
 
 HELD_OUT = {"name": "con", "source": "fake", "split": "heldout"}
 
 
 def loss(model, **options):
     env = model.context(**options.pop("env", {}))
-    return dict(make(Contrastive, env, **HELD_OUT, **options).run(model.state))["loss"]
+    return values_of(make(Contrastive, env, **HELD_OUT, **options), model.state)["loss"]
 
 
 def test_loss_over_all_pairs_by_hand(world):

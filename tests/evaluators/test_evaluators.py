@@ -7,7 +7,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.contrastive import Contrastive
 from clipa_jax.evaluators.zero_shot import ZeroShot
-from tests.evaluators.conftest import make
+from tests.evaluators.conftest import make, values_of
 
 ZERO_SHOT = {"type": "zero_shot", "source": "fake", "split": "heldout", "label": "concept"}
 CONTRASTIVE = {"type": "contrastive", "source": "fake", "split": "heldout"}
@@ -79,7 +79,7 @@ def test_a_split_is_read_once_for_all_evaluators_and_the_gallery(world):
     data, model = world
     built, _ = build(model, **EVERY)
     for evaluator in built.values():
-        dict(evaluator.run(model.state))
+        values_of(evaluator, model.state)
     gallery = built["zero_shot"].gallery(model.state)
     built["retrieval"].gallery(model.state)
     assert [split for split, _ in data.passes] == ["heldout", "train"]
@@ -93,7 +93,7 @@ def test_scores_from_shared_embeddings_equal_those_of_each_evaluator_alone(world
     together, _ = build(model, **EVERY)
     for name, evaluator in together.items():
         alone, _ = build(model, **{name: EVERY[name]})
-        assert dict(evaluator.run(model.state)) == dict(alone[name].run(model.state))
+        assert values_of(evaluator, model.state) == values_of(alone[name], model.state)
 
 
 def test_other_weights_are_embedded_anew_and_the_former_embeddings_dropped(world):
@@ -103,12 +103,12 @@ def test_other_weights_are_embedded_anew_and_the_former_embeddings_dropped(world
         ZeroShot, context, name="zs", **{k: v for k, v in ZERO_SHOT.items() if k != "type"}
     )
     state = model.state
-    before = dict(zero_shot.run(state))
+    before = values_of(zero_shot, state)
     former = weakref.ref(context.embedded(state.params, zero_shot.gallery(state).data).image_NE)
     model.image_NE = model.image_NE[::-1].copy()
-    assert dict(zero_shot.run(model.state)) != before
+    assert values_of(zero_shot, model.state) != before
     assert len(data.passes) == 2 and former() is None
-    assert dict(zero_shot.run(state)) == before
+    assert values_of(zero_shot, state) == before
     assert len(data.passes) == 3
 
 
@@ -116,5 +116,5 @@ def test_splits_of_other_preprocessing_or_batches_are_not_shared(world):
     data, model = world
     built, _ = build(model, a=CONTRASTIVE, b=CONTRASTIVE | {"batch_size": 512})
     for evaluator in built.values():
-        dict(evaluator.run(model.state))
+        values_of(evaluator, model.state)
     assert len(data.passes) == 2

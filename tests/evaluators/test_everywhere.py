@@ -6,33 +6,19 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
-SCRIPT = "tests.helpers.run_evaluators"
+from tests.evaluators import conftest
+from tests.helpers import run_evaluators
 
 
-def run(processes, devices):
-    """The values that each of the processes printed."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", SCRIPT, str(processes), str(index), str(port), str(devices)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(processes)
-    ]
-    outputs = [process.communicate(timeout=600) for process in started]
-    assert all(process.returncode == 0 for process in started), outputs[0][1][-3000:]
-    return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
-
-
-@pytest.fixture(scope="module")
-def alone():
-    return run(1, 1)[0]
+@pytest.fixture
+def alone(monkeypatch):
+    """The values on one device."""
+    data, model = conftest.make_world()
+    conftest.install(data, monkeypatch.setattr)
+    return run_evaluators.values(model, jax.devices()[:1])
 
 
 def test_values_are_finite_and_not_trivial(alone):
@@ -41,7 +27,24 @@ def test_values_are_finite_and_not_trivial(alone):
     assert 0 < alone["retrieval/i2t_r5"] < 1
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(1, 8), (2, 2)])
-def test_same_numbers_on_any_machine(alone, processes, devices):
-    for values in run(processes, devices):
-        assert values == pytest.approx(alone, rel=1e-6)
+def test_same_numbers_on_several_devices(alone, world):
+    assert run_evaluators.values(world[1], jax.devices()) == pytest.approx(alone, rel=1e-6)
+
+
+def test_same_numbers_on_two_processes(alone):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", run_evaluators.__name__, "2", str(index), port, "2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    outputs = [process.communicate(timeout=600) for process in processes]
+    assert all(process.returncode == 0 for process in processes), outputs[0][1][-3000:]
+    for out, _ in outputs:
+        assert json.loads(out.splitlines()[-1]) == pytest.approx(alone, rel=1e-6)

@@ -10,7 +10,7 @@ from clipa_jax.evaluators.probes import LinearProbe
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
 from tests.data.conftest import sample, write_tfds
-from tests.evaluators.conftest import Model, make
+from tests.evaluators.conftest import Model, make, values_of
 
 COUNT, NAMES = 15, ("a", "b", "c")
 SAMPLES = [sample(number) for number in range(COUNT)]
@@ -60,7 +60,7 @@ def evaluate(model, kind, where, **options):
     source, split = where
     context = model.context(preprocess_image="decode|resize(8)")
     options = {"source": source, "split": split, "batch_size": 8} | options
-    return dict(make(kind, context, name="x", **options).run(model.state))
+    return values_of(make(kind, context, name="x", **options), model.state)
 
 
 def test_zero_shot(layouts, model):

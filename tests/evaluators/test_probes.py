@@ -4,7 +4,7 @@ import pytest
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators import linear, probes
 from clipa_jax.evaluators.probes import Examples, LinearProbe
-from tests.evaluators.conftest import make, make_rows
+from tests.evaluators.conftest import make, make_rows, values_of
 
 DATA = {"name": "probe", "source": "fake", "split": "heldout", "label": "concept"}
 DATA |= {"train_split": "train"}
@@ -23,7 +23,7 @@ def test_full_probe_learns_what_can_be_learned(world):
     data.names["concept"] = data.names["concept"][:5]
     data.rows = make_rows(11, 5)
     for fit in linear.FITS:
-        values = dict(make(LinearProbe, model.context(), fit=fit, l2=0.1, **DATA).run(model.state))
+        values = values_of(make(LinearProbe, model.context(), fit=fit, l2=0.1, **DATA), model.state)
         assert values == pytest.approx({"top1": 1.0, "mean_recall": 1.0})
 
 
@@ -47,7 +47,7 @@ def test_few_shot_by_hand(world):
     _, model = world
     env = model.context()
     probe = make(LinearProbe, env, shots=(1, 2), repeats=2, batch_size=4, **DATA)
-    values = dict(probe.run(model.state))
+    values = values_of(probe, model.state)
     label_N = np.arange(11) % 7
     keys = np.concatenate(
         [rng.random((2, n)) for rng in [np.random.default_rng(0)] for n in (8, 3)], axis=1

@@ -3,7 +3,7 @@ import pytest
 
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators.retrieval import Retrieval, own_pairs, same_text_pairs
-from tests.evaluators.conftest import make
+from tests.evaluators.conftest import make, values_of
 
 HELD_OUT = {"name": "ret", "source": "fake", "split": "heldout"}
 
@@ -15,7 +15,7 @@ def test_right_pairs_join_captions_that_read_the_same():
 
 def test_recall_by_hand_with_several_captions_and_duplicates(world):
     data, model = world
-    values = dict(make(Retrieval, model.context(), batch_size=4, **HELD_OUT).run(model.state))
+    values = values_of(make(Retrieval, model.context(), batch_size=4, **HELD_OUT), model.state)
     flat = [(i, text) for i in range(11) for text in (f"caption {i}", "shared")[: 1 + (i % 3 > 0)]]
     text_ME = np.stack([model.text_ME[model.texts[text]] for _, text in flat])
     scores_NM = model.image_NE @ text_ME.T
@@ -36,17 +36,17 @@ def test_perfect_towers_find_everything_even_with_one_caption_for_all(world):
     for i in range(11):
         model.text_ME[model.texts[f"caption {i}"]] = model.image_NE[i]
     evaluator = make(Retrieval, model.context(), captions=(0,), ks=(1,), **HELD_OUT)
-    assert dict(evaluator.run(model.state)) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
+    assert values_of(evaluator, model.state) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
     for row in data.rows:
         row["captions"] = np.asarray([b"shared"], object)
-    assert dict(evaluator.run(model.state)) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
+    assert values_of(evaluator, model.state) == {"i2t_r1": 1.0, "t2i_r1": 1.0}
 
 
 def test_picture_without_the_chosen_caption_is_an_error(world):
     _, model = world
     evaluator = make(Retrieval, model.context(), captions=(1,), **HELD_OUT)
     with pytest.raises(DataError, match="picture 'id/0' with 1 captions has none at captions="):
-        dict(evaluator.run(model.state))
+        values_of(evaluator, model.state)
 
 
 def test_bad_options_stop_before_the_run(world):
@@ -76,7 +76,7 @@ def test_recall_with_own_captions_counts_a_twin_as_a_miss(world):
     for row in data.rows:
         row["captions"] = np.asarray([b"shared"], object)
     evaluator = make(Retrieval, model.context(), right="own", ks=(1, 10), **HELD_OUT)
-    values = dict(evaluator.run(model.state))
+    values = values_of(evaluator, model.state)
     # All captions score the same, so the first is ahead for every picture.
     assert values["i2t_r1"] == pytest.approx(1 / 11) and values["i2t_r10"] == pytest.approx(10 / 11)
     assert values["t2i_r1"] == pytest.approx(1 / 11)
@@ -86,10 +86,10 @@ def test_captions_that_are_missing_are_an_error(world):
     data, model = world
     evaluator = make(Retrieval, model.context(), least=2, **HELD_OUT)
     with pytest.raises(DataError, match="picture 'id/0' has 1 captions, at least 2 are needed"):
-        dict(evaluator.run(model.state))
+        values_of(evaluator, model.state)
     data.rows[3]["captions"] = np.asarray([b" "], object)
     with pytest.raises(DataError, match="picture 'id/3' has 0 captions, at least 1 are needed"):
-        dict(make(Retrieval, model.context(), **HELD_OUT).run(model.state))
+        values_of(make(Retrieval, model.context(), **HELD_OUT), model.state)
     open_ = data.open
 
     def without(source, split, features):

@@ -6,7 +6,7 @@ import pytest
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.evaluators import catalogue, outcome, tables, task
 from clipa_jax.evaluators.zero_shot import ZeroShot
-from tests.evaluators.conftest import make
+from tests.evaluators.conftest import make, values_of
 
 HELD_OUT = {"name": "zs", "source": "fake", "split": "heldout", "label": "concept"}
 
@@ -17,7 +17,7 @@ def unit(z):
 
 def test_one_prompt_by_hand(world):
     data, model = world
-    values = dict(make(ZeroShot, model.context(), batch_size=4, **HELD_OUT).run(model.state))
+    values = values_of(make(ZeroShot, model.context(), batch_size=4, **HELD_OUT), model.state)
     class_CE = np.stack([model.text_ME[model.texts[f"class {c}"]] for c in range(7)])
     label_N = np.arange(11) % 7
     order_NC = np.argsort(-(model.image_NE @ class_CE.T), axis=1)
@@ -41,7 +41,7 @@ def test_padding_of_an_uneven_batch_changes_nothing(world):
     _, model = world
     env = model.context()
     values = [
-        dict(make(ZeroShot, env, batch_size=size, **HELD_OUT).run(model.state))
+        values_of(make(ZeroShot, env, batch_size=size, **HELD_OUT), model.state)
         for size in (1, 4, 11, 64)
     ]
     assert all(value == pytest.approx(values[0]) for value in values)
@@ -51,7 +51,7 @@ def test_padding_of_an_uneven_batch_changes_nothing(world):
 def test_groups_are_reported_with_their_complement(world):
     _, model = world
     evaluator = make(ZeroShot, model.context(), by="group", without=["flags"], **HELD_OUT)
-    values = dict(evaluator.run(model.state))
+    values = values_of(evaluator, model.state)
     assert set(values) >= {"top1/flags", "top1/not_flags", "top1/food_and_drink"}
     assert "top1/empty_group" not in values and "top1/not_food_and_drink" not in values
     assert values["top1/not_flags"] == values["top1/food_and_drink"]
@@ -63,7 +63,7 @@ def test_top5_is_left_out_for_five_classes(world):
     data, model = world
     data.names["concept"] = data.names["concept"][:5]
     data.rows = [row for row in data.rows if row["concept"] < 5]
-    values = dict(make(ZeroShot, model.context(), **HELD_OUT).run(model.state))
+    values = values_of(make(ZeroShot, model.context(), **HELD_OUT), model.state)
     assert set(values) == {"top1", "mean_recall"}
 
 
@@ -104,18 +104,18 @@ def test_label_without_a_name_is_an_error(world):
     data, model = world
     data.rows[3]["concept"] = np.int64(-1)
     with pytest.raises(DataError, match="concept=-1 has no class name; there are 7"):
-        dict(make(ZeroShot, model.context(), **HELD_OUT).run(model.state))
+        values_of(make(ZeroShot, model.context(), **HELD_OUT), model.state)
 
 
 def test_names_in_another_order_than_the_datas_are_mapped_or_refused(world, tmp_path):
     _, model = world
-    want = dict(make(ZeroShot, model.context(), **HELD_OUT).run(model.state))
+    want = values_of(make(ZeroShot, model.context(), **HELD_OUT), model.state)
     names = [f"class {i}" for i in range(7)]
     file = tmp_path / "names.json"
     file.write_text(json.dumps(names[::-1]))
     got = make(ZeroShot, model.context(), classes=str(file), **HELD_OUT)
     assert got.names == tuple(names[::-1])
-    assert dict(got.run(model.state)) == pytest.approx(want)
+    assert values_of(got, model.state) == pytest.approx(want)
     file.write_text(json.dumps(["other", "class 0", *names[2:]]))
     with pytest.raises(
         DataError, match="label 'concept': label 0 is 'class 0' in the data and 'oth"
@@ -132,7 +132,7 @@ def test_pictures_of_several_classes_or_of_none(world):
     some = [n for n in range(11) if n % 3]
     best_N = score_NC.argmax(axis=1)
     evaluator = make(ZeroShot, model.context(), batch_size=4, **HELD_OUT)
-    values = dict(evaluator.run(model.state))
+    values = values_of(evaluator, model.state)
     assert set(values) == {"top1", "top5"}  # a recall of which class?
     assert values["top1"] == pytest.approx(np.mean([best_N[n] < n % 3 for n in some]))
     assert [len(outcome.ids) for _, outcome in evaluator.outcomes(model.state)] == [7, 7]
@@ -141,7 +141,7 @@ def test_pictures_of_several_classes_or_of_none(world):
     )
     right_NC = np.arange(7) < (np.arange(11) % 3)[:, None]
     want = outcome.mean_average_precision(score_NC, right_NC)
-    assert dict(evaluator.run(model.state)) == pytest.approx({"map": want})
+    assert values_of(evaluator, model.state) == pytest.approx({"map": want})
 
 
 def test_pictures_of_no_class_of_the_table(world, tmp_path):
@@ -152,8 +152,8 @@ def test_pictures_of_no_class_of_the_table(world, tmp_path):
     file.write_text(json.dumps(names))
     options = {"context": model.context(), "classes": str(file), "batch_size": 4, **HELD_OUT}
     with pytest.raises(DataError, match="concept=0 is none of the 3 classes; outside=leave_out"):
-        dict(make(ZeroShot, **options).run(model.state))
-    values = dict(make(ZeroShot, outside="leave_out", **options).run(model.state))
+        values_of(make(ZeroShot, **options), model.state)
+    values = values_of(make(ZeroShot, outside="leave_out", **options), model.state)
     mine = [n for n in range(11) if n % 7 in (6, 1, 3)]
     class_CE = np.stack([model.text_ME[model.texts[f"class {c}"]] for c in (6, 1, 3)])
     best = [(6, 1, 3)[c] for c in (model.image_NE[mine] @ class_CE.T).argmax(axis=1)]
@@ -167,7 +167,7 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     known = {"title": "x", "task": "classification", "classes": "table", "templates": "plain"}
     known["layouts"] = {"tfds": {"name": "x", "split": "heldout", "label": "concept"}}
     listed = {"datasets": {"mine": known}, "aliases": {}}
-    monkeypatch.setattr(catalogue.tables, "catalogue", lambda: listed)
+    monkeypatch.setattr(catalogue.tables, "table", lambda name: listed)
     names = tuple(f"class {i}" for i in range(7))
     monkeypatch.setattr(task.tables, "classes", lambda *_: tables.Classes(names))
     opened = []
@@ -214,4 +214,4 @@ def test_no_pictures_is_an_error(world):
     data, model = world
     data.rows = []
     with pytest.raises(DataError, match="evaluator zs on fake, split heldout: no pictures"):
-        dict(make(ZeroShot, model.context(), **HELD_OUT).run(model.state))
+        values_of(make(ZeroShot, model.context(), **HELD_OUT), model.state)

@@ -10,12 +10,12 @@ from tests.helpers import tiny
 
 IDS = [f"picture {n}" for n in range(6)]
 HIT_N = np.array([1, 0, 1, 1, 0, 1], bool)
+UNIT_N = np.array([0, 0, 1, 1, 2, 2])
 OUTCOMES = {
     "top1": Outcome.mean(IDS, HIT_N),
-    "mean_recall": Outcome.class_mean(IDS, HIT_N, np.array([0, 0, 1, 1, 2, 2])),
-    "t2i_r1": Outcome.mean([f"{one}/0" for one in IDS], HIT_N, np.array([0, 0, 1, 1, 2, 2])),
+    "mean_recall": Outcome.of("class_mean", IDS, value_N=HIT_N, class_N=UNIT_N),
+    "t2i_r1": Outcome.mean([f"{one}/0" for one in IDS], HIT_N, UNIT_N),
     "loss": Outcome.mean(IDS, np.array([0.5, math.nan, 1, 1, 1, 1])),
-    "temperature": Outcome.plain(14.0),
 }
 OPTIONS = {"type": "fake", "ks": (1, 5), "batch_size": 64}
 
