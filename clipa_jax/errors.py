@@ -22,13 +22,9 @@ class DataError(UserError):
 
 
 class MissingData(DataError):
-    """Data that does not exist.
+    """Data that does not exist: `looked` is the path or pattern that was searched.
 
-    Args:
-      sentence: the message.
-      dataset: as requested.
-      looked: the path or pattern that was searched.
-      command: a shell command that creates the data, or "".
+    `dataset` is as requested, `command` a shell command that creates the data, or "".
     """
 
     def __init__(self, sentence: str, *, dataset: str, looked: str, command: str = ""):

@@ -28,21 +28,13 @@ from clipa_jax.weights import open_weights
 
 @dataclass(frozen=True)
 class Model:
-    """Both towers with their weights and their preprocessing. B inputs, E embedding.
+    """Both towers with their weights and their preprocessing. B inputs, E embedding."""
 
-    Attributes:
-      config: of the stage that trained the weights.
-      params: the weights.
-      encoders: the compiled towers.
-      tokenize: texts -> int32 (B, L), as in training.
-      batch_size: the most inputs of one call of a tower.
-    """
-
-    config: ConfigDict
+    config: ConfigDict  # of the stage that trained the weights
     params: Any
-    encoders: steps.Encoders
-    tokenize: Tokenize
-    batch_size: int = 64
+    encoders: steps.Encoders  # the compiled towers
+    tokenize: Tokenize  # texts -> int32 (B, L), as in training
+    batch_size: int = 64  # the most inputs of one call of a tower
 
     @property
     def res(self) -> int:
@@ -63,21 +55,14 @@ class Model:
     def encode_image(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Unit-length embeddings, float32 (B, E).
 
-        Args:
-          images: uint8 (B, H, W, 3) or a list of uint8 (H, W, 3) of any sizes, which are
-            preprocessed as in evaluation; or preprocessed float (B, R, R, 3).
-
-        Raises:
-          DataError: another dtype or shape.
+        Takes uint8 images (B, H, W, 3), or a list of any sizes, which are preprocessed as in
+        evaluation; or preprocessed floats (B, R, R, 3). Raises `DataError` for another dtype or
+        shape.
         """
         return self._encode(self.encoders.image, self._prepare(images))
 
     def encode_text(self, texts: str | Sequence[str] | np.ndarray) -> np.ndarray:
-        """Unit-length embeddings, float32 (B, E).
-
-        Args:
-          texts: strings, or token ids int32 (B, L).
-        """
+        """Unit-length embeddings, float32 (B, E), of strings or of token ids int32 (B, L)."""
         if isinstance(texts, str):
             texts = [texts]
         ids = isinstance(texts, np.ndarray | jax.Array) and texts.dtype.kind in "iu"
@@ -112,14 +97,10 @@ class Model:
 
 
 def load(path: str, config: ConfigDict | None = None) -> Model:
-    """Load the model in a workdir or weights file.
+    """The model in a workdir, a weights file, or whatever else `open_weights` takes.
 
-    Args:
-      path: what `open_weights` takes.
-      config: a stage's config; needed for files that do not carry one.
-
-    Raises:
-      CheckpointError: there are no weights, or they do not fit the config.
+    A file that carries no config needs a stage's. Raises `CheckpointError` if there are no weights,
+    or they do not fit the config.
     """
     return on_mesh(*open_weights(path).build(config), sharding.make_mesh())
 
@@ -131,12 +112,9 @@ def on_mesh(
     mesh: Mesh,
     layout: Settings | None = None,
 ) -> Model:
-    """Put the weights of a model on devices.
+    """The weights of a model, from `Weights.build`, on devices of any number of processes.
 
-    Args:
-      config, model, leaves: from `Weights.build`.
-      mesh: the devices, of any number of processes, all of which call this.
-      layout: the `sharding` section; None for a copy of the weights on every device.
+    `layout` is the `sharding` section; None for a copy of the weights on every device.
     """
     if mesh.devices.flat[0].platform != "tpu" and attention.is_packed(model):
         model = models.with_options(model, attention="auto")

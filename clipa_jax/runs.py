@@ -17,7 +17,7 @@ from clipa_jax.evaluation import held_out
 from clipa_jax.evaluation.held_out import HeldOut
 from clipa_jax.planning import workload
 from clipa_jax.runtime import files
-from clipa_jax.training import headlines, records, workdir
+from clipa_jax.training import headlines, optim, records, workdir
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Stage:
         """Seconds of training so far, compilation included, evaluation not."""
         if self.result:
             return self.result["seconds"]
-        return max((train_seconds(record) for record in self.records), default=0.0)
+        return max((r.get(records.TRAIN_SECONDS, 0.0) for r in self.records), default=0.0)
 
     @property
     def wall_seconds(self) -> float:
@@ -112,7 +112,7 @@ class Stage:
 
     @property
     def peak_lr(self) -> float:
-        return self.config["optim"]["lr_per_256"] * self.batch_size / 256
+        return optim.peak_lr(self.config["optim"]["lr_per_256"], self.batch_size)
 
     @functools.cached_property
     def scores(self) -> dict[str, dict[str, Score]]:
@@ -262,11 +262,6 @@ def unfinished_points(folder: Path) -> list[str]:
     file = folder / workdir.POINTS
     names = files.read_text(file).splitlines() if file.exists() else []
     return [name for name in names if not (folder / name / workdir.SUMMARY).exists()]
-
-
-def train_seconds(record: Mapping[str, Any]) -> float:
-    """Seconds of training up to a record; older runs recorded the wall clock alone."""
-    return record.get(records.TRAIN_SECONDS) or record.get(records.SECONDS, 0.0)
 
 
 def score_names(record: Mapping[str, Any]) -> list[str]:

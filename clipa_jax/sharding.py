@@ -6,12 +6,13 @@ parameter a layout; regex rules override it leaf by leaf, first match counts.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipa_jax import trees
@@ -36,14 +37,9 @@ TENSOR_RULES: Rules = (
 
 
 def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Any = None) -> Mesh:
-    """A mesh over all devices; one axis may be -1, which takes the remaining devices.
+    """A mesh over all devices, or the given ones; one axis may be -1 and takes those that remain.
 
-    Args:
-      replica, fsdp, tensor: devices along each axis.
-      devices: the devices to use, all by default (also the descriptions of an absent pod).
-
-    Raises:
-      ConfigError: the axes do not multiply to the number of devices.
+    Raises `ConfigError` if the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     shape = {"replica": replica, "fsdp": fsdp, "tensor": tensor}
@@ -58,6 +54,11 @@ def make_mesh(replica: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Any
         shape[free[0]] = len(devices) // fixed
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(shape[axis] for axis in AXES), AXES, auto, devices=devices)
+
+
+def data_parallel(mesh: Mesh | AbstractMesh) -> int:
+    """The number of devices over which the batch is split."""
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -77,14 +78,10 @@ def on(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def split_batch(x: jax.Array, rows: int = 1) -> jax.Array:
-    """Keeps an activation split along its first axis, the batch, and whole along the others.
+    """Keeps an activation (B * rows, ...) split along its first axis, and whole along the others.
 
     Otherwise the compiler may split activations as the parameters are, and copy whole batches
     between devices. Does nothing outside of `on`, or if the batch does not divide.
-
-    Args:
-      x: an activation of shape (B * rows, ...).
-      rows: of one sample.
     """
     spec = _batch_spec(x, rows)
     return jax.lax.with_sharding_constraint(x, spec) if spec else x
@@ -95,13 +92,8 @@ def on_each_device(
 ) -> jax.Array:
     """Result of `function(x, whole)`, run by every device on its own part of the batch.
 
-    For kernels, which XLA cannot split.
-
-    Args:
-      function: keeps the batch axis.
-      x: an activation of shape (B * rows, ...).
-      whole: arrays that every device holds.
-      rows: of one sample.
+    For kernels, which XLA cannot split. The function keeps the batch axis of `x`, (B * rows, ...);
+    every device holds the arrays in `whole`.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return function(x, whole)
@@ -113,7 +105,7 @@ def on_each_device(
 def _batch_spec(x: jax.Array, rows: int) -> P | None:
     """The layout of an activation; None where there is no mesh or the batch does not divide."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or x.shape[0] // rows % (mesh.shape["replica"] * mesh.shape["fsdp"]):
+    if mesh.empty or x.shape[0] // rows % data_parallel(mesh):
         return None
     return BATCH
 
@@ -125,7 +117,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def check_batch(batch_size: int, mesh: Mesh, processes: int = 1) -> None:
     """Raises `ConfigError` if the global batch does not divide over the mesh and the hosts."""
-    parts = int(np.lcm(mesh.shape["replica"] * mesh.shape["fsdp"], processes))
+    parts = math.lcm(data_parallel(mesh), processes)
     if batch_size < 1 or batch_size % parts:
         nearest = max(round(batch_size / parts), 1) * parts
         raise ConfigError(
@@ -135,16 +127,10 @@ def check_batch(batch_size: int, mesh: Mesh, processes: int = 1) -> None:
 
 
 def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
-    """The sharding of every parameter.
+    """The sharding of every parameter, by the preset and the rules of the `sharding` section.
 
-    Args:
-      shapes: tree of arrays or shapes.
-      mesh: from `make_mesh`.
-      config: the `sharding` section: `preset` and `rules`, pairs (regex, spec) whose spec
-        names a mesh axis or None for each array axis.
-
-    Raises:
-      ConfigError: an unknown preset, a rule that matches nothing, or one that does not fit.
+    A rule is a pair (regex, spec) whose spec names a mesh axis or None for each array axis. Raises
+    `ConfigError` for an unknown preset, or a rule that matches nothing or does not fit.
     """
     preset = PRESETS[choice(config, "preset", PRESETS)]
     flat = trees.flatten(shapes)

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int | None:
     del argv
     root = Path(WORKDIR.value)
     configs = schedules.split(CONFIG.value)
-    cli.start_jax(configs[0], root)
+    cli.start_jax(configs[0], root / workdir.COMPILED)
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:

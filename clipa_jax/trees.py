@@ -49,16 +49,10 @@ def first(rules: Rules[T], name: str, default: T) -> T:
 
 
 def match(rules: Rules[T], names: Iterable[str], default: T, *, what: str = "rule") -> dict[str, T]:
-    """Gives each name the value of the first rule whose regex matches all of it.
+    """Gives each name the value of the first rule whose regex matches all of it, else the default.
 
-    Args:
-      rules: pairs (regex, value), tried in order with `re.fullmatch`.
-      names: leaf names.
-      default: the value of names that no rule matches.
-      what: name of the rules in error messages.
-
-    Raises:
-      ConfigError: a rule matches no name, or only names of earlier rules: probably misspelled.
+    Raises `ConfigError` if a rule matches no name, or only names of earlier rules: it is probably
+    misspelled. `what` is the name of the rules in the message.
     """
     names = list(names)
     values, used = {}, set()

@@ -27,12 +27,12 @@ import unicodedata
 
 from absl import flags
 from PIL import Image
+from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for clipa_jax
 
 from clipa_jax.errors import UserError
 from clipa_jax.runtime import cli, quiet
-from clipa_jax.runtime.progress import track
 
 OUT = flags.DEFINE_string("out", "data/emoji", "Folder of the dataset.")
 CACHE = flags.DEFINE_string("cache", "/tmp/emoji_packages", "Folder of the npm packages.")
@@ -243,7 +243,7 @@ def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) 
         drawings = read_fluent(archive, concepts)
     pictures = []
     todo = [c for key, c in concepts.items() if key in drawings and (style, key) not in WRONG]
-    for concept in track(todo, f"{style:12}", len(todo), unit="pictures"):
+    for concept in tqdm(todo, f"{style:12}", unit=" pictures"):
         drawing = drawings[concept.key]
         png = render(drawing) if isinstance(drawing, str) else drawing
         pictures.append(Picture(style, concept, to_jpeg(png)))
@@ -361,8 +361,7 @@ def build(out: pathlib.Path, cache: pathlib.Path, seed: int, heldout: float) -> 
     """Fetches the packages, draws all pictures and writes the dataset."""
     packages = [NAMES_PACKAGE, *PACKAGES.values()]
     archives = {
-        package: fetch(package, cache)
-        for package in track(packages, "packages", len(packages), unit="packages")
+        package: fetch(package, cache) for package in tqdm(packages, "packages", unit=" packages")
     }
     concepts = read_concepts(archives[NAMES_PACKAGE])
     pictures = [

@@ -42,17 +42,10 @@ def to_steps(
     num_examples: int | None = None,
     total_steps: int | None = None,
 ) -> int:
-    """The duration `name` in whole steps, rounded down.
+    """The duration `name`, such as "total" or "eval", in whole steps, rounded down.
 
-    Args:
-      config: has `<name>_<unit>` for each unit that it allows.
-      name: e.g. "total", "warmup", "eval".
-      batch_size: global batch.
-      num_examples: examples in an epoch, for `<name>_epochs`.
-      total_steps: steps of the run, for `<name>_percent`.
-
-    Raises:
-      ConfigError: none or several forms are set, or a form needs an unknown length.
+    `<name>_epochs` needs the examples of an epoch, `<name>_percent` the steps of the run. Raises
+    `ConfigError` if none or several forms are set, or a form needs an unknown length.
     """
     keys = [f"{name}_{unit}" for unit in UNITS if f"{name}_{unit}" in config]
     given = {key: config[key] for key in keys}  # reads all, so that none counts as ignored
@@ -79,14 +72,7 @@ def to_steps(
 
 
 def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Durations:
-    """The stage's durations in steps.
-
-    Args:
-      config: `Settings` or a mapping with the keys `total_*`, `warmup_*`, `log_*`, `eval_*`
-        and `checkpoint_*`.
-      batch_size: global batch.
-      num_examples: examples in an epoch, or None when unknown.
-    """
+    """The stage's durations in steps; `num_examples` of an epoch is None when unknown."""
     to = functools.partial(to_steps, config, batch_size=batch_size, num_examples=num_examples)
     total = to("total")
     if total < 1:
@@ -106,12 +92,8 @@ def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Durati
 def override_siblings(config: Any, overridden: list[str]) -> None:
     """Unsets the other units of overridden durations: `total_steps=10` unsets `total_examples`.
 
-    Args:
-      config: a `ConfigDict`, changed in place.
-      overridden: full names of the keys set on the command line, e.g. `total_steps`.
-
-    Raises:
-      ConfigError: two units of one duration were set on the command line.
+    `config`, a `ConfigDict`, is changed in place; `overridden` are the full names of keys set on
+    the command line. Raises `ConfigError` if two units of one duration were set there.
     """
     for name in overridden:
         *parents, leaf = name.split(".")

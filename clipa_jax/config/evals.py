@@ -73,17 +73,10 @@ def config() -> ConfigDict:
 
 
 def add(c: ConfigDict, kind: str, names: Iterable[str], suffix: str = "", **arguments: Any) -> None:
-    """Adds an evaluator of each data set, named after it.
+    """Adds an evaluator of type `kind` for each data set, named after it and `suffix`.
 
-    Args:
-      c: from `config`.
-      kind: type of the evaluators.
-      names: of data sets in the catalogue, or sources such as "clip_benchmark:/data/mine".
-      suffix: to the evaluators' names.
-      **arguments: of all of them.
-
-    Raises:
-      ValueError: no names.
+    `names` are of the catalogue, or sources such as "clip_benchmark:/data/mine"; `arguments` are
+    those of all evaluators. Raises `ValueError` without names.
     """
     names = [name for name in names if name]
     if not names:

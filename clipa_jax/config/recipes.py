@@ -21,9 +21,7 @@ CROP = "decode|resize_small({res})|central_crop({res})"  # the short side, then 
 def stage(name: str, after: str = "") -> ConfigDict:
     """A stage with what all CLIPA recipes share; the config file sets the rest.
 
-    Args:
-      name: of the stage.
-      after: the stage whose weights it starts from; "" for the first.
+    It starts from the weights of the stage `after`; "" for the first.
     """
     c = follow(schema.default(), name, after)
     c.model.dtype = "bfloat16"
@@ -40,11 +38,7 @@ def follow(c: ConfigDict, name: str, after: str) -> ConfigDict:
 
 
 def augmentation(jitter: float) -> str:
-    """The ops on training samples.
-
-    Args:
-      jitter: strength of the color jitter, which comes with grayscale; 0 for neither.
-    """
+    """The ops on training samples; color jitter of a strength, with grayscale, unless it is 0."""
     color = f"jitter({jitter}, p=0.8, gray=0.2)|" if jitter else ""
     return (
         f"decode|inception_crop({{res}}, area_min=40)|{color}choose_caption"
@@ -53,25 +47,18 @@ def augmentation(jitter: float) -> str:
 
 
 def recompute(c: ConfigDict, image: str, text: str) -> None:
-    """Scans the layers, so that they compile as one, and sets what the backward pass recomputes.
+    """Scans the layers, so that they compile as one, and sets what each tower recomputes.
 
-    Args:
-      c: the config of a stage, changed in place.
-      image, text: of each tower; see `schema.tower`.
+    The backward pass of a tower recomputes by `remat`, see `schema.tower`.
     """
     c.model.layers = "scanned"
     c.model.image.remat, c.model.text.remat = image, text
 
 
 def load(name: str, variant: str = "") -> ConfigDict:
-    """The config that another file gives.
+    """The config of a file below `configs/`, as `model_h/pretrain`, or of the path of a `.py` file.
 
-    Args:
-      name: of the file below `configs/`, as `model_h/pretrain`; or the path of a `.py` file.
-      variant: a named variant of it.
-
-    Raises:
-      ValueError: no such file or variant.
+    Raises `ValueError` if there is no such file or named variant.
     """
     file = Path(name) if name.endswith(".py") else CONFIGS / f"{name}.py"
     if not file.is_file():
@@ -84,12 +71,7 @@ def load(name: str, variant: str = "") -> ConfigDict:
 
 
 def schedule(*names: str, variant: str = "") -> ConfigDict:
-    """The stages of several config files as one run; see `schema.schedule`.
-
-    Args:
-      names: of the files in order, as in `load`.
-      variant: of all of them.
-    """
+    """The stages of several config files, in order, as one run; see `schema.schedule`."""
     configs = [load(name, variant) for name in names]
     return schema.schedule({c.name: c for c in configs})
 

@@ -18,26 +18,19 @@ def split(config: ConfigDict) -> list[ConfigDict]:
             raise ConfigError(f"config.stages names {name!r}, which the config does not have")
         stage = config[name].copy_and_resolve_references()
         overrides = _given(config["all"])
-        durations.override_siblings(stage, overrides)
-        for key in overrides:
-            stage.update_from_flattened_dict({key: _at(config["all"], key)})
+        durations.override_siblings(stage, list(overrides))
+        stage.update_from_flattened_dict(overrides)
         stages.append(stage)
     return stages
 
 
-def _given(section: ConfigDict, prefix: str = "") -> list[str]:
-    """Names of the leaves of `section` that are not None."""
-    names = []
+def _given(section: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The leaves of `section` that are not None, by their full names."""
+    leaves: dict[str, Any] = {}
     for key in section:
         value = section[key]
         if isinstance(value, ConfigDict):
-            names += _given(value, f"{prefix}{key}.")
+            leaves |= _given(value, f"{prefix}{key}.")
         elif value is not None:
-            names.append(f"{prefix}{key}")
-    return names
-
-
-def _at(config: ConfigDict, name: str) -> Any:
-    for key in name.split("."):
-        config = config[key]
-    return config
+            leaves[f"{prefix}{key}"] = value
+    return leaves

@@ -207,13 +207,10 @@ def logs() -> ConfigDict:
 
 
 def schedule(stages: dict[str, ConfigDict]) -> ConfigDict:
-    """All stages of a model as one config.
+    """All stages of a model, by name and in order, as one config.
 
-    `--config.pretrain.optim.b2=0.98` overrides a key of one stage, `--config.all.seed=1`
-    of all of them.
-
-    Args:
-      stages: configs by stage name, in order.
+    `--config.pretrain.optim.b2=0.98` overrides a key of one stage, `--config.all.seed=1` of all of
+    them.
     """
     c = ConfigDict()
     c.stages = tuple(stages)  # which to train, in order

@@ -21,9 +21,7 @@ T = TypeVar("T")
 class Settings:
     """A section of a config, with attribute access and a record of the leaves that were read.
 
-    Args:
-      config: a (nested) `ConfigDict` or mapping.
-      path: of the section, for error messages.
+    `path` is its full name, for error messages.
     """
 
     path: str
@@ -65,15 +63,10 @@ class Settings:
         return {key: self._plain(key) for key in self._values}
 
     def call(self, function: Callable[..., T], /, *, skip: tuple[str, ...] = (), **extra: Any) -> T:
-        """Calls `function` with this section as keyword arguments.
+        """Calls `function` with this section, without the keys in `skip`, as keyword arguments.
 
-        Args:
-          function: its signature is the schema of the section.
-          skip: keys that other code reads.
-          **extra: further arguments, which the config may not name.
-
-        Raises:
-          ConfigError: `function` does not take a key, or a key that it needs is missing.
+        The config may not name those of `extra`. Raises `ConfigError` if the function does not take
+        a key, or a key that it needs is missing.
         """
         return self.bind(function, skip=skip, later=tuple(extra))(**extra)
 
@@ -87,12 +80,7 @@ class Settings:
     ) -> Callable[..., T]:
         """`call` in two steps: checks the section now, returns `function` with its arguments bound.
 
-        Args:
-          function, skip: as in `call`.
-          later: names of the further arguments of the call, which the config may not name.
-
-        Raises:
-          ConfigError: as in `call`.
+        The config may not name the arguments in `later`.
         """
         legal = inspect.signature(function).parameters
         given = {key: self._plain(key) for key in self._values if key not in skip}
@@ -117,10 +105,6 @@ class Settings:
         """Full names of the leaves that nothing has read."""
         return [name for name, was_read in self._leaves() if not was_read]
 
-    def read(self) -> list[str]:
-        """Full names of the leaves that were read."""
-        return [name for name, was_read in self._leaves() if was_read]
-
     def _leaves(self) -> Iterator[tuple[str, bool]]:
         for key, value in self._values.items():
             if isinstance(value, Settings):
@@ -132,15 +116,12 @@ class Settings:
         """Raises `ConfigError` if a key of the config was read by nothing."""
         unread = self.unread()
         if unread:
-            raise ConfigError(f"nothing reads {unread[0]}; {nearest(unread[0], self.read())}")
+            read = [name for name, was_read in self._leaves() if was_read]
+            raise ConfigError(f"nothing reads {unread[0]}; {nearest(unread[0], read)}")
 
 
 def choice(config: Settings, key: str, options: Iterable[str]) -> str:
-    """The value of a key that names one of several options.
-
-    Raises:
-      ConfigError: the value is not among them, with the nearest one.
-    """
+    """The value of a key that names one of several options; `ConfigError` for any other."""
     value, options = config[key], list(options)
     if value not in options:
         raise ConfigError(unknown(f"{config.path}.{key}", str(value), options))

@@ -79,7 +79,7 @@ def fold(
     batch = rows.z.shape[0]
     sharding.check_batch(batch, mesh)
     index_B = jnp.arange(batch, dtype=jnp.int32)
-    devices = mesh.shape["replica"] * mesh.shape["fsdp"]
+    devices = sharding.data_parallel(mesh)
     split, whole = sharding.BATCH, jax.sharding.PartitionSpec()
     return jax.shard_map(
         functools.partial(_walk, add_tile, devices, tile),

@@ -18,11 +18,7 @@ SIZE_KEYS = tuple(field.name for field in dataclasses.fields(Tower))
 
 
 def build(config: Settings) -> CLIP:
-    """The two-tower model of the `model` section that `clipa_jax/config/schema.py` declares.
-
-    Raises:
-      ConfigError: an unknown key or value, naming the nearest legal one.
-    """
+    """The two-tower model of the `model` section that `clipa_jax/config/schema.py` declares."""
     size, patch_size = parse(config.size)
     shared = {
         "embed_dim": config.embed_dim or size.embed_dim,

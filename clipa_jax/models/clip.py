@@ -37,9 +37,8 @@ class CLIP(nn.Module):
     def encode_image(self, image_BRRC: jax.Array, keep_BK: jax.Array | None = None) -> jax.Array:
         """(B, E) float32 of unit length.
 
-        Args:
-          image_BRRC: uint8 (B, R, R, 3), normalized here; or float, already normalized.
-          keep_BK: int32 (B, K), the patches that the tower sees; None for all.
+        Takes uint8 (B, R, R, 3), normalized here, or floats, already normalized; and int32 (B, K),
+        the patches that the tower sees, None for all.
         """
         if image_BRRC.dtype == jnp.uint8:
             image_BRRC = self.normalize(image_BRRC)

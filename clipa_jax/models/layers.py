@@ -42,29 +42,17 @@ LAYERS = ("unrolled", "scanned")
 
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig(Tower):
-    """Sizes and options of one tower.
-
-    Attributes:
-      embed_dim: width of the embedding.
-      pool: how one vector is taken from all positions, see the towers.
-      gelu: in `GELU`.
-      norm_eps: epsilon of all norms.
-      causal: whether a position attends only to those before it.
-      attention: in `ATTENTION`; "auto" leaves the choice to JAX, which never takes "packed".
-      remat: in `REMAT`.
-      layers: in `LAYERS`.
-      dtype: of the arithmetic.
-    """
+    """Sizes and options of one tower."""
 
     embed_dim: int
-    pool: str
-    gelu: str
-    norm_eps: float
-    causal: bool = False
-    attention: str
-    remat: str
-    layers: str
-    dtype: Any
+    pool: str  # how one vector is taken from all positions, see the towers
+    gelu: str  # in GELU
+    norm_eps: float  # epsilon of all norms
+    causal: bool = False  # whether a position attends only to those before it
+    attention: str  # in ATTENTION; "auto" leaves the choice to JAX, which never takes "packed"
+    remat: str  # in REMAT
+    layers: str  # in LAYERS
+    dtype: Any  # of the arithmetic
 
 
 def layer_norm(config: TowerConfig, name: str) -> nn.LayerNorm:
@@ -221,11 +209,7 @@ class Transformer(nn.Module):
 
 
 def tile(config: TowerConfig, tokens: int) -> Tiling:
-    """The tiling of a tower with packed attention for sequences of T tokens.
-
-    Raises:
-      ConfigError: the kernels do not support the tower, the dtype or T.
-    """
+    """The tiling of a tower with packed attention for T tokens; `ConfigError` if it has none."""
     if config.dtype != jnp.bfloat16:
         raise ConfigError(
             f"model.attention=packed with model.dtype={jnp.dtype(config.dtype).name}: the kernels "

@@ -41,8 +41,7 @@ def stack_name(name: str, start: int) -> str:
 def unroll(tree: Any) -> dict[str, Any]:
     """Nested dicts with stacked layers split into `encoderblock_0`, ...; traceable.
 
-    Args:
-      tree: of arrays: parameters, or a tree whose leaf names end in those of parameters.
+    Takes parameters, or a tree whose leaf names end in those of parameters.
     """
     return _unroll(tree, lambda leaf: [leaf[index] for index in range(leaf.shape[0])])
 
@@ -60,12 +59,7 @@ def unrolled_shapes(tree: Any) -> dict[str, Any]:
 
 
 def like(tree: Any, unrolled: Any) -> Any:
-    """`unrolled` in the layout and structure of `tree`; traceable.
-
-    Args:
-      tree: of shapes or arrays, with stacked layers or without.
-      unrolled: nested dicts from `unroll`.
-    """
+    """Nested dicts from `unroll` in the layout and structure of `tree`; traceable."""
     leaves = trees.flatten(unrolled)
 
     def pick(name: str, leaf: Any) -> Any:

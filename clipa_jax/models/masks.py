@@ -17,15 +17,9 @@ Mask = Callable[[jax.Array, int, int, float], jax.Array]
 
 
 def random(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
-    """A uniformly random subset of each image: K = max(floor(P * (1 - ratio)), 1).
+    """A uniformly random subset of each image, int32 (B, K) ascending.
 
-    Args:
-      rng: key.
-      batch, patches: B and P.
-      ratio: share of the patches that is dropped, in [0, 1).
-
-    Returns:
-      (B, K) int32 indices, ascending.
+    K = max(floor(P * (1 - ratio)), 1); `ratio` is the share of patches that is dropped, in [0, 1).
     """
     kept = max(int(patches * (1 - ratio)), 1)
     noise_BP = split_batch(jax.random.uniform(rng, (batch, patches)))
@@ -34,12 +28,10 @@ def random(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
 
 
 def grid(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
-    """A regular sub-grid, the same spacing everywhere, at a random offset for each image.
+    """A regular sub-grid, the same spacing everywhere, at a random offset for each image: (B, K).
 
-    Of g x g patches, k x k remain with k = max(round(g * sqrt(1 - ratio)), 1), so
-    K = k * k. Rows and columns are i * g / k, rounded down, after a shift of up to one spacing.
-
-    Arguments and result as in `random`.
+    Of g x g patches, k x k remain with k = max(round(g * sqrt(1 - ratio)), 1), so K = k * k. Rows
+    and columns are i * g / k, rounded down, after a shift of up to one spacing.
     """
     side = _side(patches)
     kept = max(round(side * (1 - ratio) ** 0.5), 1)
@@ -49,12 +41,9 @@ def grid(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
 
 
 def block(rng: jax.Array, batch: int, patches: int, ratio: float) -> jax.Array:
-    """One square window at a random place of each image.
+    """One square window at a random place of each image: (B, K), K as in `grid`.
 
-    Of g x g patches, k x k remain with k = max(round(g * sqrt(1 - ratio)), 1), so K = k * k;
-    every placement is equally likely.
-
-    Arguments and result as in `random`.
+    Every placement is equally likely.
     """
     side = _side(patches)
     kept = max(round(side * (1 - ratio) ** 0.5), 1)

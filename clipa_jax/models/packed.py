@@ -165,33 +165,21 @@ def join(q: jax.Array, k: jax.Array, v: jax.Array, tiling: Tiling) -> jax.Array:
 def attention(z_N3D: jax.Array, bias_3D: jax.Array, tiling: Tiling) -> jax.Array:
     """Attention of projected tokens, (N, D).
 
-    Args:
-      z_N3D: bfloat16 queries, keys and values without their bias, in the order of `join`.
-      bias_3D: float32 bias, in the same order; the backward kernel sums its gradient.
-      tiling: from `tile`.
+    `z_N3D` are bfloat16 queries, keys and values without their float32 bias, both in the order of
+    `join`; the backward kernel sums the gradient of the bias.
     """
     return _attention_fwd(z_N3D, bias_3D, tiling)[0]
 
 
-def _forward(qkv_N3D: jax.Array, tiling: Tiling) -> jax.Array:
-    rows = qkv_N3D.shape[0]
-    (out_ND,) = _call("forward", (qkv_N3D,), tiling)
-    return out_ND[:rows]
-
-
-def _backward(qkv_N3D: jax.Array, dout_ND: jax.Array, tiling: Tiling) -> tuple[Any, Any]:
-    rows = qkv_N3D.shape[0]
-    dqkv_N3D, dbias_X3D = _call("backward", (qkv_N3D, dout_ND), tiling)
-    return dqkv_N3D[:rows], dbias_X3D.sum(axis=0)
-
-
 def _attention_fwd(z_N3D: jax.Array, bias_3D: jax.Array, tiling: Tiling) -> tuple[Any, Any]:
     qkv_N3D = z_N3D + bias_3D.astype(z_N3D.dtype)
-    return _forward(qkv_N3D, tiling), qkv_N3D
+    (out_ND,) = _call("forward", (qkv_N3D,), tiling)
+    return out_ND[: len(qkv_N3D)], qkv_N3D
 
 
 def _attention_bwd(tiling: Tiling, qkv_N3D: jax.Array, dout_ND: jax.Array) -> tuple[Any, Any]:
-    return _backward(qkv_N3D, dout_ND, tiling)
+    dqkv_N3D, dbias_X3D = _call("backward", (qkv_N3D, dout_ND), tiling)
+    return dqkv_N3D[: len(qkv_N3D)], dbias_X3D.sum(axis=0)
 
 
 attention.defvjp(_attention_fwd, _attention_bwd)

@@ -32,28 +32,17 @@ NT, NN, TN = ((1,), (1,)), ((1,), (0,)), ((0,), (0,))  # contracted axes of (lef
 
 @dataclass(frozen=True)
 class Tiling:
-    """Sizes of a kernel.
+    """Sizes of a kernel."""
 
-    Attributes:
-      tokens: T of a sequence.
-      stride: rows from one sequence to the next; those after the first T are padding.
-      heads, head_width: H and K.
-      causal: whether a token attends only to itself and those before it.
-      group: heads of a grid step.
-      sequences: sequences of a grid step.
-      packed: sequences of a window.
-      window: W, rows of a window.
-    """
-
-    tokens: int
-    stride: int
-    heads: int
-    head_width: int
-    causal: bool
-    group: int
-    sequences: int
-    packed: int
-    window: int
+    tokens: int  # T of a sequence
+    stride: int  # rows from one sequence to the next; those after the first T are padding
+    heads: int  # H
+    head_width: int  # K
+    causal: bool  # whether a token attends only to itself and those before it
+    group: int  # heads of a grid step
+    sequences: int  # sequences of a grid step
+    packed: int  # sequences of a window
+    window: int  # W, rows of a window
 
     @property
     def rows(self) -> int:
@@ -78,21 +67,13 @@ class Tiling:
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows of a window.
+    """Rows of a window."""
 
-    Attributes:
-      first: index of its first row within the grid step, a multiple of 16.
-      edge: leading rows that may belong to the window before.
-      bias_WW: 0 where a row attends to a column, else -1e30.
-      own_W1: whether a row is not before the window's sequences.
-      new_W1: whether a row is one of the window's sequences and of none before it.
-    """
-
-    first: jax.Array
-    edge: int
-    bias_WW: jax.Array
-    own_W1: jax.Array
-    new_W1: jax.Array
+    first: jax.Array  # index of its first row within the grid step, a multiple of 16
+    edge: int  # leading rows that may belong to the window before
+    bias_WW: jax.Array  # 0 where a row attends to a column, else -1e30
+    own_W1: jax.Array  # whether a row is not before the window's sequences
+    new_W1: jax.Array  # whether a row is one of the window's sequences and of none before it
 
 
 def forward(qkv_ref: Any, out_ref: Any, *, tiling: Tiling) -> None:

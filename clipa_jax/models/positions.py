@@ -11,18 +11,11 @@ from clipa_jax.errors import ConfigError
 
 
 def sincos_2d(grid: int, width: int, temperature: float = 10_000.0) -> np.ndarray:
-    """The fixed image table of the released CLIPA (`models/vit.py`, as in MoCo v3).
+    """The fixed image table (grid * grid, width) float32 of the released CLIPA, as in MoCo v3.
 
-    Channels are sin x, cos x, sin y, cos y with `width / 4` frequencies each, from 1 down
-    to 1 / temperature inclusive, on the integer grid: a finer grid extrapolates rather
-    than interpolates. open_clip's `sin_cos_2d` spaces its frequencies otherwise.
-
-    Args:
-      grid: patches along each side.
-      width: channels, a multiple of 4.
-
-    Returns:
-      (grid * grid, width) float32.
+    Channels are sin x, cos x, sin y, cos y with `width / 4` frequencies each, from 1 down to 1 /
+    temperature inclusive, on the integer grid: a finer grid extrapolates rather than interpolates.
+    open_clip's `sin_cos_2d` spaces its frequencies otherwise.
     """
     if width % 4:
         raise ConfigError(f"sincos2d positions need a width divisible by 4; came {width}")
@@ -34,14 +27,9 @@ def sincos_2d(grid: int, width: int, temperature: float = 10_000.0) -> np.ndarra
 
 
 def resize_2d(table_1PD: jax.Array, patches: int) -> jax.Array:
-    """Resizes a learned image table to another square grid; the class row is unchanged.
+    """Resizes a learned image table (1, 1 + g * g, D) to (1, 1 + patches, D), another square grid.
 
-    Args:
-      table_1PD: (1, 1 + g * g, D), class row first.
-      patches: new number of patches, a square number, without the class token.
-
-    Returns:
-      (1, 1 + patches, D).
+    The class row, which is the first, is unchanged.
     """
     class_11D, grid_1PD = table_1PD[:, :1], table_1PD[:, 1:]
     old, new = _side(grid_1PD.shape[1]), _side(patches)
@@ -52,15 +40,7 @@ def resize_2d(table_1PD: jax.Array, patches: int) -> jax.Array:
 
 
 def resize_1d(table_1LD: jax.Array, length: int) -> jax.Array:
-    """Resizes a learned text table linearly, as the released code does from 8 to 32 tokens.
-
-    Args:
-      table_1LD: (1, L, D).
-      length: new number of tokens.
-
-    Returns:
-      (1, length, D).
-    """
+    """Resizes a learned text table (1, L, D) linearly, as the released code does."""
     _, _, width = table_1LD.shape
     return jax.image.resize(table_1LD, (1, length, width), method="linear")
 

@@ -41,11 +41,7 @@ SIZES = {
 
 
 def parse(name: str) -> tuple[Size, int]:
-    """`H/14` -> (sizes of the H towers, patch 14).
-
-    Raises:
-      ConfigError: the name is not of the form SIZE/PATCH or the size is not in the table.
-    """
+    """`H/14` -> (sizes of the H towers, patch 14)."""
     size, slash, patch = name.partition("/")
     if size not in SIZES:
         raise ConfigError(unknown("model size", size, SIZES))

@@ -18,32 +18,15 @@ Leaves = dict[str, Any]
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
-def text_positions(leaves: Leaves, target: Shapes) -> Leaves:
-    """Resizes the learned text positions linearly to the new number of tokens."""
-    return _resized(
-        "txt/pos_embedding",
-        leaves,
-        target,
-        lambda table, shape: positions.resize_1d(table, shape[1]),
-    )
+def _image_positions(table_1PD: Any, length: int) -> Any:
+    return positions.resize_2d(table_1PD, length - 1)
 
 
-def image_positions(leaves: Leaves, target: Shapes) -> Leaves:
-    """Resizes learned image positions to the new grid, the class row apart.
-
-    Sin-cos positions are not stored: the model computes them for its own grid.
-    """
-    return _resized(
-        "img/pos_embedding",
-        leaves,
-        target,
-        lambda table, shape: positions.resize_2d(table, shape[1] - 1),
-    )
-
-
-EDITS: dict[str, Callable[[Leaves, Shapes], Leaves]] = {
-    "text_positions": text_positions,
-    "image_positions": image_positions,
+# Learned positions that are resized: the leaf, and the function of (table, new length). Sin-cos
+# positions are not stored: the model computes them for its own grid.
+EDITS: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
+    "text_positions": ("txt/pos_embedding", positions.resize_1d),
+    "image_positions": ("img/pos_embedding", _image_positions),
 }
 PATTERN_EDITS = ("fresh", "drop")
 
@@ -66,26 +49,18 @@ def apply(
     target: Shapes,
     fresh: Callable[[], Mapping[str, Any]],
 ) -> tuple[Leaves, list[str]]:
-    """Edits weights until they fit the model.
+    """Edits weights by name until they fit the model: (weights, a log line for each changed leaf).
 
-    Args:
-      edits: names in `EDITS`, `fresh:REGEX` or `drop:REGEX`, in order.
-      leaves: weights by name.
-      target: the model's parameters by name.
-      fresh: returns the model's initial parameters; called only if needed.
-
-    Returns:
-      (fitted weights, a log line for each changed leaf).
-
-    Raises:
-      CheckpointError: the result does not fit the model; names the first leaves and shapes.
+    Applies `edits` in order. `target` are the parameters of the model by name; `fresh`, called only
+    if needed, returns its initial ones. Raises `CheckpointError` with the first leaves and shapes
+    if the result does not fit.
     """
     check(edits)
     before = dict(leaves)
     for edit in edits:
         name, _, pattern = edit.partition(":")
         if edit in EDITS:
-            leaves = EDITS[edit](leaves, target)
+            leaves = _resize(edit, leaves, target)
         elif name == "drop":
             leaves = {n: x for n, x in leaves.items() if not re.fullmatch(pattern, n)}
         else:
@@ -100,26 +75,21 @@ def apply(
     return leaves, _log(before, leaves)
 
 
-def _resized(
-    name: str,
-    leaves: Leaves,
-    target: Shapes,
-    resize: Callable[[Any, tuple[int, ...]], Any],
-) -> Leaves:
-    if name not in leaves or name not in target or leaves[name].shape == target[name].shape:
+def _resize(edit: str, leaves: Leaves, target: Shapes) -> Leaves:
+    leaf, resize = EDITS[edit]
+    if leaf not in leaves or leaf not in target or leaves[leaf].shape == target[leaf].shape:
         return leaves
-    return {**leaves, name: resize(leaves[name], target[name].shape)}
+    return {**leaves, leaf: resize(leaves[leaf], target[leaf].shape[1])}
 
 
 def _log(before: Leaves, after: Leaves) -> list[str]:
     lines = []
     for name in sorted({*before, *after}):
-        if name not in after:
+        old, new = before.get(name), after.get(name)
+        if new is None:
             lines.append(f"{name} {tuple(before[name].shape)}: dropped")
-        elif name not in before:
-            lines.append(f"{name} {tuple(after[name].shape)}: initialized")
-        elif before[name].shape != after[name].shape:
-            lines.append(f"{name}: {tuple(before[name].shape)} -> {tuple(after[name].shape)}")
-        elif before[name] is not after[name]:
-            lines.append(f"{name} {tuple(after[name].shape)}: initialized")
+        elif old is not None and old.shape != new.shape:
+            lines.append(f"{name}: {tuple(old.shape)} -> {tuple(new.shape)}")
+        elif old is not new:
+            lines.append(f"{name} {tuple(new.shape)}: initialized")
     return lines

@@ -18,13 +18,9 @@ POOL = ("last", "first", "gap", "map", "argmax")
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(layers.TowerConfig):
-    """Configuration of the text tower.
+    """Configuration of the text tower."""
 
-    Attributes:
-      vocab_size: V.
-    """
-
-    vocab_size: int
+    vocab_size: int  # V
 
 
 class TextTransformer(nn.Module):

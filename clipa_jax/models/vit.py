@@ -20,17 +20,15 @@ POSEMB = ("sincos2d", "learned")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig(layers.TowerConfig):
-    """Configuration of the image tower.
+    """Configuration of the image tower."""
 
-    Attributes:
-      patch_size: pixels along a side of a patch.
-      posemb: in `POSEMB`.
-      pre_norm: whether a norm precedes the first layer, as in OpenAI's CLIP.
-    """
+    patch_size: int  # pixels along a side of a patch
+    posemb: str  # in POSEMB
+    pre_norm: bool  # whether a norm precedes the first layer, as in OpenAI's CLIP
 
-    patch_size: int
-    posemb: str
-    pre_norm: bool
+    def patches(self, res: int) -> int:
+        """P of an image of `res` pixels a side."""
+        return (res // self.patch_size) ** 2
 
 
 class ViT(nn.Module):
@@ -44,14 +42,9 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, image_BRRC: jax.Array, keep_BK: jax.Array | None = None) -> jax.Array:
-        """Embeds normalized images.
+        """Embeds normalized images (B, R, R, 3) as (B, E), before normalization to unit length.
 
-        Args:
-          image_BRRC: float (B, R, R, 3), normalized.
-          keep_BK: int32 (B, K), indices of the patches that the tower sees; None for all.
-
-        Returns:
-          (B, E), before normalization to unit length.
+        `keep_BK`, int32, has the indices of the patches that the tower sees; None for all.
         """
         c = self.config
         x_BPD = self._patches(image_BRRC)

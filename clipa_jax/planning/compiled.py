@@ -134,7 +134,7 @@ def trace(work: Workload, tpu_slice: topology.Slice) -> Traced:
     return Traced(
         step=step,
         flops=traced.flops(step) / _shares(training.spec.shapes.params, mesh),
-        arguments=float(state + batch / _data_parallel(mesh)),
+        arguments=float(state + batch / sharding.data_parallel(mesh)),
     )
 
 
@@ -160,15 +160,11 @@ def parse_refusal(message: str) -> tuple[float, float] | None:
     return float(needed) * _UNITS[needed_unit], float(limit) * _UNITS[limit_unit]
 
 
-def _data_parallel(mesh: Mesh) -> int:
-    return mesh.shape["replica"] * mesh.shape["fsdp"]
-
-
 def _shares(params: Any, mesh: Mesh) -> int:
     """Chips that share the arithmetic: along `tensor` only where layers are split over it."""
     specs = [leaf.sharding.spec for leaf in jax.tree.leaves(params)]
     axes = {name for spec in specs for part in spec for name in jax.tree.leaves(part)}
-    return mesh.size if "tensor" in axes else _data_parallel(mesh)
+    return mesh.size if "tensor" in axes else sharding.data_parallel(mesh)
 
 
 def _bytes(shape: tuple[int, ...], dtype: Any) -> int:

@@ -65,8 +65,7 @@ def layer(tokens: int, width: int, mlp_dim: int) -> float:
 
 def _image(tower: ImageConfig, res: int, tokens: int) -> float:
     # Patches that a mask drops are embedded too.
-    patches = (res // tower.patch_size) ** 2
-    embedding = 2.0 * patches * tower.patch_size**2 * 3 * tower.width
+    embedding = 2.0 * tower.patches(res) * tower.patch_size**2 * 3 * tower.width
     return embedding + _tower(tower, tokens)
 
 

@@ -7,7 +7,6 @@ from ml_collections import ConfigDict
 from clipa_jax import models, trees
 from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
-from clipa_jax.models import masks
 from clipa_jax.planning import flops
 from clipa_jax.training import program, state, steps
 
@@ -66,8 +65,7 @@ def sizes(c: Settings) -> Sizes:
     shapes = program.batch_spec(c.input)
     batch, res = shapes["image"].shape[:2]
     text_tokens = shapes["tokens"].shape[1]
-    patches = (res // model.img.config.patch_size) ** 2
-    image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
+    image_tokens = mask.image_tokens(model, res)
     forward = flops.forward(
         model, res=res, image_tokens=image_tokens, text_tokens=text_tokens, batch=batch
     )

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from clipa_jax.errors import DataError
-from clipa_jax.runs import Run, Stage, score_names, train_seconds
+from clipa_jax.runs import Run, Stage, score_names
 from clipa_jax.runtime import files
 from clipa_jax.runtime.files import PathLike
+from clipa_jax.training.records import TRAIN_SECONDS
 
 MOST = 400  # points of a stage; longer records are averaged in bins
 
@@ -154,5 +155,5 @@ def _points(
             continue
         seen, cost = record["step"] * stage.batch_size, stage.sample_flops
         spent = None if flops is None or cost is None else flops + seen * cost
-        points.append(Point(samples + seen, seconds + train_seconds(record), spent, value))
+        points.append(Point(samples + seen, seconds + record[TRAIN_SECONDS], spent, value))
     return points

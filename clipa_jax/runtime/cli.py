@@ -29,10 +29,8 @@ def run(
 ) -> None:
     """Parses the flags and runs `main`; a `UserError` is printed and gives exit status 1.
 
-    Args:
-      main: gets the program's name and the arguments without a flag.
-      needs_config: whether `--config`, if defined, is required.
-      positional: whether there may be arguments without a flag.
+    `--config`, if defined, is required where the program `needs_config`; arguments without a flag
+    are refused unless they may be `positional`.
     """
     quiet()
 
@@ -98,15 +96,11 @@ def _is_for_users(record: std_logging.LogRecord) -> bool:
     return record.levelno >= std_logging.ERROR and "orbax" not in Path(record.pathname).parts
 
 
-def start_jax(config: ConfigDict, root: Path | None = None) -> None:
+def start_jax(config: ConfigDict, cache: Path | None = None) -> None:
     """Sets up devices, other processes and the compilation cache, before JAX uses devices.
 
-    Args:
-      config: of a stage; `cpu_devices`, `distributed` and `compilation_cache` are read.
-      root: the workdir, which contains the compilation cache; None for no cache.
-
-    Raises:
-      ConfigError: `cpu_devices` is not a positive number, or `distributed` contradicts itself.
+    Reads `cpu_devices`, `distributed` and `compilation_cache` of a stage, whose "workdir" stands
+    for `cache`; None for no cache. Raises `ConfigError` if they are wrong or contradict each other.
     """
     count = config.cpu_devices
     if count is not None and count < 1:
@@ -114,8 +108,8 @@ def start_jax(config: ConfigDict, root: Path | None = None) -> None:
     if count is not None:
         jax.config.update("jax_num_cpu_devices", count)
     Settings(config.distributed, "config.distributed").call(distributed.join)
-    cache = str(root / "cache" / "xla") if root else "none"
-    _set_cache(cache if config.compilation_cache == "workdir" else config.compilation_cache)
+    in_workdir = config.compilation_cache == "workdir"
+    _set_cache(str(cache or "none") if in_workdir else config.compilation_cache)
 
 
 def _set_cache(folder: str) -> None:

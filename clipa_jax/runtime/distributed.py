@@ -33,15 +33,11 @@ def join(
 ) -> None:
     """Connects to the other processes of the run, if any; called before JAX is used.
 
-    Args:
-      coordinator: "auto" lets JAX detect a cluster (SLURM, a TPU slice, GKE, Open MPI), and is a
-        single process without one; "none" is a single process; else host:port of process 0.
-      processes, process: their number and the index of this one; needed with host:port.
-      start_timeout: seconds to wait for the others.
-      peer_timeout: seconds after which a process that died ends the others.
-
-    Raises:
-      ConfigError: arguments that contradict each other.
+    `coordinator` "auto" lets JAX detect a cluster (SLURM, a TPU slice, GKE, Open MPI), and is a
+    single process without one; "none" is a single process; else it is host:port of process 0, which
+    needs the number of processes and the index of this one. Timeouts are in seconds: to wait for
+    the others at the start, and after which a process that died ends the others. Raises
+    `ConfigError` if arguments contradict each other.
     """
     if coordinator in (AUTO, ALONE):
         if processes is not None or process is not None:
@@ -142,11 +138,10 @@ class Flag:
         self._pending: jax.Array | None = None
 
     def read(self, mine: int, after: Any = None) -> int:
-        """The largest number of the previous call; 0 at the first.
+        """The largest number of the previous call, 0 at the first; a single process returns `mine`.
 
-        Args:
-          mine: number of this process, at least 0; a single process returns it at once.
-          after: arrays of the program that was started last, if it may still run.
+        `mine` is at least 0; `after` are arrays of the program that was started last, if it may
+        still run.
         """
         if not several():
             return mine

@@ -15,11 +15,7 @@ PathLike = str | os.PathLike[str]
 
 
 def read_bytes(path: PathLike) -> bytes:
-    """The content of a file.
-
-    Raises:
-      DataError: the file is missing or cannot be read.
-    """
+    """The content of a file; `DataError` if it is missing or cannot be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -29,11 +25,7 @@ def read_bytes(path: PathLike) -> bytes:
 
 
 def read_text(path: PathLike) -> str:
-    """The content of a UTF-8 file.
-
-    Raises:
-      DataError: the file is missing, cannot be read, or is not UTF-8.
-    """
+    """The content of a UTF-8 file; `DataError` if there is none."""
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -41,11 +33,7 @@ def read_text(path: PathLike) -> str:
 
 
 def read_json(path: PathLike) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-      DataError: the file is missing, cannot be read, or is not JSON.
-    """
+    """The content of a JSON file; `DataError` if there is none."""
     content = read_bytes(path)
     try:
         return json.loads(content)
@@ -54,11 +42,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:
-    """Writes a file beside its place and renames it; the folder must exist.
-
-    Raises:
-      OSError: the file cannot be written.
-    """
+    """Writes a file beside its place and renames it; the folder must exist."""
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(content)

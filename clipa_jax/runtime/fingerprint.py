@@ -23,9 +23,7 @@ def of(tree: Any) -> int:
 
     Any single wrong entry or renamed leaf changes it. Integer sums are exact in any order, so it
     does not depend on shardings: each process sums its shards, and only totals are exchanged.
-
-    Args:
-      tree: of arrays with entries of 1, 2 or 4 bytes, all global or all on this process.
+    Entries have 1, 2 or 4 bytes; the arrays are all global or all on this process.
     """
     leaves = {name: jnp.asarray(leaf) for name, leaf in trees.flatten(tree).items()}
     sums = [
@@ -58,10 +56,8 @@ def _sum_of(shard: Any, shape: tuple[int, ...]) -> jax.Array:
 def _weighted_sum(x: jax.Array, first: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """uint32 (): the sum of the bits of all entries, each times an odd number from its index.
 
-    Args:
-      x: a part of an array.
-      first: flat index of its first entry in that array, uint32.
-      strides: of that array.
+    `x` is a part of an array with these strides; `first` is the flat index of its first entry
+    there.
     """
     bits = jax.lax.bitcast_convert_type(x, _UNSIGNED[x.dtype.itemsize]).astype(jnp.uint32)
     index = jnp.broadcast_to(first, x.shape)

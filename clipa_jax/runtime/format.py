@@ -96,12 +96,7 @@ def setting(value: Any) -> str:
 
 
 def table(rows: Sequence[Row], right: Collection[int] = ()) -> str:
-    """Aligned columns under a ruled header, for a terminal.
-
-    Args:
-      rows: the header, then the body.
-      right: the columns that are aligned to the right.
-    """
+    """Aligned columns under a ruled header, for a terminal; those in `right` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

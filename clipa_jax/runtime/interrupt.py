@@ -25,11 +25,8 @@ class Interrupt:
     """Records the first SIGINT or SIGTERM while entered, instead of ending the process.
 
     The training loop calls `read` after each step. A second signal ends the process at once,
-    without a checkpoint.
-
-    Attributes:
-      signal: received by this process, or None.
-      shared: known to all processes, or None.
+    without a checkpoint. `signal` is the one received by this process, `shared` the one known to
+    all processes; None so far.
     """
 
     def __init__(self) -> None:
@@ -41,10 +38,8 @@ class Interrupt:
     def read(self, after: Any = None) -> signal.Signals | None:
         """The signal, once all processes know of it; equal on all of them at the same call.
 
-        A single process returns it at once, several one call later.
-
-        Args:
-          after: arrays of the program that was started last, if it may still run.
+        A single process returns it at once, several one call later. `after` are arrays of the
+        program that was started last, if it may still run.
         """
         if self._flag is not None and self.shared is None:
             number = self._flag.read(self.signal or 0, after)

@@ -1,41 +1,52 @@
 """Progress of long tasks: a bar on a terminal, elsewhere a log line from time to time."""
 
 import contextlib
-import math
+import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TextIO, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
 
 from absl import logging
 from tqdm import tqdm
 
 from clipa_jax.runtime.format import clock
 
-T = TypeVar("T")
-# The displayed rate is an average over about this many seconds.
-_RATE_SECONDS = 10.0
-
 
 class _Bar(tqdm):
-    """A bar whose format may contain `{status}`; tqdm puts a comma before its own postfix."""
+    """A bar that ends in a note, the rate in units and the remaining time."""
 
-    status = ""
+    note, units_per_count = "", 1
+
+    @property
+    def status(self) -> str:
+        done, measured = self.n - self.initial, super().format_dict
+        if not done:
+            return self.note
+        counts_per_second = measured["rate"] or done / max(measured["elapsed"], 1e-9)
+        parts = [self.note] if self.note else []
+        parts.append(f"{counts_per_second * self.units_per_count:,.0f} {self.unit}/s")
+        if self.total is not None:
+            parts.append(f"ETA {clock(max(self.total - self.n, 0) / counts_per_second)}")
+        return "  ".join(parts)
 
     @property
     def format_dict(self) -> dict[str, Any]:
         return super().format_dict | {"status": self.status}
 
 
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 class Progress:
     """Display of a count, its rate and the remaining time.
 
     Args:
-      name: first word of the line.
       total: count at the end; None if unknown.
       start: count at the beginning, for example of a resumed stage.
-      unit: plural noun of the rate.
       units_per_count: for the rate, for example samples per step.
       every_seconds: minimum interval between two log lines.
       stream: shows the bar if it is a terminal; standard error by default.
@@ -54,42 +65,34 @@ class Progress:
         stream: TextIO | None = None,
         shown: bool = True,
     ):
-        self._name, self._total, self.count = name, total, start
-        self._unit, self._units_per_count = unit, units_per_count
-        self._every, self._shown, self._note = every_seconds, shown, ""
-        self._last = self._last_line = time.monotonic()
-        self._seconds_per_count: float | None = None
         stream = sys.stderr if stream is None else stream
-        self._bar: _Bar | None = None
-        if shown and stream.isatty():
-            self._bar = _Bar(
-                total=total,
-                initial=start,
-                desc=name,
-                file=stream,
-                dynamic_ncols=True,
-                bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {status}",
-                leave=True,
-            )
+        on_terminal = shown and stream.isatty()
+        self._writes_lines = shown and not on_terminal
+        self._bar = _Bar(
+            total=total,
+            initial=start,
+            desc=name,
+            unit=unit,
+            file=stream if on_terminal else _Nowhere(),
+            dynamic_ncols=True,
+            miniters=1,
+            mininterval=0.1 if on_terminal else every_seconds,
+            bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {status}",
+        )
+        self._bar.units_per_count = units_per_count
+
+    @property
+    def count(self) -> int:
+        return self._bar.n
 
     def update(self, count: int, note: str | None = None) -> None:
-        """Sets the count. An unchanged count leaves the time since the last update out of the rate.
-
-        Args:
-          count: of everything done so far.
-          note: text before the rate; None keeps the present one.
-        """
-        now = time.monotonic()
-        self._measure(count - self.count, now - self._last)
-        self.count, self._last = count, now
-        self._note = self._note if note is None else note
-        if self._bar is not None:
-            self._bar.total, self._bar.status = self._total, self.status()
-            self._bar.update(count - self._bar.n)
-        elif self._shown and (now - self._last_line >= self._every or count == self._total):
-            self._last_line = now
-            total = "" if self._total is None else f"/{self._total:,}"
-            logging.info("%s %s%s %s", self._name, f"{count:,}", total, self.status())
+        """Sets the count of everything done so far, and the text before the rate."""
+        bar, more = self._bar, count - self._bar.n
+        bar.note = bar.note if note is None else note
+        is_due = bar.update(more) or (more and count == bar.total)
+        if is_due and self._writes_lines:
+            total = "" if bar.total is None else f"/{bar.total:,}"
+            logging.info("%s %s%s %s", bar.desc, f"{count:,}", total, bar.status)
 
     def add(self, more: int) -> None:
         """Adds to the count.
@@ -97,78 +100,43 @@ class Progress:
         A count beyond the total is cut to it, since the last batch is padded. If the total was
         reached before, it was wrong, and is unknown from here on.
         """
-        if self._total is not None and self.count >= self._total:
-            self._total = None
-        count = self.count + more
-        self.update(count if self._total is None else min(count, self._total))
+        if self._bar.total is not None and self.count >= self._bar.total:
+            self._bar.total = None
+        total = self._bar.total
+        self.update(self.count + more if total is None else min(self.count + more, total))
 
     def annotate(self, note: str) -> None:
-        """Sets the text before the rate, without writing a log line for it."""
-        if self._bar is None:
-            self._note = note
-        else:
-            self.update(self.count, note)
+        """Sets the text before the rate, and leaves the time since the last count out of it."""
+        self._bar.note = note
+        self._bar.unpause()
+        self._bar.refresh()
 
     def message(self, text: str) -> None:
         """Writes a line of its own, above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=self._bar.fp)
-        elif self._shown:
+        if self._writes_lines:
             logging.info("%s", text)
+        else:
+            self._bar.write(text, file=self._bar.fp)
 
     @contextlib.contextmanager
-    def paused(self, activity: str = "") -> Iterator[None]:
+    def paused(self, activity: str) -> Iterator[None]:
         """Leaves the time inside out of the rate; the bar shows `activity` meanwhile."""
-        if self._bar is not None and activity:
-            self._bar.status = f"{activity} ..."
-            self._bar.refresh()
+        note, self._bar.note = self._bar.note, f"{activity} ..."
+        self._bar.refresh()
         began = time.monotonic()
         try:
             yield
         finally:
-            self._last += time.monotonic() - began
-
-    def close(self) -> None:
-        """Leaves the bar on its line and starts a new one."""
-        if self._bar is not None:
-            self._bar.close()
+            self._bar.note = note
+            spent = time.monotonic() - began
+            self._bar.start_t += spent
+            self._bar.last_print_t += spent
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    @property
-    def rate(self) -> float:
-        """Recent units per second; 0 before the first update."""
-        return self._units_per_count / self._seconds_per_count if self._seconds_per_count else 0.0
-
-    def status(self) -> str:
-        """The note, the rate and the remaining time."""
-        parts = [self._note] if self._note else []
-        if self._seconds_per_count is not None:
-            parts.append(f"{self.rate:,.0f} {self._unit}/s")
-            if self._total is not None:
-                left = max(self._total - self.count, 0) * self._seconds_per_count
-                parts.append(f"ETA {clock(left)}")
-        return "  ".join(parts)
-
-    def _measure(self, counts: int, seconds: float) -> None:
-        if counts <= 0:
-            return
-        pace = seconds / counts
-        old = pace if self._seconds_per_count is None else self._seconds_per_count
-        keep = math.exp(-seconds / _RATE_SECONDS)
-        self._seconds_per_count = keep * old + (1 - keep) * pace
-
-
-def track(items: Iterable[T], name: str, total: int, unit: str = "items") -> Iterator[T]:
-    """Yields the items and shows how many have been used."""
-    with Progress(name, total, unit=unit) as progress:
-        for item in items:
-            yield item
-            progress.update(progress.count + 1)
+        self._bar.close()
 
 
 @contextlib.contextmanager
@@ -191,15 +159,12 @@ def poll(
                 done, total = read()
             if not total:
                 return
-            with Progress(name, total, start=done) as progress:
-                shown = None
+            with Progress(name, total) as progress:
+                progress.update(done)
                 while done < total and not ended.wait(every_seconds):
                     done, _ = read()
-                    if done > progress.count:
-                        progress.update(shown := done)
-                done, _ = read()
-                if done != shown:
                     progress.update(done)
+                progress.update(read()[0])
 
     with _thread(show, ended):
         yield
@@ -209,10 +174,9 @@ def poll(
 def waiting(
     activity: str, expected: float | None = None, stream: TextIO | None = None
 ) -> Iterator[None]:
-    """Shows the elapsed time of the block on a terminal; elsewhere nothing.
+    """Shows the elapsed time of the block, for example "compiling", on a terminal only.
 
     Args:
-      activity: for example "compiling pretrain".
       expected: seconds that it may take in all, if known.
       stream: standard error by default.
     """
@@ -224,8 +188,9 @@ def waiting(
 
     def show() -> None:
         while not ended.wait(0.5):
-            line = f"{activity}: {_elapsed(time.monotonic() - began, expected)}"
-            stream.write(f"\r\x1b[K{line}")
+            elapsed = time.monotonic() - began
+            of = f" of about {clock(expected)}" if expected else ""
+            stream.write(f"\r\x1b[K{activity}: {clock(elapsed)}{of}")
             stream.flush()
 
     try:
@@ -246,14 +211,3 @@ def _thread(show: Callable[[], None], ended: threading.Event) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _elapsed(seconds: float, expected: float | None) -> str:
-    """`0:45`, and with an expectation `0:45, about 1:15 left`."""
-    if expected is None:
-        return clock(seconds)
-    left = expected - seconds
-    rest = (
-        f"about {clock(left)} left" if left > 0 else f"longer than the expected {clock(expected)}"
-    )
-    return f"{clock(seconds)}, {rest}"

@@ -30,10 +30,7 @@ Errors = dict[str, jax.Array]
 def check(model: CLIP, mesh: Mesh, image_tokens: int, text_tokens: int) -> None:
     """Raises `ConfigError` where a model with packed attention cannot be trained.
 
-    Args:
-      model: with any attention.
-      mesh: of the training.
-      image_tokens, text_tokens: of a training sample, the class token included.
+    Tokens are those of a training sample, the class token included.
     """
     if not is_packed(model):
         return
@@ -61,15 +58,7 @@ def compare(spec: StateSpec, mesh: Mesh, params: Any, image_tokens: int) -> None
     """Compares packed attention with XLA's on one batch of noise; does nothing for other models.
 
     Embeddings and gradients of all parameters, each against those of XLA's attention in float32.
-
-    Args:
-      spec: of the state.
-      mesh: of the training.
-      params: parameters at the start.
-      image_tokens: of a training sample, the class token included.
-
-    Raises:
-      ConfigError: packed attention is less exact than XLA's in bfloat16, see `XLA_ERRORS`.
+    Raises `ConfigError` if packed attention is less exact than XLA's in bfloat16, see `XLA_ERRORS`.
     """
     if not is_packed(spec.model):
         return
@@ -99,7 +88,7 @@ def compare(spec: StateSpec, mesh: Mesh, params: Any, image_tokens: int) -> None
 
 def _results(model: CLIP, spec: StateSpec, mesh: Mesh, params: Any, image_tokens: int) -> Any:
     """Float32 embeddings of noise, and gradients of their products with random directions."""
-    parts = mesh.shape["replica"] * mesh.shape["fsdp"]
+    parts = sharding.data_parallel(mesh)
     rows = min(spec.batch[IMAGE].shape[0] // parts, SAMPLES) * parts
     keys = jax.random.split(jax.random.key(0), 4)
 
@@ -108,8 +97,7 @@ def _results(model: CLIP, spec: StateSpec, mesh: Mesh, params: Any, image_tokens
 
     image_BRRC = noise(keys[0], spec.batch[IMAGE].shape[1:], 256).astype(jnp.uint8)
     tokens_BL = noise(keys[1], spec.batch[TOKENS].shape[1:], model.txt.config.vocab_size)
-    patches = (image_BRRC.shape[1] // model.img.config.patch_size) ** 2
-    masked = image_tokens - 1 < patches
+    masked = image_tokens - 1 < model.img.config.patches(image_BRRC.shape[1])
     keep_BK = jnp.tile(jnp.arange(image_tokens - 1), (rows, 1)) if masked else None
 
     def total(params: Any) -> tuple[jax.Array, Any]:

@@ -34,17 +34,11 @@ FINGERPRINTS = "fingerprints"  # in `position`: of the other items
 
 @dataclass(frozen=True)
 class Start:
-    """The start of a run.
-
-    Attributes:
-      state: the first state.
-      position: of the data and the clock; empty at the beginning of a stage.
-      lines: for the log: the origin of the state, and each leaf that was changed.
-    """
+    """The start of a run."""
 
     state: TrainState
-    position: Position
-    lines: list[str]
+    position: Position  # of the data and the clock; empty at the beginning of a stage
+    lines: list[str]  # for the log: the origin of the state, and each leaf that was changed
 
 
 class Weights(Protocol):
@@ -61,10 +55,8 @@ class Weights(Protocol):
 class Checkpoints:
     """The checkpoints of one stage.
 
-    Args:
-      workdir: the stage's folder.
-      keep_last: newest checkpoints to keep; at least 2 guard against a damaged one.
-      keep_every: checkpoints at multiples of this step are never deleted. None for none.
+    The newest `keep_last` are kept (at least 2 guard against a damaged one), and those at multiples
+    of the step `keep_every`.
     """
 
     def __init__(self, workdir: str, *, keep_last: int = 2, keep_every: int | None = None):
@@ -91,8 +83,7 @@ class Checkpoints:
     def save(self, state: TrainState, position: Position) -> None:
         """Starts to write the state; returns once it is copied from the device.
 
-        Raises:
-          CheckpointError: this checkpoint, or the one before, cannot be written.
+        Raises `CheckpointError` if this checkpoint, or the one before, cannot be written.
         """
         step = int(state.step)
         if step in self._damaged:
@@ -124,11 +115,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits until everything is written.
-
-        Raises:
-          CheckpointError: a write failed.
-        """
+        """Waits until everything is written; `CheckpointError` if a write failed."""
         with self._writing():
             self._manager.close()
 
@@ -136,11 +123,8 @@ class Checkpoints:
         """The newest readable checkpoint, with the shardings of `spec`; None if there is none.
 
         A damaged checkpoint is logged and skipped, and overwritten when its step is saved again.
-        All processes use the same checkpoint.
-
-        Raises:
-          CheckpointError: none of the checkpoints can be read, or the newest readable one is of
-            another model or optimizer.
+        All processes use the same checkpoint. Raises `CheckpointError` if none can be read, or the
+        newest readable one is of another model or optimizer.
         """
         steps = distributed.from_first(sorted(self._manager.all_steps(), reverse=True))
         for step in steps:
@@ -216,16 +200,9 @@ def first_state(
 ) -> Start:
     """The start of a stage: its last checkpoint, else the given weights, else from scratch.
 
-    Args:
-      checkpoints: of this stage.
-      spec: the state's shapes and shardings.
-      seed: of the run.
-      init: path of the weights to start from, "" for none.
-      edits: surgery that the weights may need, see `models.surgery`.
-      open_weights: opens `init`; `clipa_jax.weights.open_weights`.
-
-    Raises:
-      CheckpointError: no checkpoint can be read, weights do not fit, or the disk is full.
+    `init` is the path of the weights, "" for none, which `open_weights` opens; `edits` is the
+    surgery that they may need. Raises `CheckpointError` if no checkpoint can be read, weights do
+    not fit, or the disk is full.
     """
     checkpoints.check_room(spec)
     resumed = checkpoints.restore_last(spec)
@@ -250,14 +227,9 @@ def first_state(
 
 
 def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
-    """The weights of a stage's checkpoint, by name, on the host.
+    """The weights of a stage's checkpoint, the newest by default, by name, on the host.
 
-    Args:
-      workdir: the stage's folder.
-      step: of the checkpoint; the newest by default.
-
-    Raises:
-      CheckpointError: there is no checkpoint, or it is damaged.
+    Raises `CheckpointError` if there is no checkpoint, or it is damaged.
     """
     folder = epath.Path(workdir).resolve() / CHECKPOINTS
     options = ocp.CheckpointManagerOptions(read_only=True)
@@ -320,17 +292,17 @@ def _rebuild(spec: StateSpec, items: Mapping[str, Any]) -> TrainState:
 
 def _differences(stored: Any, expected: Any) -> list[str]:
     """The differences of two trees of shapes, a sentence per leaf."""
-    old, new = trees.flatten(stored), trees.flatten(expected)
 
-    def describe(leaf: Any) -> str:
-        return "missing" if leaf is None else f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}"
+    def descriptions(tree: Any) -> dict[str, str]:
+        leaves = trees.flatten(tree)
+        return {name: f"{np.dtype(x.dtype)} {tuple(x.shape)}" for name, x in leaves.items()}
 
-    names = sorted({*old, *new})
-    both = {name: (describe(old.get(name)), describe(new.get(name))) for name in names}
+    old, new = descriptions(stored), descriptions(expected)
     return [
-        f"{name} is {a} in the checkpoint and {b} in the config"
-        for name, (a, b) in both.items()
-        if a != b
+        f"{name} is {old.get(name, 'missing')} in the checkpoint and "
+        f"{new.get(name, 'missing')} in the config"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
     ]
 
 

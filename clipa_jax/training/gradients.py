@@ -25,16 +25,10 @@ Gradients = Callable[[Any, Batch, jax.Array | None], tuple[tuple[jax.Array, Metr
 
 
 def build(spec: StateSpec, mesh: Mesh, loss: Loss, microbatch: int | None = None) -> Gradients:
-    """Gradients for the model and batch of a state.
+    """Gradients for the model and batch of a state, with a loss over the global batch.
 
-    Args:
-      spec: from `state.make_spec`.
-      mesh: of the spec.
-      loss: over the global batch, from `losses.build`.
-      microbatch: samples whose activations are held at a time; None for all.
-
-    Raises:
-      ConfigError: the micro-batch does not divide the batch over the devices.
+    `microbatch` is the number of samples whose activations are held at a time; None for all. Raises
+    `ConfigError` if it does not divide the batch over the devices.
     """
     if microbatch is None or microbatch >= spec.batch[IMAGE].shape[0]:
         return at_once(spec, loss)
@@ -60,21 +54,14 @@ def at_once(spec: StateSpec, loss: Loss) -> Gradients:
 
 
 def in_microbatches(spec: StateSpec, mesh: Mesh, loss: Loss, size: int) -> Gradients:
-    """The same gradients, with the activations of one micro-batch at a time (GradCache).
+    """The same gradients, with the activations of N samples at a time (GradCache).
 
     The batch is embedded one micro-batch at a time, and only embeddings are kept. The loss of the
     whole batch gives the gradient of every embedding. Each micro-batch is then embedded again to
     propagate its part to the parameters (arXiv 2101.06983): one more forward pass.
 
-    A micro-batch is an equal share of the rows of *every* device, so no sample moves. Gradients
-    are summed in float32, sharded as the parameters.
-
-    Args:
-      spec, mesh, loss: as in `build`.
-      size: N.
-
-    Raises:
-      ConfigError: N does not divide B, or does not divide over the devices.
+    A micro-batch is an equal share of the rows of *every* device, so no sample moves. Gradients are
+    summed in float32, sharded as the parameters.
     """
     model, partition = spec.model, spec.partition
     shardings = jax.tree.map(lambda leaf: leaf.sharding, partition.trainable(spec.shapes.params))
@@ -118,7 +105,7 @@ _PARTS = P(None, *sharding.BATCH)
 
 def _number(mesh: Mesh, batch_size: int, size: int) -> int:
     """The number of micro-batches."""
-    devices = mesh.shape["replica"] * mesh.shape["fsdp"]
+    devices = sharding.data_parallel(mesh)
     if size < 1 or batch_size % size or size % devices:
         rows = batch_size // devices
         legal = [devices * share for share in range(1, rows + 1) if rows % share == 0]

@@ -17,9 +17,6 @@ def names(evals: Mapping[str, Any]) -> dict[str, str]:
 
     The first evaluator of the type counts, in the order of the config; without one, an evaluator
     that is named like its type.
-
-    Args:
-      evals: sections of the config by evaluator.
     """
     first = {section.get("type"): name for name, section in reversed(list(evals.items()))}
     return {key: f"{first.get(kind, kind)}/{metric}" for key, (kind, metric) in HEADLINES.items()}

@@ -23,7 +23,7 @@ from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.format import table
 from clipa_jax.training import records
 from clipa_jax.training.records import SECONDS, STEP
-from clipa_jax.training.workdir import METRICS
+from clipa_jax.training.workdir import METRICS, WANDB_RUN
 
 
 class Writer:
@@ -31,22 +31,11 @@ class Writer:
 
     Each `write` appends one line, see `records`, and flushes it, so that a killed run loses
     nothing. `seconds` is the wall time of the stage, continued over resumes. Values that are not
-    finite are null.
+    finite are null. Records after `start_step`, from which the run starts or resumes, are dropped.
 
-    Args:
-      workdir: of the stage; created if absent.
-      start_step: step from which the run starts or resumes; records of later steps are dropped.
-      tensorboard: whether to write TensorBoard events to `workdir`.
-      wandb_project: Weights & Biases project; "" for none. The key comes from the environment or
-        from `wandb login`, never from the config or a command line.
-      wandb_entity: owner of the project; "" for the default.
-      wandb_name: of the run; "" for the workdir's name.
-      wandb_mode: "online" or "offline".
-      run_config: the config, for W&B.
-
-    Raises:
-      ConfigError: W&B is not installed, or the mode is unknown.
-      UserError: the workdir cannot be written.
+    `schema.logs` declares the options; the key of W&B comes from the environment or from `wandb
+    login`. Raises `ConfigError` if W&B is not installed or its mode is unknown, `UserError` if the
+    workdir cannot be written.
     """
 
     def __init__(
@@ -97,7 +86,7 @@ class Writer:
             return
         scalars = {name: float(np.asarray(value)) for name, value in values.items()}
         record: dict[str, Any] = {STEP: int(step), SECONDS: round(self.seconds, 3)}
-        record |= {name: _finite(value) for name, value in scalars.items()}
+        record |= {name: x if math.isfinite(x) else None for name, x in scalars.items()}
         self._file.write(json.dumps(record) + "\n")
         if self._events is not None:
             for name, scalar in scalars.items():
@@ -105,16 +94,8 @@ class Writer:
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
-    def flush(self) -> None:
-        """Passes everything to the file system; called before a checkpoint is finished."""
-        if self._file is not None:
-            self._file.flush()
-        if self._events is not None:
-            self._events.flush()
-
     def close(self) -> None:
         """Flushes and closes; the writer cannot be used afterwards."""
-        self.flush()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -139,10 +120,6 @@ def _drop_after(path: Path, start_step: int) -> float:
     return max((record.get(SECONDS, 0.0) for record in kept), default=0.0)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
     if mode not in ("online", "offline"):
         raise ConfigError(f"wandb_mode={mode!r} must be 'online' or 'offline'")
@@ -153,8 +130,7 @@ def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
             f"wandb_project={settings['project']!r} needs the package wandb, which is not "
             "installed; install it, or set wandb_project=''"
         ) from None
-    # A resumed stage goes on in the same W&B run.
-    id_file = workdir / "wandb_run_id"
+    id_file = workdir / WANDB_RUN
     if not id_file.exists():
         files.write_text(id_file, uuid.uuid4().hex[:8])
     run_id = files.read_text(id_file).strip()
@@ -162,12 +138,9 @@ def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
 
 
 def parameter_overview(params: Any) -> str:
-    """A table of a parameter tree: names, shapes, counts, and the total.
+    """A table of a tree of arrays or shapes: names, shapes, counts, and the total.
 
     Leaves whose names differ only in the number of a block share a row: `encoderblock_{0..31}`.
-
-    Args:
-      params: a tree of arrays or `jax.ShapeDtypeStruct`s.
     """
     groups: dict[tuple[str, tuple[int, ...], str], list[tuple[int, int]]] = {}
     for name, leaf in trees.flatten(params).items():

@@ -41,17 +41,10 @@ SCHEDULES = ("cosine", "linear", "constant")
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optax chain and the parameters that it trains.
-
-    Attributes:
-      tx: for the trainable part of the parameters.
-      schedule: learning rate by step.
-      peak_lr: largest learning rate.
-      partition: of the parameters.
-    """
+    """The optax chain, which is for the trainable part of the parameters, and that part."""
 
     tx: optax.GradientTransformation
-    schedule: optax.Schedule
+    schedule: optax.Schedule  # learning rate by step
     peak_lr: float
     partition: Partition
 
@@ -59,15 +52,10 @@ class Optimizer:
 def build(config: Settings, durations: Durations, params: Any) -> Optimizer:
     """The optimizer of the `optim` section that `clipa_jax/config/schema.py` declares.
 
-    Args:
-      config: the section.
-      durations: of the stage.
-      params: tree of the parameters' shapes.
-
-    Raises:
-      ConfigError: an unknown value, or a rule that matches no parameter.
+    `params` is a tree of shapes. Raises `ConfigError` for an unknown value, or a rule that matches
+    no parameter.
     """
-    peak = peak_lr(config, durations.batch_size)
+    peak = peak_lr(config.lr_per_256, durations.batch_size)
     schedule = make_schedule(choice(config, "schedule", SCHEDULES), peak, durations)
     factors = _factors(config, params)
     parts = partition.build(config.freeze or (), factors)
@@ -87,9 +75,9 @@ def build(config: Settings, durations: Durations, params: Any) -> Optimizer:
     return Optimizer(optax.chain(*chain), schedule, peak, parts)
 
 
-def peak_lr(config: Settings, batch_size: int) -> float:
+def peak_lr(lr_per_256: float, batch_size: int) -> float:
     """The largest learning rate, by the linear rule."""
-    return config.lr_per_256 * batch_size / 256
+    return lr_per_256 * batch_size / 256
 
 
 def make_schedule(name: str, peak_lr: float, durations: Durations) -> optax.Schedule:

@@ -16,14 +16,8 @@ TOKEN_TABLE = "txt/Embed_0/embedding"
 def check(path: str, origin: ConfigDict | None, config: Settings, edits: Sequence[str]) -> None:
     """Compares the vocabulary and the pixel statistics of initial weights with those of a stage.
 
-    Args:
-      path: of the weights, for messages.
-      origin: the config that trained them; None if it is unknown.
-      config: of the stage.
-      edits: surgery of the stage.
-
-    Raises:
-      CheckpointError: the vocabularies differ, and no `fresh:` edit initializes the token table.
+    `origin` is the config that trained them, None if it is unknown. Raises `CheckpointError` if the
+    vocabularies differ, and no `fresh:` edit initializes the token table.
     """
     if origin is None:
         logging.info("%s has no config, so its vocabulary is not compared", path)

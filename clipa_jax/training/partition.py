@@ -23,13 +23,9 @@ TOWERS = {"image": "img/.*", "text": "txt/.*"}
 
 @dataclass(frozen=True)
 class Partition:
-    """The split of a parameter tree.
+    """The split of a parameter tree."""
 
-    Attributes:
-      frozen: names of the frozen parameters, layers unrolled.
-    """
-
-    frozen: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()  # names, layers unrolled
 
     def trainable(self, params: Any) -> Any:
         """The trainable part of the parameters, of their shapes or of like trees; traceable."""
@@ -76,13 +72,10 @@ ALL_TRAINABLE = Partition()
 def build(freeze: Sequence[str], factors: Mapping[str, float]) -> Partition:
     """The partition of a config.
 
-    Args:
-      freeze: regular expressions for names of parameters with layers unrolled; `image` and
-        `text` stand for all parameters of a tower.
-      factors: of the learning rate by name; parameters with a factor of 0 are frozen too.
-
-    Raises:
-      ConfigError: an expression matches no parameter, or nothing remains to be trained.
+    `freeze` are regular expressions for names of parameters with layers unrolled; `image` and
+    `text` stand for all parameters of a tower. Parameters whose factor of the learning rate is 0
+    are frozen too. Raises `ConfigError` if an expression matches no parameter, or nothing remains
+    to be trained.
     """
     rules = [(TOWERS.get(pattern, pattern), True) for pattern in freeze]
     matched = trees.match(rules, factors, False, what="optim.freeze")

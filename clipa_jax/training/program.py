@@ -22,7 +22,6 @@ from clipa_jax.config.batch import (
 from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
-from clipa_jax.models import masks
 from clipa_jax.training import attention, optim, steps
 from clipa_jax.training import state as states
 
@@ -31,25 +30,15 @@ BatchSpec = dict[str, jax.ShapeDtypeStruct]
 
 @dataclass(frozen=True)
 class Program:
-    """A training step with its model and state.
+    """A training step with its model and state."""
 
-    Attributes:
-      mesh: the devices, possibly of an absent pod.
-      durations: of the stage, in steps.
-      spec: the state as shapes and shardings.
-      update: the jitted step, see `steps.make_update`.
-      peak_lr: largest learning rate.
-      max_skips: consecutive updates that may be skipped because they are not finite.
-      image_tokens, text_tokens: of a training sample, after masking, with the class token.
-    """
-
-    mesh: Mesh
+    mesh: Mesh  # the devices, possibly of an absent pod
     durations: Durations
-    spec: states.StateSpec
-    update: jax.stages.Wrapped
+    spec: states.StateSpec  # the state as shapes and shardings
+    update: jax.stages.Wrapped  # the jitted step, see `steps.make_update`
     peak_lr: float
-    max_skips: int
-    image_tokens: int
+    max_skips: int  # consecutive updates that may be skipped because they are not finite
+    image_tokens: int  # of a training sample, after masking, with the class token
     text_tokens: int
 
     @property
@@ -75,17 +64,10 @@ class Program:
 
 
 def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Program:
-    """The program of a stage; uses no device memory, compiles nothing.
+    """The program of a stage, from the whole config; uses no device memory, compiles nothing.
 
-    Args:
-      c: the whole config; reads `model`, `optim`, `mask`, `loss`, `microbatch`,
-        `on_nonfinite`, `max_skips`, `sharding`.
-      mesh: from `sharding.make_mesh`.
-      durations: from `durations.resolve`.
-      batch: shapes of the global batch, from the data or `batch_spec`.
-
-    Raises:
-      ConfigError: an unknown value, or values that contradict each other.
+    `batch` has the shapes of the global batch, from the data or `batch_spec`. Raises `ConfigError`
+    for an unknown value, or values that contradict each other.
     """
     model = models.build(c.model)
     params = states.param_shapes(model, batch[IMAGE].shape[1], batch[TOKENS].shape[1])
@@ -103,8 +85,7 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
         microbatch=c.microbatch,
         on_nonfinite=on_nonfinite,
     )
-    patches = (batch[IMAGE].shape[1] // model.img.config.patch_size) ** 2
-    image_tokens = masks.kept_patches(mask.name, patches, mask.ratio) + 1
+    image_tokens = mask.image_tokens(model, batch[IMAGE].shape[1])
     attention.check(model, mesh, image_tokens, batch[TOKENS].shape[1])
     return Program(
         mesh=mesh,

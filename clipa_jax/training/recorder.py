@@ -23,15 +23,10 @@ class Recorder:
     """Writes, shows and checks the metrics of a stage, and measures its time.
 
     Args:
-      durations: of the stage.
-      writer, progress: receive the metrics.
       seconds: of training before the stage was resumed.
       skipped: returns the number of unusable samples so far, by reason.
       max_skips: consecutive updates that may be skipped because they are not finite.
       slow_input: called with the share of time spent waiting for input since the last record.
-
-    Attributes:
-      scores: the last evaluation, by `<evaluator>/<metric>`.
     """
 
     def __init__(
@@ -61,47 +56,15 @@ class Recorder:
     def step(self, step: int, values: dict[str, jax.Array], waited: float) -> None:
         """Stores the metrics of a running step, and processes those of the step before.
 
-        Args:
-          step: number of updates at its end.
-          values: scalars on the device.
-          waited: seconds of waiting for input so far.
+        `step` is the number of updates at its end, `values` are scalars on the device, `waited` the
+        seconds of waiting for input so far.
         """
         self._waited = waited
-        self._process_pending()
+        self.flush()
         self._pending = (step, values)
 
     def flush(self) -> None:
-        """Waits for the metrics of the last step and processes them.
-
-        Raises:
-          UserError: they are not finite.
-        """
-        self._process_pending()
-
-    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
-        """Runs the evaluators after `step` and writes their scores; the clock is stopped.
-
-        Returns:
-          False if the evaluation was interrupted.
-        """
-        self.flush()
-        before = time.monotonic()
-        try:
-            with self._progress.paused("evaluating"):
-                self.scores = evaluate()
-        except Stopped:
-            return False
-        finally:
-            spent = time.monotonic() - before
-            self._began += spent
-            self._last = (self._last[0] + spent, *self._last[1:])
-        self._writer.write(step, {**self.scores, records.TRAIN_SECONDS: self.seconds})
-        best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
-        shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
-        self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
-        return True
-
-    def _process_pending(self) -> None:
+        """Waits for the metrics of the last step; `UserError` if they are not finite."""
         if self._pending is None:
             return
         step, on_device = self._pending
@@ -123,6 +86,28 @@ class Recorder:
                 f"{step * size:,} of the stage)",
                 stop,
             )
+
+    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
+        """Runs the evaluators after `step` and writes their scores; the clock is stopped.
+
+        Returns False if the evaluation was interrupted.
+        """
+        self.flush()
+        before = time.monotonic()
+        try:
+            with self._progress.paused("evaluating"):
+                self.scores = evaluate()
+        except Stopped:
+            return False
+        finally:
+            spent = time.monotonic() - before
+            self._began += spent
+            self._last = (self._last[0] + spent, *self._last[1:])
+        self._writer.write(step, {**self.scores, records.TRAIN_SECONDS: self.seconds})
+        best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
+        shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
+        self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
+        return True
 
     def _report_nonfinite(self, problem: str, stop: bool) -> None:
         """Logs a step that is not finite; raises `UserError` if it ends the run."""

@@ -24,31 +24,21 @@ from clipa_jax.training import checkpoint, headlines, metrics, origin, program, 
 
 @dataclass(frozen=True)
 class Stage:
-    """The parts of one stage.
-
-    Attributes:
-      name: of the stage; its files are in `folder`.
-      config: as given, for the record.
-      init: path of the first weights, "" for none.
-      edits: surgery that those weights may need.
-      program: the model, the state and the compiled step.
-      open_checkpoints, open_writer: with the options of the sections `checkpoint` and `logs`.
-      compare: workdirs, or a recorded curve (.json), to draw beside the accuracy of the run.
-    """
+    """The parts of one stage."""
 
     name: str
-    config: ConfigDict
+    config: ConfigDict  # as given, for the record
     settings: Settings
     folder: Path
-    init: str
-    edits: tuple[str, ...]
+    init: str  # path of the first weights, "" for none
+    edits: tuple[str, ...]  # surgery that those weights may need
     data: pipeline.TrainData
     program: program.Program
     encoders: steps.Encoders
     evaluators: dict[str, evaluators.Evaluator]
     open_checkpoints: Callable[..., checkpoint.Checkpoints]
     open_writer: Callable[..., metrics.Writer]
-    compare: tuple[str, ...]
+    compare: tuple[str, ...]  # workdirs, or a recorded curve, to draw beside
 
     @property
     def durations(self) -> Durations:
@@ -74,9 +64,8 @@ class Stage:
     def result(self, seconds: float, scores: Mapping[str, float]) -> dict[str, Any]:
         """The entry of the finished stage in the summary.
 
-        Args:
-          seconds: of training, with compilation, without evaluation.
-          scores: of the last evaluation, by `<evaluator>/<metric>`.
+        `seconds` are those of training, with compilation, without evaluation; `scores` those of the
+        last evaluation, by `<evaluator>/<metric>`.
         """
         evals = self.config.evals.to_dict()
         return {
@@ -102,15 +91,13 @@ def prepare(
     """Builds and checks a stage; uses no device memory, compiles nothing.
 
     Args:
-      config: of the stage.
       root: the workdir, which contains the stage's folder.
       before: earlier stages of the same run, by name.
       between: called with the embeddings of each batch of an evaluation, which may still be
         computing; an exception ends the evaluation.
       open_weights: opens the weights of `config.init`; raises `UserError` if there are none.
 
-    Raises:
-      UserError: the config, the data or the workdir cannot be used.
+    Raises `UserError` if the config, the data or the workdir cannot be used.
     """
     c = Settings(config)
     mesh = c.mesh.call(sharding.make_mesh)

@@ -18,39 +18,24 @@ from clipa_jax.training.partition import ALL_TRAINABLE, Partition
 
 @flax.struct.dataclass
 class TrainState:
-    """The state of a run at a step; with the data position, all that resuming needs.
+    """The state of a run at a step; with the data position, all that resuming needs."""
 
-    Attributes:
-      step: int32 (), updates done.
-      params: the model's parameters.
-      opt_state: of the optax chain.
-      rng: key of the run; step i uses `fold_in(rng, i)`.
-    """
-
-    step: Any
+    step: Any  # int32 (), updates done
     params: Any
-    opt_state: Any
-    rng: Any
+    opt_state: Any  # of the optax chain
+    rng: Any  # key of the run; step i uses `fold_in(rng, i)`
 
 
 @dataclass(frozen=True)
 class StateSpec:
-    """Shapes and shardings of a `TrainState`, and its initialization.
-
-    Attributes:
-      model, tx: the model and its optimizer.
-      partition: of the parameters into trainable and frozen ones.
-      batch: shapes of the global batch.
-      shapes: a `TrainState` of `jax.ShapeDtypeStruct` with shardings.
-      shardings: a `TrainState` of `NamedSharding`.
-    """
+    """Shapes and shardings of a `TrainState`, and its initialization."""
 
     model: CLIP
     tx: optax.GradientTransformation
     partition: Partition
-    batch: dict[str, jax.ShapeDtypeStruct]
-    shapes: TrainState
-    shardings: TrainState
+    batch: dict[str, jax.ShapeDtypeStruct]  # shapes of the global batch
+    shapes: TrainState  # of `jax.ShapeDtypeStruct` with shardings
+    shardings: TrainState  # of `NamedSharding`
 
     def init(self, seed: int) -> TrainState:
         """A fresh state, created with its shardings."""
@@ -95,14 +80,9 @@ def make_spec(
     config: Settings,
     partition: Partition = ALL_TRAINABLE,
 ) -> StateSpec:
-    """Shapes and shardings of the state; allocates nothing.
+    """Shapes and shardings of the state, by the `sharding` section; allocates nothing.
 
-    Args:
-      model, tx: the model and its optimizer.
-      batch: shapes of the global batch: `image` (B, R, R, 3), `tokens` (B, L).
-      mesh: from `sharding.make_mesh`.
-      config: the `sharding` section.
-      partition: of the parameters.
+    `batch` has the shapes of the global batch.
     """
     draft = StateSpec(model, tx, partition, batch, None, None)  # type: ignore[arg-type]
     shapes = jax.eval_shape(draft._init, jax.eval_shape(lambda: jax.random.key(0)))

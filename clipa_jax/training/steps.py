@@ -13,10 +13,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from clipa_jax import losses, sharding
+from clipa_jax.config.batch import IMAGE
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
 from clipa_jax.models import CLIP, color_jitter
-from clipa_jax.models.masks import MASKS
+from clipa_jax.models.masks import MASKS, kept_patches
 from clipa_jax.training import gradients, optim
 from clipa_jax.training.state import StateSpec, TrainState
 
@@ -43,15 +44,17 @@ class Mask:
         """int32 (B, K) patches to keep, or None for all."""
         return MASKS[self.name](rng, batch, patches, self.ratio) if self.ratio else None
 
+    def image_tokens(self, model: CLIP, res: int) -> int:
+        """The image tokens of a training sample: kept patches and the class token."""
+        return kept_patches(self.name, model.img.config.patches(res), self.ratio) + 1
+
 
 @dataclass(frozen=True)
 class Encoders:
     """The two towers as compiled functions of (params, global batch).
 
-    Attributes:
-      image: uint8 (B, R, R, 3) -> float32 (B, E), unit length.
-      text: int32 (B, L) -> float32 (B, E), unit length.
-      batch_sharding: of the first axis of both; B must divide by its number of shards.
+    `image` takes uint8 (B, R, R, 3), `text` int32 (B, L); both give float32 (B, E) of unit length.
+    B must divide by the shards of the first axis, which has the `batch_sharding`.
     """
 
     image: Callable[[Any, jax.Array], jax.Array]
@@ -88,27 +91,19 @@ def make_update(
 ) -> jax.stages.Wrapped:
     """The jitted training step: (state, batch) -> (state, metrics).
 
-    The state's buffers are donated. Metrics are scalars of this step: those of the loss,
-    `loss`, `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
+    The state's buffers are donated. Metrics are scalars of this step: those of the loss, `loss`,
+    `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
 
-    Args:
-      spec, mesh: from `state.make_spec`, and its mesh.
-      loss, duplicates: names in `losses.LOSSES` and `losses.DUPLICATES`.
-      mask: patches that the image tower sees.
-      schedule: learning rate by update, for the metrics.
-      microbatch: samples whose activations are held at a time; None for all.
-      on_nonfinite: a name in `ON_NONFINITE`.
-
-    Raises:
-      ConfigError: a micro-batch that does not divide the batch over the devices.
+    `loss`, `duplicates` and `on_nonfinite` are names of this package's tables; `microbatch` as in
+    `gradients.build`; the metrics need the schedule.
     """
     model, split = spec.model, sharding.batch_sharding(mesh)
     differentiate = gradients.build(spec, mesh, losses.build(loss, mesh, duplicates), microbatch)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
-        patches = (batch["image"].shape[1] // model.img.config.patch_size) ** 2
-        keep_BK = mask(rng, batch["image"].shape[0], patches)
+        size, res = batch[IMAGE].shape[:2]
+        keep_BK = mask(rng, size, model.img.config.patches(res))
         (value, extra), grads = differentiate(state.params, color_jitter.apply(batch), keep_BK)
         trainable = spec.partition.trainable(state.params)
         updates, opt_state = spec.tx.update(grads, state.opt_state, trainable)

@@ -24,7 +24,9 @@ ENVIRONMENT = "environment.json"  # versions, devices and data: report/machine.p
 HELD_OUT = "held_out.json"  # pictures and captions: evaluation/held_out.py
 HELD_OUT_PICTURES, HELD_OUT_SHEET = "held_out.npz", "held_out.png"
 CHECKPOINTS = "checkpoints"  # a folder: checkpoint.py; the vocabulary lies beside it
+WANDB_RUN = "wandb_run_id"  # with which a resumed stage goes on
 # In the workdir:
+COMPILED = "cache/xla"  # a folder of compiled programs
 SUMMARY = "summary.json"  # the results of the finished stages, in order
 ACCURACY = "accuracy.png"
 REPORT = "report.html"
@@ -58,9 +60,8 @@ MAY_CHANGE = (
 def claim(folder: Path, config: ConfigDict) -> None:
     """Makes the stage's folder, or checks that it holds the same experiment.
 
-    Raises:
-      UserError: the folder cannot be written, is not the same for all processes, or it holds
-        another experiment; the message names the first keys that differ.
+    Raises `UserError` if the folder cannot be written, is not the same for all processes, or holds
+    another experiment; the message names the first keys that differ.
     """
     if folder.parts and folder.parts[0].endswith(":"):
         raise UserError(

@@ -91,8 +91,7 @@ def write(folder: Path, model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str
     content = architecture.to_open_clip(model, inputs, tokenizer)
     tower = model.img.config
     if tower.posemb == "sincos2d":
-        patches = (inputs.res // tower.patch_size) ** 2
-        leaves = {**leaves, TABLE: sincos_table(patches, tower.width)}
+        leaves = {**leaves, TABLE: sincos_table(tower.patches(inputs.res), tower.width)}
     state = rules.to_open_clip(leaves)
     files.write_json(folder / CONFIG, content, indent=2)
     # transformers refuses files without this entry.

@@ -11,7 +11,7 @@ def make_run(root, shares, seconds=60.0):
         name = f"stage_{index}"
         (root / name).mkdir(parents=True)
         lines = [
-            json.dumps({"step": i, "seconds": seconds * (i + 1) / 2, "zero_shot/top1": value})
+            json.dumps({"step": i, "train_seconds": seconds * (i + 1) / 2, "zero_shot/top1": value})
             for i, value in enumerate(values)
         ]
         lines.insert(0, json.dumps({"step": 0, "seconds": 1.0, "loss": 3.0}))

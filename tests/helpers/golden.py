@@ -76,7 +76,7 @@ def durations_in_steps(config: ConfigDict) -> durations.Durations:
 def summary(config: ConfigDict) -> str:
     """What the numbers of a config come to, as comments."""
     steps = durations_in_steps(config)
-    peak = optim.peak_lr(Settings(config.optim), steps.batch_size)
+    peak = optim.peak_lr(config.optim.lr_per_256, steps.batch_size)
     _, patch = sizes.parse(config.model.size)
     patches = (config.input.res // patch) ** 2
     kept = masks.kept_patches(config.mask.name, patches, config.mask.ratio)

@@ -6,15 +6,7 @@ import pytest
 
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.training import metrics
-
-
-class Clock:
-    """Stands for the module `time`; advances when told."""
-
-    now = 100.0
-
-    def monotonic(self):
-        return self.now
+from tests.helpers.clock import Clock
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from clipa_jax.errors import UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import recorder
 from clipa_jax.training.recorder import Recorder
+from tests.helpers.clock import Clock
 
 SKIP = re.compile(r"loss is (\w+) at step (\d+) .*; update skipped, (\d+) in a row")
 
@@ -40,16 +41,6 @@ class Progress:
     def paused(self, what):
         assert what == "evaluating"
         yield
-
-
-class Clock:
-    """Replaces the module `time`."""
-
-    def __init__(self):
-        self.now = 1_000.0
-
-    def monotonic(self):
-        return self.now
 
 
 @pytest.fixture
