@@ -5,7 +5,6 @@ The numbers are those of the released configs, scripts and papers (arXiv 2306.15
 
 import pytest
 
-from clipa_jax.config.settings import Settings
 from clipa_jax.models import sizes
 from clipa_jax.training import optim
 from tests.helpers import golden
@@ -143,4 +142,4 @@ def test_a_smaller_batch_moves_steps_and_rate_along():
     config.input.batch_size = 4_096
     steps = golden.durations_in_steps(config)
     assert (steps.total_steps, steps.warmup_steps) == (128_000, 6_400)
-    assert optim.peak_lr(Settings(config.optim), steps.batch_size) == pytest.approx(6.4e-6)
+    assert optim.peak_lr(config.optim.lr_per_256, steps.batch_size) == pytest.approx(6.4e-6)

@@ -18,7 +18,7 @@ def config(**overrides):
     c = tiny.config(model__attention="packed", model__dtype="bfloat16", model__layers="scanned")
     c.input.text_len = 8
     for tower in (c.model.image, c.model.text):
-        tower.update(width=128, num_heads=2)
+        tower.update(width=128, num_heads=1)
     c.update_from_flattened_dict({key.replace("__", "."): x for key, x in overrides.items()})
     return c
 
@@ -81,7 +81,7 @@ def test_a_wrong_kernel_stops_the_run(monkeypatch):
     """Twice the bias of the values, which is a small part of a tower."""
 
     def wrong(z_NE, bias_E, tiling):
-        z_BTSHK = (z_NE + 2 * bias_E).reshape(-1, tiling.tokens, 3, tiling.heads, 64)
+        z_BTSHK = (z_NE + 2 * bias_E).reshape(-1, tiling.tokens, 3, tiling.heads, tiling.head_width)
         q, k, v = (z_BTSHK[:, :, index] for index in range(3))
         return jax.nn.dot_product_attention(q, k, v).reshape(len(z_NE), -1).astype(z_NE.dtype)
 
