@@ -25,13 +25,11 @@ def test_a_missing_key_names_the_nearest(settings):
         _ = settings.model.widht
 
 
-def test_settings_list_read_and_unread_keys(settings):
+def test_settings_list_unread_keys(settings):
     everything = {"config.seed", "config.model.width", "config.model.pool", "config.rules"}
     assert set(settings.unread()) == everything
-    assert settings.read() == []
     _ = settings.seed, settings.model.pool
     assert set(settings.unread()) == {"config.model.width", "config.rules"}
-    assert set(settings.read()) == {"config.seed", "config.model.pool"}
 
 
 def test_in_does_not_read_a_key(settings):
