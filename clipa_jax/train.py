@@ -16,6 +16,7 @@ from clipa_jax.data import to_device
 from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.evaluation import record as evaluation
+from clipa_jax.planning import capacity
 from clipa_jax.report import end_of_run
 from clipa_jax.runtime import cli, distributed
 from clipa_jax.runtime.interrupt import Interrupt
@@ -40,6 +41,9 @@ def main(argv: list[str]) -> int | None:
         stages[config.name] = stage.prepare(
             config, root, stages, between=interrupt.check, open_weights=open_weights
         )
+    for run in stages.values():
+        if not workdir.is_finished(run.folder):
+            capacity.check(run.name, run.config, run.program)
     logging.info(metrics.parameter_overview(next(iter(stages.values())).program.spec.shapes.params))
     with interrupt:
         for run in stages.values():

@@ -4,6 +4,7 @@ Sources: CLIPA-v2 (arXiv 2306.15658) table 1 and the released configs; `mini` is
 size of the bundled demo, `nano` and `micro` are below it in docs/inverse_scaling.md.
 """
 
+import re
 from dataclasses import dataclass
 
 from clipa_jax.errors import ConfigError, unknown
@@ -43,6 +44,9 @@ SIZES = {
 def parse(name: str) -> tuple[Size, int]:
     """`H/14` -> (sizes of the H towers, patch 14)."""
     size, slash, patch = name.partition("/")
+    meant = re.fullmatch(r"(?:ViT-)?([a-z]+)[-_ ]?(\d+)", name, re.IGNORECASE)
+    if meant and (known := {key.lower(): key for key in SIZES}.get(meant[1].lower())):
+        raise ConfigError(f"unknown model size {name!r}; nearest: {known}/{meant[2]}")
     if size not in SIZES:
         raise ConfigError(unknown("model size", size, SIZES))
     if not slash or not patch.isdigit() or int(patch) < 1:

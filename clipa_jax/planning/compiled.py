@@ -127,14 +127,14 @@ def trace(work: Workload, tpu_slice: topology.Slice) -> Traced:
     mesh = c.mesh.call(sharding.make_mesh, devices=tpu_slice.devices)
     sharding.check_batch(work.durations.batch_size, mesh)
     training = program.build(c, mesh, work.durations, program.batch_spec(c.input))
-    leaves = jax.tree.leaves(training.spec.shapes)
-    state = sum(_bytes(leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in leaves)
-    batch = sum(_bytes(array.shape, array.dtype) for array in training.spec.batch.values())
+    batch = sum(
+        math.prod(array.shape) * array.dtype.itemsize for array in training.spec.batch.values()
+    )
     step = training.trace()
     return Traced(
         step=step,
         flops=traced.flops(step) / _shares(training.spec.shapes.params, mesh),
-        arguments=float(state + batch / sharding.data_parallel(mesh)),
+        arguments=float(training.spec.bytes_per_device() + batch / sharding.data_parallel(mesh)),
     )
 
 
@@ -165,9 +165,3 @@ def _shares(params: Any, mesh: Mesh) -> int:
     specs = [leaf.sharding.spec for leaf in jax.tree.leaves(params)]
     axes = {name for spec in specs for part in spec for name in jax.tree.leaves(part)}
     return mesh.size if "tensor" in axes else sharding.data_parallel(mesh)
-
-
-def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
-    # A JAX key is two 32-bit words.
-    is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
-    return math.prod(shape) * (8 if is_key else dtype.itemsize)

@@ -94,6 +94,19 @@ def read(config: ConfigDict) -> Workload:
     )
 
 
+def of_program(name: str, config: ConfigDict, built: program.Program) -> Workload:
+    """The workload of a stage whose program is built."""
+    model, tokens = built.model, (built.image_tokens, built.text_tokens)
+    forward = flops.forward(
+        model,
+        res=config.input.res,
+        image_tokens=tokens[0],
+        text_tokens=tokens[1],
+        batch=built.durations.batch_size,
+    )
+    return Workload(name, config, model, built.durations, built.num_params, *tokens, forward)
+
+
 def _traceable(config: ConfigDict) -> models.CLIP:
     """The model with an attention that any machine can trace; its parameters are the same."""
     config = config.copy_and_resolve_references()

@@ -5,6 +5,7 @@ Adam, decoupled weight decay and the learning rate, as in AdamW and the released
 part of it, see `partition`.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def build(config: Settings, durations: Durations, params: Any) -> Optimizer:
     `params` is a tree of shapes. Raises `ConfigError` for an unknown value, or a rule that matches
     no parameter.
     """
+    _check(config)
     peak = peak_lr(config.lr_per_256, durations.batch_size)
     schedule = make_schedule(choice(config, "schedule", SCHEDULES), peak, durations)
     factors = _factors(config, params)
@@ -69,10 +71,23 @@ def build(config: Settings, durations: Durations, params: Any) -> Optimizer:
         optax.scale_by_learning_rate(schedule),
     ]
     if config.grad_clip is not None:
-        if config.grad_clip <= 0:
-            raise ConfigError(f"optim.grad_clip={config.grad_clip} must be above 0, or None")
         chain.insert(0, optax.clip_by_global_norm(config.grad_clip))
     return Optimizer(optax.chain(*chain), schedule, peak, parts)
+
+
+def _check(config: Settings) -> None:
+    """Raises `ConfigError` for a number that no optimizer can use, nan included."""
+    clip = config.grad_clip
+    for key, legal, expected in (
+        ("b1", 0 <= config.b1 < 1, "at least 0 and below 1"),
+        ("b2", 0 <= config.b2 < 1, "at least 0 and below 1"),
+        ("eps", 0 < config.eps < math.inf, "above 0"),
+        ("weight_decay", 0 <= config.weight_decay < math.inf, "0 or more"),
+        ("lr_per_256", 0 <= config.lr_per_256 < math.inf, "0 or more"),
+        ("grad_clip", clip is None or clip > 0, "above 0, or None"),
+    ):
+        if not legal:
+            raise ConfigError(f"optim.{key}={config[key]} must be {expected}")
 
 
 def peak_lr(lr_per_256: float, batch_size: int) -> float:

@@ -116,6 +116,10 @@ def batch_spec(config: Settings) -> BatchSpec:
 
 def _loss(c: Settings, batch: BatchSpec) -> str:
     """The name of the loss, checked against the model and the data."""
+    if batch[IMAGE].shape[0] < 2:
+        raise ConfigError(
+            "input.batch_size=1: the loss compares the samples of a batch, so it needs 2 or more"
+        )
     name, bias = choice(c.loss, "name", losses.LOSSES), c.model.bias_init
     if (name in losses.NEEDS_BIAS) != (bias is not None):
         raise ConfigError(

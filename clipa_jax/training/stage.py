@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from clipa_jax import evaluators, models, sharding, trees
@@ -20,6 +21,8 @@ from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
 from clipa_jax.preprocess.vocab import keep_copy
 from clipa_jax.runtime import distributed
 from clipa_jax.training import checkpoint, headlines, metrics, origin, program, steps, workdir
+
+MANY_EPOCHS = 1000  # above which a stage is announced as probably too long for its data
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def prepare(
         process_count=jax.process_count(),
     )
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
+    _warn_of_repeats(c.name, durations, data.num_examples)
     training = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).check_fits(training.model.txt.config.vocab_size)
     encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
@@ -137,6 +141,29 @@ def prepare(
     if c.after in before:
         _check_connects(before[c.after], stage)
     return stage
+
+
+def _warn_of_repeats(name: str, durations: Durations, num_examples: int | None) -> None:
+    """Says before the work begins that the data is far too small for the stage."""
+    if not num_examples:
+        return
+    if durations.batch_size > num_examples:
+        logging.warning(
+            "stage %s: a batch of %s holds copies of its samples, which count as negatives of each "
+            "other: the data has %s; set input.batch_size to at most that",
+            name,
+            f"{durations.batch_size:,}",
+            f"{num_examples:,}",
+        )
+    epochs = durations.total_examples / num_examples
+    if epochs > MANY_EPOCHS:
+        logging.warning(
+            "stage %s passes %s times over the %s samples of the data; total_epochs sets its "
+            "length in passes",
+            name,
+            f"{epochs:,.0f}",
+            f"{num_examples:,}",
+        )
 
 
 def _evaluators(

@@ -1,5 +1,6 @@
 """The training state, and its shapes and shardings, known before any memory is allocated."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,16 @@ class StateSpec:
         params = jax.tree.map(jax.device_put, params, self.shardings.params)
         init = jax.jit(self._init_with, out_shardings=self.shardings)
         return init(params, jax.random.key(seed))
+
+    def bytes_per_device(self) -> int:
+        """Memory of one device for the state."""
+        total = 0
+        for leaf in jax.tree.leaves(self.shapes):
+            # A JAX key is two 32-bit words.
+            is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            size = 8 if is_key else leaf.dtype.itemsize
+            total += math.prod(leaf.sharding.shard_shape(leaf.shape)) * size
+        return total
 
     def _init(self, key: jax.Array) -> TrainState:
         return self._init_with(init_params(self.model, self.batch, key), key)

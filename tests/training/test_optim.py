@@ -1,5 +1,7 @@
 """The optimizer: rates by step, and which parameters decay or stand still."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +171,12 @@ def test_the_first_moment_has_the_configured_dtype(name):
         ({"decay": "kernel"}, "nearest: kernels"),
         ({"mu_dtype": "float16"}, "unknown config.mu_dtype 'float16'"),
         ({"grad_clip": 0.0}, "grad_clip=0.0 must be above 0"),
+        ({"grad_clip": math.nan}, "grad_clip=nan must be above 0"),
+        ({"b1": 1.0}, "b1=1.0 must be at least 0 and below 1"),
+        ({"b2": -1.0}, "b2=-1.0 must be at least 0 and below 1"),
+        ({"eps": 0.0}, "eps=0.0 must be above 0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be 0 or more"),
+        ({"lr_per_256": math.nan}, "lr_per_256=nan must be 0 or more"),
     ],
 )
 def test_illegal_optim_values_are_refused(changes, said):

@@ -43,6 +43,8 @@ def _in_the_repository(monkeypatch):
         ({"input.reduction": "truncat"}, "nearest: truncate"),
         ({"input.preprocess": "decode|resice(16)"}, "nearest: resize"),
         ({"model.image.pool": "gapp"}, "nearest: gap"),
+        ({"model.size": "B-16"}, "'B-16'; nearest: B/16"),
+        ({"model.size": "vit-l14"}, "'vit-l14'; nearest: L/14"),
         ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, micro, mini, nano"),
         ({"model.text.vocab_size": 100}, "100"),
         ({"loss.name": "softmaxx"}, "nearest: softmax"),
@@ -58,6 +60,10 @@ def _in_the_repository(monkeypatch):
         ({"mask.ratio": 1.5}, "mask.ratio=1.5"),
         ({"mesh.tensor": 3}, "does not fit 8 devices"),
         ({"optim.decay": "kernel"}, "nearest: kernels"),
+        (
+            {"input.batch_size": 1, "mesh.fsdp": 1, "mesh.tensor": 8},
+            "input.batch_size=1.*2 or more",
+        ),
         ({"total_steps": 5}, "exactly one of total_examples, total_steps"),
         ({"surgery": ("text_position",)}, "nearest: text_positions"),
     ],
@@ -90,6 +96,17 @@ def test_a_misspelled_key_stops_the_run_before_any_work(tmp_path, section, key, 
 
 def test_prepare_reads_every_declared_key(tmp_path):
     stage.prepare(recipes.load("demo/pretrain"), tmp_path, {}).settings.check_all_read()
+
+
+def test_a_batch_larger_than_the_data_and_very_many_epochs_are_announced(tmp_path, caplog):
+    stage.prepare(config(), tmp_path / "W", {})
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    samples = 1 << 20
+    stage.prepare(config(**{"input.batch_size": samples}), tmp_path / "W", {})
+    stage.prepare(config(total_examples=10**12), tmp_path / "W", {})
+    (batch, epochs) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert "a batch of 1,048,576 holds copies" in batch
+    assert "passes" in epochs and "samples of the data" in epochs
 
 
 def test_a_stage_needs_its_predecessor_or_weights(tmp_path):

@@ -1,0 +1,52 @@
+"""Whether a stage fits the memory of the devices at hand, before anything is allocated."""
+
+import os
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from clipa_jax.errors import ConfigError
+from clipa_jax.planning import analytic, workload
+from clipa_jax.runtime.format import memory
+from clipa_jax.training.program import Program
+
+CERTAIN = 2.0  # an estimate above this multiple of the memory is an error, above 1 a warning
+
+
+def check(name: str, config: ConfigDict, built: Program) -> None:
+    """Compares the expected memory of a stage with a device's.
+
+    Raises:
+      ConfigError: the state alone, or twice the estimate of `analytic.memory`, does not fit.
+    """
+    limit = device_memory(built.mesh.local_devices[0])
+    if limit is None:
+        return
+    state = built.spec.bytes_per_device()
+    estimate = analytic.memory(workload.of_program(name, config, built), built.mesh.size)
+    needed = max(estimate.total - estimate.state + state, state)
+    if needed <= limit:
+        return
+    sentence = (
+        f"stage {name} needs about {memory(needed)} on each of {built.mesh.size} devices, which "
+        f"have {memory(limit)}: {memory(state)} for parameters and optimizer, the rest for "
+        f"activations of {samples_held(config):,} samples; set a smaller microbatch or "
+        "input.batch_size, sharding.preset=fsdp, or remat=full in both towers"
+    )
+    if state > limit or needed > CERTAIN * limit:
+        raise ConfigError(sentence)
+    logging.warning("%s", sentence)
+
+
+def samples_held(config: ConfigDict) -> int:
+    """Samples whose activations are held at once."""
+    return min(config.microbatch or config.input.batch_size, config.input.batch_size)
+
+
+def device_memory(device: jax.Device) -> float | None:
+    """Bytes of a device; a CPU's devices share the machine's memory; None if it is unknown."""
+    if device.platform == "cpu":
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return total / jax.local_device_count()
+    return (device.memory_stats() or {}).get("bytes_limit")
