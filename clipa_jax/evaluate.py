@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from clipa_jax.errors import ConfigError
-from clipa_jax.evaluation import comparison
+from clipa_jax.evaluation import comparability
 from clipa_jax.evaluation.command import Command
 from clipa_jax.runtime import cli
 
@@ -30,7 +30,7 @@ COMPARE = flags.DEFINE_list(
     "A,B: the difference B - A; each a checkpoint or an evaluation.json.",
 )
 ACROSS = flags.DEFINE_list(
-    "across", [], f"Inputs that may differ in a comparison: {', '.join(comparison.ACROSS)}."
+    "across", [], f"Inputs that may differ in a comparison: {', '.join(comparability.ON_REQUEST)}."
 )
 OUT = flags.DEFINE_string(
     "out", "", "Folder for JSON, Markdown and samples, or the name of the .json."

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from clipa_jax import evaluators, loading
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
-from clipa_jax.evaluation import checkpoint, comparison, record, tables
+from clipa_jax.evaluation import checkpoint, comparability, comparison, record, tables
 from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.runtime.progress import Progress
@@ -55,7 +55,7 @@ class Command:
 
         Args:
           paths: A and B, each a checkpoint or a result of `evaluate`.
-          across: of `comparison.ACROSS`, what may differ.
+          across: of `comparability.ON_REQUEST`, what may differ.
 
         Raises:
           UserError: input that cannot be used.
@@ -64,8 +64,8 @@ class Command:
         if len(paths) != 2:
             raise ConfigError(f"--compare={','.join(paths)}: expected two, A,B")
         for what in across:
-            if what not in comparison.ACROSS:
-                raise ConfigError(unknown("--across", what, comparison.ACROSS))
+            if what not in comparability.ON_REQUEST:
+                raise ConfigError(unknown("--across", what, comparability.ON_REQUEST))
         a, b = self._records(paths)
         report = comparison.compare(a, b, across)
         gaps = [report["refused"], a.report["missing"], b.report["missing"]]

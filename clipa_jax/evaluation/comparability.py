@@ -7,21 +7,18 @@ versions recorded less) and agrees with every other.
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from clipa_jax.training import workdir
 
 Facts = Mapping[str, str | None]
 TRAIN = "train"
 
 
-@dataclass(frozen=True)
-class Key:
-    """Something in which comparable results agree.
+class Key(NamedTuple):
+    """Something in which comparable results agree, and the facts that show it, best first.
 
-    Attributes:
-      name: as in messages and in `exempt`.
-      facts: the facts that show it, best first; a later one counts only where an earlier one was
-        not recorded for all results.
+    A later fact counts only where an earlier one was not recorded for all results.
     """
 
     name: str
@@ -42,8 +39,28 @@ EVALUATION = (
     Key("prompts", ("prompts", "wording")),
     Key("options", ("options",)),
 )
-# Exempts the operations with the resolution filled in; the operations as written still count.
+# Exemptions: what may differ in a comparison, although it is listed above. `RESOLUTION` stands for
+# the operations with the resolution filled in; the operations as written still count.
 RESOLUTION = "resolved_ops"
+OF_STAGES = (RESOLUTION,)  # of a run, or of a sweep over resolutions
+OF_SAMPLES = ("split", "number of samples")  # samples are paired by name, unpaired ones left out
+ON_REQUEST = ("preprocess", "prompts", "options")  # evaluate --across=
+# Settings of the first stage in which the points of the inverse scaling law differ.
+OF_LAW = ("seed", "model.size", "input.res", "input.text_len", "input.reduction", "mask.name") + (
+    "mask.ratio",
+    "optim.lr_per_256",  # small towers take a higher one
+)
+# Settings that change no result, that follow from others, or that facts cover.
+_NO_SETTING = tuple(key for key in workdir.MAY_CHANGE if key != "init")
+_DERIVED = (
+    "input.source",
+    "input.split",
+    "name",
+    "after",
+    "image_tokens",
+    "text_tokens",
+    "num_params",
+)
 # Options that other facts cover, or that change no score.
 _WORDING = ("classes", "templates", "canonicalize", "language")
 _COVERED = (*_WORDING, "type", "source", "split", "dataset", "root", "preprocess", "batch_size") + (
@@ -52,15 +69,17 @@ _COVERED = (*_WORDING, "type", "source", "split", "dataset", "root", "preprocess
 )
 
 
+def is_setting(key: str) -> bool:
+    """Whether a config key, without its stage, changes a result beyond the facts on its data."""
+    return key not in _DERIVED and not key.startswith(_NO_SETTING)
+
+
 def of_training(
     config: Mapping[str, Any], result: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> dict[str, str | None]:
-    """The facts of a stage's training.
+    """The facts of a stage's training, from its config, result.json and environment.json.
 
-    Args:
-      config: of the stage, nested.
-      result: of its result.json; empty while it is not finished.
-      environment: of its environment.json; empty without one.
+    The latter two are empty where there is no such file.
     """
     section = config.get("input") or {}
     facts = {
@@ -77,10 +96,7 @@ def of_evaluation(
 ) -> dict[str, str | None]:
     """The facts of one evaluator's results.
 
-    Args:
-      name: of the evaluator.
-      section: of the config's `evals`; empty without a config.
-      entry: of the `evaluations` in evaluation.json; empty without one.
+    `section` is its part of the config, `entry` its part of evaluation.json; either may be empty.
     """
     written = {**section, **(entry.get("options") or {})}
     known = bool(written) or "options" in entry
@@ -122,10 +138,8 @@ def differing(
 ) -> dict[str, str]:
     """The facts in which results differ, with the name of the key that each belongs to.
 
-    Args:
-      results: two or more.
-      evaluators: whose scores are compared; `TRAIN` stands for the training data.
-      exempt: names of keys, or single facts such as `RESOLUTION`, that may differ.
+    `evaluators` are those whose scores are compared; `TRAIN` stands for the training data. `exempt`
+    names keys or single facts that may differ.
     """
     differences: dict[str, str] = {}
     for owner in evaluators:
@@ -146,11 +160,7 @@ def _differing(results: Sequence[Facts], facts: Sequence[str]) -> Iterator[str]:
 
 
 def warnings(results: Sequence[Facts], facts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Letters that tell results apart by some facts.
-
-    Returns:
-      (a letter per result, "" throughout without facts; the legend of the letters).
-    """
+    """A letter per result by its values of some facts, "" without facts; the letters' legend."""
     if not facts:
         return ["" for _ in results], []
     kinds: dict[tuple[str | None, ...], str] = {}

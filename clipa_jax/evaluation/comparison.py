@@ -13,9 +13,6 @@ from clipa_jax.evaluators import bootstrap
 from clipa_jax.evaluators.outcome import Outcome
 
 NAME = "comparison.json"
-ACROSS = ("preprocess", "prompts", "options")  # what may differ on request
-# Samples are paired by name, and those that only one side has are reported on their own.
-EXEMPT = ("split", "number of samples")
 _SHOWN = {
     "data": "{source}, split {split} ({data_fingerprint})",
     "prompts": "{prompts_fingerprint}",
@@ -23,12 +20,7 @@ _SHOWN = {
 
 
 def compare(a: Record, b: Record, across: Collection[str] = ()) -> Report:
-    """The content of comparison.json.
-
-    Args:
-      a, b: the evaluations.
-      across: members of `ACROSS` that may differ.
-    """
+    """The content of comparison.json; `across` names keys that may differ."""
     entries_a, entries_b = a.report["evaluations"], b.report["evaluations"]
     evaluations, refused = {}, {}
     for name in (name for name in entries_a if name in entries_b):
@@ -59,7 +51,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[dict[str
       what: the name of a key of `comparability`; and its value in `a` and in `b`.
     """
     facts = [comparability.of_evaluation("", {}, entry) for entry in (a, b)]
-    for what in dict.fromkeys(comparability.differing(facts, [""], EXEMPT).values()):
+    for what in dict.fromkeys(
+        comparability.differing(facts, [""], comparability.OF_SAMPLES).values()
+    ):
         if what == "options":
             shown = _options(a, b)
         else:

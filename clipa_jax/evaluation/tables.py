@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from clipa_jax.evaluation.comparison import ACROSS
+from clipa_jax.evaluation.comparability import ON_REQUEST
 from clipa_jax.evaluation.record import Report
 from clipa_jax.runtime import format
 from clipa_jax.runtime.format import Row, is_share
@@ -114,7 +114,7 @@ def _refusals(report: Report) -> Iterator[str]:
     for names, note in _together(report["refused"]):
         other = f" in A, {note['b']} in B" if note["b"] else ""
         yield f"not compared, {note['what']} differ: {names}: {note['a']}{other}"
-        if note["what"] in ACROSS:
+        if note["what"] in ON_REQUEST:
             yield f"--across={note['what']} compares nevertheless"
     for label in ("a", "b"):
         for name in report[f"only_{label}"]:

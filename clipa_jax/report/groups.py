@@ -16,15 +16,11 @@ from clipa_jax.errors import DataError, nearest
 from clipa_jax.evaluation import comparability
 from clipa_jax.report import rows as tables
 from clipa_jax.report.rows import Row
-from clipa_jax.training import headlines, workdir
+from clipa_jax.training import headlines
 
 CONFIDENCE = 0.95
 STAGE = "stage"
 USUAL = ("zero_shot_top1", "zero_shot_top5")  # headlines
-# Keys that `comparability` covers, or that follow from others.
-_COVERED = ("input.source", "input.split", "name", "after", *tables.SIZES)
-# A sweep may compare resolutions; they are settings like any other.
-EXEMPT = (comparability.RESOLUTION,)
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ def group(
     if len({row.stage for row in rows}) > 1 and STAGE not in (*by, *over):
         by = [STAGE, *by]
     facts = [comparability.without_options(row.data, [*by, *over]) for row in rows]
-    differ = comparability.differing(facts, owners(metrics), EXEMPT)
+    differ = comparability.differing(facts, owners(metrics), comparability.OF_STAGES)
     letters, legend = comparability.warnings(facts, list(differ))
     gathered: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
     for row, letter in zip(rows, letters, strict=True):
@@ -166,11 +162,6 @@ def owners(metrics: Iterable[str]) -> list[str]:
     return [comparability.TRAIN, *sorted({metric.partition("/")[0] for metric in metrics})]
 
 
-def is_setting(key: str) -> bool:
-    """Whether a config key, without its stage, changes a result beyond the facts on its data."""
-    return key not in _COVERED and not key.startswith(workdir.MAY_CHANGE)
-
-
 def _headlines(rows: Sequence[Row]) -> dict[str, str]:
     """The scores that represent rows, by their names in summary.json."""
     evals: dict[str, dict[str, Any]] = {}
@@ -188,7 +179,10 @@ def _value(row: Row, key: str) -> Any:
 
 
 def _is_setting(rows: Sequence[Row], key: str, over: Sequence[str]) -> bool:
-    return all(name not in over and is_setting(name) for name in {row.bare(key) for row in rows})
+    return all(
+        name not in over and comparability.is_setting(name)
+        for name in {row.bare(key) for row in rows}
+    )
 
 
 def _check_alike(rows: Sequence[Row], by: Sequence[str], over: Sequence[str]) -> None:

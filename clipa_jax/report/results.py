@@ -96,12 +96,9 @@ def _training_data(stage: Stage) -> str:
 
 
 def _warning(stages: Sequence[Stage], evaluator: str) -> str:
-    """Why an evaluator's scores of some stages must not be compared, "" if they may be.
-
-    The resolution may differ: comparing stages that see more of a picture is the purpose.
-    """
+    """Why an evaluator's scores of some stages must not be compared, "" if they may be."""
     facts = [_facts(stage, evaluator) for stage in stages]
-    differ = comparability.differing(facts, [evaluator], [comparability.RESOLUTION])
+    differ = comparability.differing(facts, [evaluator], comparability.OF_STAGES)
     keys = " and ".join(dict.fromkeys(differ.values()))
     return f"measured with different {keys}: not to be compared" if differ else ""
 

@@ -20,17 +20,6 @@ from clipa_jax.report.rows import Row
 
 IMAGE, TEXT = "image", "text"
 FULL_LENGTH = "full length"
-# Keys of the first stage in which the points of the law differ.
-MAY_DIFFER = (
-    "seed",
-    "model.size",
-    "input.res",
-    "input.text_len",
-    "input.reduction",
-    "mask.name",
-    "mask.ratio",
-    "optim.lr_per_256",  # small towers take a higher one
-)
 
 
 @dataclass(frozen=True)
@@ -272,7 +261,7 @@ def _point(row: Row) -> Point:
 def _check_comparable(rows: Sequence[Row], metric: str) -> None:
     """Raises `DataError` unless rows differ only in what the law is about."""
     facts = [row.data for row in rows]
-    if differ := comparability.differing(facts, groups.owners([metric]), groups.EXEMPT):
+    if differ := comparability.differing(facts, groups.owners([metric]), comparability.OF_STAGES):
         raise DataError(
             f"the runs are not comparable ({', '.join(differ)} differ), so their scores do not "
             "make one law; collect them apart"
@@ -288,5 +277,5 @@ def _check_comparable(rows: Sequence[Row], metric: str) -> None:
         )
     for key in tables.varying(rows):
         bare = rows[0].bare(key)
-        if bare not in MAY_DIFFER and groups.is_setting(bare):
+        if bare not in comparability.OF_LAW and comparability.is_setting(bare):
             raise DataError(f"the runs also differ in {key}, so they do not make one law")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clipa_jax.evaluation import comparison, tables
+from clipa_jax.evaluation import comparability, comparison, tables
 from clipa_jax.evaluators import Outcome
 from tests.helpers.fake_results import HIT_N, IDS, OUTCOMES, Fake, make
 
@@ -53,7 +53,7 @@ def test_some_differences_may_be_asked_for_and_are_marked():
     [mark] = found["evaluations"]["fake"]["marks"]
     assert mark == {"what": "preprocess", "a": "decode", "b": "decode|resize(16)"}
     assert "preprocess differ: decode in A, decode|resize(16) in B" in tables.markdown(found)
-    assert "data" not in comparison.ACROSS
+    assert "data" not in comparability.ON_REQUEST
 
 
 def test_what_is_said_of_several_is_said_once():

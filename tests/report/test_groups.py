@@ -164,3 +164,12 @@ def test_runs_evaluated_with_other_options_are_kept_apart(tmp_path):
     named = ["seed", "evals.contrastive.candidates"]
     groups, notes = group(rows(tmp_path), ["model.size"], named, ["contrastive/loss"])
     assert [len(one.rows) for one in groups] == [2] and notes == []
+
+
+def test_runs_that_started_from_other_weights_are_not_averaged(tmp_path):
+    plant(tmp_path / "a", 0.1, init="scratch")
+    plant(tmp_path / "b", 0.2, seed=1, init="runs/other/pretrain")
+    groups, _ = group(rows(tmp_path), [], ["seed"], [TOP1])
+    assert [one.by["init"] for one in groups] == ["runs/other/pretrain", "scratch"]
+    with pytest.raises(DataError, match="would be averaged, but init is 'scratch' and"):
+        group(rows(tmp_path), ["model.size"], ["seed"], [TOP1])
