@@ -69,8 +69,7 @@ def compare(demo: Path, out: Path) -> None:
     cli.say(f"wrote {picture}")
     if RECORD.value:
         note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
-        curve = curves.accuracy(full, full.headline or "")
-        curves.save(curves.Curve(curve.segments, note), RECORD.value)
+        curves.save(figures.headline_curves(full), note, RECORD.value)
         cli.say(f"wrote {RECORD.value}")
 
 

@@ -7,7 +7,6 @@ Neither file holds pickled objects.
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,87 +18,29 @@ from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A caption and its share of the probability over all captions, in [0, 1]."""
-
-    caption: str
-    share: float
-    right: bool
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture and the captions that the model finds most probable.
-
-    Attributes:
-      picture: index among the pictures of the file.
-      row: index in the split; the same row is the same picture for every model.
-      right: its own caption.
-      place: rank of its own caption, 1 for the first.
-      share: probability of its own caption.
-      top: the most probable captions, best first.
-    """
-
-    picture: int
-    row: int
-    right: str
-    place: int
-    share: float
-    top: tuple[Guess, ...]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A picture and its cosine with a caption, in [-1, 1]."""
-
-    picture: int
-    cosine: float
-    right: bool
-
-
-@dataclass(frozen=True)
-class Sought:
-    """A caption and the pictures nearest to it; `place` is the rank of the first right one."""
-
-    caption: str
-    place: int
-    top: tuple[Hit, ...]
-
-
-@dataclass(frozen=True)
-class Confused:
-    """Two captions that a model confuses.
-
-    Attributes:
-      first, second: the captions.
-      first_as_second: mean probability of the second for pictures of the first.
-      second_as_first: the reverse.
-      first_picture, second_picture: an example of each; None where the split has none.
-    """
-
-    first: str
-    second: str
-    first_as_second: float
-    second_as_first: float
-    first_picture: int | None
-    second_picture: int | None
+Example = dict[str, Any]
+# The keys of an example by the list that holds it, and those of the entries of its `top`.
+KEYS = {
+    "shown": {"picture", "row", "right", "place", "share", "top"},
+    "sought": {"caption", "place", "top"},
+    "confused": {"first", "second", "first_as_second", "second_as_first"}
+    | {"first_picture", "second_picture"},
+}
+TOP_KEYS = {"shown": {"caption", "share", "right"}, "sought": {"picture", "cosine", "right"}}
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The content of both files.
+    """The content of both files: examples, and the pictures that they index by `picture`.
 
     Attributes:
-      evaluator: its name in the config's `evals`.
-      source, split: of the pictures.
-      num_pictures, num_captions: of the split.
       fingerprint: of all captions and of the right one of every picture; two models are
         comparable only where it is the same.
-      shown, sought, confused: examples.
-      image_NSSC: uint8 (N, S, S, 3), the pictures that the examples index.
+      shown: pictures: `row` in the split, its `right` caption, the `place` (from 1) and `share` of
+        probability of that one, and the `top` captions, each with its share.
+      sought: captions: the `place` of the first right picture, and the `top` pictures by cosine.
+      confused: pairs of captions: the mean probability of the second for pictures of the first,
+        the reverse, and a picture of each, None where the split has none.
     """
 
     evaluator: str
@@ -108,28 +49,23 @@ class HeldOut:
     num_pictures: int
     num_captions: int
     fingerprint: str
-    shown: tuple[Shown, ...]
-    sought: tuple[Sought, ...]
-    confused: tuple[Confused, ...]
+    shown: list[Example]
+    sought: list[Example]
+    confused: list[Example]
     image_NSSC: np.ndarray
 
 
 def save(held: HeldOut, folder: Path) -> None:
     """Writes both files of a stage, the JSON last, so that it never lacks its pictures."""
     texts = asdict(held)
-    del texts["image_NSSC"]
     pictures = io.BytesIO()
-    np.savez_compressed(pictures, image=held.image_NSSC)
+    np.savez_compressed(pictures, image=texts.pop("image_NSSC"))
     files.write_bytes(folder / workdir.HELD_OUT_PICTURES, pictures.getvalue())
     files.write_json(folder / workdir.HELD_OUT, {"format": FORMAT, **texts})
 
 
 def load(folder: Path) -> HeldOut | None:
-    """Reads what `save` wrote; None where a stage has none.
-
-    Raises:
-      DataError: the files are not what `save` writes.
-    """
+    """Reads what `save` wrote; None where a stage has none, `DataError` if it is damaged."""
     if not (folder / workdir.HELD_OUT).exists():
         return None
     try:
@@ -137,41 +73,25 @@ def load(folder: Path) -> HeldOut | None:
         if texts.pop("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
         with np.load(folder / workdir.HELD_OUT_PICTURES, allow_pickle=False) as arrays:
-            image_NSSC = arrays["image"]
-        return _check(
-            HeldOut(
-                shown=_rows(texts.pop("shown"), Shown, top=Guess),
-                sought=_rows(texts.pop("sought"), Sought, top=Hit),
-                confused=_rows(texts.pop("confused"), Confused),
-                image_NSSC=image_NSSC,
-                **texts,
-            )
-        )
+            held = HeldOut(image_NSSC=arrays["image"], **texts)
+        _check(held)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{folder / workdir.HELD_OUT} and {workdir.HELD_OUT_PICTURES} beside it cannot be "
             f"read: {error!r}"
         ) from None
+    return held
 
 
-def _rows(
-    rows: Sequence[Mapping[str, Any]], kind: Callable[..., Any], **inner: Callable[..., Any]
-) -> tuple[Any, ...]:
-    """Mappings as dataclasses, those in their lists too."""
-    examples = []
-    for row in rows:
-        lists = {key: tuple(make(**entry) for entry in row[key]) for key, make in inner.items()}
-        examples.append(kind(**{**row, **lists}))
-    return tuple(examples)
-
-
-def _check(held: HeldOut) -> HeldOut:
+def _check(held: HeldOut) -> None:
     image = held.image_NSSC
     if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] != 3:
         raise ValueError(f"pictures are {image.dtype} {image.shape}, not uint8 (N, S, S, 3)")
-    pairs = [i for pair in held.confused for i in (pair.first_picture, pair.second_picture)]
-    used = [shown.picture for shown in held.shown] + [i for i in pairs if i is not None]
-    used += [hit.picture for sought in held.sought for hit in sought.top]
-    if used and not 0 <= min(used) <= max(used) < len(image):
-        raise ValueError(f"there are {len(image)} pictures, but texts about number {max(used)}")
-    return held
+    for name, keys in KEYS.items():
+        for example in getattr(held, name):
+            entries = example["top"] if name in TOP_KEYS else []
+            if set(example) != keys or any(set(entry) != TOP_KEYS[name] for entry in entries):
+                raise ValueError(f"{name} has an example with other keys: {sorted(example)}")
+            numbers = [part[key] for part in (example, *entries) for key in part if "pict" in key]
+            if any(n is not None and not 0 <= n < len(image) for n in numbers):
+                raise ValueError(f"there are {len(image)} pictures, but {name} shows {numbers}")

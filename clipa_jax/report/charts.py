@@ -198,13 +198,13 @@ def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, An
             "time": _digits(point.seconds / seconds),
             "flops": _digits(point.flops),
             "y": _digits(point.value * times),
-            "stage": series.stage,
+            "stage": curve.name,
             "run": run.label,
-            "series": series.stage if len(runs) == 1 else run.label,
+            "series": curve.name if len(runs) == 1 else run.label,
         }
         for run in runs
-        for series in curves.series(run, metric)
-        for point in series.points
+        for curve in curves.of_run(run, metric)
+        for point in curves.thinned(curve.points)
     ]
 
 

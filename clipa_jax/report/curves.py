@@ -1,120 +1,86 @@
 """Curves of metrics over samples, seconds and FLOPs since the first stage began."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from clipa_jax.errors import DataError
 from clipa_jax.runs import Run, Stage, score_names
 from clipa_jax.runtime import files
 from clipa_jax.runtime.files import PathLike
-from clipa_jax.training.records import TRAIN_SECONDS
+from clipa_jax.training import records
 
 MOST = 400  # points of a stage; longer records are averaged in bins
 
 
-@dataclass(frozen=True)
-class Point:
-    """One value of one metric.
+class Point(NamedTuple):
+    """A value of a metric after so many samples, seconds and FLOPs of training; None: unknown."""
 
-    Attributes:
-      samples, seconds, flops: of training since the first stage began; flops None if unknown.
-      value: of the metric.
-    """
-
-    samples: float
+    samples: float | None
     seconds: float
     flops: float | None
     value: float
 
 
-@dataclass(frozen=True)
-class Series:
-    """The points of one stage."""
+class Curve(NamedTuple):
+    """A metric during the stage `name`.
 
-    stage: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One stage of an accuracy curve.
-
-    Attributes:
-      name: of the stage.
-      image_tokens, text_tokens: per sample.
-      start, stop: seconds of training since the first stage began.
-      points: pairs (seconds as above, accuracy in [0, 1]).
+    Tokens are per sample, None where unknown; `start` and `stop` are seconds of training since the
+    first stage began.
     """
 
     name: str
-    image_tokens: int
-    text_tokens: int
+    image_tokens: int | None
+    text_tokens: int | None
     start: float
     stop: float
-    points: list[tuple[float, float]]
+    points: list[Point]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy of one run over all its stages; `note` says on what machine and when."""
-
-    segments: list[Segment]
-    note: str = ""
-
-
-def series(run: Run, metric: str) -> list[Series]:
-    """The points of a metric in each stage that has any, thinned."""
-    stages = ((stage, thinned(points)) for stage, _, points in _by_stage(run, metric))
-    return [Series(stage.name, tuple(points)) for stage, points in stages if points]
+def of_run(run: Run, metric: str) -> list[Curve]:
+    """The curve of a metric in each stage."""
+    curves = []
+    samples, seconds = 0.0, 0.0
+    flops: float | None = 0.0  # None once the FLOPs of a stage are unknown
+    for stage in run.stages:
+        points = list(_points(stage, metric, samples, seconds, flops))
+        image, text = [(stage.result or {}).get(key) for key in ("image_tokens", "text_tokens")]
+        curves.append(Curve(stage.name, image, text, seconds, seconds + stage.seconds, points))
+        samples += stage.samples
+        seconds += stage.seconds
+        flops = None if flops is None or stage.flops is None else flops + stage.flops
+    return curves
 
 
 def metrics_of(run: Run) -> list[str]:
     """The evaluators' metrics that have a curve: all but those of groups of classes."""
-    names: dict[str, None] = {}
-    for stage in run.stages:
-        for record in stage.records:
-            names |= dict.fromkeys(name for name in score_names(record) if name.count("/") == 1)
-    return list(names)
+    recorded = (record for stage in run.stages for record in stage.records)
+    names = dict.fromkeys(name for record in recorded for name in score_names(record))
+    return [name for name in names if name.count("/") == 1]
 
 
-def accuracy(run: Run, metric: str) -> Curve:
-    """The curve of a finished run, for the figure of accuracy against time.
+def save(curves: Sequence[Curve], note: str, out: PathLike) -> None:
+    """Writes accuracy against seconds as JSON, to be drawn beside other runs.
 
-    Raises:
-      DataError: a stage is not finished, or no stage has a value of `metric`.
+    `note` says on what machine and when.
     """
-    segments = []
-    for stage, start, points in _by_stage(run, metric):
-        if stage.result is None:
-            raise DataError(f"{stage.folder} is not finished")
-        tokens = stage.result["image_tokens"], stage.result["text_tokens"]
-        pairs = [(point.seconds, point.value) for point in points]
-        segments.append(Segment(stage.name, *tokens, start, start + stage.seconds, pairs))
-    if not any(segment.points for segment in segments):
-        raise DataError(f"no value of {metric!r} in the records of {run.root}")
-    return Curve(segments)
+    segments = [
+        {**curve._asdict(), "points": [(point.seconds, point.value) for point in curve.points]}
+        for curve in curves
+    ]
+    files.write_json(out, {"segments": segments, "note": note})
 
 
-def save(curve: Curve, out: PathLike) -> None:
-    """Writes a curve as JSON, to be drawn beside other runs."""
-    files.write_json(out, asdict(curve))
-
-
-def load(path: PathLike) -> Curve:
-    """Reads what `save` wrote.
-
-    Raises:
-      DataError: the file is missing or of another form.
-    """
+def load(path: PathLike) -> tuple[list[Curve], str]:
+    """Reads (curves, note) as `save` wrote them; raises `DataError` if the file is another."""
     content = files.read_json(path)
     try:
-        segments = [
-            Segment(**{**segment, "points": [(t, a) for t, a in segment["points"]]})
-            for segment in content["segments"]
-        ]
-        return Curve(segments, content.get("note", ""))
+        curves = []
+        for segment in content["segments"]:
+            points = [Point(None, seconds, None, value) for seconds, value in segment["points"]]
+            curves.append(Curve(**{**segment, "points": points}))
+        return curves, content.get("note", "")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a recorded curve: {error!r}") from None
 
@@ -124,36 +90,18 @@ def thinned(points: Sequence[Point], most: int = MOST) -> list[Point]:
     if len(points) <= most:
         return list(points)
     edges = [round(i * (len(points) - 1) / (most - 1)) for i in range(most)]
-    means = []
-    for a, b in pairwise(edges):
-        part, last = points[a + 1 : b + 1], points[b]
-        value = sum(point.value for point in part) / len(part)
-        means.append(Point(last.samples, last.seconds, last.flops, value))
-    return [points[0], *means]
-
-
-def _by_stage(run: Run, metric: str) -> list[tuple[Stage, float, list[Point]]]:
-    """(stage, seconds at its start, points of the metric) of each stage."""
-    stages = []
-    samples, seconds = 0.0, 0.0
-    flops: float | None = 0.0  # None once the FLOPs of a stage are unknown
-    for stage in run.stages:
-        stages.append((stage, seconds, _points(stage, metric, samples, seconds, flops)))
-        samples += stage.samples
-        seconds += stage.seconds
-        flops = None if flops is None or stage.flops is None else flops + stage.flops
-    return stages
+    means = [sum(p.value for p in points[a + 1 : b + 1]) / (b - a) for a, b in pairwise(edges)]
+    ends = [points[b]._replace(value=mean) for b, mean in zip(edges[1:], means, strict=True)]
+    return [points[0], *ends]
 
 
 def _points(
     stage: Stage, metric: str, samples: float, seconds: float, flops: float | None
-) -> list[Point]:
-    points = []
+) -> Iterator[Point]:
+    cost = stage.sample_flops
     for record in stage.records:
         value = record.get(metric)
-        if value is None or not math.isfinite(value):
-            continue
-        seen, cost = record["step"] * stage.batch_size, stage.sample_flops
-        spent = None if flops is None or cost is None else flops + seen * cost
-        points.append(Point(samples + seen, seconds + record[TRAIN_SECONDS], spent, value))
-    return points
+        if value is not None and math.isfinite(value):
+            seen = record[records.STEP] * stage.batch_size
+            spent = None if flops is None or cost is None else flops + seen * cost
+            yield Point(samples + seen, seconds + record[records.TRAIN_SECONDS], spent, value)

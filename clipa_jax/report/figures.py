@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from clipa_jax.errors import DataError
-from clipa_jax.evaluation.held_out import Shown
+from clipa_jax.evaluation.held_out import Example
 from clipa_jax.report import curves
 from clipa_jax.runs import Run
 from clipa_jax.runtime import format
@@ -32,42 +32,39 @@ DPI = 160
 def accuracy_against_time(
     run: Run, out: PathLike, *, compare: Run | None = None, recorded: PathLike | None = None
 ) -> Path:
-    """Draws a run's headline score against training time, beside that of another run.
+    """Draws the headline score of a finished run against training time into a PNG.
 
-    Args:
-      run: the staged run, finished.
-      out: the PNG to write.
-      compare: the run at full resolution from the start.
-      recorded: without `compare`, the file of a curve (`curves.save`), labeled as recorded.
-
-    Returns:
-      `out`.
-
-    Raises:
-      DataError: a run without a headline score or without a value of it in its records.
+    Beside it that of a run at full resolution from the start: `compare`, else the file of a curve
+    that `curves.save` wrote, labeled as recorded. Raises `DataError` if a run has no such score.
     """
-    curve = _curve(run)
+    own = headline_curves(run)
     figure = Figure(figsize=(9, 5.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     ends = []
     if compare is not None:
-        ends.append(_draw_comparison(axes, _curve(compare), "run on this machine"))
+        ends.append(_draw_comparison(axes, headline_curves(compare), "run on this machine"))
     elif recorded is not None and Path(recorded).exists():
-        other = curves.load(recorded)
-        ends.append(_draw_comparison(axes, other, f"recorded: {other.note}".rstrip(": ")))
-    ends.append(_draw_stages(axes, curve))
+        other, note = curves.load(recorded)
+        ends.append(_draw_comparison(axes, other, f"recorded: {note}".rstrip(": ")))
+    ends.append(_draw_stages(axes, own))
     _label_ends(axes, ends)
     _style(axes, _score_label(run))
-    _label_stages(figure, axes, curve)
+    _label_stages(figure, axes, own)
     figure.savefig(out)
     return Path(out)
 
 
-def _curve(run: Run) -> curves.Curve:
+def headline_curves(run: Run) -> list[curves.Curve]:
+    """The curves of a finished run's headline score; `DataError` where it has none."""
+    if not run.finished:
+        raise DataError(f"{run.root} is not finished")
     if run.headline is None:
         raise DataError(f"{run.root} has no accuracy: none of its stages was evaluated")
-    return curves.accuracy(run, run.headline)
+    own = curves.of_run(run, run.headline)
+    if not any(curve.points for curve in own):
+        raise DataError(f"no value of {run.headline!r} in the records of {run.root}")
+    return own
 
 
 def _score_label(run: Run) -> str:
@@ -78,33 +75,38 @@ def _score_label(run: Run) -> str:
     return f"{name} on {split}" if split else name
 
 
-def _draw_stages(axes: Axes, curve: curves.Curve) -> tuple[float, float, str]:
+def _draw_stages(axes: Axes, own: Sequence[curves.Curve]) -> tuple[float, float, str]:
     """Draws each stage in its color; returns the last point and its color."""
-    previous: list[tuple[float, float]] = []
+    end: list[curves.Point] = []
     end_color = STAGE_COLORS[0]
-    for index, segment in enumerate(curve.segments):
+    for index, curve in enumerate(own):
         color = STAGE_COLORS[index % len(STAGE_COLORS)]
-        axes.axvspan(segment.start / 60, segment.stop / 60, color=color, alpha=0.06, lw=0)
+        axes.axvspan(curve.start / 60, curve.stop / 60, color=color, alpha=0.06, lw=0)
         if index:
-            axes.axvline(segment.start / 60, color=FAINT, lw=0.8, ls=(0, (1, 3)))
-        if not segment.points:
-            continue
-        seconds, share = np.asarray(previous + segment.points).T
-        axes.plot(seconds / 60, 100 * share, color=color, lw=2.2, zorder=4)
-        own = np.asarray(segment.points)
-        axes.plot(own[:, 0] / 60, 100 * own[:, 1], "o", color=color, ms=4.5, mec="white", zorder=5)
-        previous, end_color = segment.points[-1:], color
-    return previous[0][0] / 60, 100 * previous[0][1], end_color
+            axes.axvline(curve.start / 60, color=FAINT, lw=0.8, ls=(0, (1, 3)))
+        if curve.points:
+            axes.plot(*_percents_by_minute(end + curve.points), color=color, lw=2.2, zorder=4)
+            dots: dict[str, Any] = {"color": color, "ms": 4.5, "mec": "white", "zorder": 5}
+            axes.plot(*_percents_by_minute(curve.points), "o", **dots)
+            end, end_color = curve.points[-1:], color
+    return end[0].seconds / 60, 100 * end[0].value, end_color
 
 
-def _draw_comparison(axes: Axes, curve: curves.Curve, origin: str) -> tuple[float, float, str]:
-    points = np.asarray([point for segment in curve.segments for point in segment.points])
-    tokens = curve.segments[-1]
-    label = (
-        f"full resolution from the start, {tokens.image_tokens} image and "
-        f"{tokens.text_tokens} text tokens ({origin})"
+def _percents_by_minute(points: Sequence[curves.Point]) -> tuple[np.ndarray, np.ndarray]:
+    return (
+        np.asarray([point.seconds for point in points]) / 60,
+        100 * np.asarray([point.value for point in points]),
     )
-    minutes, percent = points[:, 0] / 60, 100 * points[:, 1]
+
+
+def _draw_comparison(
+    axes: Axes, other: Sequence[curves.Curve], origin: str
+) -> tuple[float, float, str]:
+    label = (
+        f"full resolution from the start, {other[-1].image_tokens} image and "
+        f"{other[-1].text_tokens} text tokens ({origin})"
+    )
+    minutes, percent = _percents_by_minute([point for curve in other for point in curve.points])
     style: dict[str, Any] = {"color": COMPARISON_COLOR, "lw": 1.8, "ls": (0, (4, 2)), "marker": "s"}
     axes.plot(minutes, percent, mec="white", ms=4, label=label, zorder=3, **style)
     return float(minutes[-1]), float(percent[-1]), COMPARISON_COLOR
@@ -144,15 +146,15 @@ def plain_axes(axes: Axes, labelsize: float) -> None:
     axes.set_axisbelow(True)
 
 
-def _label_stages(figure: Figure, axes: Axes, curve: curves.Curve) -> None:
+def _label_stages(figure: Figure, axes: Axes, own: Sequence[curves.Curve]) -> None:
     """Writes names and tokens above the stages, in as many rows as needed without overlaps."""
     labels: list[Text] = []
-    for index, segment in enumerate(curve.segments):
+    for index, curve in enumerate(own):
         labels.append(
             axes.text(
-                segment.start / 60,
+                curve.start / 60,
                 1.02,
-                f"{segment.name}\n{segment.image_tokens} image, {segment.text_tokens} text tokens",
+                f"{curve.name}\n{curve.image_tokens} image, {curve.text_tokens} text tokens",
                 transform=axes.get_xaxis_transform(),
                 color=STAGE_COLORS[index % len(STAGE_COLORS)],
                 fontsize=9,
@@ -177,7 +179,7 @@ def _label_stages(figure: Figure, axes: Axes, curve: curves.Curve) -> None:
 
 def top5_sheet(
     image_NRRC: np.ndarray,
-    shown: Sequence[Shown],
+    shown: Sequence[Example],
     num_captions: int,
     out: PathLike,
     *,
@@ -186,23 +188,14 @@ def top5_sheet(
 ) -> Path:
     """Draws pictures with their top five captions and probabilities, the right one marked.
 
-    Args:
-      image_NRRC: uint8 pictures, to which `shown` points.
-      shown: the guesses for N of them.
-      num_captions: that they were chosen from.
-      out: the PNG to write.
-      title: above the sheet.
-      columns: of pictures.
-
-    Returns:
-      `out`.
+    `image_NRRC` are uint8 pictures; `shown` as in `held_out.HeldOut`, chosen from `num_captions`.
     """
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(4.5 * columns, 1.75 * rows + 0.75), dpi=DPI)
     FigureCanvasAgg(figure)
     height = figure.get_size_inches()[1]
-    correct = sum(one.place == 1 for one in shown)
+    correct = sum(example["place"] == 1 for example in shown)
     heading: dict[str, Any] = {"ha": "left", "va": "top", "x": 0.12 / columns}
     figure.text(s=title, y=1 - 0.14 / height, fontsize=13, fontweight="bold", color=INK, **heading)
     subtitle = (
@@ -225,28 +218,28 @@ def top5_sheet(
     for index, example in enumerate(shown):
         row, column = divmod(index, columns)
         picture = figure.add_subplot(grid[row, 3 * column])
-        picture.imshow(image_NRRC[example.picture], **look)
+        picture.imshow(image_NRRC[example["picture"]], **look)
         picture.set_axis_off()
         _draw_top5(figure.add_subplot(grid[row, 3 * column + 1]), example)
     figure.savefig(out, facecolor="white")
     return Path(out)
 
 
-def _draw_top5(axes: Axes, example: Shown) -> None:
-    for line, guess in enumerate(example.top):
-        color = RIGHT_COLOR if guess.right else WRONG_COLOR
-        axes.barh(line + 0.3, guess.share, height=0.16, color=color, left=0, zorder=2)
+def _draw_top5(axes: Axes, example: Example) -> None:
+    for line, guess in enumerate(example["top"]):
+        color = RIGHT_COLOR if guess["right"] else WRONG_COLOR
+        axes.barh(line + 0.3, guess["share"], height=0.16, color=color, left=0, zorder=2)
         axes.barh(line + 0.3, 1, height=0.16, color="#F1F3F5", left=0, zorder=1)
         style: dict[str, Any] = {"fontsize": 8.5, "va": "center", "parse_math": False}
-        style |= {"fontweight": "bold" if guess.right else "normal"}
-        style |= {"color": RIGHT_COLOR if guess.right else INK}
-        name = f"\u2713 {guess.caption}" if guess.right else guess.caption
+        style |= {"fontweight": "bold" if guess["right"] else "normal"}
+        style |= {"color": RIGHT_COLOR if guess["right"] else INK}
+        name = f"\u2713 {guess['caption']}" if guess["right"] else guess["caption"]
         label = axes.text(0, line - 0.08, name, **style)
-        axes.text(1, line - 0.08, format.percent(guess.share), ha="right", **style)
+        axes.text(1, line - 0.08, format.percent(guess["share"]), ha="right", **style)
         _shorten(label, axes)
-    if not any(guess.right for guess in example.top):
-        share = format.percent(example.share)
-        note = f"right: {example.right}, place {example.place:,} at {share}"
+    if not any(guess["right"] for guess in example["top"]):
+        share = format.percent(example["share"])
+        note = f"right: {example['right']}, place {example['place']:,} at {share}"
         style = {"fontsize": 7.5, "va": "center", "color": FAINT, "parse_math": False}
         _shorten(axes.text(0, 4.85, note, fontstyle="italic", **style), axes, room=1.0)
     axes.set_xlim(0, 1)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from clipa_jax import __version__
-from clipa_jax.evaluation.held_out import HeldOut, Shown
+from clipa_jax.evaluation.held_out import HeldOut
 from clipa_jax.report import absent, charts, results, tables
 from clipa_jax.report.figures import STAGE_COLORS
 from clipa_jax.runs import Run
@@ -148,7 +148,9 @@ def _view(run: Run) -> View | None:
         return None
     name, held = having[-1]
     same = {stage: other for stage, other in having if other.fingerprint == held.fingerprint}
-    places = {stage: {one.row: one.place for one in other.shown} for stage, other in same.items()}
+    places = {
+        stage: {one["row"]: one["place"] for one in other.shown} for stage, other in same.items()
+    }
     return View(
         run=run,
         stage=name,
@@ -156,7 +158,8 @@ def _view(run: Run) -> View | None:
         picture=[picture_url(image) for image in held.image_NSSC],
         before=tuple(same),
         places={
-            one.row: tuple(known.get(one.row, 0) for known in places.values()) for one in held.shown
+            one["row"]: tuple(known.get(one["row"], 0) for known in places.values())
+            for one in held.shown
         }
         if len(same) > 1
         else {},
@@ -170,18 +173,16 @@ def _shared(views: Sequence[View]) -> list[dict[str, Any]]:
     """
     if len(views) < 2 or len({view.held.fingerprint for view in views}) > 1:
         return []
-    by_row: list[dict[int, Shown]] = [{one.row: one for one in view.held.shown} for view in views]
+    by_row = [{one["row"]: one for one in view.held.shown} for view in views]
     first = views[0]
-    common = [shown for shown in first.held.shown if all(shown.row in known for known in by_row)]
+    common = [one for one in first.held.shown if all(one["row"] in known for known in by_row)]
     return [
         {
-            "picture": first.picture[shown.picture],
-            "right": shown.right,
-            "guesses": [
-                (view, known[shown.row]) for view, known in zip(views, by_row, strict=True)
-            ],
+            "picture": first.picture[one["picture"]],
+            "right": one["right"],
+            "guesses": [(v, known[one["row"]]) for v, known in zip(views, by_row, strict=True)],
         }
-        for shown in common
+        for one in common
     ]
 
 

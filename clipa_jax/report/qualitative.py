@@ -17,7 +17,7 @@ from PIL import Image
 from clipa_jax import evaluators, loading
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import DataError
-from clipa_jax.evaluation.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
+from clipa_jax.evaluation.held_out import Example, HeldOut
 from clipa_jax.evaluators import HasParams, Retrieval, ZeroShot, scores
 from clipa_jax.evaluators.qualitative import Gallery
 
@@ -39,17 +39,10 @@ def choose(built: Mapping[str, Any]) -> tuple[str, ZeroShot | Retrieval] | None:
 
 
 def make(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOut:
-    """The examples for the parameters of `state`.
+    """The examples for the parameters of `state` from the evaluator `name` of the config.
 
-    Uses the embeddings of the last evaluation, and decodes only the pictures that are kept.
-
-    Args:
-      name: the evaluator's name in the config.
-      evaluator: with the pictures and captions.
-      state: holds the parameters.
-
-    Raises:
-      DataError: on several processes, since a picture's pixels stay on the process that read it.
+    Uses the embeddings of the last evaluation, and decodes only the pictures that are kept. Raises
+    `DataError` on several processes, as a picture's pixels stay on the process that read it.
     """
     if jax.process_count() > 1:
         raise DataError("held-out pictures need a single process")
@@ -60,9 +53,9 @@ def make(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOu
     answered_M = np.unique(gallery.pairs_P2[:, 1])  # captions that have a picture
     caption_M = np.sort(rng.permutation(answered_M)[:CAPTIONS])
     kept: Kept = {}
-    shown = tuple(_shown(gallery, picture_N, kept))
-    sought = tuple(_sought(gallery, caption_M, kept))
-    confused = tuple(_confused(gallery, kept))
+    shown = list(_shown(gallery, picture_N, kept))
+    sought = list(_sought(gallery, caption_M, kept))
+    confused = list(_confused(gallery, kept))
     image_NRRC = gallery.data.pictures(gallery.position_N[list(kept)])
     return HeldOut(
         evaluator=name,
@@ -79,11 +72,7 @@ def make(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOu
 
 
 def from_checkpoint(folder: Path) -> HeldOut:
-    """The examples for the checkpoint in a stage's folder, with the config beside it.
-
-    Raises:
-      UserError: no checkpoint, data or suitable evaluator.
-    """
+    """The examples for the checkpoint in a stage's folder, with the config beside it."""
     model = loading.load(str(folder))
     context = evaluators.EvalContext.of_model(model)
     chosen = choose(evaluators.build(Settings(model.config.evals, "config.evals"), context))
@@ -140,28 +129,36 @@ def _probable(
         yield from zip(picture_B.tolist(), share_BM, _best(share_BM, TOP).tolist(), strict=True)
 
 
-def _shown(gallery: Gallery, picture_N: np.ndarray, kept: Kept) -> Iterator[Shown]:
+def _shown(gallery: Gallery, picture_N: np.ndarray, kept: Kept) -> Iterator[Example]:
     right = _right(gallery, 0)
     for n, share_M, top in _probable(gallery, picture_N):
         own, place = _best_right(share_M, right[n])
-        guesses = tuple(Guess(gallery.captions[m], float(share_M[m]), m in right[n]) for m in top)
-        row, share = int(gallery.row_N[n]), float(share_M[own])
-        yield Shown(_keep(kept, n), row, gallery.captions[own], place, share, guesses)
+        yield {
+            "picture": _keep(kept, n),
+            "row": int(gallery.row_N[n]),
+            "right": gallery.captions[own],
+            "place": place,
+            "share": float(share_M[own]),
+            "top": [
+                {"caption": gallery.captions[m], "share": float(share_M[m]), "right": m in right[n]}
+                for m in top
+            ],
+        }
 
 
-def _sought(gallery: Gallery, caption_M: np.ndarray, kept: Kept) -> Iterator[Sought]:
+def _sought(gallery: Gallery, caption_M: np.ndarray, kept: Kept) -> Iterator[Example]:
     right = _right(gallery, 1)
     for caption in caption_M.tolist():
         cosine_N = gallery.image_NE @ gallery.caption_ME[caption]
         _, place = _best_right(cosine_N, right[caption])
-        hits = tuple(
-            Hit(_keep(kept, n), float(cosine_N[n]), n in right[caption])
+        hits = [
+            {"picture": _keep(kept, n), "cosine": float(cosine_N[n]), "right": n in right[caption]}
             for n in _best(cosine_N[None], HITS)[0].tolist()
-        )
-        yield Sought(gallery.captions[caption], place, hits)
+        ]
+        yield {"caption": gallery.captions[caption], "place": place, "top": hits}
 
 
-def _confused(gallery: Gallery, kept: Kept) -> Iterator[Confused]:
+def _confused(gallery: Gallery, kept: Kept) -> Iterator[Example]:
     """The pairs of captions that take most of each other's probability, worst first.
 
     In a pair the caption that loses more comes first. A picture counts for its first caption, and
@@ -188,10 +185,14 @@ def _confused(gallery: Gallery, kept: Kept) -> Iterator[Confused]:
         return None if n is None else _keep(kept, n)
 
     for a, b in sorted(both, key=lambda pair: (-both[pair], pair))[:PAIRS]:
-        shares = share[a, b], share.get((b, a), 0.0)
-        yield Confused(
-            gallery.captions[a], gallery.captions[b], *shares, picture(a, b), picture(b, a)
-        )
+        yield {
+            "first": gallery.captions[a],
+            "second": gallery.captions[b],
+            "first_as_second": share[a, b],
+            "second_as_first": share.get((b, a), 0.0),
+            "first_picture": picture(a, b),
+            "second_picture": picture(b, a),
+        }
 
 
 def _fingerprint(gallery: Gallery) -> str:

@@ -14,7 +14,7 @@ def make_run(root, shares, seconds=60.0):
             json.dumps({"step": i, "train_seconds": seconds * (i + 1) / 2, "zero_shot/top1": value})
             for i, value in enumerate(values)
         ]
-        lines.insert(0, json.dumps({"step": 0, "seconds": 1.0, "loss": 3.0}))
+        lines.insert(0, json.dumps({"step": 0, "train_seconds": 1.0, "loss": 3.0}))
         (root / name / "metrics.jsonl").write_text("\n".join(lines))
         (root / name / "config.json").write_text(json.dumps(config))
         stage = {"name": name, "seconds": seconds, "samples_seen": 12800, "num_params": 1}

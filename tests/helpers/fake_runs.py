@@ -8,7 +8,7 @@ import numpy as np
 
 from clipa_jax.config import recipes
 from clipa_jax.evaluation import held_out
-from clipa_jax.evaluation.held_out import Confused, Guess, HeldOut, Hit, Shown, Sought
+from clipa_jax.evaluation.held_out import HeldOut
 from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 
@@ -64,6 +64,17 @@ def evaluation(folder: Path, value: float, **changes: Any) -> None:
     files.write_json(folder / "evaluation.json", content)
 
 
+def guess(caption: str, share: float, right: bool) -> dict[str, Any]:
+    """A caption that a model finds probable."""
+    return {"caption": caption, "share": share, "right": right}
+
+
+def shown_picture(picture: int, row: int, right: str, place: int, share: float, *top: Any) -> Any:
+    """A picture with the place of its right caption."""
+    one = {"picture": picture, "row": row, "right": right, "place": place, "share": share}
+    return one | {"top": list(top)}
+
+
 def held(
     side: int = 8, fingerprint: str = "abc", caption: str = "a cat", place: int = 1
 ) -> HeldOut:
@@ -71,9 +82,14 @@ def held(
     image_NSSC = np.zeros((3, side, side, 3), np.uint8)
     image_NSSC[1, :, : side // 2] = 255
     image_NSSC[2] = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
-    top = (Guess(caption, 0.75, place == 1), Guess("a dog", 0.2, False))
-    shown = (Shown(0, 4, caption, place, 0.75, top), Shown(1, 9, "a pig", 7, 0.001, top))
-    hits = (Hit(0, 0.5, True), Hit(2, -0.25, False))
+    shown = [shown_picture(0, 4, caption, place, 0.75), shown_picture(1, 9, "a pig", 7, 0.001)]
+    for one in shown:
+        one["top"] = [guess(caption, 0.75, place == 1), guess("a dog", 0.2, False)]
+    hits = [
+        {"picture": 0, "cosine": 0.5, "right": True},
+        {"picture": 2, "cosine": -0.25, "right": False},
+    ]
+    pair = {"first": caption, "second": "a dog", "first_as_second": 0.4, "second_as_first": 0.0}
     return HeldOut(
         evaluator="zero_shot",
         source="tfds:d",
@@ -82,8 +98,8 @@ def held(
         num_captions=30,
         fingerprint=fingerprint,
         shown=shown,
-        sought=(Sought(caption, 1, hits),),
-        confused=(Confused(caption, "a dog", 0.4, 0.0, 0, None),),
+        sought=[{"caption": caption, "place": 1, "top": hits}],
+        confused=[pair | {"first_picture": 0, "second_picture": None}],
         image_NSSC=image_NSSC,
     )
 

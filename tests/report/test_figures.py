@@ -5,9 +5,9 @@ from PIL import Image
 
 from clipa_jax import runs
 from clipa_jax.errors import DataError
-from clipa_jax.evaluation.held_out import Guess, Shown
 from clipa_jax.report import curves, figures
 from tests.helpers.curve_runs import make_run
+from tests.helpers.fake_runs import guess, shown_picture
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_picture_says_whether_the_comparison_is_live_or_recorded(tmp_path, texts
     run = runs.read_one(make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]]))
     live = runs.read_one(make_run(tmp_path / "C", [[0.05, 0.15]]))
     recorded = tmp_path / "curve.json"
-    curves.save(curves.Curve(curves.accuracy(live, "zero_shot/top1").segments, "2 cores"), recorded)
+    curves.save(figures.headline_curves(live), "2 cores", recorded)
     options = {"compare": live, "recorded": recorded}
     figures.accuracy_against_time(run, tmp_path / "a.png", **options)
     assert any("run on this machine" in text for text in texts)
@@ -62,10 +62,11 @@ def test_a_run_without_accuracy_is_an_error(tmp_path):
 
 def test_sheet_marks_the_right_caption_and_its_place(tmp_path, texts):
     long = "costs $5 or $6, " + "and a long tail " * 9
-    sure = (Guess("name 4", 0.9, True), Guess("name 0", 0.01, False))
-    wrong = (Guess("name 7", 0.9, False), Guess("name 0", 0.01, False))
-    shown = [Shown(0, 3, "name 4", 1, 0.9, sure), Shown(1, 5, "name 9", 10, 0.01, wrong)]
-    shown.append(Shown(2, 8, long, 1, 0.9, (Guess(long, 0.9, True),)))
+    sure = (guess("name 4", 0.9, True), guess("name 0", 0.01, False))
+    wrong = (guess("name 7", 0.9, False), guess("name 0", 0.01, False))
+    shown = [shown_picture(0, 3, "name 4", 1, 0.9, *sure)]
+    shown.append(shown_picture(1, 5, "name 9", 10, 0.01, *wrong))
+    shown.append(shown_picture(2, 8, long, 1, 0.9, guess(long, 0.9, True)))
     images = np.zeros((3, 8, 8, 3), np.uint8)
     out = figures.top5_sheet(images, shown, 11, tmp_path / "s.png")
     assert "\u2713 name 4" in texts and "90.0 %" in texts

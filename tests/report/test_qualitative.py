@@ -42,16 +42,18 @@ def test_pictures_stand_with_their_captions():
     held = qualitative.make("zs", evaluator, None)
     made = evaluator.made
     probability_NM = scores.softmax(10 * made.image_NE @ made.caption_ME.T)
-    assert len(held.shown) == qualitative.PICTURES and len({one.row for one in held.shown}) == 24
+    assert len(held.shown) == qualitative.PICTURES and len({one["row"] for one in held.shown}) == 24
     for one in held.shown:
-        assert held.image_NSSC[one.picture, 0, 0, 0] == one.row
-        order = np.argsort(-probability_NM[one.row])
-        assert [g.caption for g in one.top] == [f"caption {m}" for m in order[: qualitative.TOP]]
-        right = one.row % 30
-        assert one.right == f"caption {right}"
-        assert one.place == int(np.flatnonzero(order == right)[0]) + 1
-        assert one.share == pytest.approx(probability_NM[one.row, right], rel=1e-4)
-        assert [g.right for g in one.top] == [m == right for m in order[: qualitative.TOP]]
+        assert held.image_NSSC[one["picture"], 0, 0, 0] == one["row"]
+        order = np.argsort(-probability_NM[one["row"]])
+        assert [g["caption"] for g in one["top"]] == [
+            f"caption {m}" for m in order[: qualitative.TOP]
+        ]
+        right = one["row"] % 30
+        assert one["right"] == f"caption {right}"
+        assert one["place"] == int(np.flatnonzero(order == right)[0]) + 1
+        assert one["share"] == pytest.approx(probability_NM[one["row"], right], rel=1e-4)
+        assert [g["right"] for g in one["top"]] == [m == right for m in order[: qualitative.TOP]]
 
 
 def test_captions_stand_with_their_pictures():
@@ -60,22 +62,22 @@ def test_captions_stand_with_their_pictures():
     made = evaluator.made
     assert len(held.sought) == qualitative.CAPTIONS
     for one in held.sought:
-        caption = int(one.caption.split()[1])
+        caption = int(one["caption"].split()[1])
         cosine_N = made.image_NE @ made.caption_ME[caption]
         order = np.argsort(-cosine_N)
-        rows = [held.image_NSSC[hit.picture, 0, 0, 0] for hit in one.top]
+        rows = [held.image_NSSC[hit["picture"], 0, 0, 0] for hit in one["top"]]
         assert rows == order[: qualitative.HITS].tolist()
         right = {n for n in range(40) if n % 30 == caption}
-        assert one.place == min(order.tolist().index(n) for n in right) + 1
-        assert [hit.right for hit in one.top] == [n in right for n in rows]
-        assert one.top[0].cosine == pytest.approx(cosine_N.max(), rel=1e-5)
+        assert one["place"] == min(order.tolist().index(n) for n in right) + 1
+        assert [hit["right"] for hit in one["top"]] == [n in right for n in rows]
+        assert one["top"][0]["cosine"] == pytest.approx(cosine_N.max(), rel=1e-5)
 
 
 def test_the_same_pictures_for_every_model_on_the_same_data():
     one, other = (qualitative.make("zs", some(seed=seed), None) for seed in (1, 2))
     assert one.fingerprint == other.fingerprint
-    assert [shown.row for shown in one.shown] == [shown.row for shown in other.shown]
-    assert [s.caption for s in one.sought] == [s.caption for s in other.sought]
+    assert [shown["row"] for shown in one.shown] == [shown["row"] for shown in other.shown]
+    assert [s["caption"] for s in one.sought] == [s["caption"] for s in other.sought]
     assert one.fingerprint != qualitative.make("zs", some(num_pictures=41), None).fingerprint
 
 
@@ -87,12 +89,14 @@ def test_twins_are_the_most_confused():
     evaluator = Evaluator(image_NE, caption_ME, [(n, n) for n in range(4)], scale=20.0)
     held = qualitative.make("zs", evaluator, None)
     first, second = held.confused[:2]
-    assert {first.first, first.second} == {"caption 0", "caption 1"}
-    assert first.first_as_second == pytest.approx(0.5, abs=1e-3)
-    assert first.second_as_first == pytest.approx(0.5, abs=1e-3)
-    assert (second.first, second.second) == ("caption 2", "caption 3")
-    assert second.first_as_second > 0.99 and second.second_as_first == 0
-    rows = [held.image_NSSC[i, 0, 0, 0] for i in (second.first_picture, second.second_picture)]
+    assert {first["first"], first["second"]} == {"caption 0", "caption 1"}
+    assert first["first_as_second"] == pytest.approx(0.5, abs=1e-3)
+    assert first["second_as_first"] == pytest.approx(0.5, abs=1e-3)
+    assert (second["first"], second["second"]) == ("caption 2", "caption 3")
+    assert second["first_as_second"] > 0.99 and second["second_as_first"] == 0
+    rows = [
+        held.image_NSSC[i, 0, 0, 0] for i in (second["first_picture"], second["second_picture"])
+    ]
     assert rows == [2, 3]
 
 
@@ -101,15 +105,15 @@ def test_confusion_is_a_mean_over_pictures_and_needs_none_of_the_other():
     axes = np.eye(3, dtype=np.float32)
     evaluator = Evaluator(axes[[0, 1, 2]], axes[[0, 1, 2]], [(0, 0), (1, 0), (2, 2)], scale=50.0)
     [pair] = qualitative.make("zs", evaluator, None).confused
-    assert (pair.first, pair.second) == ("caption 0", "caption 1")
-    assert pair.first_as_second == pytest.approx(0.5, abs=1e-3)
-    assert pair.second_picture is None
+    assert (pair["first"], pair["second"]) == ("caption 0", "caption 1")
+    assert pair["first_as_second"] == pytest.approx(0.5, abs=1e-3)
+    assert pair["second_picture"] is None
 
 
 def test_pictures_that_have_no_caption_are_passed_over():
     """The gallery starts at row 7 of the split."""
     held, later = qualitative.make("zs", some(), None), qualitative.make("zs", some(skip=7), None)
-    assert [one.row for one in later.shown] == [one.row + 7 for one in held.shown]
+    assert [one["row"] for one in later.shown] == [one["row"] + 7 for one in held.shown]
     assert later.image_NSSC[0, 0, 0, 0] == held.image_NSSC[0, 0, 0, 0] + 7
 
 
@@ -117,9 +121,9 @@ def test_several_right_captions_are_no_confusion():
     axes = np.eye(3, dtype=np.float32)
     pairs = [(0, 0), (0, 1), (1, 2)]
     held = qualitative.make("r", Evaluator(axes[[0, 1]], axes[[0, 0, 1]], pairs, scale=50.0), None)
-    assert held.confused == ()
-    assert all(one.place == 1 for one in held.shown)
-    assert [g.right for g in held.shown[0].top] == [True, True, False]
+    assert held.confused == []
+    assert all(one["place"] == 1 for one in held.shown)
+    assert [g["right"] for g in held.shown[0]["top"]] == [True, True, False]
 
 
 def test_large_pictures_are_reduced_and_small_ones_stay():
@@ -132,4 +136,4 @@ def test_chunks_change_nothing(monkeypatch):
     monkeypatch.setattr(scores, "MAX_SCORES", 70)
     parts = qualitative.make("zs", some(), None)
     assert parts.confused == whole.confused
-    assert [one.place for one in parts.shown] == [one.place for one in whole.shown]
+    assert [one["place"] for one in parts.shown] == [one["place"] for one in whole.shown]
