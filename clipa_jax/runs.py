@@ -13,7 +13,7 @@ from typing import Any
 
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import DataError, UserError
-from clipa_jax.evaluation import held_out
+from clipa_jax.evaluation import comparability, held_out
 from clipa_jax.evaluation.held_out import HeldOut
 from clipa_jax.planning import workload
 from clipa_jax.runtime import files
@@ -32,15 +32,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage as it ran, or as far as it has run.
+    """One stage as it ran, or as far as it has run: the content of its files.
 
-    Attributes:
-      name: of the stage.
-      folder: with its files.
-      config: as it ran, nested; empty where it was not kept.
-      result: its result.json, or its entry in summary.json; None while it is not finished.
-      evaluation, environment: of the files of these names.
-      damaged: sentences on files that could not be read.
+    `config` is nested, and empty where it was not kept; `result` may come from summary.json, and is
+    None while the stage is not finished; `damaged` has sentences on files that cannot be read.
     """
 
     name: str
@@ -102,7 +97,7 @@ class Stage:
 
     @property
     def sample_flops(self) -> float | None:
-        """The model's own FLOPs of training on one sample."""
+        """The model's own FLOPs of training on one sample; None where the model is unknown."""
         return self.sizes.forward.training if self.sizes else None
 
     @property
@@ -121,7 +116,9 @@ class Stage:
         From evaluation.json, with intervals; from the result or the records for other metrics.
         """
         scores: dict[str, dict[str, Score]] = {name: {} for name in self.evals}
-        for name, value in self._plain_scores().items():
+        record = next((record for record in self.records[::-1] if score_names(record)), {})
+        recorded = {name: record[name] for name in score_names(record)}
+        for name, value in (self.result["scores"] if self.result else recorded).items():
             evaluator, _, metric = name.partition("/")
             scores.setdefault(evaluator, {})[metric] = Score(value)
         for evaluator, entry in self.evaluations.items():
@@ -130,11 +127,15 @@ class Stage:
                 scores.setdefault(evaluator, {})[metric] = Score(*values)
         return {evaluator: metrics for evaluator, metrics in scores.items() if metrics}
 
-    def _plain_scores(self) -> dict[str, float | None]:
-        if self.result:
-            return self.result.get("scores", {})
-        last = next((record for record in self.records[::-1] if score_names(record)), {})
-        return {name: last[name] for name in score_names(last)}
+    @property
+    def training_facts(self) -> dict[str, str | None]:
+        """What makes its training comparable."""
+        return comparability.of_training(self.config, self.result or {}, self.environment or {})
+
+    def facts(self, evaluator: str) -> dict[str, str | None]:
+        """What makes the results of an evaluator comparable."""
+        section, entry = self.evals.get(evaluator, {}), self.evaluations.get(evaluator, {})
+        return comparability.of_evaluation(evaluator, section, entry)
 
     @property
     def evals(self) -> dict[str, Any]:
@@ -159,14 +160,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """A workdir.
-
-    Attributes:
-      label: short, and unique in one report.
-      root: the workdir.
-      stages: in the order of training.
-      plan: of plan.json.
-    """
+    """A workdir: its stages in the order of training, with a label that is unique in a report."""
 
     label: str
     root: Path
@@ -192,23 +186,20 @@ class Run:
 
     @property
     def headline(self) -> str | None:
-        """The score, `<evaluator>/<metric>`, that represents the run.
+        """The score of the last evaluated stage, `<evaluator>/<metric>`, that represents the run.
 
-        Of the last evaluated stage: top-1 of the first zero-shot evaluator, else recall at 1 of
-        the first retrieval, else any top-1.
+        Top-1 of the first zero-shot evaluator, else recall at 1 of retrieval, else any top-1.
         """
         stage = self.last_evaluated
         names = [f"{name}/{metric}" for name, known in stage.scores.items() for metric in known]
         preferred = [name for name in headlines.names(stage.evals).values() if name in names]
-        others = [name for name in names if name.endswith("/top1")]
-        return next(iter([*preferred, *others]), None)
+        return next(iter(preferred + [name for name in names if name.endswith("/top1")]), None)
 
 
 def read(roots: Sequence[Path]) -> list[Run]:
     """The runs in some workdirs, with labels that tell them apart.
 
-    Raises:
-      DataError: a workdir holds no stage with its config.
+    Raises `DataError` where a workdir holds no stage with its config.
     """
     return [_with_configs(read_one(*pair)) for pair in zip(roots, _labels(roots), strict=True)]
 
@@ -233,11 +224,7 @@ def read_one(root: Path, label: str = "") -> Run:
 
 
 def summary(root: Path) -> list[dict[str, Any]]:
-    """The results of the finished stages, from summary.json.
-
-    Raises:
-      DataError: there is no such file, or it is of another form.
-    """
+    """The results of the finished stages, from summary.json; `DataError` without one."""
     file = root / workdir.SUMMARY
     if not file.exists():
         raise DataError(f"no file {file}; has the run finished?")

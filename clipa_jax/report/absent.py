@@ -11,13 +11,9 @@ from clipa_jax.training import workdir
 
 @dataclass(frozen=True)
 class Absent:
-    """Something that is missing.
+    """Something that is missing, the files that would hold it, and the commands that produce it.
 
-    Attributes:
-      what: for example "intervals of the results of finetune_1".
-      where: the files that would hold it.
-      why: in a few words; "" where that is plain.
-      commands: that produce it; none where nothing can after the run.
+    `why` is "" where it is plain; there are no commands where nothing can produce it after the run.
     """
 
     what: str

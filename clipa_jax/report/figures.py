@@ -257,11 +257,7 @@ def _shorten(label: Text, axes: Axes, room: float = 0.8) -> None:
 
 
 def stage_table(stages: Sequence[Mapping[str, Any]]) -> str:
-    """A text table of a run: tokens, samples, time and headline scores of each stage.
-
-    Args:
-      stages: of summary.json.
-    """
+    """A text table of the stages in summary.json: tokens, samples, time and headline scores."""
     scores = ("top-1 %", "top-5 %", "i2t R@1 %", "t2i R@1 %")
     header = ("stage", "image tokens", "text tokens", "samples", "time", *scores)
     rows: list[format.Row] = [header]

@@ -13,13 +13,7 @@ from clipa_jax.training import workdir
 
 @dataclass
 class Collected:
-    """The content of some folders.
-
-    Attributes:
-      rows: finished stages.
-      missing: points of a sweep that are not finished.
-      broken: sentences on what could not be read.
-    """
+    """The finished stages in some folders, unfinished points of sweeps, and what is damaged."""
 
     rows: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -27,11 +21,7 @@ class Collected:
 
 
 def read(places: Sequence[Path]) -> Collected:
-    """All runs below some folders, or in tables that `rows.save` wrote.
-
-    Raises:
-      DataError: a place does not exist or holds no finished run.
-    """
+    """All runs below some folders, or in tables that `rows.save` wrote; `DataError` if none."""
     collected = Collected()
     for place in places:
         prefix = f"{place}/" if len(places) > 1 else ""

@@ -25,14 +25,9 @@ USUAL = ("zero_shot_top1", "zero_shot_top5")  # headlines
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over repeats.
+    """A mean over `count` repeats, its standard error and 95 % interval (Student's t).
 
-    Attributes:
-      mean: over the repeats.
-      error: standard error of the mean; None for a single one.
-      low, high: 95 % interval of the mean (Student's t); for a single repeat the interval of its
-        evaluation, None without one.
-      count: of repeats.
+    A single repeat has no error, and the interval of its evaluation, None without one.
     """
 
     mean: float
@@ -54,12 +49,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Group:
-    """Repeats of one setting.
+    """Repeats of one setting, told from other groups by the values in `by`.
 
-    Attributes:
-      by: the settings that tell it from other groups.
-      data: a letter where rows of this setting are not comparable, else "".
-      rows: the repeats.
+    `data` is a letter where rows of this setting are not comparable, else "".
     """
 
     by: Mapping[str, Any]
@@ -84,11 +76,7 @@ class Group:
 
 
 def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
-    """The rows of a stage; with "" the last stage of each run.
-
-    Raises:
-      DataError: no run has that stage.
-    """
+    """The rows of a stage; with "" the last stage of each run."""
     if not stage:
         return list({row.run: row for row in rows}.values())
     chosen = [row for row in rows if row.stage == stage]
@@ -98,11 +86,7 @@ def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
 
 
 def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
-    """The wanted metrics; by default zero-shot accuracy where rows have it, else any metric.
-
-    Raises:
-      DataError: no row has one of them, or any.
-    """
+    """The wanted metrics; by default zero-shot accuracy where rows have it, else any metric."""
     known = {key for row in rows for key in row.scores}
     for metric in wanted:
         if metric not in known:
@@ -117,19 +101,11 @@ def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
 def group(
     rows: Sequence[Row], by: Sequence[str], over: Sequence[str], metrics: Sequence[str]
 ) -> tuple[list[Group], list[str]]:
-    """Groups rows with the same settings, in the order of the settings.
+    """Groups rows with the same settings, in their order; returns notes on their data as well.
 
-    Args:
-      rows: of one stage each; where some runs went further than others, the stage is a setting.
-      by: config keys that tell groups apart; empty for all that differ.
-      over: keys that may differ inside a group, such as ("seed",).
-      metrics: scores that will be shown.
-
-    Returns:
-      (groups, notes on their data for the reader).
-
-    Raises:
-      DataError: an unknown key, or rows of one group that differ in another one.
+    `by` names the keys that tell groups apart, all that differ if it is empty, `over` those that
+    may differ inside a group, `metrics` the scores to be shown. Where some runs went further than
+    others, the stage is a setting. Raises `DataError` if rows of a group differ in another key.
     """
     known = {key for row in rows for key in row.keys} | {*tables.COSTS, STAGE}
     for key in (*by, *over):

@@ -13,14 +13,7 @@ FULL_MARKER = "*"
 
 
 def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
-    """The drop against tokens: a panel for each reduction, a line for each size.
-
-    Args:
-      law: with points of that side.
-      side: IMAGE or TEXT.
-      out: the PNG to write.
-      note: a line below, such as what is missing.
-    """
+    """The drop against tokens: a panel for each reduction, a line for each size, a note below."""
     cells = law.of_side(side)
     reductions, counts = _reductions(law, side), {cell.tokens for cell in cells}
     width = max(2.7 * len(reductions) + 0.8, 5.5)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -29,8 +29,7 @@ ASSETS = Path(__file__).parent / "assets"
 _SMALL = 64  # pixels per side up to which pictures are kept without loss
 
 
-@dataclass(frozen=True)
-class Headline:
+class Headline(NamedTuple):
     """A number at the top of a run, with its label."""
 
     value: str
@@ -40,14 +39,10 @@ class Headline:
 
 @dataclass(frozen=True)
 class View:
-    """The held-out pictures of the last stage of a run that has some.
+    """The held-out pictures, as data URLs, of the last stage of a run that has some.
 
-    Attributes:
-      run, stage: of the pictures.
-      held: their captions and scores.
-      picture: data URLs.
-      before: names of the stages with the same pictures.
-      places: per row of the split, the rank of the right caption after each stage.
+    `before` names the stages with the same pictures; `places` has, per row of the split, the rank
+    of the right caption after each of them.
     """
 
     run: Run

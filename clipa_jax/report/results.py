@@ -1,7 +1,7 @@
 """Results with their intervals, and warnings where they must not be compared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from clipa_jax.evaluation import comparability
 from clipa_jax.runs import Run, Score, Stage
@@ -9,14 +9,8 @@ from clipa_jax.runtime import format
 from clipa_jax.runtime.format import is_share
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A value as text and, for shares, as numbers in [0, 1] to draw.
-
-    Attributes:
-      text, interval: such as `37.7 %` and `35.6 to 39.9`; the interval "" where there is none.
-      value, low, high: None where there is nothing to draw.
-    """
+class Cell(NamedTuple):
+    """`37.7 %` and `35.6 to 39.9` as texts, and for shares the numbers in [0, 1] to draw."""
 
     text: str
     interval: str = ""
@@ -25,16 +19,10 @@ class Cell:
     high: float | None = None
 
 
-@dataclass(frozen=True)
-class Block:
-    """One evaluator: rows (metric, cells), those of groups of classes apart.
+class Block(NamedTuple):
+    """The evaluator `name` on the data `about`, and why its columns must not be compared, if so.
 
-    Attributes:
-      name: of the evaluator.
-      about: data and number of samples.
-      warning: why its columns must not be compared; "" where they may be.
-      header: of the columns.
-      rows, more: pairs (metric, cells).
+    Rows are pairs (metric, cells); `more` has those of groups of classes.
     """
 
     name: str
@@ -70,23 +58,13 @@ def warnings(runs: Sequence[Run]) -> list[str]:
     for name in dict.fromkeys(name for stage in stages for name in stage.scores):
         if warning := _warning([stage for stage in stages if name in stage.scores], name):
             sentences.append(f"{name}: {warning}")
-    sentences += _training_warnings(runs)
+    last = [run.stages[-1] for run in runs]
+    if comparability.differing([stage.training_facts for stage in last], [comparability.TRAIN]):
+        data = "; ".join(f"{run.label}: {_training_data(run.stages[-1])}" for run in runs)
+        sentences.append(f"the runs were trained on different data ({data})")
     if len({stage.held_out.fingerprint for stage in stages if stage.held_out}) > 1:
         sentences.append("the held-out pictures or captions differ, and are shown run by run")
     return sentences
-
-
-def _training_warnings(runs: Sequence[Run]) -> list[str]:
-    """A sentence if the runs were trained on different data."""
-    stages = [run.stages[-1] for run in runs]
-    facts = [
-        comparability.of_training(stage.config, stage.result or {}, stage.environment or {})
-        for stage in stages
-    ]
-    if not comparability.differing(facts, [comparability.TRAIN]):
-        return []
-    data = "; ".join(f"{run.label}: {_training_data(run.stages[-1])}" for run in runs)
-    return [f"the runs were trained on different data ({data})"]
 
 
 def _training_data(stage: Stage) -> str:
@@ -97,15 +75,10 @@ def _training_data(stage: Stage) -> str:
 
 def _warning(stages: Sequence[Stage], evaluator: str) -> str:
     """Why an evaluator's scores of some stages must not be compared, "" if they may be."""
-    facts = [_facts(stage, evaluator) for stage in stages]
+    facts = [stage.facts(evaluator) for stage in stages]
     differ = comparability.differing(facts, [evaluator], comparability.OF_STAGES)
     keys = " and ".join(dict.fromkeys(differ.values()))
     return f"measured with different {keys}: not to be compared" if differ else ""
-
-
-def _facts(stage: Stage, evaluator: str) -> dict[str, str | None]:
-    section, entry = stage.evals.get(evaluator, {}), stage.evaluations.get(evaluator, {})
-    return comparability.of_evaluation(evaluator, section, entry)
 
 
 def _blocks(columns: Sequence[tuple[str, Stage]]) -> list[Block]:
@@ -119,9 +92,9 @@ def _blocks(columns: Sequence[tuple[str, Stage]]) -> list[Block]:
         having = [stage for _, stage in columns if evaluator in stage.scores]
         blocks.append(
             Block(
-                name=evaluator,
-                about=_about(having[-1], evaluator),
-                warning=_warning(having, evaluator),
+                evaluator,
+                _about(having[-1], evaluator),
+                _warning(having, evaluator),
                 header=tuple(label for label, _ in columns),
                 rows=[row for row in rows if "/" not in row[0]],
                 more=[row for row in rows if "/" in row[0]],

@@ -18,34 +18,20 @@ from clipa_jax.training import workdir
 COSTS = ("samples", "seconds", "flops", "total_samples", "total_seconds", "total_flops")
 SIZES = ("image_tokens", "text_tokens", "num_params")
 # Config keys that a CSV always has; others where they differ between its rows.
-ALWAYS = (
-    "seed",
-    "model.size",
-    "input.batch_size",
-    "input.res",
-    "input.text_len",
-    "input.reduction",
-    "mask.name",
-    "mask.ratio",
-    "optim.lr_per_256",
-)
+ALWAYS = ("input.batch_size", *comparability.OF_LAW)
 CONFIG, DATA, LOW, HIGH = "config.", "data.", ".low", ".high"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A finished stage.
+    """A finished stage of a run, which is named by its path below the folder that was searched.
 
     Attributes:
-      run: its workdir, relative to the folder that was searched.
-      stage: its name.
       own: its config by full key, such as "optim.b2", and the sizes in `SIZES`.
       earlier: the same of the stages that it continues, as "<stage>.<key>".
-      costs: numbers by the names in `COSTS`; totals count from the first stage. None where
-        unknown.
+      costs: by the names in `COSTS`, None where unknown; totals count from the first stage.
       data: facts on its training and its evaluations, see `comparability`.
-      scores: by `<evaluator>/<metric>`.
-      intervals: (low, high) of a score, where the evaluation gave them.
+      scores, intervals: by `<evaluator>/<metric>`; (low, high) where the evaluation gave them.
     """
 
     run: str
@@ -61,11 +47,6 @@ class Row:
     def before(self) -> tuple[str, ...]:
         """Names of the stages that it continues."""
         return tuple(dict.fromkeys(key.partition(".")[0] for key in self.earlier))
-
-    @property
-    def name(self) -> str:
-        """Run and stage, for messages."""
-        return f"{self.run}/{self.stage}"
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -84,16 +65,7 @@ class Row:
 
 
 def of_stage(run: str, stage: Stage, rows: Mapping[str, Row]) -> Row:
-    """The row of a finished stage.
-
-    Args:
-      run: its workdir, for the table.
-      stage: with a result.
-      rows: of the run's earlier stages, by name.
-
-    Raises:
-      KeyError: the result lacks an entry.
-    """
+    """The row of a finished stage; `rows` are those of the run's earlier stages, by name."""
     result: Mapping[str, Any] = stage.result or {}
     after, init = stage.config.get("after") or "", stage.config.get("init") or ""
     before = None if init else rows.get(after)
@@ -108,15 +80,13 @@ def of_stage(run: str, stage: Stage, rows: Mapping[str, Row]) -> Row:
         "seconds": result["seconds"],
         "flops": stage.flops,
     }
-    for key in ("samples", "seconds", "flops"):
+    for key, spent in list(costs.items()):
         past = 0 if from_scratch else before.costs[f"total_{key}"] if before else None
-        spent = costs[key]
         costs[f"total_{key}"] = None if spent is None or past is None else spent + past
-    data = comparability.of_training(stage.config, result, stage.environment or {})
+    data = stage.training_facts
     scores, intervals = {}, {}
     for name, metrics in stage.scores.items():
-        section, entry = stage.evals.get(name, {}), stage.evaluations.get(name, {})
-        data |= comparability.of_evaluation(name, section, entry)
+        data |= stage.facts(name)
         for metric, score in metrics.items():
             if score.value is not None:
                 scores[f"{name}/{metric}"] = score.value
@@ -183,11 +153,7 @@ def _config_keys(rows: Sequence[Row]) -> list[str]:
 
 
 def load(file: Path) -> list[Row]:
-    """Reads what `save` wrote.
-
-    Raises:
-      DataError: the file is not such a table.
-    """
+    """Reads what `save` wrote; `DataError` if the file is not such a table."""
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             records = list(csv.DictReader(lines))

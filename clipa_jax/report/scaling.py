@@ -24,15 +24,7 @@ FULL_LENGTH = "full length"
 
 @dataclass(frozen=True)
 class Point:
-    """A run of the law.
-
-    Attributes:
-      size: of the towers.
-      seed: of the run.
-      image: (reduction, patches that training sees).
-      text: (reduction, text tokens).
-      row: the stage that is evaluated.
-    """
+    """A run of the law: its towers, and the reduction and number of patches and of text tokens."""
 
     size: str
     seed: Any
@@ -43,11 +35,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Cell:
-    """One reduction to so many tokens.
-
-    Attributes:
-      side: IMAGE or TEXT.
-      pairs: size -> seed -> (run at full length, run with these tokens).
+    """One reduction to so many tokens of a side; pairs (run at full length, run with these tokens)
+    by size and seed.
     """
 
     metric: str
@@ -80,13 +69,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Law:
-    """All cells, and what they are drops from.
-
-    Attributes:
-      metric: that dropped.
-      sizes: of the towers, smallest first.
-      cells: by side, reduction, most tokens first.
-    """
+    """All cells by side and reduction, most tokens first; sizes of towers, smallest first."""
 
     metric: str
     sizes: tuple[str, ...]
@@ -98,17 +81,16 @@ class Law:
     def full(self, side: str, size: str) -> list[Point]:
         """The runs at full length that the drops of a side are from."""
         pairs = [pair for cell in self.of_side(side) for pair in cell.pairs.get(size, {}).values()]
-        return list({full.row.name: full for full, _ in pairs}.values())
+        return list({full.row.run: full for full, _ in pairs}.values())
 
     def score(self, points: Sequence[Point]) -> Estimate | None:
         """The estimate over repeats; None without any."""
         return Estimate.of([p.row.scores[self.metric] for p in points]) if points else None
 
     def signal_to_noise(self) -> float | None:
-        """The size of the drops over their scatter by seed, by which a metric is chosen.
+        """The drops over their scatter by seed, root mean squares over cells and sizes.
 
-        Root mean squares over cells and sizes: of the mean drop, and of its standard deviation
-        over seeds. The sizes are not compared. None where no drop has two seeds.
+        None where no drop has two seeds.
         """
         drops = [list(cell.drops(size).values()) for cell in self.cells for size in self.sizes]
         repeated = [values for values in drops if len(values) > 1]
@@ -144,11 +126,7 @@ class Law:
 
 
 def read(rows: Sequence[Row], metric: str) -> Law:
-    """The law from rows of one stage.
-
-    Raises:
-      DataError: rows that cannot be compared, or without the metric or the runs at full length.
-    """
+    """The law from rows of one stage; `DataError` if they cannot be compared or lack runs."""
     _check_comparable(rows, metric)
     points = [_point(row) for row in rows if metric in row.scores]
     if not points:

@@ -26,18 +26,10 @@ FLOPS = "total_flops"
 def against(
     groups: Sequence[Group], x: str, metric: str, out: Path, lines_by: Sequence[str] = ()
 ) -> Path:
-    """Draws a metric against a setting, in lines, or against a cost, as points.
+    """Draws a metric against a setting, in lines, or against one of `rows.COSTS`, as points.
 
-    Args:
-      groups: of one stage.
-      x: a setting of the groups with numbers, or one of `rows.COSTS`.
-      lines_by: settings that make a line of their own; empty for all but `x`, or against a cost
-        for the first.
-      metric: `<evaluator>/<metric>`.
-      out: the PNG to write.
-
-    Raises:
-      DataError: values of `x` that are not numbers, or no group with the metric.
+    `lines_by` are the settings that make a line of their own; all but `x` if empty, or against a
+    cost the first. Raises `DataError` if values of `x` are not numbers.
     """
     by = [key for key in groups[0].by if key != x]
     is_setting = x in groups[0].by
