@@ -6,7 +6,7 @@ Every difference from the training config is reported.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -31,12 +31,9 @@ _SAME_RESULT = ("attention", "layers", "remat", "parent", "name", "temperature_i
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A checkpoint on the devices.
+    """A checkpoint on the devices, with its config as evaluated.
 
-    Attributes:
-      model: its weights, and its config as evaluated.
-      mesh: the devices.
-      differs: `key`, and its value in the `checkpoint` and in the `config`.
+    `differs` has dicts of a `key` and its value in the `checkpoint` and in the `config`.
     """
 
     model: loading.Model
@@ -44,17 +41,13 @@ class Loaded:
     differs: list[dict[str, Any]]
 
 
-def stage_of(config: ConfigDict, weights: Weights) -> ConfigDict:
+def stage_of(config: ConfigDict | None, weights: Weights) -> ConfigDict:
     """The config of one stage or evaluation for a checkpoint.
 
-    Args:
-      config: of a stage, an evaluation, or a schedule, of which the stage with the name of the
-        checkpoint's is taken, else the last.
-      weights: the checkpoint.
-
-    Raises:
-      ConfigError: it lacks a section that evaluation needs.
+    Of a schedule the stage with the name of the checkpoint's is taken, else the last.
     """
+    if config is None:
+        raise ConfigError(f"{weights.path} is to be evaluated, so --config=FILE.py is needed")
     stages = schedules.split(config)
     if len(stages) > 1:
         trained = weights.config
@@ -72,23 +65,14 @@ def stage_of(config: ConfigDict, weights: Weights) -> ConfigDict:
 def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -> Loaded:
     """Reads a checkpoint onto the devices; on several processes all call it.
 
-    Args:
-      weights: from `open_weights`.
-      given: from `stage_of`.
-      stage: the config that trained the weights, where they carry none.
-
-    Raises:
-      CheckpointError: the weights do not fit the config, or were trained with another vocabulary.
+    `given` is from `stage_of`; `stage` trained the weights, where they carry no config. Raises
+    `CheckpointError` if the weights do not fit the config or have another vocabulary.
     """
     path, carried = weights.path, weights.config
     if carried is None and stage is not None:
         carried = schedules.split(stage)[-1]
-    config = merged(carried, given)
-    if config is None:
-        raise CheckpointError(
-            f"{path} carries no config; name the one that trained it, as "
-            "--stage=configs/model_h/finetune_336.py"
-        )
+    # A stage's config is taken as it is; one for evaluation alone replaces single keys.
+    config = given if given.get("model", {}).get("size") else merged(carried, given, path)
     if not config.input.vocab:
         raise CheckpointError(
             f"{path} has a tokenizer that is not among ours; name a vocabulary that gives the same "
@@ -97,21 +81,22 @@ def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -
     differs = list(differences(carried, config, path)) if carried else []
     config, model, leaves = weights.build(config)
     load_tokenizer(config.input.vocab).check_fits(model.txt.config.vocab_size)
-    mesh = _mesh(given)
+    try:
+        mesh = Settings(given.mesh, "config.mesh").call(sharding.make_mesh)
+    except ConfigError as error:
+        logging.info("%s; taking all of them along fsdp", error)  # it is for another machine
+        mesh = sharding.make_mesh()
     layout = Settings(given.sharding, "config.sharding")
     return Loaded(loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)
 
 
-def merged(carried: ConfigDict | None, given: ConfigDict) -> ConfigDict | None:
-    """The config of the model as it is evaluated; None where there is none.
-
-    A stage's config is taken as it is. One for evaluation alone replaces keys of `input` and
-    `model` in the checkpoint's own config.
-    """
-    if "model" in given and "size" in given.model:
-        return given
+def merged(carried: ConfigDict | None, given: ConfigDict, path: str) -> ConfigDict:
+    """A checkpoint's own config with the keys of `input` and `model` that `given` replaces."""
     if carried is None:
-        return None
+        raise CheckpointError(
+            f"{path} carries no config; name the one that trained it, as "
+            "--stage=configs/model_h/finetune_336.py"
+        )
     config = carried.copy_and_resolve_references()
     for section in ("input", "model"):
         for key, value in given.get(section, {}).items():
@@ -124,10 +109,10 @@ def merged(carried: ConfigDict | None, given: ConfigDict) -> ConfigDict | None:
 def differences(carried: ConfigDict, config: ConfigDict, path: str) -> Iterator[dict[str, Any]]:
     """Yields keys whose values differ between the checkpoint's own config and the evaluation's.
 
-    Raises:
-      CheckpointError: the vocabularies differ, so that token ids mean other words.
+    Raises `CheckpointError` if the vocabularies differ, so that token ids mean other words.
     """
-    _check_vocabulary(carried.input.vocab, config.input.vocab, path)
+    if carried.input.vocab not in ("", config.input.vocab):
+        _check_vocabulary(carried.input.vocab, config.input.vocab, path)
     trained, evaluated = dict(_embedding_keys(carried)), dict(_embedding_keys(config))
     for key, value in evaluated.items():
         if key in trained and trained[key] != value:
@@ -135,8 +120,6 @@ def differences(carried: ConfigDict, config: ConfigDict, path: str) -> Iterator[
 
 
 def _check_vocabulary(carried: str, given: str, path: str) -> None:
-    if not carried or carried == given:
-        return
     ours, theirs = (load_tokenizer(vocab).vocabulary for vocab in (given, carried))
     if not theirs.same_pieces(ours):
         raise CheckpointError(
@@ -171,15 +154,6 @@ def _fields(prefix: str, module: CLIP | Any) -> Iterator[tuple[str, Any]]:
             value = np.dtype(value).name
         if field.name not in _SAME_RESULT and not dataclasses.is_dataclass(value):
             yield f"{prefix}.{field.name}", list(value) if isinstance(value, tuple) else value
-
-
-def _mesh(given: Mapping[str, Any]) -> Mesh:
-    """The mesh of the config; where it is for another machine, one of all devices."""
-    try:
-        return Settings(given["mesh"], "config.mesh").call(sharding.make_mesh)
-    except ConfigError as error:
-        logging.info("%s; taking all of them along fsdp", error)
-        return sharding.make_mesh()
 
 
 def with_fixed_resolution(encoders: Any, res: int) -> Any:

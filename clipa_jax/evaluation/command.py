@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +11,25 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from clipa_jax import evaluators, loading
+from clipa_jax import evaluators
 from clipa_jax.config.settings import Settings
-from clipa_jax.errors import CheckpointError, ConfigError, DataError, UserError, unknown
+from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluation import checkpoint, comparability, comparison, record, tables
 from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import workdir
-from clipa_jax.weights import Weights, open_weights
+from clipa_jax.weights import RESULT, Weights, open_weights
 
 DONE, INCOMPLETE = 0, 3  # exit statuses; 1 is that of an error
 
 
 @dataclass(frozen=True)
 class Command:
-    """The evaluate command.
+    """The evaluate command under the config of a stage, a schedule or an evaluation.
 
-    Attributes:
-      config: of a stage, a schedule or an evaluation; None where nothing is to be evaluated.
-      stage: the config that trained the weights, for files that carry none.
-      out: for the results: a folder, or a file that ends in .json; "" for none.
+    `stage` is the config that trained the weights, for files that carry none; `out` a folder for
+    the results, or a file that ends in .json, "" for none.
     """
 
     config: ConfigDict | None
@@ -39,11 +37,7 @@ class Command:
     out: str = ""
 
     def evaluate(self, path: str) -> int:
-        """Evaluates one checkpoint and returns the exit status.
-
-        Raises:
-          UserError: input that cannot be used.
-        """
+        """Evaluates one checkpoint and returns the exit status."""
         self._check_out()
         [result] = self._records([path])
         if self.out:
@@ -51,14 +45,9 @@ class Command:
         return self._publish(result.report, workdir.EVALUATION, [result.report["missing"]])
 
     def compare(self, paths: Sequence[str], across: Sequence[str] = ()) -> int:
-        """Compares two evaluations and returns the exit status.
+        """Compares two checkpoints or results of `evaluate`; returns the exit status.
 
-        Args:
-          paths: A and B, each a checkpoint or a result of `evaluate`.
-          across: of `comparability.ON_REQUEST`, what may differ.
-
-        Raises:
-          UserError: input that cannot be used.
+        `across` names what may differ, of `comparability.ON_REQUEST`.
         """
         self._check_out()
         if len(paths) != 2:
@@ -77,30 +66,24 @@ class Command:
 
     def _records(self, paths: Sequence[str]) -> list[record.Record]:
         """The evaluation of each checkpoint, or its result of an earlier command."""
-        inputs = [open_input(path) for path in paths]
-        configs = [
-            self._config_for(weights) if isinstance(weights, Weights) else None
-            for weights in inputs
-        ]
-        first = next(filter(None, configs), None)
-        if first:
-            cli.start_jax(first)
+        opened = [open_weights(path) for path in paths]
+        configs = {
+            weights.path: checkpoint.stage_of(self.config, weights)
+            for weights in opened
+            if weights.kind != RESULT
+        }
+        if configs:
+            cli.start_jax(next(iter(configs.values())))
         records = []
-        for label, weights, config in zip("ab", inputs, configs, strict=False):
-            if isinstance(weights, Path):
-                records.append(record.read(weights))
+        for label, weights in zip("ab", opened, strict=False):
+            if weights.path not in configs:
+                records.append(record.read(weights.source))
                 continue
-            assert config is not None
-            records.append(run(weights, config, self.stage))
+            records.append(run(weights, configs[weights.path], self.stage))
             if self.out and len(paths) > 1:
                 name = self._file(comparison.NAME)
                 record.write(name.with_name(f"{name.stem}_{label}.json"), records[-1])
         return records
-
-    def _config_for(self, weights: Weights) -> ConfigDict:
-        if self.config is None:
-            raise ConfigError(f"{weights.path} is to be evaluated, so --config=FILE.py is needed")
-        return checkpoint.stage_of(self.config, weights)
 
     def _file(self, name: str) -> Path:
         """The path of this file in `out`."""
@@ -109,57 +92,26 @@ class Command:
 
     def _publish(self, report: record.Report, name: str, gaps: Sequence[Any]) -> int:
         """Logs, writes and prints a report; returns the exit status."""
-        status = INCOMPLETE if any(gaps) else DONE
-        if not distributed.first():
-            return status
-        logging.info("\n%s\n", tables.text(report))
-        if self.out:
-            _write(self._file(name), report)
-        if not sys.stdout.isatty():
-            sys.stdout.write(json.dumps(report, indent=1) + "\n")
-        elif not self.out:
-            logging.info("--out=FOLDER keeps these numbers, and the samples for a comparison")
-        return status
-
-
-def open_input(path: str) -> Weights | Path:
-    """The weights at a path, or the report: a .json file, or the one in a folder without weights.
-
-    Raises:
-      CheckpointError: neither.
-    """
-    if Path(path).suffix == ".json":
-        return Path(path)
-    try:
-        return open_weights(path)
-    except CheckpointError:
-        inside = Path(path) / workdir.EVALUATION
-        if inside.is_file():
-            return inside
-        raise
-
-
-def _write(file: Path, report: record.Report) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, report)
-        files.write_text(file.with_suffix(".md"), tables.markdown(report))
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from None
-    logging.info("wrote %s and %s", file, file.with_suffix(".md").name)
+        if distributed.first():
+            logging.info("\n%s\n", tables.text(report))
+            if self.out:
+                file = self._file(name)
+                with record.writing(file):
+                    files.write_json(file, report)
+                    files.write_text(file.with_suffix(".md"), tables.markdown(report))
+                logging.info("wrote %s and %s", file, file.with_suffix(".md").name)
+            if not sys.stdout.isatty():
+                sys.stdout.write(json.dumps(report, indent=1) + "\n")
+            elif not self.out:
+                logging.info("--out=FOLDER keeps these numbers, and the samples for a comparison")
+        return INCOMPLETE if any(gaps) else DONE
 
 
 def run(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -> record.Record:
     """Runs the evaluators of a config on a checkpoint; on several processes all call it.
 
-    Args:
-      weights: from `open_weights`.
-      given: from `checkpoint.stage_of`.
-      stage: the config that trained the weights, where they carry none.
-
-    Raises:
-      UserError: the checkpoint or the config cannot be used. Missing data is not an error: the
-        record names it, and the other evaluators run.
+    `given` is from `checkpoint.stage_of`; `stage` trained the weights, where they carry no config.
+    Missing data is not an error: the record names it, and the other evaluators run.
     """
     loaded, display = checkpoint.load(weights, given, stage), _Display()
     for change in loaded.differs:
@@ -167,13 +119,15 @@ def run(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) ->
             "%s is %s here; %s was trained with %s",
             *(change["key"], change["config"], weights.path, change["checkpoint"]),
         )
-    options = {name: _options(section) for name, section in given.evals.items()}
+    encoders = checkpoint.with_fixed_resolution(loaded.model.encoders, loaded.model.res)
+    observed = embed.observed(encoders, display.add_images, display.add_texts)
+    context = evaluators.EvalContext.of_model(replace(loaded.model, encoders=observed))
     errors: dict[str, DataError] = {}
-    sections = Settings(given.evals, "config.evals")
-    built = evaluators.build(sections, _context(loaded.model, display), errors)
+    built = evaluators.build(Settings(given.evals, "config.evals"), context, errors)
     _agree(built, errors)
     if not built and not errors:
         raise ConfigError("the config has no evaluators; name some in config.evals")
+    options = {name: given.evals[name].to_dict() for name in (*built, *errors)}
     evaluated = {}
     for name, evaluator in built.items():
         try:
@@ -219,16 +173,6 @@ class _Display:
         self._num_texts += len(z_BE)
         if self._progress is not None:
             self._progress.annotate(f"{self._num_texts:,} texts")
-
-
-def _options(section: Any) -> Mapping[str, Any]:
-    return section.to_dict() if isinstance(section, ConfigDict) else {}
-
-
-def _context(model: loading.Model, display: _Display) -> evaluators.EvalContext:
-    encoders = checkpoint.with_fixed_resolution(model.encoders, model.res)
-    observed = embed.observed(encoders, display.add_images, display.add_texts)
-    return evaluators.EvalContext.of_model(replace(model, encoders=observed))
 
 
 def _agree(built: dict[str, Any], errors: dict[str, DataError]) -> None:

@@ -45,10 +45,9 @@ def compare(a: Record, b: Record, across: Collection[str] = ()) -> Report:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """What makes two entries of `evaluations` incomparable.
+    """Why two entries of `evaluations` are incomparable.
 
-    Yields:
-      what: the name of a key of `comparability`; and its value in `a` and in `b`.
+    Yields dicts of `what`, the name of a key of `comparability`, and its value in `a` and in `b`.
     """
     facts = [comparability.of_evaluation("", {}, entry) for entry in (a, b)]
     for what in dict.fromkeys(

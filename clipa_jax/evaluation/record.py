@@ -4,6 +4,7 @@
 docs/evaluation.md describes.
 """
 
+import contextlib
 import json
 import math
 import platform
@@ -39,14 +40,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The outcomes of one evaluator for one set of weights.
-
-    Attributes:
-      evaluator: the evaluator.
-      options: its section of the config.
-      outcomes: by metric.
-      seconds: of the evaluation.
-    """
+    """The outcomes of an evaluator by metric, with its section of the config, and the seconds."""
 
     evaluator: Evaluator
     options: Mapping[str, Any]
@@ -56,12 +50,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Record:
-    """An evaluation as written.
-
-    Attributes:
-      report: the content of evaluation.json.
-      outcomes: by evaluation and metric.
-    """
+    """An evaluation as written: evaluation.json, and the outcomes by evaluation and metric."""
 
     report: Report
     outcomes: samples.Outcomes
@@ -92,15 +81,10 @@ def make(
     missing: Mapping[str, Mapping[str, Any]] | None = None,
     differs: Iterable[Mapping[str, Any]] = (),
 ) -> Record:
-    """The record of an evaluation; every process must call it.
+    """The record of an evaluation of `params`; every process must call it.
 
-    Args:
-      checkpoint: where the weights are.
-      evaluated: by name.
-      params: the weights.
-      mesh: the devices.
-      missing: evaluations without data, see `absent`.
-      differs: config keys with other values than in training: `key`, `checkpoint`, `config`.
+    `missing` are evaluations without data, see `absent`; `differs` config keys with other values
+    than in training, see `evaluation.checkpoint`.
     """
     weights = fingerprint.of(jax.jit(layout.unroll)(params))
     report = {
@@ -117,13 +101,10 @@ def make(
 
 def absent(error: DataError, options: Mapping[str, Any]) -> dict[str, Any]:
     """The entry in `missing` of an evaluation without data."""
-    known = error if isinstance(error, MissingData) else None
-    return {
-        "dataset": known.dataset if known else options.get("source"),
-        "looked": known.looked if known else None,
-        "command": known.command or None if known else None,
-        "error": str(error),
-    }
+    known = {"dataset": options.get("source"), "looked": None, "command": None}
+    if isinstance(error, MissingData):
+        known = {"dataset": error.dataset, "looked": error.looked, "command": error.command or None}
+    return {**known, "error": str(error)}
 
 
 def environment(mesh: Mesh) -> dict[str, Any]:
@@ -143,22 +124,24 @@ def environment(mesh: Mesh) -> dict[str, Any]:
 
 def write(file: Path, record: Record) -> None:
     """Writes the report and, beside it, the outcomes, on process 0."""
-    if not distributed.first():
-        return
+    if distributed.first():
+        with writing(file):
+            samples.save(samples_of(file), record.outcomes)
+            files.write_json(file, record.report)
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Makes the folder of a file; an error of the block is one in writing the file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        samples.save(samples_of(file), record.outcomes)
-        files.write_json(file, record.report)
+        yield
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def read(file: Path) -> Record:
-    """What `write` wrote.
-
-    Raises:
-      UserError: no such file, another format, or samples of another evaluation.
-    """
+    """Reads what `write` wrote; `UserError` if it is another format or of another evaluation."""
     if not file.is_file():
         raise UserError(f"no file {file} with the results of an evaluation")
     report = files.read_json(file)

@@ -51,11 +51,7 @@ def save(file: Path, outcomes: Outcomes) -> None:
 
 
 def load(file: Path) -> dict[str, dict[str, Outcome]]:
-    """What `save` wrote.
-
-    Raises:
-      UserError: no such file, or another format.
-    """
+    """Reads what `save` wrote; `UserError` if there is no such file or it is another."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

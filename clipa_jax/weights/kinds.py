@@ -20,6 +20,7 @@ from clipa_jax.weights.fit import fit
 from clipa_jax.weights.keys import Json
 
 Leaves = dict[str, Any]
+RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Weights:
     """Weights at a path. Opening them reads no array.
 
     Attributes:
-      kind: "stage", "npz" or "open_clip".
+      kind: "stage", "npz", "open_clip", or `RESULT`: of an evaluation, without weights.
       path: as the user gave it, for messages.
       source: the stage's folder, the archive, or the file with open_clip's state_dict.
       read: all weights by name on the host, layers unrolled; raises `CheckpointError` if the
@@ -80,12 +81,15 @@ def open_weights(path: str) -> Weights:
 
     Args:
       path: a workdir, whose last finished stage is taken; the folder of a stage; a .npz archive;
-        an open_clip folder; or a state_dict file, safetensors or of `torch.save`.
+        an open_clip folder; or a state_dict file, safetensors or of `torch.save`. For a comparison
+        also the result of an evaluation: its .json, or a folder with one and without weights.
 
     Raises:
       CheckpointError: there are no weights.
     """
     root = Path(path)
+    if root.is_file() and root.suffix == ".json":
+        return _result(path, root)
     if root.is_file() and root.suffix == ".npz":
         read, config = functools.partial(npz.read, root), functools.partial(npz.read_config, root)
         return Weights("npz", path, root, read, config)
@@ -98,6 +102,8 @@ def open_weights(path: str) -> Weights:
             read = functools.partial(checkpoint.read_params, str(folder))
             config = functools.partial(_stage_config, folder)
             return Weights("stage", path, folder, read, config)
+    if (root / workdir.EVALUATION).is_file():
+        return _result(path, root / workdir.EVALUATION)
     raise CheckpointError(
         f"no weights at {path}: expected a workdir with a finished stage, a stage's folder with "
         f"{workdir.CHECKPOINTS}/ in it, a .npz file, an open_clip folder or a state_dict file"
@@ -117,6 +123,13 @@ def open_clip_weights(path: str, file: Path, content: Json | None = None) -> Wei
     """
     model = functools.cache(lambda: open_clip_folder.read(file, content))
     return Weights("open_clip", path, file, lambda: model()[1], lambda: model()[0])
+
+
+def _result(path: str, file: Path) -> Weights:
+    def refuse() -> Any:
+        raise CheckpointError(f"{path} holds the result of an evaluation, and no weights")
+
+    return Weights(RESULT, path, file, refuse, refuse)
 
 
 def _stage_config(folder: Path) -> ConfigDict | None:

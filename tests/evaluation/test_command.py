@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.errors import CheckpointError, ConfigError, UserError
 from clipa_jax.evaluation import command, record
 from clipa_jax.evaluation.command import Command
 from clipa_jax.training import workdir
@@ -175,7 +175,10 @@ def test_a_misspelt_evaluator_stops_everything(root):
 
 def test_a_folder_stands_for_its_results_unless_it_has_weights(alone, tmp_path):
     record.write(tmp_path / workdir.EVALUATION, alone)
-    assert command.open_input(str(tmp_path)) == tmp_path / workdir.EVALUATION
+    opened = open_weights(str(tmp_path))
+    assert (opened.kind, opened.source) == ("result", tmp_path / workdir.EVALUATION)
+    with pytest.raises(CheckpointError, match="holds the result of an evaluation, and no weights"):
+        opened.read()
     workdir.finish(tmp_path, {})
     (tmp_path / "checkpoints").mkdir()
-    assert command.open_input(str(tmp_path)).path == str(tmp_path)
+    assert open_weights(str(tmp_path)).kind == "stage"
