@@ -87,7 +87,7 @@ class Stage:
         """Seconds of training so far, compilation included, evaluation not."""
         if self.result:
             return self.result["seconds"]
-        return max((r[records.TRAIN_SECONDS] for r in self.records), default=0.0)
+        return max((r.get(records.TRAIN_SECONDS, 0.0) for r in self.records), default=0.0)
 
     @property
     def wall_seconds(self) -> float:

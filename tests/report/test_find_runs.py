@@ -17,7 +17,7 @@ BOTH = ("pretrain", "finetune")
 def test_a_row_for_each_stage_with_what_it_stands_on(tmp_path):
     plant(tmp_path / "a" / "seed_0", 0.25, stages=BOTH, seed=3, pretrain___input__res=32)
     first, second = find_runs.read([tmp_path]).rows
-    assert (first.name, second.name) == ("a/seed_0/pretrain", "a/seed_0/finetune")
+    assert [first.run, first.stage, second.stage] == ["a/seed_0", *BOTH]
     assert first.scores == {"zero_shot/top1": 0.25, "contrastive/loss": 4.75}
     assert (first.own["image_tokens"], second.own["image_tokens"]) == (17, 65)
     assert (second.keys["input.res"], second.keys["pretrain.input.res"]) == (64, 32)
@@ -73,7 +73,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     found = find_runs.read([tmp_path / "runs"]).rows
     rows.save(found, tmp_path / "runs.csv")
     again = find_runs.read([tmp_path / "runs.csv"]).rows
-    assert [row.name for row in again] == [row.name for row in found]
+    assert [(row.run, row.stage) for row in again] == [(row.run, row.stage) for row in found]
     for new, old in zip(again, found, strict=True):
         assert (new.scores, new.costs, new.data) == (old.scores, old.costs, old.data)
         assert (new.intervals, new.before) == (old.intervals, old.before)
