@@ -29,17 +29,9 @@ REPORT = "parity.json"
 def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> parity.Report:
     """Write weights as a folder that open_clip loads as `local-dir:OUT`.
 
-    Args:
-      checkpoint: what `open_weights` takes.
-      out: the folder; must not exist.
-      config: a stage's config; needed for files that do not carry one.
-
-    Returns:
-      The parity report, which is also in OUT/parity.json.
-
-    Raises:
-      UserError: the weights cannot be read, open_clip has no such architecture, or the embeddings
-        of the two sides differ.
+    `checkpoint` is what `open_weights` takes, `config` that of a stage, for files that carry none.
+    Returns the parity report, which is also in OUT/parity.json. Weights that cannot be read, an
+    architecture that open_clip lacks or embeddings that differ are a `UserError`.
     """
     with _staging(out) as staging:
         config, model, leaves = open_weights(checkpoint).build(config)
@@ -57,17 +49,11 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
 
 
 def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Report:
-    """Write an open_clip model as a .npz archive, its config beside it; returns the parity report.
+    """Write an open_clip folder or state_dict as FILE.npz; returns the parity report.
 
-    Args:
-      checkpoint: an open_clip folder or a state_dict file.
-      out: FILE.npz; FILE.config.json and FILE.parity.json are written too.
-      model_name: a model that open_clip knows, such as ViT-L-14-CLIPA, whose architecture it is;
-        "" for that in the open_clip_config.json beside the state_dict.
-
-    Raises:
-      UserError: the weights cannot be read, our model does not support the architecture, or the
-        embeddings of the two sides differ.
+    Its config and the report go beside it. `model_name` is a model that open_clip knows, such as
+    ViT-L-14-CLIPA, whose architecture it is; "" for that in the open_clip_config.json beside the
+    state_dict. Errors are as in `to_torch`.
     """
     if out.suffix != ".npz":
         raise CheckpointError(f"--out={out}: the name of the result must end in .npz")

@@ -39,12 +39,8 @@ def measure(
 ) -> Report:
     """Compare the embeddings of random images, random token ids and `CAPTIONS`, in float32.
 
-    Args:
-      model: ours; its dtype is ignored.
-      leaves: its weights by name.
-      path: the open_clip folder, loaded as its users load it.
-      inputs: the `input` section of the model's config.
-      tokenizer: None to leave out the captions.
+    The open_clip folder at `path` is loaded as its users load it. `inputs` is the section of our
+    model's config, whose dtype is ignored; without a tokenizer, captions are left out.
     """
     rng, shape_BL = np.random.default_rng(0), (NUM_RANDOM_TEXTS, inputs.text_len)
     tokens_BL = rng.integers(0, model.txt.config.vocab_size, shape_BL, dtype=np.int32)

@@ -33,11 +33,11 @@ class Evaluator(Protocol):
 
     def info(self) -> EvalInfo:
         """The data and prompts, without evaluating."""
-        raise NotImplementedError
+        ...
 
     def outcomes(self, state: HasParams, /) -> Iterator[tuple[str, Outcome]]:
         """Pairs (metric, outcome) for the parameters of `state`; the same on every process."""
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,12 @@ class EvalContext:
         return Dataset(evaluator, source, split, preprocess, size, shared, opened)
 
     def embedded(self, params: Any, data: Dataset) -> embed.Embedded:
-        """The whole split; kept until the weights change.
+        """The whole split, kept until the weights change; `DataError` if it has no pictures."""
 
-        Raises:
-          DataError: it has no pictures.
-        """
-        key = (data.key, tuple(data.features))
-        whole = self._cache.get(
-            params, key, lambda: embed.concatenated(list(self.stream(params, data)))
-        )
+        def compute() -> embed.Embedded:
+            return embed.concatenated(list(self.stream(params, data)))
+
+        whole = self._cache.get(params, (data.key, tuple(data.features)), compute)
         if not len(whole):
             raise data.error("no pictures")
         return whole

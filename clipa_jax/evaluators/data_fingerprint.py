@@ -22,10 +22,7 @@ def of_texts(texts: Sequence[str]) -> str:
 def of_data(source: Any) -> str:
     """The fingerprint of a split: its files' names, numbers of samples and sizes in bytes.
 
-    Cheap; misses a change that keeps all of these.
-
-    Args:
-      source: of `data.sources`.
+    Cheap; misses a change that keeps all of these. `source` is one of `data.sources`.
     """
     return _digest([[shard.name, shard.length, _sizes(shard.path)] for shard in source.shards])
 

@@ -15,12 +15,7 @@ _CHUNK = 1 << 15  # examples whose float64 features are held at once
 
 @dataclass(frozen=True)
 class Linear:
-    """Scores of classes: (x - mean) / deviation @ weights + bias.
-
-    Attributes:
-      mean_D, deviation_D: of the features.
-      weights_DC, bias_C: of the classes.
-    """
+    """Scores of classes: (x - mean) / deviation @ weights + bias."""
 
     mean_D: np.ndarray
     deviation_D: np.ndarray
@@ -36,14 +31,9 @@ def ridge(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float) ->
     """Least squares to targets of +1 for the right class and -1 for the others, in closed form.
 
     The protocol of big_vision's few-shot evaluator: features are standardized, the bias is the
-    weight of a constant feature of `BIAS`, and l2 (2^10 there) is added to the diagonal of the
-    normal equations, which are solved in the smaller of N and D.
-
-    Args:
-      x_ND: features.
-      label_N: classes below `num_classes`.
-      num_classes: C; a class without an example gets scores near -1.
-      l2: strength of the penalty, above 0.
+    weight of a constant feature of `BIAS`, and l2 (2^10 there), above 0, is added to the diagonal
+    of the normal equations, which are solved in the smaller of N and D. A class without an example
+    gets scores near -1.
     """
     mean_D = x_ND.mean(axis=0, dtype=np.float64)
     deviation_D = x_ND.std(axis=0, dtype=np.float64) + _EPSILON
@@ -73,10 +63,8 @@ def logistic(x_ND: np.ndarray, label_N: np.ndarray, num_classes: int, l2: float)
     """Multinomial logistic regression by scikit-learn's L-BFGS, without a penalty on the bias.
 
     Minimizes the summed loss in nats plus l2 / 2 times the squared weights: `C` of scikit-learn
-    is 1 / l2. Features are taken as they are, as in CLIP's linear probes.
-
-    Args:
-      x_ND, label_N, num_classes, l2: as for `ridge`; classes without an example never win.
+    is 1 / l2. Features are taken as they are, as in CLIP's linear probes. A class without an
+    example never wins.
     """
     # A second to import, and only this function needs it.
     from sklearn.linear_model import LogisticRegression

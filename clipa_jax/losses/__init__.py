@@ -25,15 +25,9 @@ DUPLICATES = ("keep", "mask")
 
 
 def build(name: str, mesh: Mesh, duplicates: str = "keep") -> Loss:
-    """A loss over the global batch.
+    """A loss of `LOSSES` over the batch on a mesh, with a treatment of `DUPLICATES`.
 
-    Args:
-      name: in `LOSSES`.
-      mesh: over which the batch is split.
-      duplicates: in `DUPLICATES`.
-
-    Returns:
-      A loss that, given hashes of captions, adds the metric `duplicates`, see `pairs.repeated`.
+    Given hashes of captions, it adds the metric `duplicates`, see `pairs.repeated`.
     """
     loss = LOSSES[name](mesh)
 

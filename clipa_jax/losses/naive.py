@@ -19,17 +19,8 @@ def softmax(
 ) -> tuple[jax.Array, Metrics]:
     """CLIP's loss: cross entropy of each image over all texts and of each text over all images.
 
-    Mean of the two directions (CLIP, arXiv 2103.00020, figure 3).
-
-    Args:
-      zimg_BE, ztxt_BE: unit-length embeddings of B pairs.
-      scale: inverse temperature, a scalar.
-      bias: added to all logits, which does not change this loss.
-      caption_B: int32 hashes of captions; pairs of different samples with equal captions are
-        ignored. None: all pairs count.
-
-    Returns:
-      (loss, {"accuracy": share of images whose own text has the highest logit}).
+    Mean of the two directions (CLIP, arXiv 2103.00020, figure 3). The bias, added to all logits,
+    does not change this loss; see `pairs.Loss`.
     """
     del bias
     mask = _mask(zimg_BE, caption_B)
@@ -51,8 +42,6 @@ def sigmoid(
     """SigLIP's loss: binary cross entropy of each of the B x B pairs.
 
     Sum over the pairs of an image, mean over images (SigLIP, arXiv 2303.15343, algorithm 1).
-
-    Arguments and result as in `softmax`.
     """
     mask = _mask(zimg_BE, caption_B)
     logits_BB = similarity(zimg_BE, ztxt_BE) * scale

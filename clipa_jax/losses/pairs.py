@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 
 Metrics = dict[str, jax.Array]
-# (zimg_BE, ztxt_BE, scale, bias, caption_B) -> (loss, metrics)
+# (zimg_BE, ztxt_BE, scale, bias, caption_B) -> (loss, metrics): unit-length embeddings of B pairs,
+# the inverse temperature, a bias of the logits, and int32 hashes of captions: pairs of different
+# samples with equal captions are ignored; None: all pairs count. The metric is `accuracy`, the
+# share of images whose own text has the highest logit.
 Loss = Callable[
     [jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None],
     tuple[jax.Array, Metrics],
@@ -18,15 +21,10 @@ Loss = Callable[
 
 
 class PairMask(NamedTuple):
-    """The positive and the ignored pairs among R images and C texts.
+    """The positive and the ignored pairs among R images and C texts."""
 
-    Attributes:
-      positive_RC: bool, an image and its own text.
-      ignored_RC: bool, false negatives and padding; None if there are none.
-    """
-
-    positive_RC: jax.Array
-    ignored_RC: jax.Array | None
+    positive_RC: jax.Array  # bool, an image and its own text
+    ignored_RC: jax.Array | None  # bool, false negatives and padding; None if there are none
 
 
 def pair_mask(
@@ -35,12 +33,10 @@ def pair_mask(
     row_caption_R: jax.Array | None = None,
     column_caption_C: jax.Array | None = None,
 ) -> PairMask:
-    """The mask of R images and C texts.
+    """The mask of R images and C texts by their positions in the global batch, int32.
 
-    Args:
-      row_index_R, column_index_C: int32, positions in the global batch.
-      row_caption_R, column_caption_C: int32, hashes of captions. A text equal to the image's
-        own is a false negative and is ignored. None: all other texts are negatives.
+    Given int32 hashes of captions, a text equal to the image's own is a false negative and is
+    ignored.
     """
     positive_RC = row_index_R[:, None] == column_index_C[None, :]
     if row_caption_R is None or column_caption_C is None:
@@ -62,10 +58,9 @@ def similarity(zimg_RE: jax.Array, ztxt_CE: jax.Array) -> jax.Array:
 
 
 def repeated(caption_B: jax.Array) -> jax.Array:
-    """Share of the samples whose caption occurs more than once in the batch.
+    """Share of the samples whose caption occurs more than once in the batch, by int32 hashes.
 
-    Args:
-      caption_B: int32 hashes. Among 65,536 different captions, one collision is expected.
+    Among 65,536 different captions, one collision is expected.
     """
     sorted_B = jnp.sort(caption_B)
     equal = sorted_B[1:] == sorted_B[:-1]

@@ -30,17 +30,11 @@ _NO_ROW, _NO_COLUMN = -1, -2  # indices of padding
 
 
 class Side(NamedTuple):
-    """The rows or the columns of logits; each attribute has them as its leading axis.
+    """The rows or the columns of logits; each attribute has them as its leading axis."""
 
-    Attributes:
-      z: float32 embeddings.
-      caption: int32 hashes of captions, or None, see `pairs.pair_mask`.
-      extra: further arrays that the tile function needs.
-    """
-
-    z: jax.Array
-    caption: jax.Array | None = None
-    extra: Any = None
+    z: jax.Array  # float32 embeddings
+    caption: jax.Array | None = None  # int32 hashes of captions, see `pairs.pair_mask`
+    extra: Any = None  # further arrays that the tile function needs
 
 
 # (scalars, rows, columns, mask, row_sums, column_sums) -> (row_sums, column_sums)
@@ -58,23 +52,17 @@ def fold(
     *,
     tile: int = TILE,
 ) -> tuple[Any, Any]:
-    """Sums over the rows and the columns of all logits.
+    """Sums over the rows and the columns of all logits: (row_sums, column_sums).
 
     Args:
       add_tile: adds a tile of logits to the sums of its rows and columns. A pure function of
         arrays, called once for every tile, in any order.
       mesh: from `sharding.make_mesh`; the batch is split over its data-parallel axes.
       scalars: tree passed to every tile.
-      rows, columns: of the global batch, with a leading axis of B.
+      rows, columns: of the global batch, B; it must divide over the devices.
       row_sums, column_sums: initial sums, trees of arrays with a leading axis of B.
       tile: maximum rows and columns of a tile. A block that does not divide is padded, with
         at most one row per tile; padding is ignored.
-
-    Returns:
-      (row_sums, column_sums).
-
-    Raises:
-      ConfigError: B does not divide over the devices.
     """
     batch = rows.z.shape[0]
     sharding.check_batch(batch, mesh)

@@ -20,11 +20,7 @@ def softmax(mesh: Mesh, *, tile: int = TILE) -> Loss:
 
     The forward pass sums the log-sum-exp of rows and columns and the accuracy; the backward pass
     computes each tile again and adds its gradients. Four matrix products of B x B x E, where the
-    naive loss has three.
-
-    Args:
-      mesh: over which the batch is split.
-      tile: maximum rows and columns of a tile.
+    naive loss has three. `tile` is the maximum of rows and columns of a tile.
     """
     return functools.partial(_softmax, mesh, tile)
 
@@ -34,8 +30,6 @@ def sigmoid(mesh: Mesh, *, tile: int = TILE) -> Loss:
 
     Terms of pairs are independent, so one pass gives the loss and its gradients: three matrix
     products of B x B x E, as in the naive loss.
-
-    Arguments as in `softmax`.
     """
     return functools.partial(_sigmoid, mesh, tile)
 
