@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from clipa_jax.data.sources import files
 from clipa_jax.errors import ConfigError, MissingData, unknown
 from clipa_jax.evaluators import tables
 from clipa_jax.evaluators.dataset import ReadConfig
+from clipa_jax.runtime import storage
 
 CLASSIFICATION, RETRIEVAL = "classification", "retrieval"
 _LABELS = {"clip_benchmark": "cls"}  # other layouts call it "label"
@@ -132,7 +132,7 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
     looked = []
     for kind, where, layout in _places(known, root):
         looked.append(where)
-        if kind == TFDS or files.exists(where):  # opening a TFDS source names its location
+        if kind == TFDS or storage.exists(where):  # opening a TFDS source names its location
             return f"{kind}:{where}", layout
     if not looked:
         looked = ["root= (no folder with data sets is given)"]

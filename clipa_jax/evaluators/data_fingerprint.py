@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from clipa_jax.data.sources import files
+from clipa_jax.runtime import storage
 
 LENGTH = 16  # hexadecimal digits; a collision among a million data sets is unlikely
 
@@ -29,9 +29,9 @@ def of_data(source: Any) -> str:
 
 def _sizes(path: str) -> list[int]:
     """Sizes of a file, or of all files in a folder, by name."""
-    below = files.walk(path) if files.is_folder(path) else []
-    paths = [files.join(path, name) for name in below] or [path]
-    return [files.stamp(file)[0] for file in paths]
+    below = storage.walk(path) if storage.is_folder(path) else []
+    paths = [storage.join(path, name) for name in below] or [path]
+    return [storage.stamp(file)[0] for file in paths]
 
 
 def _digest(content: Any) -> str:

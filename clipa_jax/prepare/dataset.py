@@ -8,19 +8,18 @@ are written and have been read back, the dataset is moved to OUT.
 import contextlib
 from typing import Any
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from clipa_jax.data import sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import files, flow, partitions, records, report
+from clipa_jax.prepare import flow, partitions, records, report
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, Layout
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.partitions import Partition
 from clipa_jax.prepare.samples import SampleReader
-from clipa_jax.runtime import progress
+from clipa_jax.runtime import files, progress, storage
 
 UNFINISHED, PLAN, INFO, REPORT = ".unfinished", "plan.json", "dataset_info.json", "report.json"
 FORM = 1  # version of the files in an unfinished folder
@@ -53,24 +52,24 @@ def make(
         )
     work = partitions.divide(source)
     features = records.features(source, SampleReader(source, features=options.keep).spec)
-    plan, plan_path = _plan(options, source), files.join(folder, PLAN)
-    exist = all(tf.io.gfile.exists(path) for path in (files.join(out, INFO), plan_path))
+    plan, plan_path = _plan(options, source), storage.join(folder, PLAN)
+    exist = all(storage.exists(path) for path in (storage.join(out, INFO), plan_path))
     if exist and files.read_json(plan_path) == plan:  # killed after the rename
-        tf.io.gfile.rmtree(folder)
-        return files.read_json(files.join(out, REPORT))
+        storage.remove(folder, folder=True)
+        return files.read_json(storage.join(out, REPORT))
     _check_out(out)
     _check_plan(plan_path, plan)
     job = flow.Job(
         options=options,
         total=source.num_examples,
-        partitions=files.join(folder, "pieces"),
-        shards=files.join(folder, "dataset"),
-        buckets=files.join(folder, "found"),
+        partitions=storage.join(folder, "pieces"),
+        shards=storage.join(folder, "dataset"),
+        buckets=storage.join(folder, "found"),
     )
     for path in (job.partitions, job.shards, job.buckets):
-        tf.io.gfile.makedirs(path)
+        storage.make_folder(path)
     stages = {"reading": lambda: _read(job, work), "writing": lambda: _written(job)}
-    with progress.poll(stages, every_seconds=2 if files.is_local(out) else 30):
+    with progress.poll(stages, every_seconds=30 if storage.scheme(out) else 2):
         counters = flow.run(job, work, runner, arguments or [])
     layout = Layout.plan(options, counters)
     summary = report.summary(options, source, counters, layout)
@@ -80,15 +79,15 @@ def make(
             + report.table(summary)
         )
     _complete(job, layout, features, counters)
-    files.write_json(files.join(job.shards, REPORT), summary)
+    files.write_json(storage.join(job.shards, REPORT), summary)
     publish(job.shards, out)
-    tf.io.gfile.rmtree(folder)
+    storage.remove(folder, folder=True)
     return summary
 
 
 def _check_out(out: str) -> None:
-    is_dataset = tf.io.gfile.exists(files.join(out, INFO))
-    if is_dataset or (files.is_local(out) and tf.io.gfile.exists(out)):
+    is_dataset = storage.exists(storage.join(out, INFO))
+    if is_dataset or (not storage.scheme(out) and storage.exists(out)):
         kind = "a dataset" if is_dataset else "a file or folder"
         raise DataError(f"{out}: {kind} exists; delete it or choose another folder")
 
@@ -98,7 +97,9 @@ def _plan(options: Options, source: Source) -> dict[str, Any]:
     stamps: dict[str, list[int] | None] = {}
     for shard in source.shards:
         if shard.path not in stamps:
-            stamps[shard.path] = _stamp(shard.path)
+            stamps[shard.path] = None
+            with contextlib.suppress(DataError):
+                stamps[shard.path] = storage.stamp(shard.path)
     return {
         "form": FORM,
         "piece": partitions.SIZE,
@@ -108,18 +109,11 @@ def _plan(options: Options, source: Source) -> dict[str, Any]:
     }
 
 
-def _stamp(path: str) -> list[int] | None:
-    with contextlib.suppress(tf.errors.OpError):
-        stat = tf.io.gfile.stat(path)
-        return [int(stat.length), int(stat.mtime_nsec)]
-    return None
-
-
 def _check_plan(path: str, plan: dict[str, Any]) -> None:
     """Writes the plan, or raises `DataError` if a different one exists."""
     folder = path.rpartition("/")[0]
-    if not tf.io.gfile.exists(path):
-        tf.io.gfile.makedirs(folder)
+    if not storage.exists(path):
+        storage.make_folder(folder)
         files.write_json(path, plan)
         return
     before = files.read_json(path)
@@ -137,25 +131,25 @@ def _check_plan(path: str, plan: dict[str, Any]) -> None:
 
 def _read(job: flow.Job, work: list[Partition]) -> tuple[int, int]:
     """Samples read so far, and all of them."""
-    done = set(tf.io.gfile.listdir(job.partitions))
+    done = set(storage.names(job.partitions))
     read = [p.length for p in work if partitions.index_path("", p.number) in done]
     return sum(read), job.total
 
 
 def _written(job: flow.Job) -> tuple[int, int]:
     """Samples written so far, and all that will be; 0 of 0 before that is known."""
-    if not tf.io.gfile.exists(job.counters):
+    if not storage.exists(job.counters):
         return 0, 0
     layout = Layout.plan(job.options, Counters.from_dict(files.read_json(job.counters)))
-    done = set(tf.io.gfile.listdir(job.shards))
+    done = set(storage.names(job.shards))
     shards = zip(layout.lengths, layout.file_names, strict=True)
     return sum(length for length, name in shards if name in done), layout.kept
 
 
 def _complete(job: flow.Job, layout: Layout, features: dict[str, Any], counters: Counters) -> None:
     """Turns the folder of shards into a dataset, and checks it."""
-    for name in set(tf.io.gfile.listdir(job.shards)) - set(layout.file_names):
-        tf.io.gfile.remove(files.join(job.shards, name))  # left by a killed run
+    for name in set(storage.names(job.shards)) - set(layout.file_names):
+        storage.remove(storage.join(job.shards, name))  # left by a killed run
     _write_metadata(job, layout, features, counters[RECORD_BYTES])
     _check(job.shards, layout)
 
@@ -203,19 +197,19 @@ def _check(folder: str, layout: Layout) -> None:
                 f"{expected.samples}"
             )
         for path in split.filepaths:
-            if not tf.io.gfile.exists(str(path)):
+            if not storage.exists(str(path)):
                 raise DataError(f"{path} is missing; start again to make it")
         if layout.file_format == "tfrecord":
             next(iter(tfds.as_numpy(builder.as_dataset(split=f"{expected.name}[:1]"))))
-        elif files.is_local(folder):  # ArrayRecord opens no other files
+        elif not storage.scheme(folder):  # ArrayRecord opens no other files
             builder.as_data_source(split=expected.name)[0]
 
 
 def publish(folder: str, out: str) -> None:
     """Renames the dataset; where folders cannot be renamed, file by file, the metadata last."""
-    if files.is_local(out):
-        tf.io.gfile.rename(folder, out)
+    if not storage.scheme(out):
+        storage.rename(folder, out)
         return
-    tf.io.gfile.makedirs(out)
-    for name in sorted(tf.io.gfile.listdir(folder), key=lambda name: (name == INFO, name)):
-        tf.io.gfile.rename(files.join(folder, name), files.join(out, name), overwrite=True)
+    storage.make_folder(out)
+    for name in sorted(storage.names(folder), key=lambda name: (name == INFO, name)):
+        storage.rename(storage.join(folder, name), storage.join(out, name))

@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import files, index, partitions, shards
+from clipa_jax.prepare import index, partitions, shards
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, WRITTEN, Layout
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.partitions import DROPPED, Partition
-from clipa_jax.runtime import quiet
+from clipa_jax.runtime import files, quiet, storage
 
 with quiet.stderr():  # it warns of parts that are not needed here
     import apache_beam as beam
@@ -60,7 +60,7 @@ class Job:
     @property
     def counters(self) -> str:
         """The file with the counters."""
-        return files.join(self.buckets, COUNTERS)
+        return storage.join(self.buckets, COUNTERS)
 
 
 def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> Counters:
@@ -181,8 +181,7 @@ def _store(group: tuple[int, Iterable[bytes]], job: Job) -> None:
     if key == _COUNTERS_KEY:
         files.write_json(job.counters, _add_up(parts).as_dict())
         return
-    with files.whole(_bucket_path(job, key)) as part, tf.io.gfile.GFile(part, "wb") as file:
-        file.write(b"".join(parts))
+    storage.write(_bucket_path(job, key), b"".join(parts))
 
 
 def _buckets(job: Job) -> list[tuple[int, int]]:
@@ -190,16 +189,16 @@ def _buckets(job: Job) -> list[tuple[int, int]]:
     buckets, before = [], 0
     for bucket in range(index.BUCKETS):
         path = _bucket_path(job, bucket)
-        if tf.io.gfile.exists(path):
+        if storage.exists(path):
             buckets.append((bucket, before))
-            before += tf.io.gfile.stat(path).length // index.ENTRY.itemsize
+            before += storage.stamp(path)[0] // index.ENTRY.itemsize
     return buckets
 
 
 def _by_shard(bucket: tuple[int, int], job: Job, layout: Layout) -> Iterator[Keyed]:
     number, before = bucket
-    with tf.io.gfile.GFile(_bucket_path(job, number), "rb") as file:
-        return index.by_shard(index.join([file.read()]), before, layout)
+    entries = storage.read(_bucket_path(job, number))
+    return index.by_shard(index.join([entries]), before, layout)
 
 
 def _write(group: tuple[int, Iterable[bytes]], job: Job, layout: Layout) -> None:
@@ -208,7 +207,7 @@ def _write(group: tuple[int, Iterable[bytes]], job: Job, layout: Layout) -> None
 
 
 def _bucket_path(job: Job, bucket: int) -> str:
-    return files.join(job.buckets, f"{bucket:03d}.entries")
+    return storage.join(job.buckets, f"{bucket:03d}.entries")
 
 
 def _keyed(counters: Counters) -> Keyed:

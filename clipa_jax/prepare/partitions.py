@@ -11,18 +11,19 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
-import tensorflow as tf
 
 from clipa_jax.data import sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import files, index, records
+from clipa_jax.prepare import index, records
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.filters import drop_reason
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.samples import Sample, SampleReader, digest
+from clipa_jax.runtime import storage
 
 SIZE = 10_000  # samples of a partition, as many as img2dataset puts into a file
 BLOCK = 256 * 2**20  # bytes of records held in memory before they are sorted and written
@@ -83,7 +84,7 @@ class PartitionWriter:
         keys = index.keys(rows, self._source.num_examples, self._options.seed)
         path = _records_path(self._folder, partition.number)
         shard = self._source.shards[partition.shard]
-        with files.whole(path) as part, tf.io.gfile.GFile(part, "wb") as file:
+        with storage.whole(path) as part, storage.open(part, "wb") as file:
             file.write(b"")  # creates the file even if nothing is kept
             block = _Block(file, partition.number)
             samples = self._reader.read(partition.shard, partition.start, partition.length)
@@ -126,7 +127,7 @@ class _Stored:
 class _Block:
     """Records that wait to be sorted by key and written."""
 
-    def __init__(self, file: tf.io.gfile.GFile, partition: int):
+    def __init__(self, file: BinaryIO, partition: int):
         self._file, self._partition = file, partition
         self._waiting: list[_Stored] = []
         self._size = self._offset = 0
@@ -154,8 +155,8 @@ class _Block:
 
 def read_index(folder: str, number: int) -> tuple[np.ndarray, Counters]:
     """Entries and counters of a finished partition."""
-    with tf.io.gfile.GFile(index_path(folder, number), "rb") as file:
-        content = np.load(io.BytesIO(file.read()), allow_pickle=False)
+    data = storage.read(index_path(folder, number))
+    content = np.load(io.BytesIO(data), allow_pickle=False)
     return content["facts"], Counters.from_dict(json.loads(content["tally"].item()))
 
 
@@ -169,10 +170,10 @@ def read_records(folder: str, entry_X: np.ndarray) -> list[bytes]:
     for number in np.unique(entry_X["piece"]):
         places = np.flatnonzero(entry_X["piece"] == number)
         places = places[np.argsort(entry_X["offset"][places])]
-        with tf.io.gfile.GFile(_records_path(folder, int(number)), "rb") as file:
-            for run in _runs(entry_X[places]):
-                run_records = _read_run(file, entry_X[places[run]])
-                by_place |= zip(places[run].tolist(), run_records, strict=True)
+        path = _records_path(folder, int(number))
+        for run in _runs(entry_X[places]):
+            run_records = _read_run(path, entry_X[places[run]])
+            by_place |= zip(places[run].tolist(), run_records, strict=True)
     return [by_place[place] for place in range(len(entry_X))]
 
 
@@ -180,8 +181,7 @@ def _write_index(path: str, entries: list[np.ndarray], counters: Counters) -> No
     content = io.BytesIO()
     entry_X = np.concatenate(entries) if entries else np.zeros(0, index.ENTRY)
     np.savez(content, facts=entry_X, tally=np.array(json.dumps(counters.as_dict())))
-    with files.whole(path) as part, tf.io.gfile.GFile(part, "wb") as file:
-        file.write(content.getvalue())
+    storage.write(path, content.getvalue())
 
 
 def _runs(entry_X: np.ndarray) -> Iterator[slice]:
@@ -192,17 +192,16 @@ def _runs(entry_X: np.ndarray) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def _read_run(file: tf.io.gfile.GFile, entry_X: np.ndarray) -> Iterator[bytes]:
+def _read_run(path: str, entry_X: np.ndarray) -> Iterator[bytes]:
     """The records of one run."""
     start = int(entry_X["offset"][0])
-    file.seek(start)
-    content = file.read(int(entry_X["length"].sum()))
+    content = storage.read(path, start, int(entry_X["length"].sum()))
     for entry in entry_X:
         begin = int(entry["offset"]) - start
         record = content[begin : begin + int(entry["length"])]
         if zlib.crc32(record) != entry["crc"]:
             raise DataError(
-                f"{file.name} has changed since it was written, at byte {entry['offset']}; delete "
+                f"{path} has changed since it was written, at byte {entry['offset']}; delete "
                 f"the folder of the unfinished dataset and start again"
             )
         yield record
@@ -210,16 +209,16 @@ def _read_run(file: tf.io.gfile.GFile, entry_X: np.ndarray) -> Iterator[bytes]:
 
 def is_done(folder: str, number: int) -> bool:
     """Whether a partition is finished."""
-    return tf.io.gfile.exists(index_path(folder, number))
+    return storage.exists(index_path(folder, number))
 
 
 def _records_path(folder: str, number: int) -> str:
-    return files.join(folder, f"{number:06d}.records")
+    return storage.join(folder, f"{number:06d}.records")
 
 
 def index_path(folder: str, number: int) -> str:
     """The file with the index of a partition."""
-    return files.join(folder, f"{number:06d}.npz")
+    return storage.join(folder, f"{number:06d}.npz")
 
 
 @functools.lru_cache(maxsize=2)  # Beam makes its workers' objects anew for every bundle

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,9 @@ import tensorflow as tf
 from array_record.python import array_record_module
 
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import files, partitions
+from clipa_jax.prepare import partitions
 from clipa_jax.prepare.layout import Layout
+from clipa_jax.runtime import storage
 
 
 def write(entry_X: np.ndarray, shard: int, layout: Layout, source: str, target: str) -> None:
@@ -32,18 +34,29 @@ def write(entry_X: np.ndarray, shard: int, layout: Layout, source: str, target: 
     expected = layout.lengths[shard]
     if len(entry_X) != expected:
         raise DataError(f"shard {shard} has {len(entry_X)} samples, expected {expected}")
-    path = files.join(target, layout.file_names[shard])
-    if tf.io.gfile.exists(path):
+    path = storage.join(target, layout.file_names[shard])
+    if storage.exists(path):
         check(path, layout.file_format, entry_X)
         return
-    with files.whole(path) as part:
-        WRITERS[layout.file_format](part, partitions.read_records(source, entry_X))
+    with storage.whole(path) as part:
+        write_file(part, layout.file_format, partitions.read_records(source, entry_X))
         check(part, layout.file_format, entry_X)
+
+
+def write_file(path: str, file_format: str, records: Iterable[bytes]) -> None:
+    """Writes a file of records, by way of a local one: the writers know few file systems."""
+    with _local(path) as name:
+        _WRITERS[file_format](name, records)
+        if name != path:
+            _copy(name, path)
 
 
 def read(path: str, file_format: str) -> Iterator[bytes]:
     """The records of a file."""
-    return READERS[file_format](path)
+    with _local(path) as name:
+        if name != path:
+            _copy(path, name)
+        yield from _READERS[file_format](name)
 
 
 def check(path: str, file_format: str, entry_X: np.ndarray) -> None:
@@ -70,33 +83,32 @@ def _read_tfrecord(path: str) -> Iterator[bytes]:
 
 
 def _write_array_record(path: str, records: Iterable[bytes]) -> None:
-    with _local(path) as name:
-        writer = array_record_module.ArrayRecordWriter(name, "group_size:1")
-        for record in records:
-            writer.write(record)
-        writer.close()
-        if name != path:
-            tf.io.gfile.copy(name, path)
+    writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
 
 
 def _read_array_record(path: str) -> Iterator[bytes]:
-    with _local(path) as name:
-        if name != path:
-            tf.io.gfile.copy(path, name, overwrite=True)
-        reader = array_record_module.ArrayRecordReader(name)
-        yield from reader.read_all()
-        reader.close()
+    reader = array_record_module.ArrayRecordReader(path)
+    yield from reader.read_all()
+    reader.close()
 
 
 @contextlib.contextmanager
 def _local(path: str) -> Iterator[str]:
-    """A local name for ArrayRecord, which opens no other files."""
-    if files.is_local(path):
+    """A local name for a file: its own, or one that is removed in the end."""
+    if not storage.scheme(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         yield os.path.join(folder, "records")
 
 
-WRITERS = {"tfrecord": _write_tfrecord, "array_record": _write_array_record}
-READERS = {"tfrecord": _read_tfrecord, "array_record": _read_array_record}
+def _copy(path: str, target: str) -> None:
+    with storage.open(path) as file, storage.open(target, "wb") as copy:
+        shutil.copyfileobj(file, copy)
+
+
+_WRITERS = {"tfrecord": _write_tfrecord, "array_record": _write_array_record}
+_READERS = {"tfrecord": _read_tfrecord, "array_record": _read_array_record}

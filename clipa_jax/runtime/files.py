@@ -6,10 +6,10 @@ grows. A write that is cut off leaves the old file, or none; never a part of the
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 PathLike = str | os.PathLike[str]
 
@@ -17,11 +17,11 @@ PathLike = str | os.PathLike[str]
 def read_bytes(path: PathLike) -> bytes:
     """The content of a file; `DataError` if it is missing or cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return storage.read(os.fspath(path))
     except FileNotFoundError:
         raise DataError(f"no file {path}") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_text(path: PathLike) -> str:
@@ -42,11 +42,8 @@ def read_json(path: PathLike) -> Any:
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:
-    """Writes a file beside its place and renames it; the folder must exist."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    """Writes a file, whole or not at all; the folder must exist."""
+    storage.write(os.fspath(path), content)
 
 
 def write_text(path: PathLike, content: str) -> None:

@@ -10,7 +10,6 @@ import tarfile
 import threading
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,8 +17,9 @@ import tensorflow_datasets as tfds
 import webdataset
 
 from clipa_jax.data import pipeline, reading, sources
-from clipa_jax.data.sources import files, index
+from clipa_jax.data.sources import index
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 from tests.data.conftest import (
     LENGTHS,
     TOTAL,
@@ -277,26 +277,22 @@ def test_over_http(specs, served, ranges, monkeypatch):
         assert everything(served(specs["table"])) == everything(specs["table"])
 
 
-@pytest.mark.parametrize("scheme", ["memory://bucket", "ram://bucket"])
-def test_other_file_systems(specs, scheme):
-    """fsspec's, as s3:// is one, and TensorFlow's, as gs:// is one."""
+def test_other_file_systems(specs):
+    """fsspec's in memory, as gs:// and s3:// are others."""
     for kind, glob in (("webdataset", "*.tar"), ("parquet", "*.parquet"), ("folder", "")):
         place = Path(specs[kind].partition(":")[2])
         root = place if kind == "folder" else place.parent
         for path in filter(Path.is_file, root.rglob("*.*")):
-            target = f"{scheme}/{kind}/{path.relative_to(root)}"
-            if scheme.startswith("memory"):
-                fsspec.filesystem("memory").pipe_file(target, path.read_bytes())
-            else:
-                tf.io.gfile.makedirs(target.rpartition("/")[0])
-                tf.io.gfile.GFile(target, "wb").write(path.read_bytes())
-        assert everything(f"{kind}:{scheme}/{kind}/{glob}".rstrip("/")) == everything(specs[kind])
+            storage.write(f"memory://bucket/{kind}/{path.relative_to(root)}", path.read_bytes())
+        assert everything(f"{kind}:memory://bucket/{kind}/{glob}".rstrip("/")) == everything(
+            specs[kind]
+        )
 
 
 def test_braces_and_commas():
-    assert list(files.braces("{08..10}.tar")) == ["08.tar", "09.tar", "10.tar"]
-    assert list(files.braces("{a,b}/{1..0}")) == ["a/1", "a/0", "b/1", "b/0"]
-    assert list(files.braces("plain")) == ["plain"]
+    assert list(storage.braces("{08..10}.tar")) == ["08.tar", "09.tar", "10.tar"]
+    assert list(storage.braces("{a,b}/{1..0}")) == ["a/1", "a/0", "b/1", "b/0"]
+    assert list(storage.braces("plain")) == ["plain"]
 
 
 def test_the_index_is_kept_and_renewed(specs, monkeypatch, tmp_path):

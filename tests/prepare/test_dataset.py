@@ -24,8 +24,9 @@ from pyarrow import parquet
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import dataset, files, index, report, shards
+from clipa_jax.prepare import dataset, index, report, shards
 from clipa_jax.prepare.options import Options, parse_share
+from clipa_jax.runtime import storage
 from tests.prepare.conftest import encoded, example, photo, write
 
 ROOT = Path(__file__).parents[2]
@@ -218,7 +219,7 @@ def test_a_killed_run_continues_and_gives_the_same_files(messy, made, tmp_path, 
     """Every run may finish three more files; what is finished is not made again."""
     out, finished = tmp_path / "dies", collections.Counter()
     allowed = 0
-    whole = files.whole
+    whole = storage.whole
 
     @contextlib.contextmanager
     def counted(path):
@@ -230,7 +231,7 @@ def test_a_killed_run_continues_and_gives_the_same_files(messy, made, tmp_path, 
                 raise Died
         finished[Path(path).name] += 1
 
-    monkeypatch.setattr(files, "whole", counted)
+    monkeypatch.setattr(storage, "whole", counted)
     deaths = 0
     while True:
         allowed = 3
@@ -249,8 +250,8 @@ def test_a_killed_run_continues_and_gives_the_same_files(messy, made, tmp_path, 
 
 KILLED = """
 import contextlib, os, runpy, signal, sys
-from clipa_jax.prepare import files
-whole, left = files.whole, 2
+from clipa_jax.runtime import storage
+whole, left = storage.whole, 2
 
 @contextlib.contextmanager
 def counted(path):
@@ -261,7 +262,7 @@ def counted(path):
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)
 
-files.whole = counted
+storage.whole = counted
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -325,9 +326,13 @@ def test_an_existing_dataset_is_not_overwritten(messy, made):
 
 
 def test_a_run_killed_after_the_rename_only_cleans_up(messy, tmp_path, monkeypatch):
-    out = tmp_path / "late"
+    out, publish = tmp_path / "late", dataset.publish
+
+    def die():
+        raise Died
+
     with monkeypatch.context() as patch:
-        patch.setattr(tf.io.gfile, "rmtree", lambda folder: (_ for _ in ()).throw(Died))
+        patch.setattr(dataset, "publish", lambda *args: (publish(*args), die())[0])
         with pytest.raises(Died):
             dataset.make(options(messy), str(out))
     before = digests(out)
@@ -337,25 +342,22 @@ def test_a_run_killed_after_the_rename_only_cleans_up(messy, tmp_path, monkeypat
 
 
 def test_where_folders_cannot_be_renamed_the_metadata_comes_last(monkeypatch):
-    """TensorFlow's file system in memory stands for that of a cloud."""
+    """A file system in memory stands for that of a cloud."""
     names = ["dataset_info.json", "a-train.tfrecord-00000-of-00001", "features.json"]
     for name in names:
-        with tf.io.gfile.GFile(f"ram://here/{name}", "w") as file:
-            file.write(name)
-    moved, rename = [], tf.io.gfile.rename
-    monkeypatch.setattr(
-        tf.io.gfile, "rename", lambda old, new, **how: (moved.append(new), rename(old, new, **how))
-    )
-    dataset.publish("ram://here", "ram://there")
-    assert moved[-1] == "ram://there/dataset_info.json"
-    assert sorted(tf.io.gfile.listdir("ram://there")) == sorted(names)
+        storage.write(f"memory://here/{name}", name.encode())
+    moved, rename = [], storage.rename
+    monkeypatch.setattr(storage, "rename", lambda old, new: (moved.append(new), rename(old, new)))
+    dataset.publish("memory://here", "memory://there")
+    assert moved[-1] == "memory://there/dataset_info.json"
+    assert storage.names("memory://there") == sorted(names)
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_both_file_formats_work_on_every_file_system(file_format, tmp_path):
     records = [b"one", b"", b"three" * 1_000]
-    for path in (f"ram://{file_format}/x", str(tmp_path / "x")):
-        shards.WRITERS[file_format](path, records)
+    for path in (f"memory://{file_format}/x", str(tmp_path / "x")):
+        shards.write_file(path, file_format, records)
         assert list(shards.read(path, file_format)) == records
 
 

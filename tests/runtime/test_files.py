@@ -1,5 +1,8 @@
 """Files that are read and written whole."""
 
+import os
+from unittest.mock import Mock
+
 import pytest
 
 from clipa_jax.errors import DataError
@@ -12,13 +15,15 @@ def test_json_comes_back_as_it_was_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     files.write_json(file, {"a": 1})
-    (tmp_path / "a.json.part").mkdir()  # in the way of the new file
-    with pytest.raises(OSError):
-        files.write_json(file, {"a": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", Mock(side_effect=OSError("no space")))
+        with pytest.raises(OSError, match="no space"):
+            files.write_json(file, {"a": 2})
     assert files.read_json(file) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1', b"\xff\xfe", b"[" * 100_000])

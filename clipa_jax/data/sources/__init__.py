@@ -31,16 +31,11 @@ KINDS: dict[str, Callable[[str, str, Sequence[str]], Source]] = {
 
 
 def open(spec: Spec, split: str, features: Sequence[str] = ()) -> Source:
-    """The split of a dataset.
+    """The split of a dataset, with `features` beside image, captions and id.
 
-    Args:
-      spec: the kind of source and where it is, e.g. "tfds:data/emoji/1.0.0" or
-        "tfrecord:gs://bucket/laion/*.tfrecord"; or a mixture, see `mixture.parts`.
-      split: for kinds that have splits.
-      features: what records are to have beside image, captions and id.
-
-    Raises:
-      DataError: an unknown kind; nothing there, or nothing in it, saying what was looked for.
+    `spec` is the kind of source and where it is, e.g. "tfds:data/emoji/1.0.0" or
+    "tfrecord:gs://bucket/laion/*.tfrecord"; or a mixture, see `mixture.parts`. An unknown kind, or
+    one without samples there, raises `DataError`, which says what was looked for.
     """
     parts = mixture.parts(spec)
     if parts is None:

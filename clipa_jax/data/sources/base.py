@@ -18,13 +18,9 @@ ID_NAMES = ("id", "key", "__key__", "image/filename", "file_name", "url")
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of samples in one file.
+    """A run of `length` samples in one file, behind its first `start` ones.
 
-    Attributes:
-      path: of the file.
-      length: number of samples.
-      start: how many samples of the file come before.
-      content: differs for shards of the same name and length.
+    `content` differs for shards of the same name and length.
     """
 
     path: str
@@ -49,25 +45,17 @@ class Source(abc.ABC):
     """A split of a dataset: shards of known lengths, and how to read them.
 
     A record is a sample as it is read, before anything is decoded: F strings, all of them empty if
-    the sample could not be read.
-
-    Attributes:
-      spec: as the user gave it.
-      split: likewise.
-      shards: in a fixed order.
-      features: names that samples can carry beside image, captions and id.
-      has_captions: whether there is a feature with captions.
-      width: F.
-      random_access: whether samples are read one by one as fast as in a row.
+    the sample could not be read. Sources are made from the place that the user gave, the split and
+    the features that records are to have, and raise `DataError` if samples or pictures are missing.
     """
 
-    spec: str
+    spec: str  # as the user gave it
     split: str
-    shards: tuple[Shard, ...]
-    features: tuple[str, ...]
+    shards: tuple[Shard, ...]  # in a fixed order
+    features: tuple[str, ...]  # names that samples can carry beside image, captions and id
     has_captions: bool
-    width: int = 1
-    random_access: bool = False
+    width: int = 1  # F
+    random_access: bool = False  # whether samples are read one by one as fast as in a row
 
     @property
     def num_examples(self) -> int:
@@ -84,14 +72,9 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
-        """A record (F,) -> the canonical sample, inside tf.data.
-
-        Returns:
-          image: string (), encoded; empty if missing.
-          captions: string (n,).
-          id: string (); empty if the data has none.
-          and `features` under their own names.
-        """
+        """A record (F,) -> the canonical sample, inside tf.data: image, string (), encoded and
+        empty if missing; captions, string (n,); id, string () and empty if the data has none; and
+        `features` under their own names."""
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
         """`parse` for n records in a few ops: image (n,) and, if wanted, ragged captions (n, None).
@@ -154,11 +137,7 @@ def find_optional(names: Sequence[str], present: Iterable[str]) -> str | None:
 
 
 def find(role: str, names: Sequence[str], present: Iterable[str], where: str) -> str:
-    """The first of the usual `names` that a dataset has.
-
-    Raises:
-      DataError: none of them.
-    """
+    """The first of the usual `names` that a dataset has; `DataError` if it has none."""
     present = sorted(present)
     name = find_optional(names, present)
     if name is not None:

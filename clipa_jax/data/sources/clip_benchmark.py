@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.data.sources import captions, files
+from clipa_jax.data.sources import captions
 from clipa_jax.data.sources.webdataset import WebdatasetSource
 from clipa_jax.errors import DataError, MissingData
+from clipa_jax.runtime import storage
 
 CLASSES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 SHARDS, TYPE = "nshards.txt", "dataset_type.txt"
@@ -30,24 +31,14 @@ _CAPTIONS, _FIRST_WANTED = 1, 3  # places in a record
 
 
 class ClipBenchmarkSource(WebdatasetSource):
-    """A folder of this layout, here or on a server.
-
-    Args:
-      where: the folder.
-      split: a folder below it, e.g. "test".
-      wanted: features that records are to have: "cls" or "npy".
-
-    Raises:
-      DataError: files that say something else than this layout has.
-      MissingData: no such folder or split.
-    """
+    """A folder of this layout, here or on a server; the feature of a class is "cls" or "npy"."""
 
     kind = "clip_benchmark"
 
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
         self._folder = where.rstrip("/")
         super().__init__(where, split, wanted)
-        self.type = _text(files.join(self._folder, TYPE)).strip().lower() or CLASSIFICATION
+        self.type = _text(storage.join(self._folder, TYPE)).strip().lower() or CLASSIFICATION
         legal = (CLASSIFICATION, MULTILABEL, RETRIEVAL)
         if self.type not in legal:
             raise DataError(f"{self.spec}: {TYPE} says {self.type!r}; legal: {', '.join(legal)}")
@@ -55,10 +46,10 @@ class ClipBenchmarkSource(WebdatasetSource):
 
     def class_names(self, label: str) -> list[str] | None:
         known = label in (LABEL, LABELS)
-        return _lines(files.join(self._folder, CLASSES)) or None if known else None
+        return _lines(storage.join(self._folder, CLASSES)) or None if known else None
 
     def templates(self) -> list[str] | None:
-        lines = _lines(files.join(self._folder, TEMPLATES))
+        lines = _lines(storage.join(self._folder, TEMPLATES))
         return [line.replace(PLACE, "{}") for line in lines] or None
 
     def record(self, shard: int, item: Any) -> list[bytes]:
@@ -78,15 +69,15 @@ class ClipBenchmarkSource(WebdatasetSource):
         return sample
 
     def _paths(self, where: str) -> list[str]:
-        folder = files.join(self._folder, self.split)
-        count = _text(files.join(folder, SHARDS)).strip()
+        folder = storage.join(self._folder, self.split)
+        count = _text(storage.join(folder, SHARDS)).strip()
         if count and not count.isdigit():
             raise DataError(f"{self.spec}, split {self.split}: {SHARDS} says {count!r}, no number")
         if count:
             paths = [f"{folder}/{number}.tar" for number in range(int(count))]
         else:
-            paths = sorted(files.glob(f"{folder}/*.tar"), key=_number)
-        lacking = next((path for path in paths if not files.exists(path)), None)
+            paths = sorted(storage.glob(f"{folder}/*.tar"), key=_number)
+        lacking = next((path for path in paths if not storage.exists(path)), None)
         if lacking or not paths:
             looked = lacking or f"{folder}/*.tar"
             raise MissingData(
@@ -96,11 +87,12 @@ class ClipBenchmarkSource(WebdatasetSource):
 
 
 def _text(path: str) -> str:
-    """Of a small file; empty where there is none."""
+    """Of a small file; empty where there is none. Bytes that are not UTF-8 are Latin-1."""
+    content = storage.read_or_nothing(path)
     try:
-        return files.read(path).decode("utf-8-sig")
-    except files.ERRORS:
-        return ""
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _lines(path: str) -> list[str]:

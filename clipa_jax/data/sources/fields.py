@@ -8,14 +8,15 @@ X samples, F strings of a record.
 
 import abc
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from clipa_jax.data.sources import base, captions, files
+from clipa_jax.data.sources import base, captions
+from clipa_jax.runtime import storage
 
 _CHUNK = 64  # samples read by one call
 _COMMON = 3  # image, captions, id
@@ -24,12 +25,8 @@ _LOGGED = 20  # bad records whose errors are logged
 
 
 class FieldSource(base.Source):
-    """A source whose records are made in Python.
-
-    Args:
-      wanted: features that records are to have.
-      kinds: of the features: int, float or str.
-    """
+    """A source whose records are made in Python, with those of its features (int, float or str by
+    name) that are wanted."""
 
     def __init__(self, wanted: Sequence[str], kinds: dict[str, type]):
         self.features = tuple(kinds)
@@ -76,11 +73,7 @@ class IndexedSource(FieldSource):
 
     @abc.abstractmethod
     def items(self, shard: int, indices: np.ndarray) -> Iterable[Any]:
-        """What `record` takes, for samples of a shard, int64 (X,).
-
-        Raises:
-          OSError: none of them can be read.
-        """
+        """What `record` takes, for samples (X,) of a shard; `OSError` if none can be read."""
 
     def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
         return strings(self._fetch, [shard_X, index_X], self.width)
@@ -95,19 +88,54 @@ class IndexedSource(FieldSource):
             try:
                 items = self.items(shard, index_X[rows])
                 record_XF[rows] = self.records(shard, index_X[rows], items)
-            except files.ERRORS as error:
-                logging.warning("%s: %s", self.shards[shard].path, files.message(error))
+            except OSError as error:
+                logging.warning("%s: %s", self.shards[shard].path, error)
         return record_XF
 
 
-class PictureFiles(IndexedSource):
-    """A source of one shard, with a file for each picture."""
+class ListedSource(IndexedSource):
+    """A source of one shard: pictures in files, by their names in a folder.
+
+    `where` is the folder or table that lists them.
+    """
 
     random_access = True
 
-    @abc.abstractmethod
+    def __init__(
+        self,
+        where: str,
+        folder: str,
+        names: Sequence[str],
+        wanted: Sequence[str],
+        kinds: dict[str, type],
+    ):
+        if not names:
+            raise base.empty(self.spec, self.split)
+        self._folder, self._names = folder, names
+        self.shards = (base.Shard.of_names(where, names),)
+        super().__init__(wanted, kinds)
+
     def path(self, index: int) -> str:
         """The file of a picture."""
+        return storage.join(self._folder, self._names[index])
+
+    @abc.abstractmethod
+    def texts(self, index: int) -> list[bytes]:
+        """The captions of a picture."""
+
+    def values(self, index: int) -> Mapping[str, Any]:
+        """The features of a picture."""
+        del index
+        return {}
+
+    def record(self, shard: int, item: int) -> list[bytes]:
+        values = self.values(item)
+        return [
+            storage.read_or_nothing(self.path(item)),
+            captions.joined(self.texts(item)),
+            captions.encoded(self._names[item]),
+            *(captions.encoded(values.get(name)) for name in self._wanted),
+        ]
 
     def describe(self, shard: int, index: int) -> str:
         del shard

@@ -12,29 +12,33 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
-from clipa_jax.data.sources import files
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 NAME = ".clipa_jax_index"
 _HELD = 64  # tables in memory
+# What compressed files begin with. Pictures inside are compressed already, so nothing is lost
+# without it, and it would rule out reading from the middle.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x78\x01": "zlib",
+    b"\x78\x9c": "zlib",
+    b"\x78\xda": "zlib",
+}
 
 
-@dataclass(frozen=True)
-class Scan:
-    """The samples of a file.
-
-    Attributes:
-      length: number of samples.
-      names: members of the samples, for formats that have them.
-      table: their offsets, int64 (length, columns), for formats that need them.
-    """
+class Scan(NamedTuple):
+    """The samples of a file: their number, the names of their members and, for formats that need
+    it, the table of their offsets, int64 (length, columns)."""
 
     length: int
     names: tuple[str, ...] = ()
@@ -44,13 +48,8 @@ class Scan:
 def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) -> list[Scan]:
     """The scan of each file, without its table; see `table` for that.
 
-    Args:
-      paths: the files.
-      scan: scans one file; called for files that are not in the index.
-      tables: whether scans have tables.
-
-    Raises:
-      DataError: a file cannot be read.
+    Calls `scan` for files that are not in the index; `tables` says whether it gives tables. A file
+    that cannot be read raises `DataError`.
     """
     known = {folder: _load(folder) for folder in {os.path.dirname(path) for path in paths}}
 
@@ -58,7 +57,7 @@ def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) ->
         return known[os.path.dirname(path)].get(os.path.basename(path))
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        stamps = list(pool.map(files.stamp, paths))
+        stamps = list(pool.map(storage.stamp, paths))
         new = [
             (path, stamp)
             for path, stamp in zip(paths, stamps, strict=True)
@@ -82,14 +81,22 @@ def table(path: str) -> np.ndarray:
     place = _table_place(path)
     if place is None:
         raise OSError(f"the index of {path} is gone; start again to rebuild it")
-    return np.load(io.BytesIO(files.read(place)), allow_pickle=False)
+    return np.load(io.BytesIO(storage.read(place)), allow_pickle=False)
+
+
+def refuse_compressed(path: str) -> None:
+    """Raises `DataError` if a file begins like one that is compressed as a whole."""
+    begin = storage.read(path, 0, 8)
+    kind = next((kind for magic, kind in _COMPRESSED.items() if begin.startswith(magic)), None)
+    if kind:
+        raise DataError(f"{path} is compressed ({kind}), which is not read; decompress it")
 
 
 def _scanned(path: str, scan: Callable[[str], Scan]) -> Scan:
     try:
         scanned = scan(path)
-    except files.ERRORS as error:
-        raise DataError(f"{path} cannot be read: {files.message(error)}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
     if scanned.table is not None:
         buffer = io.BytesIO()
         np.save(buffer, scanned.table, allow_pickle=False)
@@ -103,23 +110,23 @@ def _table_name(path: str) -> str:
 
 def _table_place(path: str) -> str | None:
     places = _places(os.path.dirname(path), _table_name(path))
-    return next((place for place in places if files.exists(place)), None)
+    return next(filter(storage.exists, places), None)
 
 
 def _places(folder: str, name: str) -> list[str]:
     """Paths beside the data and in the user's cache."""
-    beside = [os.path.join(folder, name)] if files.with_tensorflow(folder) else []
-    where = folder if files.scheme(folder) else os.path.abspath(folder)
-    digest = hashlib.sha256(where.encode()).hexdigest()[:16]
+    scheme = storage.scheme(folder)
+    beside = [] if scheme.startswith("http") else [os.path.join(folder, name)]
+    digest = hashlib.sha256((folder if scheme else os.path.abspath(folder)).encode()).hexdigest()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return [*beside, str(Path(cache) / "clipa_jax" / digest / name)]
+    return [*beside, str(Path(cache) / "clipa_jax" / digest[:16] / name)]
 
 
 def _load(folder: str) -> dict[str, list]:
     for place in _places(folder, f"{NAME}.json"):
         try:
-            record = json.loads(files.read(place))
-        except (*files.ERRORS, ValueError):
+            record = json.loads(storage.read(place))
+        except (OSError, ValueError):
             continue
         return {name: entry for name, entry in record.items() if len(entry) == 4}
     return {}
@@ -128,11 +135,8 @@ def _load(folder: str) -> dict[str, list]:
 def _save(folder: str, name: str, content: bytes) -> None:
     for place in _places(folder, name):
         try:
-            tf.io.gfile.makedirs(os.path.dirname(place) or ".")
-            unfinished = f"{place}.{os.getpid()}"
-            with tf.io.gfile.GFile(unfinished, "wb") as file:
-                file.write(content)
-            tf.io.gfile.rename(unfinished, place, overwrite=True)
+            storage.make_folder(os.path.dirname(place) or ".")
+            storage.write(place, content)
             return
-        except tf.errors.OpError as error:
-            logging.info("index of %s not kept at %s: %s", folder, place, error.message)
+        except OSError as error:
+            logging.info("index of %s not kept at %s: %s", folder, place, error)

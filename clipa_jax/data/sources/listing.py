@@ -5,7 +5,8 @@ import os
 
 from absl import logging
 
-from clipa_jax.data.sources import base, files
+from clipa_jax.data.sources import base
+from clipa_jax.runtime import storage
 
 _HIDDEN = ("__MACOSX", "@eaDir")  # besides names that begin with a dot
 
@@ -24,7 +25,7 @@ def pictures(folder: str, names: list[str], spec: str) -> list[str]:
 
 def visible(folder: str, spec: str) -> list[str]:
     """All files below a folder that are not hidden, relative to it, sorted; logs the others."""
-    names = files.walk(folder)
+    names = storage.walk(folder)
     shown = [name for name in names if not any(map(is_hidden, name.split("/")))]
     if len(shown) < len(names):
         number = len(names) - len(shown)

@@ -10,12 +10,8 @@ from clipa_jax.data.sources import base
 
 
 class MemorySource(base.Source):
-    """Another source, read once when the first sample is asked for.
-
-    Args:
-      source: the other one.
-      load: reads all records of a source, string (N, F), shard after shard.
-    """
+    """Another source, read once when the first sample is asked for, by `load`: a function from the
+    source to all of its records, string (N, F), shard after shard."""
 
     random_access = True
 

@@ -59,12 +59,8 @@ class Mixture(base.Source):
 def parts(spec: Spec) -> list[tuple[str, float | None]] | None:
     """The sources and weights of a mixture; None if `spec` is a single source.
 
-    Args:
-      spec: "0.7*tfds:a + 0.3*webdataset:b", a mapping of sources to weights, pairs (source,
-        weight), or sources. Without weights, sources are mixed in proportion to their sizes.
-
-    Raises:
-      DataError: none of these; a weight that is no positive number; weights for some only.
+    A mixture is "0.7*tfds:a + 0.3*webdataset:b", a mapping of sources to weights, pairs (source,
+    weight), or sources. Without weights, sources are mixed in proportion to their sizes.
     """
     pairs: list[tuple[Any, Any]]
     if isinstance(spec, str):
@@ -80,11 +76,7 @@ def parts(spec: Spec) -> list[tuple[str, float | None]] | None:
 
 
 def sizes_or(weights: Sequence[float | None], sources: Sequence[base.Source]) -> list[float]:
-    """The weights; if none is given, the sizes of the sources.
-
-    Raises:
-      DataError: some have one and some have not.
-    """
+    """The weights; if none is given, the sizes of the sources; weights for some are an error."""
     given = [weight for weight in weights if weight is not None]
     if given and len(given) < len(sources):
         raise DataError(

@@ -11,8 +11,9 @@ import tensorflow as tf
 from absl import logging
 from pyarrow import parquet
 
-from clipa_jax.data.sources import base, captions, fields, files, index
+from clipa_jax.data.sources import base, captions, fields, index
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 _LISTS = (
     pa.ListType,
@@ -36,20 +37,12 @@ class ParquetSource(fields.FieldSource):
     captions (text, or lists of it).
 
     A row group is read whole, so it should not be much larger than some hundred samples. Files may
-    name their columns differently.
-
-    Args:
-      where: patterns, e.g. "/data/train-*.parquet".
-      split: not used; the files are the split.
-      wanted: columns that records are to have.
-
-    Raises:
-      DataError: no files match, a file that cannot be read, or no pictures.
+    name their columns differently. Features are further columns.
     """
 
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
         self.spec, self.split = f"parquet:{where}", split
-        paths = files.expand(where, self.spec)
+        paths = storage.expand(where, self.spec)
         scans = index.build(paths, _scan, tables=False)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
         filled = [shard.path for shard in self.shards if shard.length]
@@ -66,11 +59,7 @@ class ParquetSource(fields.FieldSource):
         super().__init__(wanted, kinds)
 
     def _columns(self, path: str) -> _Columns:
-        """The columns of a file.
-
-        Raises:
-          DataError: no pictures, or captions of a type that holds no text.
-        """
+        """The columns of a file; `DataError` if there are no pictures."""
         schema = _schema(path)
         types = {field.name: field.type for field in schema}
         pictures = [name for name, kind in types.items() if _is_picture(kind)]
@@ -110,10 +99,10 @@ class ParquetSource(fields.FieldSource):
             columns = self._columns(path)
             used = {columns.image, *columns.captions, columns.id, *self._wanted}
             names = [name for name in _schema(path).names if name in used]
-            with files.open(path) as file:
+            with storage.open(path) as file:
                 reader = parquet.ParquetFile(file, metadata=_metadata(path))
                 table = reader.read_row_group(group, columns=names)
-        except (*files.ERRORS, pa.ArrowException, DataError) as error:
+        except (OSError, pa.ArrowException, DataError) as error:
             logging.warning("%s, row group %d: %s", path, group, error)
             return np.full((end - begin, self.width), b"", object)
         rows = ((path, columns, table, row) for row in range(begin, end))
@@ -137,9 +126,9 @@ def _scan(path: str) -> index.Scan:
 @functools.lru_cache(maxsize=256)
 def _metadata(path: str) -> parquet.FileMetaData:
     try:
-        with files.open(path) as file:
+        with storage.open(path) as file:
             return parquet.ParquetFile(file).metadata
-    except (pa.ArrowException, *files.ERRORS) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
@@ -168,7 +157,7 @@ def _picture(value: Any, table: str) -> bytes:
         path = captions.encoded(value.get("path")).decode("utf-8", "surrogateescape")
         if value.get("bytes") or not path:
             return value.get("bytes") or b""
-        return files.read_or_nothing(files.join(os.path.dirname(table), path))
+        return storage.read_or_nothing(storage.join(os.path.dirname(table), path))
     return bytes(value or b"")
 
 

@@ -12,8 +12,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from clipa_jax.data.sources import captions, files
+from clipa_jax.data.sources import captions
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 _LONGEST = 2**31 - 1  # bytes of a field; captions are cut later
@@ -24,10 +25,9 @@ Row = dict[str, Any]
 def read(path: str) -> list[Row]:
     """All rows of a table, by column; bytes that are not UTF-8 are kept as surrogates.
 
-    Raises:
-      DataError: a line that is not valid, with its number.
+    A line that is not valid raises `DataError`, with its number.
     """
-    text = captions.without_mark(files.read(path)).decode("utf-8", "surrogateescape")
+    text = captions.without_mark(storage.read(path)).decode("utf-8", "surrogateescape")
     suffix = path[path.rfind(".") :].lower()
     csv.field_size_limit(_LONGEST)
     try:

@@ -6,17 +6,16 @@ Formats read: ustar, GNU long names and POSIX extended headers (pax), without co
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from absl import logging
 
-from clipa_jax.data.sources import files
 from clipa_jax.data.sources.base import IMAGE_SUFFIXES
-from clipa_jax.data.sources.index import Scan
+from clipa_jax.data.sources.index import Scan, refuse_compressed
 from clipa_jax.data.sources.listing import is_hidden
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 BLOCK = 512
 IMAGE, KEY = "image", "__key__"
@@ -25,8 +24,7 @@ _REGULAR = (b"0", b"\0", b"7")
 _LONG_NAME, _EXTENDED = b"L", b"x"
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A file inside a tar: its name, and the offsets and sizes of the name and the content."""
 
     name: str
@@ -43,25 +41,24 @@ class Damaged(ValueError):
 def scan(path: str) -> Scan:
     """The samples of a tar file.
 
-    Returns:
-      Names: the members of the samples, `image` for any image suffix and suffixes without the dot
-      for the rest, and `__key__`. Table: offset and size for each name, offset -1 where a sample
-      lacks it. A sample that is cut by the end of the file is counted; after a damaged header one
-      more is counted, and the rest is lost.
+    Names are `image` for any image suffix, suffixes without the dot for the rest, and `__key__`;
+    the table has offset and size for each name, offset -1 where a sample lacks it. A sample that
+    is cut by the end of the file is counted; after a damaged header one more is counted, and the
+    rest is lost.
     """
-    size = files.stamp(path)[0]
+    size = storage.stamp(path)[0]
     grouped = _Samples()
     samples = grouped.samples
     damage = ""
     try:
-        with files.open(path) as file:
+        with storage.open(path) as file:
             for member in members(file, size):
                 grouped.add(member)
     except ValueError as error:
         damage = str(error)
     grouped.check(path)
     if not samples:
-        files.refuse_compressed(path)
+        refuse_compressed(path)
     if damage:
         logging.warning("%s is damaged behind sample %d: %s", path, len(samples), damage)
         samples.append({KEY: (0, 0)})
@@ -105,11 +102,8 @@ class _Samples:
         self.samples[-1].setdefault(name, (member.offset, member.size))
 
     def check(self, path: str) -> None:
-        """Warns of members that repeat, or that are apart from others of their key.
-
-        Raises:
-          DataError: more than one in a hundred.
-        """
+        """Warns of members that repeat, or that are apart from others of their key; more than one
+        in a hundred raise `DataError`."""
         for names, fault in (
             (self._repeated, "members repeat the key and suffix of another one"),
             (self._apart, "members are apart from the others of their key"),
@@ -137,11 +131,7 @@ def split(name: str) -> tuple[str, str] | None:
 
 
 def members(file: BinaryIO, size: int) -> Iterator[Member]:
-    """The regular files of a tar of `size` bytes, in order.
-
-    Raises:
-      Damaged: a header that is none.
-    """
+    """The regular files of a tar of `size` bytes, in order; `Damaged` at a header that is none."""
     at = 0
     longer: tuple[str, int, int] | None = None  # the name of the next member, and where it is
     bigger: int | None = None  # its size

@@ -20,15 +20,9 @@ _FORMATS = (tfds.core.FileFormat.TFRECORD, tfds.core.FileFormat.ARRAY_RECORD)
 
 class TfdsSource(base.Source):
     """A split of a TFDS dataset, with slices such as "train[:10%]" as TFDS writes them, in
-    TFRecord or ArrayRecord files.
+    TFRecord or ArrayRecord files. Records are whole examples.
 
-    Args:
-      where: the folder with `dataset_info.json`, or a name, e.g. "coco_captions/2014:1.1.0".
-      split: one of its splits.
-      wanted: not used; records are whole examples.
-
-    Raises:
-      DataError: no such dataset or split; a file that is missing; no images in it.
+    `where` is the folder with `dataset_info.json`, or a name, e.g. "coco_captions/2014:1.1.0".
     """
 
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
@@ -102,7 +96,7 @@ class TfdsSource(base.Source):
         return {
             "image": values[self._image],
             "captions": tf.reshape(texts, [-1]),
-            "id": _text(values[self._id]) if self._id else tf.constant(""),
+            "id": tfrecord.text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
 
@@ -126,10 +120,6 @@ class TfdsSource(base.Source):
         if isinstance(feature, tfds.features.Sequence):  # of several labels a picture
             feature = feature.feature
         return list(feature.names) if isinstance(feature, tfds.features.ClassLabel) else None
-
-
-def _text(value: tf.Tensor) -> tf.Tensor:
-    return value if value.dtype == tf.string else tf.strings.as_string(value)
 
 
 @functools.lru_cache(maxsize=_OPEN_FILES)

@@ -10,8 +10,9 @@ import tensorflow as tf
 from absl import logging
 from google.protobuf.message import DecodeError
 
-from clipa_jax.data.sources import base, captions, files, index
+from clipa_jax.data.sources import base, captions, index
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 _HEADER = 12  # bytes before a record: its length and a checksum; four more follow it
 _FOOTER = 4
@@ -21,26 +22,19 @@ _LOOKED_AT = 16  # records of a file that tell which features there are
 
 
 class TfrecordSource(base.Source):
-    """TFRecord files with an image (jpg, png, webp, image) and captions (txt, caption).
-
-    Args:
-      where: patterns, e.g. "gs://bucket/laion/*.tfrecord"; local or in Google's cloud storage.
-      split: not used; the files are the split.
-      wanted: not used; records are whole examples.
-
-    Raises:
-      DataError: no files match, a file that cannot be read, or records without images.
-    """
+    """TFRecord files with an image (jpg, png, webp, image) and captions (txt, caption), local or in
+    Google's cloud storage: TensorFlow reads no others. Records are whole examples."""
 
     def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
         del wanted
         self.spec, self.split = f"tfrecord:{where}", split
-        paths = files.expand(where, self.spec)
-        foreign = next((path for path in paths if not files.with_tensorflow(path)), None)
+        paths = storage.expand(where, self.spec)
+        schemes = tf.io.gfile.get_registered_schemes()
+        foreign = next((path for path in paths if storage.scheme(path) not in schemes), None)
         if foreign:
             raise DataError(
-                f"{self.spec}: TensorFlow reads no {files.scheme(foreign)}:// files; copy them, or "
-                f"keep the data as webdataset or parquet, which can be read from there"
+                f"{self.spec}: TensorFlow reads no {storage.scheme(foreign)}:// files; copy them, "
+                f"or keep the data as webdataset or parquet, which can be read from there"
             )
         scans = index.build(paths, _scan, tables=True)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
@@ -79,7 +73,7 @@ class TfrecordSource(base.Source):
         return {
             "image": _first_image([values[name] for name in self._images]),
             "captions": _first_texts(texts) if texts else tf.zeros([0], tf.string),
-            "id": _text(values[self._id]) if self._id else tf.constant(""),
+            "id": text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
 
@@ -90,10 +84,7 @@ class TfrecordSource(base.Source):
 def parse_all(record_n: tf.Tensor, images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     """Examples (n,) -> image (n,) and, if `texts` are given, ragged captions (n, None).
 
-    Args:
-      record_n: serialized examples.
-      images: features of pictures, of which the first that is filled counts.
-      texts: features of captions, likewise.
+    Of the features of pictures, `images`, the first that is filled counts; so of the captions.
     """
     wanted: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string, "") for name in images}
     ragged = tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
@@ -132,14 +123,8 @@ def read(
     """Records (1,), [start, start + length) of a TFRecord file, inside tf.data.
 
     TensorFlow stops reading a file at the first record with a wrong checksum. The rest is then read
-    record by record, and those that cannot be read are empty strings.
-
-    Args:
-      path: of the file.
-      start: records of the file that come before.
-      length: how many.
-      at: the byte at which the first of them begins; without it, TensorFlow skips from record to
-        record up to there.
+    record by record, and those that cannot be read are empty strings. Record `start` begins at byte
+    `at`; without it, TensorFlow skips from record to record up to there.
     """
     if at is None:
         records = tf.data.TFRecordDataset(path).skip(start).take(length)
@@ -188,8 +173,8 @@ def offsets(path: str) -> np.ndarray:
     A record that is cut by the end of the file is among them, and so is one with a wrong length,
     after which no other can be found.
     """
-    size, at, starts = files.stamp(path)[0], 0, []
-    with files.open(path) as file:
+    size, at, starts = storage.stamp(path)[0], 0, []
+    with storage.open(path) as file:
         while at < size:
             starts.append(at)
             file.seek(at)
@@ -209,7 +194,7 @@ def _refuse_compressed(path: str) -> None:
         for _ in tf.data.TFRecordDataset(path).take(1):
             return
     except tf.errors.DataLossError:
-        files.refuse_compressed(path)
+        index.refuse_compressed(path)
 
 
 def _scan(path: str) -> index.Scan:
@@ -228,7 +213,7 @@ def _places(path: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
 
     def find(path: bytes, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         name = path.decode()
-        known, size = _known_offsets(name)[begin:end], files.stamp(name)[0]
+        known, size = _known_offsets(name)[begin:end], storage.stamp(name)[0]
         return np.pad(known, (0, int(end - begin) - len(known)), constant_values=size)
 
     offset_X = tf.numpy_function(find, [path, begin, end], tf.int64, stateful=False)
@@ -257,5 +242,6 @@ def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:
     return kinds
 
 
-def _text(value: tf.Tensor) -> tf.Tensor:
+def text(value: tf.Tensor) -> tf.Tensor:
+    """A value of any type as text."""
     return value if value.dtype == tf.string else tf.strings.as_string(value)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from clipa_jax.data.sources import base, captions, fields, files, index, tar
+from clipa_jax.data.sources import base, captions, fields, index, tar
 from clipa_jax.errors import DataError
+from clipa_jax.runtime import storage
 
 _JSON = "json"
 _TEXTS = ("txt", "caption", "text", "captions")
@@ -29,18 +30,11 @@ class _Item(NamedTuple):
 
 class WebdatasetSource(fields.IndexedSource):
     """Tar files with pictures (`base.IMAGE_SUFFIXES`) and captions (.txt, .caption, .text,
-    .captions, or .json with a caption inside; the first that is not blank).
+    .captions, or .json with a caption inside; the first that is not blank). Features are further
+    suffixes, such as "cls".
 
-    Args:
-      where: patterns, e.g. "/data/{00000..00012}.tar,gs://bucket/laion/*.tar".
-      split: not used; the files are the split.
-      wanted: features that records are to have: suffixes such as "cls".
-
-    Raises:
-      DataError: no files match, a file that cannot be read, or no pictures.
+    Random access is possible, yet neighbors are read many times as fast.
     """
-
-    random_access = False  # possible, yet neighbours are read many times as fast
 
     kind = "webdataset"
 
@@ -64,7 +58,7 @@ class WebdatasetSource(fields.IndexedSource):
 
     def _paths(self, where: str) -> list[str]:
         """The files, in order."""
-        return files.expand(where, self.spec)
+        return storage.expand(where, self.spec)
 
     def items(self, shard: int, indices: np.ndarray) -> Iterable[_Item]:
         path, names = self.shards[shard].path, self._names[shard]
@@ -79,9 +73,9 @@ class WebdatasetSource(fields.IndexedSource):
         place_XF2 = np.stack(columns, 1)
         for begin, stop, first, last in _spans(place_XF2):
             try:
-                data = files.read(path, first, last - first)
-            except files.ERRORS as error:
-                logging.warning("%s: %s", path, files.message(error))
+                data = storage.read(path, first, last - first)
+            except OSError as error:
+                logging.warning("%s: %s", path, error)
                 data = b""
             for places in place_XF2[begin:stop].tolist():
                 yield _Item(places, texts, data, first)
