@@ -128,7 +128,7 @@ def loop(
     owed = start.position.get("owed", False)
     if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
         return state
-    with to_device.prefetch(batches, run.encoders.batch_sharding) as feed:
+    with to_device.Prefetch(batches, run.encoders.batch_sharding) as feed:
         for step in range(int(state.step) + 1, durations.total_steps + 1):
             batch, position = next(feed)
             state, values = update(state, batch)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from clipa_jax.preprocess.vocab import HUB, Vocabulary
+from clipa_jax.preprocess.vocab import BUNDLED, Vocabulary
 from clipa_jax.runtime import files
 from clipa_jax.weights.open_clip_folder import VOCABULARY
 
@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
 
 def name(vocabulary: Vocabulary) -> str:
     """The name of the tokenizer in open_clip's config."""
-    return vocabulary.name if vocabulary.name in HUB else Path(vocabulary.name).name
+    return vocabulary.name if vocabulary.name in BUNDLED else Path(vocabulary.name).name
 
 
 def write(vocabulary: Vocabulary, path: Path) -> bool:

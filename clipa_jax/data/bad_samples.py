@@ -10,12 +10,13 @@ n samples of a chunk, m of them that came through.
 """
 
 import collections
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from clipa_jax.data.order import Order
+from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import header
 from clipa_jax.preprocess.registry import Sample
@@ -29,24 +30,14 @@ _SETTLED = 10_000  # samples before their share is meaningful
 
 
 def cleaned(sample: Sample, captions: bool) -> Sample:
-    """A parsed sample with the size of its picture, and its captions without blank ones.
-
-    Args:
-      sample: image and captions of one sample or, with ragged captions, of n samples.
-      captions: whether captions are wanted; else they are left as they are.
-    """
+    """A parsed sample, or n samples with ragged captions, with the size of its picture and, if
+    captions are wanted, without blank ones."""
     sample = header.added(sample)
     return {**sample, "captions": _filled(sample["captions"])} if captions else sample
 
 
 def fault(sample: Sample, captions: bool, max_pixels: int) -> tf.Tensor:
-    """The reason why a cleaned sample, or each of n, cannot be used, int32; 0 if it can.
-
-    Args:
-      sample: from `cleaned`.
-      captions: whether it needs a caption.
-      max_pixels: of a picture.
-    """
+    """The reason why a cleaned sample, or each of n, cannot be used, int32; 0 if it can."""
     reason = tf.where(tf.reduce_prod(sample["_size"], -1) > max_pixels, TOO_LARGE, 0)
     reason = tf.where(tf.strings.length(sample["image"]) == 0, MISSING_KEY, reason)
     if captions:
@@ -65,13 +56,8 @@ def valid_utf8(texts: tf.Tensor) -> tf.Tensor:
 def replacements(row_m: tf.Tensor, reason_m: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The sample that takes each of n = `size` rows: the next good one, else the last good one.
 
-    Args:
-      row_m: int64, rows of the samples that came through, ascending; the last one is a blank.
-      reason_m: int32, their reasons.
-      size: n.
-
-    Returns:
-      An index of the m samples for each row, int32 (n,); and the reason of each row, int32 (n,).
+    From the rows, int64, ascending, and the reasons, int32, of the m samples that came through, the
+    last of them a blank: an index of the m samples and the reason of each row, int32 (n,) both.
     """
     row_m, reason_m, blank = row_m[:-1], reason_m[:-1], tf.size(row_m) - 1
     lost_n = tf.fill([size], DECODE)
@@ -90,16 +76,13 @@ def replacements(row_m: tf.Tensor, reason_m: tf.Tensor, size: int) -> tuple[tf.T
 class SkipCounter:
     """Counts bad samples by reason, names the first ones, and stops a run with too many.
 
-    Args:
-      where: the source and split, for messages.
-      name: count of a sample -> its file and its index there.
-      max_percent: of the samples; more is an error.
-      epoch: samples of an epoch. The share is taken of at least one epoch, or of 10,000 samples
-        if that is less.
+    More than `max_percent` are an error, of at least one epoch, or of 10,000 samples if that is
+    less.
     """
 
-    def __init__(self, where: str, name: Callable[[int], str], max_percent: float, epoch: int):
-        self._where, self._name, self._max_percent = where, name, max_percent
+    def __init__(self, source: Source, order: Order, *, max_percent: float, epoch: int):
+        self._source, self._order, self._max_percent = source, order, max_percent
+        self._where = f"{source.spec}, split {source.split}"
         self._least = min(epoch, _SETTLED)
         self._seen = 0
         self._counts: collections.Counter[str] = collections.Counter()
@@ -111,15 +94,8 @@ class SkipCounter:
         return dict(self._counts)
 
     def add(self, reasons: np.ndarray, counts: np.ndarray) -> None:
-        """Counts the bad samples of a batch.
-
-        Args:
-          reasons: int (B,), indices of `REASONS`.
-          counts: int64 (B,), the counts of the samples in the run.
-
-        Raises:
-          DataError: more than `max_percent` have been skipped.
-        """
+        """Counts the bad samples of a batch: indices of `REASONS` int (B,), and the counts of the
+        samples in the run int64 (B,)."""
         self._seen += len(reasons)
         if not reasons.any():
             return
@@ -127,7 +103,9 @@ class SkipCounter:
             reason = REASONS[reasons[row]]
             self._counts[reason] += 1
             if len(self._examples) < _NAMED:
-                self._examples.append(f"{self._name(int(counts[row]))} ({reason})")
+                shard, index = self._order.locate(counts[row : row + 1].astype(np.int64))
+                place = self._source.describe(int(shard[0]), int(index[0]))
+                self._examples.append(f"{place} ({reason})")
                 logging.warning("skipped %s of %s", self._examples[-1], self._where)
         skipped = sum(self._counts.values())
         share = 100 * skipped / max(self._seen, self._least)

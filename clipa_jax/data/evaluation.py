@@ -1,7 +1,6 @@
 """Batches and single pictures of an evaluation split, in the order of its files."""
 
 import functools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.config.batch import IMAGE, MASK
-from clipa_jax.data import bad_samples, feed, map_chunk, pipeline, reading, robust_map, sources
+from clipa_jax.data import bad_samples, feed, map_chunk, reading, robust_map, sources
 from clipa_jax.data.order import FileOrder, Shards
 from clipa_jax.errors import DataError
 
@@ -27,30 +26,15 @@ def batches(
 ) -> Iterator[dict[str, Any]]:
     """One pass over a split in the order of its files, the same batches on any hosts.
 
-    Args:
-      source: see `sources.open`.
-      split: likewise.
-      preprocess: ops that make the image.
-      batch_size: global.
-      features: entries that are passed on: labels, "id", "captions" (lists of bytes).
-      process_index: which host this is; None asks JAX.
-      process_count: likewise.
+    `preprocess` makes the image; `features` are entries that are passed on: labels, "id",
+    "captions" (lists of bytes). Which host this is, and of how many, is asked of JAX if not given.
 
-    Yields:
-      This host's rows of each batch: "image", the features, and "_mask" bool, false for rows
-      that only fill the last batch and for samples that could not be used.
-
-    Raises:
-      UserError: anything wrong with the data or the arguments.
+    Yields this host's rows of each global batch: "image", the features, and "_mask" bool, false for
+    rows that only fill the last batch and for samples that could not be used.
     """
     index = jax.process_index() if process_index is None else process_index
     hosts = jax.process_count() if process_count is None else process_count
-    if batch_size < 1 or batch_size % hosts:
-        raise DataError(f"evaluation batch {batch_size} is not divisible by {hosts} hosts")
-    rows = batch_size // hosts
-    share = reading.Share(
-        batch_size, index * rows, (index + 1) * rows, math.gcd(rows, pipeline.CHUNK)
-    )
+    share = reading.Share.of(batch_size, index, hosts)
     opened, chunks = _chunks(source, split, preprocess, tuple(features), share)
     return _evaluate(opened, chunks, share)
 
@@ -67,11 +51,8 @@ def pictures(
     """Some pictures of a split, uint8 (N, R, R, 3), by their positions in its files.
 
     The other arguments are those of `batches` on one host, whose traced ops are used again.
-
-    Raises:
-      DataError: no such position, or a sample that cannot be used.
     """
-    chunk = math.gcd(batch_size, pipeline.CHUNK)
+    chunk = reading.Share.of(batch_size, 0, 1).chunk
     opened, process = _process(source, split, preprocess, tuple(features), chunk)
     position_U, row_N = np.unique(position_N, return_inverse=True)
     if position_U[-1] >= opened.num_examples:
@@ -108,12 +89,7 @@ def _process(
         raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
     opened.check_features(features)
     process, _ = robust_map.chunk_function(
-        opened,
-        preprocess,
-        size=chunk,
-        seed=0,
-        keep=(IMAGE,),
-        features=features,
+        opened, preprocess, size=chunk, seed=0, keep=(IMAGE,), features=features
     )
     return opened, process
 
@@ -122,12 +98,11 @@ def _evaluate(
     source: sources.Source, dataset: tf.data.Dataset, share: reading.Share
 ) -> Iterator[dict[str, Any]]:
     total = source.num_examples
-    name = pipeline.namer(source, FileOrder(Shards.of(source)))
-    seen = bad_samples.SkipCounter(f"{source.spec}, split {source.split}", name, 100.0, total)
-    number = (share.end - share.begin) // share.chunk
+    order = FileOrder(Shards.of(source))
+    seen = bad_samples.SkipCounter(source, order, max_percent=100.0, epoch=total)
     chunks = feed.Feed(dataset)
     for count in range(share.begin, share.begin + total, share.batch_size):
-        parts = [next(chunks) for _ in range(number)]
+        parts = [next(chunks) for _ in range(share.chunks)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
         if robust_map.CAPTIONS in batch:
             batch[robust_map.CAPTIONS] = [_split(row) for row in batch[robust_map.CAPTIONS]]

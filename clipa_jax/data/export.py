@@ -34,24 +34,13 @@ def write(
     quotes: str = "kept",
     shard_size: int = 10_000,
 ) -> int:
-    """Writes the samples of a source in their order.
+    """Writes the samples of a source in their order, and returns their number.
 
-    Args:
-      source: the split, opened with the feature `label`.
-      folder: gets the split and the files about it.
-      split: its name in the folder.
-      kind: classification, multilabel or retrieval.
-      label: the feature with the class; not for retrieval.
-      preprocess: ops on the pictures, which are stored as PNG; "" to copy the files.
-      templates: sentences with `{}` for the class's name.
-      quotes: in names and captions, see `QUOTES`.
-      shard_size: samples of a tar.
-
-    Returns:
-      The number of samples.
-
-    Raises:
-      DataError: an unknown kind, no class names or captions, a picture that cannot be used.
+    The source is opened with the feature `label`, which holds the class; retrieval has none. The
+    folder gets the split and the files about it. `kind` is classification, multilabel or retrieval.
+    Pictures are copied, or changed by `preprocess` and stored as PNG. `templates` are sentences
+    with `{}` for a class's name, `quotes` says what becomes of those in names and captions (see
+    `QUOTES`), and a tar has `shard_size` samples.
     """
     legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
     for name, value, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):

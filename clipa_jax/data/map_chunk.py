@@ -21,9 +21,7 @@ Samples = dict[str, Any]  # entries with a leading axis of n, or in a `tf.Tensor
 class PerSample:
     """A function of one sample, traced once for both ways of mapping it.
 
-    Attributes:
-      function: of a sample.
-      unchanged: entries that it passes on, known once it is traced.
+    `unchanged` are the entries that it passes on, known once it is traced.
     """
 
     def __init__(self, function: Function):
@@ -84,15 +82,9 @@ def in_one_loop(samples: Samples, mapped: PerSample, size: int) -> tuple[Samples
 
 
 def one_by_one(samples: Samples, mapped: PerSample, size: int) -> tuple[Samples, tf.Tensor]:
-    """Applies a function to each of n samples, and replaces bad ones by their neighbors.
+    """Applies a function to each of n = `size` samples, and replaces bad ones by their neighbors.
 
-    Args:
-      samples: entries with a leading axis of n.
-      mapped: the function; may give the entry `REASON`.
-      size: n.
-
-    Returns:
-      Its results with a leading axis of n, and the reasons, int32 (n,).
+    The function may give the entry `REASON`. Gives its results and the reasons, int32 (n,).
     """
 
     def apply(row: tf.Tensor, sample: Sample) -> Sample:

@@ -36,14 +36,10 @@ class Schedule:
 
     In every lane, after any number of draws, each component has had its share of them to within
     J - 1: each of at most J - 1 roundings is off by less than one.
-
-    Attributes:
-      weights: whole numbers (J,).
-      lanes: K.
     """
 
-    weights: tuple[int, ...]
-    lanes: int
+    weights: tuple[int, ...]  # (J,)
+    lanes: int  # K
 
     def before(self, lane_X: np.ndarray, draw_X: np.ndarray) -> np.ndarray:
         """Draws that each component has had of a lane before these draws: int64 (J, X)."""
@@ -67,17 +63,11 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class MixedOrder:
-    """The order of a mixture; the n-th sample of component j in lane k is its sample n K + k.
+    """The order of a mixture; the n-th sample of component j in lane k is its sample n K + k."""
 
-    Attributes:
-      components: their orders; those with lanes have as many as the mixture.
-      schedule: the component of each draw.
-      first_shard_J: the first shard of each component among all shards.
-    """
-
-    components: tuple[Order, ...]
+    components: tuple[Order, ...]  # those with lanes have as many as the mixture
     schedule: Schedule
-    first_shard_J: np.ndarray
+    first_shard_J: np.ndarray  # of each component, among all shards
 
     @property
     def lanes(self) -> int:

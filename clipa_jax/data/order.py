@@ -14,7 +14,7 @@ X counts, S shards, K lanes, N samples of an epoch.
 import functools
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -65,36 +65,11 @@ class Shards:
 
 
 @dataclass(frozen=True, eq=False)
-class GlobalOrder:
-    """Every epoch is one permutation of all samples."""
-
-    shards: Shards
-    seed: int
-    lanes: int = 1
-
-    @property
-    def fingerprint(self) -> str:
-        return self.shards.digest("global", self.seed)
-
-    def rows(self, batch_size: int) -> np.ndarray:
-        return np.arange(batch_size)
-
-    def flat(self, count_X: np.ndarray) -> np.ndarray:
-        """Indices of samples in the shards laid end to end, int64 (X,)."""
-        epoch_X, place_X = np.divmod(count_X, self.shards.total)
-        keys_X = shuffle.keys(shuffle.key(self.seed), epoch_X)
-        return shuffle.permute(place_X, self.shards.total, keys_X)
-
-    def locate(self, count_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _cut(self.flat(count_X), self.shards.length_S)
-
-
-@dataclass(frozen=True, eq=False)
 class FileOrder:
     """The order of the files."""
 
+    lanes: ClassVar[int] = 1
     shards: Shards
-    lanes: int = 1
 
     @property
     def fingerprint(self) -> str:
@@ -108,26 +83,37 @@ class FileOrder:
 
 
 @dataclass(frozen=True, eq=False)
+class GlobalOrder(FileOrder):
+    """Every epoch is one permutation of all samples."""
+
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        return self.shards.digest("global", self.seed)
+
+    def locate(self, count_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        epoch_X, place_X = np.divmod(count_X, self.shards.total)
+        keys_X = shuffle.keys(shuffle.key(self.seed), epoch_X)
+        place_X = shuffle.permute(place_X, self.shards.total, keys_X)
+        return _cut(place_X, self.shards.length_S)
+
+
+@dataclass(frozen=True, eq=False)
 class LaneOrder:
     """Shards in random order, read in K lanes side by side, each mixed inside a window.
 
     An epoch lays the shards end to end, in an order of its own, and cuts this row into K
     lanes of equal length (give or take one). Sample `count` is the next one of lane
     `count % K`; a batch of B has B/K rows of each lane, lane after lane, so a host reads
-    only the lanes of its rows. Inside a lane, windows of neighbouring samples are permuted;
+    only the lanes of its rows. Inside a lane, windows of neighboring samples are permuted;
     the first window of lane k is (k+1)/K as long, so that windows do not end all at once.
-
-    Attributes:
-      shards: of the source.
-      seed: of the run.
-      lanes: K.
-      window: samples of a window, of one lane.
     """
 
     shards: Shards
     seed: int
-    lanes: int
-    window: int
+    lanes: int  # K
+    window: int  # samples of a window, of one lane
 
     @property
     def fingerprint(self) -> str:
@@ -157,12 +143,8 @@ class LaneOrder:
         return epoch, (count - self._lane(lane, epoch)[0]) // self.lanes
 
     def runs(self, lane: int, epoch: int, place: int) -> np.ndarray:
-        """The runs that a lane reads of an epoch, from the window of `place` on.
-
-        Returns:
-          int64 (runs, 3): base, number of samples, samples of a window. A run is read in
-          windows of one size, the last one shorter.
-        """
+        """The runs that a lane reads of an epoch, from the window of `place` on: int64 (runs, 3),
+        base, number of samples, samples of a window. The last window of a run may be shorter."""
         _, _, length = self._lane(lane, epoch)
         first = min(self._first_window(lane), length)
         if place < first:

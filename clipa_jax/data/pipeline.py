@@ -5,7 +5,8 @@ computed in numpy once per batch or window.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,30 +19,14 @@ from clipa_jax.data import bad_samples, feed, map_chunk, mixing, reading, robust
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.errors import ConfigError, DataError
 
-CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
 Batch = dict[str, np.ndarray]
 Position = dict[str, Any]
 
 
-class _Keys(dict):
-    """Values of a config section for `str.format`, read only when they are used."""
-
-    def __init__(self, section: Any):
-        super().__init__()
-        self._section = section
-
-    def __missing__(self, key: str) -> Any:
-        return self._section[key]
-
-
 def fill(spec: str, section: Any) -> str:
-    """A preprocessing string with the keys in braces filled in from a config section.
-
-    Raises:
-      ConfigError: braces that do not match, or a key that is not there.
-    """
+    """A preprocessing string with the keys in braces filled in from a config section."""
     try:
-        return spec.format_map(_Keys(section))
+        return spec.format_map(section)
     except (KeyError, IndexError) as error:
         raise ConfigError(f"no key {error} for the braces of {spec!r}") from None
     except ValueError as error:
@@ -59,18 +44,10 @@ def train(
     preprocess: str | None = None,
     keep: Sequence[str] | None = TRAINING_KEYS,
 ) -> "TrainData":
-    """Training data of this host.
+    """Training data of this host, by the `input` section; `seed` is that of order and augmentation.
 
-    Args:
-      config: the `input` section.
-      seed: of the order and of the augmentation.
-      process_index: which host this is.
-      process_count: how many there are.
-      preprocess: ops in place of the section's.
-      keep: entries of a batch, see `robust_map.chunk_function`.
-
-    Raises:
-      UserError: anything wrong with the data or the config.
+    `preprocess` stands in place of the section's ops; for `keep`, the entries of a batch, see
+    `robust_map.chunk_function`. Anything wrong with the data or the config raises `UserError`.
     """
     source = sources.open(source_spec(config), config.split)
     if choice(config, "cache", ("none", "encoded")) == "encoded":
@@ -82,26 +59,25 @@ def train(
         lanes=math.gcd(config.lanes, config.batch_size),
         window=config.shuffle_window,
     )
-    return TrainData(
+    preprocess = fill(config.preprocess, config) if preprocess is None else preprocess
+    share = reading.Share.of(config.batch_size, process_index, process_count)
+    process, out = robust_map.chunk_function(
         source,
-        order,
-        fill(config.preprocess, config) if preprocess is None else preprocess,
-        batch_size=config.batch_size,
+        preprocess,
+        size=share.chunk,
         seed=seed,
-        max_skip_percent=config.max_skip_percent,
-        max_pixels=config.max_pixels,
-        process_index=process_index,
-        process_count=process_count,
         keep=keep,
+        max_pixels=config.max_pixels,
     )
+    skips = bad_samples.SkipCounter(
+        source, order, max_percent=config.max_skip_percent, epoch=source.num_examples
+    )
+    spec = _batch_spec(preprocess, out, config.batch_size)
+    return TrainData(source, preprocess, spec, order, share, process, skips)
 
 
 def source_spec(config: Settings) -> sources.Spec:
-    """The argument of `sources.open`, from the `input` section.
-
-    Raises:
-      DataError: no source is given.
-    """
+    """The argument of `sources.open`, from the `input` section."""
     spec = config.source
     spec = spec.as_dict() if isinstance(spec, Settings) else spec
     if not spec:
@@ -118,18 +94,8 @@ def _cached(source: sources.Source) -> sources.Source:
 
 
 def _order(source: sources.Source, kind: str, *, seed: int, lanes: int, window: int) -> Order:
-    """The order of training.
-
-    Args:
-      source: of one or several parts.
-      kind: global, lanes, or auto: global where random access costs nothing.
-      seed: of the run.
-      lanes: of orders that have them.
-      window: samples that are shuffled together, of all lanes and parts.
-
-    Raises:
-      DataError: no random access to a source whose order is to be global.
-    """
+    """The order of training: global, lanes, or auto, which is global where random access costs
+    nothing. `window` are the samples that are shuffled together, of all lanes and parts."""
     if isinstance(source, sources.Mixture):
         weights = mixing.whole_weights(source.weights)
         parts = [
@@ -149,57 +115,27 @@ def _order(source: sources.Source, kind: str, *, seed: int, lanes: int, window: 
     return LaneOrder(Shards.of(source), seed, lanes, max(window // lanes, 1))
 
 
+@dataclass(frozen=True, eq=False)
 class TrainData:
-    """Endless batches of a source, in an order that any run can continue.
+    """Endless batches of a source, in an order that any run can continue."""
 
-    Attributes:
-      spec: shape and type of each entry of the global batch.
-      num_examples: samples of an epoch.
-      source, preprocess: where samples come from, and the ops on them.
-      chunk: samples that are prepared together.
-    """
+    source: sources.Source
+    preprocess: str
+    spec: dict[str, jax.ShapeDtypeStruct]  # shape and type of each entry of the global batch
+    _order: Order
+    _share: reading.Share
+    _process: robust_map.Process
+    _skips: bad_samples.SkipCounter
 
-    def __init__(
-        self,
-        source: sources.Source,
-        order: Order,
-        preprocess: str,
-        *,
-        batch_size: int,
-        seed: int,
-        max_skip_percent: float,
-        max_pixels: int,
-        process_index: int,
-        process_count: int,
-        keep: Sequence[str] | None = TRAINING_KEYS,
-    ):
-        if batch_size < 1 or batch_size % process_count:
-            raise DataError(
-                f"batch {batch_size} is not divisible by {process_count} hosts; nearest: "
-                f"{max(round(batch_size / process_count), 1) * process_count}"
-            )
-        self.source, self.preprocess = source, preprocess
-        self._order, self._batch_size = order, batch_size
-        self.num_examples = source.num_examples
-        rows = batch_size // process_count
-        begin = process_index * rows
-        self.chunk = chunk = math.gcd(rows, CHUNK)
-        self._share = reading.Share(batch_size, begin, begin + rows, chunk)
-        self._skips = bad_samples.SkipCounter(
-            f"{source.spec}, split {source.split}",
-            namer(source, self._order),
-            max_skip_percent,
-            self.num_examples,
-        )
-        self._process, out = robust_map.chunk_function(
-            source,
-            preprocess,
-            size=chunk,
-            seed=seed,
-            keep=keep,
-            max_pixels=max_pixels,
-        )
-        self.spec = self._spec(preprocess, out)
+    @property
+    def num_examples(self) -> int:
+        """Samples of an epoch."""
+        return self.source.num_examples
+
+    @property
+    def chunk(self) -> int:
+        """Samples that are prepared together."""
+        return self._share.chunk
 
     @property
     def fingerprint(self) -> str:
@@ -216,20 +152,15 @@ class TrainData:
     def start(self, position: Position | None = None) -> Iterator[tuple[Batch, Position]]:
         """This host's rows of each global batch, and the position after it.
 
-        Args:
-          position: where to continue, as it came with an earlier batch (on any number of
-            hosts); None for the beginning.
-
-        Raises:
-          DataError: the position belongs to other data or another order; too many samples
-            cannot be used.
+        Continues at a `position` that came with an earlier batch, on any number of hosts; one of
+        other data or another order raises `DataError`, and so do too many bad samples.
         """
         count = self._check(position)
-        rows = self._order.rows(self._batch_size)[self._share.begin : self._share.end]
+        rows = self._order.rows(self._share.batch_size)[self._share.begin : self._share.end]
         for batch in feed.Feed(self._dataset(count)):
             batch = {key: np.asarray(value) for key, value in batch.items()}  # not a copy
             self._skips.add(batch.pop(map_chunk.REASON), count + rows)
-            count += self._batch_size
+            count += self._share.batch_size
             yield batch, {"samples": count, "order": self._order.fingerprint}
 
     def _check(self, position: Position | None) -> int:
@@ -250,7 +181,7 @@ class TrainData:
         return reading.chunks(self.source, self._order, count, self._share)
 
     def _dataset(self, count: int) -> tf.data.Dataset:
-        number = (self._share.end - self._share.begin) // self._share.chunk
+        number = self._share.chunks
         batches = self._process(self.chunks(count))
         if number > 1:
             batches = batches.batch(number, drop_remainder=True).map(
@@ -258,29 +189,19 @@ class TrainData:
             )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _spec(
-        self, preprocess: str, out: dict[str, tf.TensorSpec]
-    ) -> dict[str, jax.ShapeDtypeStruct]:
-        out = {key: value for key, value in out.items() if key != map_chunk.REASON}
-        for key, value in out.items():
-            if not value.shape.is_fully_defined():
-                raise ConfigError(
-                    f"{preprocess!r} gives {key} of no fixed shape {tuple(value.shape[1:])}; end "
-                    f"it with an op that fixes the size, such as inception_crop or resize"
-                )
-        return {
-            key: jax.ShapeDtypeStruct(
-                (self._batch_size, *value.shape[1:]), value.dtype.as_numpy_dtype
+
+def _batch_spec(
+    preprocess: str, out: dict[str, tf.TensorSpec], batch_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The global batch, from the spec of a chunk."""
+    out = {key: value for key, value in out.items() if key != map_chunk.REASON}
+    for key, value in out.items():
+        if not value.shape.is_fully_defined():
+            raise ConfigError(
+                f"{preprocess!r} gives {key} of no fixed shape {tuple(value.shape[1:])}; end "
+                f"it with an op that fixes the size, such as inception_crop or resize"
             )
-            for key, value in out.items()
-        }
-
-
-def namer(source: sources.Source, order: Order) -> Callable[[int], str]:
-    """From the count of a sample to its file and place."""
-
-    def name(count: int) -> str:
-        shard, index = order.locate(np.array([count], np.int64))
-        return source.describe(int(shard[0]), int(index[0]))
-
-    return name
+    return {
+        key: jax.ShapeDtypeStruct((batch_size, *value.shape[1:]), value.dtype.as_numpy_dtype)
+        for key, value in out.items()
+    }

@@ -41,11 +41,8 @@ def measure(data: TrainData, go_on: Callable[[], bool] = lambda: True) -> dict[s
     """Seconds that one sample takes in each stage, on one core.
 
     Reads neighboring samples at a random place and prepares them a few times, a chunk at a time.
-    A source that is cached in memory is read from its files.
-
-    Args:
-      data: of the run.
-      go_on: called before each stage; the rest is left out once it returns false.
+    A source that is cached in memory is read from its files. `go_on` is called before each stage;
+    the rest is left out once it returns false.
     """
     source, size = data.source, data.chunk
     begin = time.perf_counter()
@@ -94,13 +91,8 @@ def _timed(chunks: Iterator[robust_map.Chunk]) -> float:
 class WaitWarning:
     """Logs the slowest stage of the pipeline when steps wait for their input.
 
-    Called with the share of time that steps waited. The stages are timed in the background, in a
-    few seconds, and at most every `every` seconds.
-
-    Args:
-      data: of the run.
-      share: of the time that steps may wait.
-      every: seconds between two warnings.
+    Called with the share of time that steps waited, of which they may wait `share`. The stages are
+    timed in the background, in a few seconds, and at most every `every` seconds.
     """
 
     def __init__(self, data: TrainData, share: float = 0.1, every: float = 1_800.0):
@@ -110,7 +102,6 @@ class WaitWarning:
         self._thread: threading.Thread | None = None
 
     def __call__(self, share: float) -> None:
-        """Takes the share of time waited since the last call."""
         first, self._first = self._first, False
         now = time.monotonic()
         if first or share <= self._share or now < self._next:
@@ -130,22 +121,15 @@ class WaitWarning:
         try:
             spent = measure(self._data, go_on)
         except (UserError, tf.errors.OpError) as error:
-            logging.warning("%s", _sentence(share, f"its stages could not be timed ({error})"))
-            return
-        if not go_on():
-            return
-        slowest = max(spent, key=lambda name: spent[name])
-        total = sum(spent.values())
-        times = ", ".join(f"{name} {value * 1e6:.0f}" for name, value in spent.items())
-        logging.warning(
-            "%s",
-            _sentence(
-                share,
-                f"its slowest stage is {slowest}, {spent[slowest] / total:.0%} of a sample's time; "
-                f"microseconds of each on one core: {times}",
-            ),
-        )
-
-
-def _sentence(share: float, rest: str) -> str:
-    return f"steps wait for their input {share:.0%} of the time; {rest}"
+            reason = f"its stages could not be timed ({error})"
+        else:
+            slowest = max(spent, key=lambda name: spent[name])
+            times = ", ".join(f"{name} {value * 1e6:.0f}" for name, value in spent.items())
+            reason = (
+                f"its slowest stage is {slowest}, {spent[slowest] / sum(spent.values()):.0%} of a "
+                f"sample's time; microseconds of each on one core: {times}"
+            )
+        if go_on():
+            logging.warning(
+                "steps wait for their input %.0f%% of the time; %s", 100 * share, reason
+            )

@@ -6,6 +6,7 @@ allows it, else by opening the file of each lane at the place that is needed.
 B batch size, n samples of a chunk, F strings of a record, K lanes, b = B / K records of each.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,9 @@ from clipa_jax.data.mixing import MixedOrder
 from clipa_jax.data.order import FileOrder, GlobalOrder, LaneOrder, Order, Shards
 from clipa_jax.data.sources.base import Source
 from clipa_jax.data.sources.mixture import Mixture
+from clipa_jax.errors import DataError
 
+CHUNK = 128  # samples preprocessed together: enough to share the overhead, few enough for caches
 _BLOCK = 256  # draws of a mixture that are computed at once
 _PICKED = 16  # samples of a lane that are read by index at once
 
@@ -28,6 +31,22 @@ class Share:
     begin: int
     end: int
     chunk: int
+
+    @classmethod
+    def of(cls, batch_size: int, host: int, hosts: int) -> "Share":
+        """The share of one of several hosts, which is the same for all."""
+        if batch_size < 1 or batch_size % hosts:
+            nearest = max(round(batch_size / hosts), 1) * hosts
+            raise DataError(
+                f"batch {batch_size} is not divisible by {hosts} hosts; nearest: {nearest}"
+            )
+        rows = batch_size // hosts
+        return cls(batch_size, host * rows, (host + 1) * rows, math.gcd(rows, CHUNK))
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a batch."""
+        return (self.end - self.begin) // self.chunk
 
 
 def chunks(source: Source, order: Order, count: int, share: Share) -> tf.data.Dataset:
@@ -46,7 +65,11 @@ def once(source: Source, share: Share) -> tf.data.Dataset:
 
     def cut(number: tf.Tensor, record_BF: tf.Tensor) -> dict[str, tf.Tensor]:
         counts = number * share.batch_size + tf.range(share.begin, share.end, dtype=tf.int64)
-        return _chunked(record_BF[share.begin : share.end], counts, share, source.width)
+        shape, record_RF = [share.chunks, share.chunk], record_BF[share.begin : share.end]
+        return {
+            "record": tf.reshape(record_RF, [*shape, source.width]),
+            "count": tf.reshape(counts, shape),
+        }
 
     return read.take(batches).enumerate().map(cut).unbatch()
 
@@ -241,13 +264,3 @@ def _rows(function, *args: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(
         tf.numpy_function(function, list(args), tf.int64, stateful=False), (None, 3)
     )
-
-
-def _chunked(
-    record_BF: tf.Tensor, count_B: tf.Tensor, share: Share, width: int
-) -> dict[str, tf.Tensor]:
-    shape = [(share.end - share.begin) // share.chunk, share.chunk]
-    return {
-        "record": tf.reshape(record_BF, [*shape, width]),
-        "count": tf.reshape(count_B, shape),
-    }

@@ -47,23 +47,12 @@ def chunk_function(
 ) -> tuple[Process, dict[str, tf.TensorSpec]]:
     """A function from a dataset of chunks of records to one of prepared chunks, and their spec.
 
-    Args:
-      source: parses records.
-      preprocess: the ops; the seed of a sample is (seed, count).
-      size: n.
-      seed: of the run.
-      keep: entries of the result, if the ops give them; None for all, with sizes in place of
-        entries without a fixed shape, so that a timing can stop at any op.
-      features: further entries of the source that are passed on; captions joined by `SEPARATOR`,
-        since lists of any length are slow.
-      max_pixels: of a picture; a larger one is not decoded.
-
-    Returns:
-      A function of chunks {"record": string (n, F), "count": int64 (n,)}; it gives, in the same
-      order, entries with a leading axis of n, and `REASON` int32 (n,).
-
-    Raises:
-      DataError: an op needs captions, and the source has none.
+    It takes chunks {"record": string (n, F), "count": int64 (n,)} of n = `size` samples and gives,
+    in the same order, entries with a leading axis of n, and `REASON` int32 (n,). A sample draws
+    from (seed, count). `keep` are the entries of the result, if the ops give them; None for all,
+    with sizes in place of entries without a fixed shape, so that a timing can stop at any op.
+    `features` are further entries of the source that are passed on; captions joined by `SEPARATOR`,
+    since lists of any length are slow. Pictures of more than `max_pixels` are not decoded.
     """
     phases = fusion.phases(preprocess)
     captions = any("text" in phase.entries for phase in phases)
@@ -91,18 +80,11 @@ def chunk_function(
 
 @dataclass(frozen=True)
 class _Parser:
-    """Parses records, and checks whether their samples can be used.
-
-    Attributes:
-      source: of the records.
-      features: entries that are passed on.
-      captions: whether an op needs them; without one, a sample is bad.
-      max_pixels: of a picture.
-    """
+    """Parses records, and checks whether their samples can be used."""
 
     source: Source
-    features: tuple[str, ...]
-    captions: bool
+    features: tuple[str, ...]  # that are passed on
+    captions: bool  # whether an op needs them; without one, a sample is bad
     max_pixels: int
 
     def parse(self, sample: Sample) -> Sample:
@@ -152,11 +134,6 @@ def _steps(parse: Step, phases: Sequence[fusion.Phase], *, measured: bool) -> li
 
     Captions are dropped as soon as no later op needs them: any number of them, put together for a
     chunk, is slow.
-
-    Args:
-      parse: the first step.
-      phases: of the ops.
-      measured: sizes in place of entries without a fixed shape.
     """
     first: list[Function] = []
     if isinstance(parse, PerSample):

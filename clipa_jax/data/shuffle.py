@@ -24,16 +24,8 @@ def keys(base: np.uint64, parts_X: np.ndarray) -> np.ndarray:
 
 
 def permute(index_X: np.ndarray, size_X: np.ndarray | int, key_X: np.ndarray | np.uint64):
-    """The images of elements under permutations.
-
-    Args:
-      index_X: int64 (X,), each in 0..size-1.
-      size_X: number of elements of the permutation, one for all or (X,).
-      key_X: uint64, which permutation; one for all or (X,).
-
-    Returns:
-      int64 (X,), each in 0..size-1. For one size and key, different places differ.
-    """
+    """The images int64 (X,) of elements int64 (X,) of 0..size-1 under permutations of that size,
+    which the keys, uint64, name. Sizes and keys are one for all, or (X,)."""
     size_X = np.broadcast_to(np.asarray(size_X, np.uint64), index_X.shape)
     key_X = np.broadcast_to(key_X, index_X.shape)
     # A Feistel network permutes 0..4^b-1; a value at or beyond the size is permuted again.

@@ -4,7 +4,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -16,17 +15,18 @@ _END = object()
 
 
 class Prefetch(Generic[T]):
-    """Global batches, put on the devices by a thread; see `prefetch`.
+    """Turns host batches into global arrays, in a thread, `depth` batches ahead.
 
-    Attributes:
-      wait_seconds: total time that the consumer has waited for batches.
+    `batches` are pairs of this host's rows of a global batch, and anything that goes with it, such
+    as the position after it. An error of the host pipeline is raised in the consumer. Use it as a
+    context manager, or `close` it. `wait_seconds` is the time that the consumer has waited.
     """
 
     def __init__(
         self,
         batches: Iterator[tuple[dict[str, np.ndarray], T]],
         sharding: NamedSharding,
-        depth: int,
+        depth: int = 2,
     ):
         self.wait_seconds = 0.0
         self._sharding = sharding
@@ -55,12 +55,7 @@ class Prefetch(Generic[T]):
     def __enter__(self) -> "Prefetch[T]":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -85,23 +80,3 @@ class Prefetch(Generic[T]):
             self._queue.put(_END)
         except BaseException as error:  # noqa: BLE001 (raised again in the consumer)
             self._queue.put(error)
-
-
-def prefetch(
-    batches: Iterator[tuple[dict[str, np.ndarray], T]], sharding: NamedSharding, depth: int = 2
-) -> Prefetch[T]:
-    """Turns host batches into global arrays, `depth` batches ahead.
-
-    An error of the host pipeline is raised in the consumer. Use it as a context manager, or
-    `close` it.
-
-    Args:
-      batches: pairs of this host's rows of a global batch, and anything that goes with it,
-        such as the position after it.
-      sharding: of the batch axis.
-      depth: batches held on the devices.
-
-    Returns:
-      An iterator of the same pairs with global arrays.
-    """
-    return Prefetch(batches, sharding, depth)

@@ -80,7 +80,7 @@ def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -
         )
     differs = list(differences(carried, config, path)) if carried else []
     config, model, leaves = weights.build(config)
-    load_tokenizer(config.input.vocab).check_fits(model.txt.config.vocab_size)
+    load_tokenizer(config.input.vocab).vocabulary.check_fits(model.txt.config.vocab_size)
     try:
         mesh = Settings(given.mesh, "config.mesh").call(sharding.make_mesh)
     except ConfigError as error:

@@ -105,7 +105,7 @@ def collect(
 
 
 def _count(tokenizer: Tokenizer, texts: list[bytes]) -> list[int]:
-    return tokenizer.pieces(tf.constant(texts)).row_lengths().numpy().tolist()
+    return tokenizer.vocabulary.split(tf.constant(texts)).row_lengths().numpy().tolist()
 
 
 def summary(

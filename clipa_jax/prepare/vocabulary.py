@@ -87,15 +87,15 @@ def _unigram(captions: list[str], size: int) -> bytes:
 def coverage(samples: list[list[str]], path: Path, size: int) -> str:
     """Unknown pieces, and the lengths of captions without the [CLS] of a row, as text."""
     tokenizer = load_tokenizer(str(path))
-    lines = [f"{path}: {tokenizer.size} pieces, {path.stat().st_size} bytes"]
-    if tokenizer.size < (1 - _SLACK) * size:
+    lines = [f"{path}: {tokenizer.vocabulary.size} pieces, {path.stat().st_size} bytes"]
+    if tokenizer.vocabulary.size < (1 - _SLACK) * size:
         lines.append(f"the captions give no more pieces; {size} were asked for")
     groups = {
         "first captions": {captions[0] for captions in samples if captions},
         "all captions": {caption for captions in samples for caption in captions},
     }
     for name, texts in groups.items():
-        pieces = tokenizer.pieces(tf.constant(sorted(texts)))
+        pieces = tokenizer.vocabulary.split(tf.constant(sorted(texts)))
         lengths = pieces.row_lengths().numpy()
         unknown = (pieces == tokenizer.vocabulary.unk_id).flat_values.numpy()
         p50, p95 = np.percentile(lengths, [50, 95])

@@ -35,14 +35,9 @@ def inception_crop(
 ) -> Function:
     """uint8 (H, W, C) -> a random box of the picture, resized to (R, R, C) with R = size.
 
-    The area is uniform, the aspect ratio log-uniform, the place uniform among those
-    inside the picture. Where no box fits, as in very long pictures, the box is the whole.
-
-    Args:
-      size: pixels a side.
-      area_min: of the box, in percent of the picture; recipes of arXiv 2306.15658 take 40.
-      area_max: likewise.
-      aspect: smallest and largest width / height of the box.
+    The area is uniform, in percent of the picture (recipes of arXiv 2306.15658 take 40 to 100), the
+    aspect ratio, width / height, log-uniform, the place uniform among those inside the picture.
+    Where no box fits, as in very long pictures, the box is the whole.
     """
     draw = _boxes("inception_crop", size, area_min, area_max, aspect)
 

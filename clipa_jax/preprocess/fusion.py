@@ -28,20 +28,13 @@ class Switch:
     """A function of a sample that takes one of several branches.
 
     On a single sample TensorFlow starts the ops of all branches; see `data.map_chunk` for chunks.
-
-    Attributes:
-      index: the entry, int32 (), that selects the branch; numbers too large select the last.
-      branches: functions from a sample to the new value of the entry `result`.
-      entries: what the branches read besides `result`; dropped afterwards.
-      result: the entry that is replaced.
-      spec: of the new value.
     """
 
-    index: str
-    branches: Sequence[Callable[[Sample], tf.Tensor]]
-    entries: tuple[str, ...]
-    result: str
-    spec: tf.TensorSpec
+    index: str  # entry, int32 (), that selects the branch; numbers too large select the last
+    branches: Sequence[Callable[[Sample], tf.Tensor]]  # to the new value of the entry `result`
+    entries: tuple[str, ...]  # what the branches read besides `result`; dropped afterwards
+    result: str  # the entry that is replaced
+    spec: tf.TensorSpec  # of the new value
 
     def __call__(self, sample: Sample) -> Sample:
         branches = [functools.partial(branch, sample) for branch in self.branches]

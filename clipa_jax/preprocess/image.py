@@ -27,12 +27,8 @@ _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 @op("resize")
 def resize(size: int, method: str = "bilinear") -> Function:
-    """uint8 (H, W, C) -> (R, R, C) with R = size, whatever the aspect ratio.
-
-    Args:
-      size: pixels a side.
-      method: bilinear or bicubic.
-    """
+    """uint8 (H, W, C) -> (R, R, C) with R = size, whatever the aspect ratio, by bilinear or bicubic
+    interpolation."""
     check_size("resize", size)
     kernel = _kernel("resize", method)
     return lambda sample: {**sample, "image": resized(sample["image"], (size, size), kernel=kernel)}
@@ -40,12 +36,7 @@ def resize(size: int, method: str = "bilinear") -> Function:
 
 @op("resize_small")
 def resize_small(size: int, method: str = "bilinear") -> Function:
-    """uint8 (H, W, C) -> the same aspect ratio with the short side of `size` pixels.
-
-    Args:
-      size: pixels.
-      method: bilinear or bicubic.
-    """
+    """uint8 (H, W, C) -> the same aspect ratio with the short side of `size` pixels."""
     check_size("resize_small", size)
     kernel = _kernel("resize_small", method)
 
@@ -97,12 +88,9 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
     # differs from CLIPA: saturation and hue act in YIQ instead of HSV, and values are cut to
     # 0..255 once at the end instead of after each of four steps in random order.
 
-    Args:
-      *strengths: one number s for brightness, contrast and saturation in 1 +- 0.8 s and a
-        hue turned by +- 0.2 s of the circle; or these four spreads themselves, as in
-        `jitter(0.32, 0.32, 0.32, 0.08)`.
-      p: share of the pictures that change.
-      gray: share of the pictures that lose their colors, whether they change or not.
+    One strength s gives brightness, contrast and saturation in 1 +- 0.8 s and a hue turned by
+    +- 0.2 s of the circle; four are these spreads themselves, as in `jitter(0.32, 0.32, 0.32,
+    0.08)`. A share p of the pictures changes, and a share `gray` of all loses its colors.
     """
     spreads = [x * strengths[0] for x in (0.8, 0.8, 0.8, 0.2)] if len(strengths) == 1 else strengths
     if len(spreads) != 4 or min(spreads) < 0:
@@ -177,13 +165,8 @@ def _to_uint8(values: tf.Tensor) -> tf.Tensor:
 
 
 def resized(image: tf.Tensor, size_2, kernel: str = "triangle") -> tf.Tensor:
-    """uint8 (H, W, C) -> uint8 (size_2[0], size_2[1], C), exact to rounding.
-
-    Args:
-      image: the picture.
-      size_2: rows and columns of the result.
-      kernel: of TensorFlow's ScaleAndTranslate.
-    """
+    """uint8 (H, W, C) -> uint8 (size_2[0], size_2[1], C), exact to rounding; the kernel is one of
+    TensorFlow's ScaleAndTranslate."""
     values = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=size_2,

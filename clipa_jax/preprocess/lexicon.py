@@ -8,15 +8,12 @@ come from, their licences and how far the tagger agrees with others is told in
 words are split once when the tagger is built, and found again by a hash of their ids.
 """
 
-from importlib import resources
-
 import numpy as np
 import tensorflow as tf
 
-from clipa_jax.preprocess.vocab import Vocabulary
+from clipa_jax.preprocess.vocab import ASSETS, Vocabulary
 
 NOUN, ADJECTIVE, VERB, OTHER = range(4)
-ASSETS = resources.files("clipa_jax.preprocess") / "assets"
 _LONGEST_SUFFIX = 4
 
 
@@ -27,12 +24,8 @@ def word_index(vocabulary: Vocabulary, ids_P: tf.Tensor) -> tf.Tensor:
 
 
 class WordTable:
-    """Finds listed words by the ids of their pieces.
-
-    Args:
-      vocabulary: splits the words.
-      words: W words, lower-cased; one that the vocabulary cannot spell is left out.
-    """
+    """Finds W listed words, lower-cased, by the ids of their pieces; those that the vocabulary
+    cannot spell are left out."""
 
     def __init__(self, vocabulary: Vocabulary, words: list[str]):
         # A word's key is the sum of random numbers, one for each piece at its position.
@@ -48,15 +41,8 @@ class WordTable:
         self._rows = rows[first].astype(np.int32)
 
     def find(self, ids_P: tf.Tensor, words_P: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Looks the words of a caption up.
-
-        Args:
-          ids_P: (P,) int32 pieces.
-          words_P: (P,) int32, which word each piece belongs to.
-
-        Returns:
-          (W,) int32 positions among the listed words, and (W,) bool: it is listed.
-        """
+        """Looks the words of a caption up, from its pieces and the word of each, int32 (P,): int32
+        (W,) positions among the listed words, and bool (W,), whether they are listed."""
         place_P = tf.range(tf.size(ids_P))
         position_P = place_P - tf.gather(tf.math.segment_min(place_P, words_P), words_P)
         mixed_P = tf.gather(self._mix_V, ids_P) * tf.cast(2 * position_P + 1, tf.int64)
@@ -67,11 +53,7 @@ class WordTable:
 
 
 class Tagger:
-    """The class of each word of a caption.
-
-    Args:
-      vocabulary: of the captions' pieces.
-    """
+    """The class of each word of a caption."""
 
     def __init__(self, vocabulary: Vocabulary):
         with (ASSETS / "lexicon.npz").open("rb") as file, np.load(file) as data:

@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.errors import ConfigError, DataError, unknown
-from clipa_jax.preprocess.lexicon import ASSETS, Tagger, WordTable, word_index
-from clipa_jax.preprocess.vocab import Vocabulary
+from clipa_jax.preprocess.lexicon import Tagger, WordTable, word_index
+from clipa_jax.preprocess.vocab import ASSETS, Vocabulary
+from clipa_jax.runtime import files
 
 # pieces (P,) int32, seed (2,) int64 -> pieces (K,) int32, for P > K
 Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -31,22 +32,11 @@ _RELEASED_VOCABULARY = "e27086903972a895"
 
 
 def build(name: str, vocabulary: Vocabulary, budget: int) -> Reduction:
-    """The reduction called `name`, to `budget` pieces.
+    """The reduction called `name`, to `budget` pieces: a function of a caption's pieces int32 (P,)
+    and a seed int64 (2,), which matters if `is_random(name)`.
 
-    Args:
-      name: of a reduction; `frequency:PATH` and `rarest:PATH` name a table of word
-        counts (see `frequency`).
-      vocabulary: of the captions' pieces.
-      budget: how many pieces stay.
-
-    Returns:
-      A function of a caption's pieces (P,) int32 and a seed (2,) int64 that gives
-      min(P, budget) pieces in the caption's order. The seed matters if
-      `is_random(name)`.
-
-    Raises:
-      ConfigError: no such reduction, or one that does not fit the vocabulary.
-      DataError: the table of word counts cannot be read.
+    `frequency:PATH` and `rarest:PATH` name a table of word counts (see `frequency`). A name that is
+    unknown or does not fit the vocabulary raises `ConfigError`.
     """
     name, *path = name.split(":", 1)
     if name not in REDUCTIONS:
@@ -125,10 +115,7 @@ def syntax_released(vocabulary: Vocabulary, budget: int) -> Reduction:
     words are put in order and their pieces truncated (transforms/bert_ops.py:215-254).
     The entries' tags come from the tagger that NLTK's is a port of, with its author's
     weights: NLTK's own data, which CLIPA downloaded, could not be had, so single entries
-    may rank differently.
-
-    Raises:
-      ConfigError: the vocabulary is not bert-base-uncased.
+    may rank differently. Other vocabularies raise `ConfigError`.
     """
     text = "\n".join(vocabulary.surfaces).encode()
     if hashlib.sha256(text).hexdigest()[:16] != _RELEASED_VOCABULARY:
@@ -160,12 +147,9 @@ def frequency(vocabulary: Vocabulary, budget: int, table: str = "") -> Reduction
     the words with the largest u - p stay, u uniform in [0, 1) for each word. So a rare
     word goes before a frequent one more often than not, by how much rarer it is.
 
-    Args:
-      vocabulary: of the captions' pieces.
-      budget: how many pieces stay.
-      table: path of a file of word counts, a line for each word: word, tab, count
-        (`tools/count_words.py` writes it; .gz is read as well). By default counts of
-        the web, see assets/README.md.
+    `table` is the path of a file of word counts, a line for each word: word, tab, count
+    (`tools/count_words.py` writes it; .gz is read as well). By default counts of the web, see
+    assets/README.md.
     """
     held_back = _PerWord(vocabulary, table, lambda f_W: 1 - np.sqrt(THRESHOLD / f_W))
 
@@ -219,17 +203,14 @@ class _PerWord:
 def _read_counts(table: str) -> dict[str, float]:
     """Word -> count, counts above zero."""
     try:
-        if table:
-            with tf.io.gfile.GFile(table, "rb") as file:
-                content = file.read()
-        else:
-            content = (ASSETS / "frequencies.tsv.gz").read_bytes()
+        default = ASSETS / "frequencies.tsv.gz"
+        content = files.read_bytes(table) if table else default.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         lines = content.decode("utf-8").splitlines()
         pairs = (line.split("\t") for line in lines if line and not line.startswith("#"))
         counts = {word: float(count) for word, count in pairs}
-    except (tf.errors.OpError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{table!r} is not a table of word counts ({error}); expected a line for each word: "
             "word, tab, count. tools/count_words.py writes one from captions"

@@ -32,19 +32,12 @@ SEED = "seed"  # entry of a sample: its int64 pair
 
 @dataclass(frozen=True)
 class Op:
-    """A registered op.
+    """A registered op."""
 
-    Attributes:
-      factory: literals of the string -> function from a sample to a sample.
-      draws: D, uniform numbers that the function takes as its keyword `draws`.
-      entry: "image", or "text" for captions and tokens; ops on different entries commute.
-      batched: the function also takes batches, all entries with a leading axis.
-    """
-
-    factory: Factory
-    draws: int = 0
-    entry: str = "image"
-    batched: bool = False
+    factory: Factory  # literals of the string -> function from a sample to a sample
+    draws: int = 0  # D, uniform numbers that the function takes as its keyword `draws`
+    entry: str = "image"  # or "text" for captions and tokens; ops on different entries commute
+    batched: bool = False  # the function also takes batches, all entries with a leading axis
 
 
 OPS: dict[str, Op] = {}
@@ -77,11 +70,7 @@ class Call:
 
 
 def parse(spec: str) -> list[Call]:
-    """Splits a preprocessing string into calls, checked against the registered ops.
-
-    Raises:
-      ConfigError: an unknown op, arguments that are not literals or that do not fit.
-    """
+    """Splits a preprocessing string into calls, checked against the registered ops."""
     return [_parse_op(part, spec, position) for position, part in enumerate(_split(spec))]
 
 
@@ -95,19 +84,12 @@ def build(spec: str) -> Function:
 
 @dataclass(frozen=True)
 class Step:
-    """An op with its arguments.
-
-    Attributes:
-      op: as registered.
-      call: its place in the preprocessing string.
-      function: of a sample, or of a batch if the op is batched.
-      keyword: of the function, for its random numbers: "draws", "seed" or "" for none.
-    """
+    """An op with its arguments."""
 
     op: Op
     call: Call
-    function: Function
-    keyword: str
+    function: Function  # of a sample, or of a batch if the op is batched
+    keyword: str  # of the function, for its random numbers: "draws", "seed" or "" for none
 
     @classmethod
     def of(cls, call: Call) -> "Step":
@@ -146,10 +128,8 @@ def chain(steps: Sequence[Step]) -> Function:
             if step.keyword and seed_2 is None:
                 raise ValueError(f"{step.call} is random: the sample needs an entry `seed`")
             if step.keyword:
-                sample = {
-                    **sample,
-                    step.entry: step.numbers(tf.convert_to_tensor(seed_2, tf.int64)[None])[0],
-                }
+                seed_12 = tf.convert_to_tensor(seed_2, tf.int64)[None]
+                sample = {**sample, step.entry: step.numbers(seed_12)[0]}
             sample = step.apply(sample)
         return sample
 

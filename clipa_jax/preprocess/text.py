@@ -32,45 +32,19 @@ class Tokenizer:
 
     vocabulary: Vocabulary
 
-    @property
-    def size(self) -> int:
-        """Number of pieces."""
-        return self.vocabulary.size
-
-    @property
-    def pad_id(self) -> int:
-        """The id that fills rows up."""
-        return self.vocabulary.pad_id
-
-    @property
-    def cls_id(self) -> int:
-        """The id that rows begin with."""
-        return self.vocabulary.cls_id
-
-    def check_fits(self, rows: int) -> None:
-        """Raises `DataError` if a table of `rows` rows cannot hold every piece."""
-        self.vocabulary.check_fits(rows)
-
-    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Splits (n,) strings into [n, (pieces)] int32, without special pieces; any length."""
-        return self.vocabulary.split(texts)
-
     def row(self, length: int, reduction: str = "truncate"):
-        """A function for tf.data: a string () and a seed (2,) int64 to ids (length,) int32.
-
-        Raises:
-          ConfigError: a length below 1, or an unknown reduction.
-        """
+        """A function for tf.data: a string () and a seed int64 (2,) to ids int32 (length,)."""
         if length < 1:
             raise ConfigError(f"text length {length}: a row needs at least its first token")
-        shorten = reduce.build(reduction, self.vocabulary, length - 1)
-        cls_1 = tf.constant([self.cls_id], tf.int32)
+        vocabulary = self.vocabulary
+        shorten = reduce.build(reduction, vocabulary, length - 1)
+        cls_1 = tf.constant([vocabulary.cls_id], tf.int32)
 
         def encode(text: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            ids_P = self.pieces(text[None]).values
+            ids_P = vocabulary.split(text[None]).values
             ids_K = tf.concat([cls_1, shorten(ids_P, seed)], 0)
             padding = [[0, length - tf.size(ids_K)]]
-            ids_L = tf.pad(ids_K, padding, constant_values=self.pad_id)
+            ids_L = tf.pad(ids_K, padding, constant_values=vocabulary.pad_id)
             return tf.ensure_shape(ids_L, (length,))
 
         return encode
@@ -82,17 +56,8 @@ class Tokenizer:
         reduction: str = "truncate",
         seed: int = 0,
     ) -> np.ndarray:
-        """Token ids of texts, for callers outside tf.data.
-
-        Args:
-          texts: N strings.
-          length: of a row.
-          reduction: what happens to texts of more than length-1 pieces.
-          seed: text i draws from (seed, i); unused unless the reduction is random.
-
-        Returns:
-          (N, length) int32.
-        """
+        """Token ids int32 (N, length) of N texts, for callers outside tf.data; text i draws from
+        (seed, i) if the reduction is random."""
         texts = tf.constant(np.asarray(texts, dtype=object).reshape(-1), tf.string)
         return _rows(self, length, reduction)(texts, seed).numpy()
 
@@ -116,15 +81,7 @@ def _rows(tokenizer: Tokenizer, length: int, reduction: str):
 
 @functools.cache
 def load_tokenizer(vocab: str) -> Tokenizer:
-    """The tokenizer of a vocabulary, made once per process.
-
-    Args:
-      vocab: path of a WordPiece vocabulary or SentencePiece `.model` (`gs://` works), or
-        `bert-base-uncased`.
-
-    Raises:
-      DataError: the vocabulary cannot be had or is not one.
-    """
+    """The tokenizer of a vocabulary (see `read_vocabulary`), made once per process."""
     # Built eagerly even when the first caller is tracing: the tables outlive the graph.
     with tf.init_scope():
         return Tokenizer(read_vocabulary(vocab))
@@ -132,11 +89,9 @@ def load_tokenizer(vocab: str) -> Tokenizer:
 
 @op("choose_caption", entry="text")
 def choose_caption(index: int | None = None) -> Function:
-    """sample["captions"] (n,) -> sample["caption"] ().
+    """sample["captions"] (n,) -> sample["caption"] (), the one of that index.
 
-    Args:
-      index: which caption; None draws one by the sample's seed, and gives the empty
-        string when there is none.
+    None draws one by the sample's seed, and gives the empty string when there is none.
     """
     if index is not None:
         return lambda sample: {**sample, "caption": sample["captions"][index]}
@@ -157,14 +112,9 @@ def hash_caption(of: str = "caption") -> Function:
     """sample["caption_hash"] () int32, the same for captions that read the same.
 
     With it the loss counts the captions that occur more than once in a batch, and can leave
-    them out as negatives (`loss.duplicates`).
-
-    Args:
-      of: "caption", whose case and spacing do not matter; or "tokens", what is left of it
-        for the text tower, where more is alike the shorter the rows are.
-
-    Raises:
-      ConfigError: something else.
+    them out as negatives (`loss.duplicates`). `of` is "caption", whose case and spacing do not
+    matter; or "tokens", what is left of it for the text tower, where more is alike the shorter the
+    rows are.
     """
     texts = {
         "caption": lambda sample: _plain(sample["caption"]),
@@ -191,12 +141,9 @@ def _plain(text: tf.Tensor) -> tf.Tensor:
 
 @op("tokenize", entry="text")
 def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
-    """sample["caption"] () -> sample["tokens"] (length,) int32.
+    """sample["caption"] () -> sample["tokens"] int32 (length,), its first token included.
 
-    Args:
-      length: of the row, its first token included.
-      vocab: see `load_tokenizer`.
-      reduction: a name from `reduce.REDUCTIONS`.
+    `vocab` as for `read_vocabulary`; `reduction` is a name from `reduce.REDUCTIONS`.
     """
     encode = load_tokenizer(vocab).row(length, reduction)
 

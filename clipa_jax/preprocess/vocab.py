@@ -1,20 +1,17 @@
 """Vocabularies: where their files are, what is in them, and how they split text.
 
-A `Vocabulary` is read from a WordPiece file (one piece a line, BERT's special pieces
-among them) or from a SentencePiece `.model`. Nothing is fetched before
-`read_vocabulary` asks for a vocabulary that is known by name.
+A `Vocabulary` is read from a WordPiece file (one piece a line, BERT's special pieces among them),
+from a SentencePiece `.model`, or from the package, by name.
 """
 
-import hashlib
+import gzip
 import os
 import re
 import unicodedata
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
 
 import numpy as np
 import sentencepiece
@@ -22,44 +19,30 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from clipa_jax.errors import DataError, unknown
+from clipa_jax.runtime import files, storage
 
+ASSETS = resources.files("clipa_jax.preprocess") / "assets"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# name -> (where it is, SHA-256 of the file)
-HUB = {
-    "bert-base-uncased": (
-        "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt",
-        "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    ),
-}
+BUNDLED = ("bert-base-uncased",)
 _CONTINUES = "##"  # WordPiece: this piece continues a word
 _SPACE = "\u2581"  # SentencePiece: this piece starts a word
 _COPY = "vocab"  # in a workdir, with the suffix that tells the kind
+_MODEL = ".model"
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The pieces of a vocabulary, and the function that splits text into them.
+    """The V pieces of a vocabulary, and the function that splits text into them."""
 
-    Attributes:
-      name: as the user gave it.
-      wordpieces: the lines of a WordPiece vocabulary; empty for SentencePiece models.
-      surfaces: V strings: what each piece stands for in a word, marks removed,
-        lower-cased; empty for special pieces.
-      starts_word: (V,) bool: the piece begins a word (it does not continue one).
-      pad_id: the piece that fills a row up.
-      unk_id: the piece for text that no piece covers.
-      cls_id: the piece that every row begins with.
-      split: (n,) string tensor -> `tf.RaggedTensor` [n, (pieces)] int32, without
-        special pieces; usable inside tf.data.
-    """
-
-    name: str
-    wordpieces: tuple[str, ...]
+    name: str  # as the user gave it
+    wordpieces: tuple[str, ...]  # lines of a WordPiece vocabulary; empty for SentencePiece models
+    # What each piece stands for in a word, lower-cased, without marks; empty for special pieces.
     surfaces: tuple[str, ...]
-    starts_word: np.ndarray
-    pad_id: int
-    unk_id: int
-    cls_id: int
+    starts_word: np.ndarray  # bool (V,): the piece does not continue a word
+    pad_id: int  # fills a row up
+    unk_id: int  # for text that no piece covers
+    cls_id: int  # begins every row
+    # string (n,) -> [n, (pieces)] int32 without special pieces, usable inside tf.data
     split: Callable[[tf.Tensor], tf.RaggedTensor]
 
     @property
@@ -83,43 +66,28 @@ class Vocabulary:
 
 
 def read_vocabulary(vocab: str) -> Vocabulary:
-    """Reads the vocabulary that `vocab` names.
+    """The vocabulary of a WordPiece file or SentencePiece `.model`, anywhere, or of `BUNDLED`.
 
-    Args:
-      vocab: path of a WordPiece file or of a SentencePiece `.model` (`gs://` paths
-        work), or `bert-base-uncased`, which is fetched once and kept in
-        `$CLIPA_CACHE` (by default `~/.cache/clipa_jax`).
-
-    Raises:
-      DataError: the file cannot be had, or is not a vocabulary.
+    A file that is missing or no vocabulary raises `DataError`.
     """
-    path = _locate(vocab)
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
-    except tf.errors.OpError as error:
-        raise DataError(f"cannot read vocabulary {path!r}: {error.message}") from None
-    if path.endswith(".model"):
-        return _sentencepiece(vocab, content)
-    return _wordpiece(vocab, content)
+    content = _content(vocab)
+    return (_sentencepiece if vocab.endswith(_MODEL) else _wordpiece)(vocab, content)
 
 
 def keep_copy(vocab: str, folder: str | os.PathLike[str]) -> None:
     """Copies the file of a vocabulary into a folder, for `kept_copy`."""
-    path = _locate(vocab)
-    copy = os.path.join(folder, _COPY + (".model" if path.endswith(".model") else ".txt"))
-    tf.io.gfile.copy(path, f"{copy}.part", overwrite=True)
-    tf.io.gfile.rename(f"{copy}.part", copy, overwrite=True)
+    name = _COPY + (_MODEL if vocab.endswith(_MODEL) else ".txt")
+    files.write_bytes(os.path.join(folder, name), _content(vocab))
 
 
 def kept_copy(folder: str | os.PathLike[str]) -> str | None:
     """The path of the vocabulary that `keep_copy` left in a folder, None without any."""
-    copies = (os.path.join(folder, f"{_COPY}{suffix}") for suffix in (".txt", ".model"))
-    return next((copy for copy in copies if tf.io.gfile.exists(copy)), None)
+    copies = (os.path.join(folder, f"{_COPY}{suffix}") for suffix in (".txt", _MODEL))
+    return next(filter(storage.exists, copies), None)
 
 
 def plain(text: str) -> str:
-    """Lower-cased, accents removed: what BERT's normaliser makes of text, in Python."""
+    """Lower-cased, accents removed: what BERT's normalizer makes of text, in Python."""
     parts = unicodedata.normalize("NFD", text.lower())
     return "".join(char for char in parts if unicodedata.category(char) != "Mn")
 
@@ -170,7 +138,7 @@ def _wordpiece(name: str, content: bytes) -> Vocabulary:
 
 
 def _sentencepiece(name: str, content: bytes) -> Vocabulary:
-    """A SentencePiece model; its own normaliser decides about case and accents.
+    """A SentencePiece model; its own normalizer decides about case and accents.
 
     The row begins with `[CLS]` if the model has that piece, else with its piece for
     the beginning of a sentence, else with that for the end. A model without a
@@ -209,37 +177,11 @@ def _sentencepiece(name: str, content: bytes) -> Vocabulary:
     )
 
 
-def _locate(vocab: str) -> str:
-    """The path of the vocabulary's file; fetches it if it is known by name."""
-    if vocab not in HUB:
-        if tf.io.gfile.exists(vocab) and not tf.io.gfile.isdir(vocab):
-            return vocab
-        hint = unknown("vocabulary", vocab, HUB)
+def _content(vocab: str) -> bytes:
+    """The content of a vocabulary's file."""
+    if vocab in BUNDLED:
+        return gzip.decompress((ASSETS / f"{vocab}.txt.gz").read_bytes())
+    if not storage.exists(vocab) or storage.is_folder(vocab):
+        hint = unknown("vocabulary", vocab, BUNDLED)
         raise DataError(f"there is no vocabulary file {vocab!r}, and it is no known name: {hint}")
-    cache = Path(os.environ.get("CLIPA_CACHE") or Path.home() / ".cache" / "clipa_jax")
-    path = cache / f"{vocab}.txt"
-    url, checksum = HUB[vocab]
-    if not path.exists():
-        content = _fetch(vocab, url, path)
-        if hashlib.sha256(content).hexdigest() != checksum:
-            raise DataError(
-                f"{url} is not the file that was expected (SHA-256 {checksum}); put the right "
-                f"file at {path}"
-            )
-        cache.mkdir(parents=True, exist_ok=True)
-        # Several processes of a host may fetch at the same time: the last one wins whole.
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
-    return str(path)
-
-
-def _fetch(vocab: str, url: str, path: Path) -> bytes:
-    try:
-        with urllib.request.urlopen(url, timeout=30) as reply:
-            return reply.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise DataError(
-            f"vocabulary {vocab!r} is not cached and cannot be fetched ({error}); download {url} "
-            f"elsewhere and put it at {path}, or give the path of a vocabulary file"
-        ) from None
+    return files.read_bytes(vocab)

@@ -114,7 +114,7 @@ def prepare(
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     _warn_of_repeats(c.name, durations, data.num_examples)
     training = program.build(c, mesh, durations, data.spec)
-    load_tokenizer(c.input.vocab).check_fits(training.model.txt.config.vocab_size)
+    load_tokenizer(c.input.vocab).vocabulary.check_fits(training.model.txt.config.vocab_size)
     encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
     stage = Stage(
         name=c.name,

@@ -22,7 +22,7 @@ def batches(count, delay=0.0):
 
 
 def test_order_values_and_end(sharding):
-    with to_device.prefetch(batches(5), sharding) as feed:
+    with to_device.Prefetch(batches(5), sharding) as feed:
         items = list(feed)
     assert [int(batch["x"][0, 0]) for batch, _ in items] == list(range(5))
     assert [position["samples"] for _, position in items] == [4, 8, 12, 16, 20]
@@ -33,10 +33,10 @@ def test_order_values_and_end(sharding):
 
 
 def test_waiting_is_measured(sharding):
-    with to_device.prefetch(batches(3, delay=0.1), sharding) as feed:
+    with to_device.Prefetch(batches(3, delay=0.1), sharding) as feed:
         list(feed)
         assert 0.25 < feed.wait_seconds < 2
-    with to_device.prefetch(batches(2), sharding) as feed:
+    with to_device.Prefetch(batches(2), sharding) as feed:
         time.sleep(0.3)
         next(feed)
         assert feed.wait_seconds < 0.1
@@ -50,7 +50,7 @@ def test_no_more_than_depth_ahead(sharding):
             made.append(number)
             yield item
 
-    with to_device.prefetch(counted(), sharding, depth=2) as feed:
+    with to_device.Prefetch(counted(), sharding, depth=2) as feed:
         next(feed)
         time.sleep(0.3)
         assert len(made) <= 4
@@ -61,7 +61,7 @@ def test_errors_come_through(sharding):
         yield from batches(2)
         raise KeyError("broken")
 
-    with to_device.prefetch(broken(), sharding) as feed:
+    with to_device.Prefetch(broken(), sharding) as feed:
         next(feed)
         next(feed)
         with pytest.raises(KeyError, match="broken"):
@@ -69,7 +69,7 @@ def test_errors_come_through(sharding):
 
 
 def test_closing_stops_the_thread(sharding):
-    feed = to_device.prefetch(batches(10**6), sharding)
+    feed = to_device.Prefetch(batches(10**6), sharding)
     next(feed)
     feed.close()
     assert not feed._thread.is_alive()

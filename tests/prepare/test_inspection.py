@@ -73,7 +73,7 @@ def test_captions_are_compared_with_the_token_budget(report):
     texts += ["a large picture", "a picture with an alpha channel", "a picture for printers"]
     texts += ["a picture of the nineties", "the same picture in other words", "a tiny picture"]
     texts += ["a long picture", "ab", "a picture of number 1", "a picture of number 1"]
-    pieces = load_tokenizer(VOCAB).pieces(texts).row_lengths().numpy()
+    pieces = load_tokenizer(VOCAB).vocabulary.split(texts).row_lengths().numpy()
     captions = report["captions"]
     assert captions["number"] == len(texts) == report["good"] and captions["budget"] == 7
     assert captions["shortened"] == (pieces > 7).sum() > 0

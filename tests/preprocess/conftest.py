@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from clipa_jax.preprocess.vocab import ASSETS
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -12,5 +14,5 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def bert_vocab(tmp_path_factory) -> str:
     """Path of bert-base-uncased's vocabulary file."""
     path = tmp_path_factory.mktemp("vocab") / "bert_uncased_vocab.txt"
-    path.write_bytes(gzip.decompress((GOLDEN / "bert_uncased_vocab.txt.gz").read_bytes()))
+    path.write_bytes(gzip.decompress((ASSETS / "bert-base-uncased.txt.gz").read_bytes()))
     return str(path)

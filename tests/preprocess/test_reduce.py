@@ -42,7 +42,7 @@ def kept(tokenizer):
 
 
 def pieces(tokenizer, caption):
-    return tokenizer.pieces(tf.constant([caption])).values.numpy().tolist()
+    return tokenizer.vocabulary.split(tf.constant([caption])).values.numpy().tolist()
 
 
 def is_subsequence(part, whole):
@@ -60,10 +60,10 @@ def test_long_captions_fill_the_budget_exactly_and_keep_their_order(tokenizer, r
         whole = pieces(tokenizer, caption)
         row = tokenizer.encode([caption], budget + 1, reduction, seed)[0].tolist()
         count = min(budget, len(whole))
-        assert row[0] == tokenizer.cls_id
-        assert tokenizer.pad_id not in row[1 : count + 1]
+        assert row[0] == tokenizer.vocabulary.cls_id
+        assert tokenizer.vocabulary.pad_id not in row[1 : count + 1]
         assert is_subsequence(row[1 : count + 1], whole)
-        assert row[count + 1 :] == [tokenizer.pad_id] * (budget - count)
+        assert row[count + 1 :] == [tokenizer.vocabulary.pad_id] * (budget - count)
 
 
 @pytest.mark.parametrize("reduction", reduce.REDUCTIONS)
@@ -169,7 +169,7 @@ def test_syntax_puts_signs_numbers_and_unknown_signs_last(kept):
     ],
 )
 def test_classes_of_words(tokenizer, caption, classes):
-    ids_P = tokenizer.pieces(tf.constant([caption])).values
+    ids_P = tokenizer.vocabulary.split(tf.constant([caption])).values
     words_P = lexicon.word_index(tokenizer.vocabulary, ids_P).numpy()
     classes_P = lexicon.Tagger(tokenizer.vocabulary)(ids_P).numpy()
     got = {word: "njvo"[name] for word, name in zip(words_P, classes_P, strict=True)}
@@ -177,7 +177,7 @@ def test_classes_of_words(tokenizer, caption, classes):
 
 
 def test_a_words_pieces_share_its_class(tokenizer):
-    ids_P = tokenizer.pieces(tf.constant([CAPTIONS[1] + " " + CAPTIONS[3]])).values
+    ids_P = tokenizer.vocabulary.split(tf.constant([CAPTIONS[1] + " " + CAPTIONS[3]])).values
     words_P = lexicon.word_index(tokenizer.vocabulary, ids_P).numpy()
     classes_P = lexicon.Tagger(tokenizer.vocabulary)(ids_P).numpy()
     assert len(words_P) > words_P.max() + 10
@@ -217,11 +217,11 @@ def released_row(caption, budget, vocab_path, ranks):
 def test_syntax_released_does_what_the_released_op_does(tokenizer, bert_vocab, budget):
     digits = gzip.decompress((lexicon.ASSETS / "released_ranks.txt.gz").read_bytes()).decode()
     ranks = [int(digit) for digit in digits]
-    assert len(ranks) == tokenizer.size
+    assert len(ranks) == tokenizer.vocabulary.size
     for caption in CAPTIONS:
         row = tokenizer.encode([caption], budget + 1, "syntax_released")[0][1:].tolist()
         want = released_row(caption, budget, bert_vocab, ranks)
-        assert row == want + [tokenizer.pad_id] * (budget - len(want)), caption
+        assert row == want + [tokenizer.vocabulary.pad_id] * (budget - len(want)), caption
 
 
 def test_syntax_released_ranks_entries_not_words(tokenizer, kept):

@@ -1,11 +1,6 @@
 """Vocabularies, tokenisation and its layout, and the ops on captions."""
 
 import gzip
-import io
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +11,7 @@ import tensorflow as tf
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.preprocess import registry, vocab
 from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.runtime import storage
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = ["a", "[PAD]", "dog", "##s", "[UNK]", "[MASK]", "[SEP]", "[CLS]", "run", "##ning"]
@@ -82,7 +78,11 @@ def test_line_separators_part_words(bert_vocab):
 
 def test_a_row_is_cls_then_pieces_then_padding_with_ids_from_the_file(write):
     tokenizer = load_tokenizer(write(SMALL))
-    assert (tokenizer.cls_id, tokenizer.pad_id, tokenizer.size) == (7, 1, 10)
+    assert (
+        tokenizer.vocabulary.cls_id,
+        tokenizer.vocabulary.pad_id,
+        tokenizer.vocabulary.size,
+    ) == (7, 1, 10)
     ids = tokenizer.encode(["A dogs, running", "dogs dogs dogs", ""], 6)
     assert ids.tolist() == [[7, 0, 2, 3, 4, 8], [7, 2, 3, 2, 3, 2], [7, 1, 1, 1, 1, 1]]
 
@@ -108,9 +108,8 @@ def test_bytes_that_are_not_utf8_become_unknown_words(write):
 
 
 def test_a_vocabulary_on_another_file_system_is_read():
-    path = "ram://vocabularies/small.txt"
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write("\n".join(SMALL))
+    path = "memory://vocabularies/small.txt"
+    storage.write(path, "\n".join(SMALL).encode())
     assert load_tokenizer(path).encode(["dogs"], 4).tolist() == [[7, 2, 3, 1]]
 
 
@@ -121,7 +120,11 @@ def test_sentencepiece_rows_hold_the_models_own_pieces(tmp_path):
     path = train_sentencepiece(tmp_path / "m", pad_id=0, unk_id=1, bos_id=2, eos_id=3)
     model = sentencepiece.SentencePieceProcessor(model_file=path)
     tokenizer = load_tokenizer(path)
-    assert (tokenizer.cls_id, tokenizer.pad_id, tokenizer.size) == (2, 0, model.get_piece_size())
+    assert (
+        tokenizer.vocabulary.cls_id,
+        tokenizer.vocabulary.pad_id,
+        tokenizer.vocabulary.size,
+    ) == (2, 0, model.get_piece_size())
     text = "two dogs in the park"
     want = [2, *model.encode(text)]
     got = tokenizer.encode([text], len(want) + 2)[0].tolist()
@@ -175,9 +178,9 @@ def test_a_misspelt_name_gets_the_nearest_one():
 
 def test_more_pieces_than_rows_are_refused(write):
     tokenizer = load_tokenizer(write(SMALL))
-    tokenizer.check_fits(10)
+    tokenizer.vocabulary.check_fits(10)
     with pytest.raises(DataError, match="has 10 pieces but the model's token table has 9 rows"):
-        tokenizer.check_fits(9)
+        tokenizer.vocabulary.check_fits(9)
 
 
 def test_a_length_of_zero_is_refused(write):
@@ -188,62 +191,12 @@ def test_a_length_of_zero_is_refused(write):
 # bert-base-uncased by name
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    load_tokenizer.cache_clear()
-    monkeypatch.setenv("CLIPA_CACHE", str(tmp_path / "cache"))
-    yield tmp_path / "cache"
-    load_tokenizer.cache_clear()
-
-
-def serve(monkeypatch, content):
-    """Lets the hub answer with `content`, or be out of reach if that is an error."""
-    asked = []
-
-    def urlopen(url, timeout):
-        asked.append(url)
-        if isinstance(content, Exception):
-            raise content
-        return io.BytesIO(content)
-
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    return asked
-
-
-def test_a_known_name_is_fetched_once_and_kept(cache, monkeypatch, bert_vocab, golden):
-    asked = serve(monkeypatch, Path(bert_vocab).read_bytes())
+def test_the_package_brings_the_vocabulary_of_the_published_recipes(golden, tmp_path):
     ids = load_tokenizer("bert-base-uncased").encode(golden["captions"], 8)
     np.testing.assert_array_equal(ids, golden["ids_8"])
-    load_tokenizer.cache_clear()  # as in a new process
-    load_tokenizer("bert-base-uncased")
-    assert asked == [vocab.HUB["bert-base-uncased"][0]]
-    assert [path.name for path in cache.iterdir()] == ["bert-base-uncased.txt"]
-
-
-def test_offline_the_error_says_which_file_to_put_where(cache, monkeypatch):
-    serve(monkeypatch, urllib.error.URLError("no route to host"))
-    where = str(cache / "bert-base-uncased.txt")
-    with pytest.raises(DataError, match="no route to host") as error:
-        load_tokenizer("bert-base-uncased")
-    assert vocab.HUB["bert-base-uncased"][0] in str(error.value) and where in str(error.value)
-
-
-def test_another_file_than_expected_is_not_kept(cache, monkeypatch):
-    serve(monkeypatch, b"<html>Please log in</html>")
-    with pytest.raises(DataError, match="not the file that was expected"):
-        load_tokenizer("bert-base-uncased")
-    assert not cache.exists()
-
-
-def test_importing_fetches_nothing():
-    script = (
-        "import socket\n"
-        "def refuse(*args, **kwargs): raise SystemExit('the network was asked')\n"
-        "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "import clipa_jax.preprocess.text, clipa_jax.preprocess.reduce"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+    vocab.keep_copy("bert-base-uncased", tmp_path)
+    copy = vocab.kept_copy(tmp_path)
+    np.testing.assert_array_equal(load_tokenizer(copy).encode(golden["captions"], 8), ids)
 
 
 # Choosing a caption

@@ -5,6 +5,7 @@ name, are one sample; the rest of the name is the kind of member.
 Formats read: ustar, GNU long names and POSIX extended headers (pax), without compression.
 """
 
+import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -21,7 +22,7 @@ BLOCK = 512
 IMAGE, KEY = "image", "__key__"
 MISSING = -1
 _REGULAR = (b"0", b"\0", b"7")
-_LONG_NAME, _EXTENDED = b"L", b"x"
+_EXTENDED = (b"L", b"x", b"g")  # long names, headers of POSIX
 
 
 class Member(NamedTuple):
@@ -133,33 +134,40 @@ def split(name: str) -> tuple[str, str] | None:
 def members(file: BinaryIO, size: int) -> Iterator[Member]:
     """The regular files of a tar of `size` bytes, in order; `Damaged` at a header that is none."""
     at = 0
-    longer: tuple[str, int, int] | None = None  # the name of the next member, and where it is
-    bigger: int | None = None  # its size
     while at + BLOCK <= size:
         file.seek(at)
         header = file.read(BLOCK)
         if not header.strip(b"\0"):
             return
         _check(header, at)
-        length, kind, content = _number(header[124:136]), header[156:157], at + BLOCK
-        if kind in (_LONG_NAME, _EXTENDED):
-            file.seek(content)
-            data = file.read(length)
-            if kind == _LONG_NAME:
-                text = data.rstrip(b"\0")
-                longer = (text.decode("utf8", "replace"), content, len(text))
-            else:
-                longer, bigger = _extended(data, content, longer)
+        kind = header[156:157]
+        if kind in _EXTENDED:
+            member, kind = _extended(file, at)
         else:
-            length = length if bigger is None else bigger
-            name, name_at, name_size = longer or _name(header, at)
-            if kind in _REGULAR and not name.endswith("/"):
-                yield Member(name, name_at, name_size, content, length)
-            longer = bigger = None
-        at = content + -(-length // BLOCK) * BLOCK
+            member = Member(*_name(header, at), at + BLOCK, _number(header[124:136]))
+        if kind in _REGULAR and not member.name.endswith("/"):
+            yield member
+        at = member.offset + -(-member.size // BLOCK) * BLOCK
     if at > size:
         return
     logging.warning("a tar of %d bytes has no mark at its end: it may be truncated", size)
+
+
+def _extended(file: BinaryIO, at: int) -> tuple[Member, bytes]:
+    """The member whose name or size stands in blocks before its header, and its kind."""
+    file.seek(at)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            info = tar.next()
+    except tarfile.TarError as error:
+        raise Damaged(f"no extended header at byte {at}: {error}") from None
+    if info is None:
+        raise Damaged(f"no header of a tar at byte {at}")
+    file.seek(at)
+    name = info.name.encode("utf8", "surrogateescape")
+    place = at + file.read(info.offset_data - at).rfind(name)
+    text = name.decode("utf8", "replace")
+    return Member(text, place, len(name), info.offset_data, info.size), info.type
 
 
 def _check(header: bytes, at: int) -> None:
@@ -184,21 +192,3 @@ def _name(header: bytes, at: int) -> tuple[str, int, int]:
     # GNU's own format ends its mark in blanks and keeps other things where POSIX has folders.
     whole = name if not folder or header[257:265] == b"ustar  \0" else folder + b"/" + name
     return whole.decode("utf8", "replace"), at, len(name)
-
-
-def _extended(data: bytes, content: int, longer: tuple[str, int, int] | None):
-    """The path and the size that a pax header gives, where it does: lines `LENGTH KEY=VALUE`."""
-    at, bigger = 0, None
-    while at < len(data):
-        digits = data[at : at + 20].partition(b" ")[0]
-        if not digits.isdigit() or int(digits) <= len(digits):
-            raise Damaged(f"no extended header at byte {content + at}")
-        line = data[at : at + int(digits) - 1]
-        key, _, value = line[len(digits) + 1 :].partition(b"=")
-        if key == b"path":
-            begin = content + at + len(line) - len(value)
-            longer = (value.decode("utf8", "replace"), begin, len(value))
-        elif key == b"size":
-            bigger = int(value)
-        at += int(digits)
-    return longer, bigger
