@@ -16,12 +16,8 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
+from clipa_jax.convert import requirements
 from clipa_jax.runtime import cli
-
-try:
-    from clipa_jax.convert import convert
-except ModuleNotFoundError as missing:
-    sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-torch.txt")
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder or state_dict.", required=True)
 OUT = flags.DEFINE_string("out", None, "The .npz archive to write.", required=True)
@@ -31,7 +27,7 @@ MODEL = flags.DEFINE_string("model", "", "Name of the architecture in open_clip,
 def main(argv: list[str]) -> None:
     """Convert, and log the differences between the embeddings of the two models."""
     del argv
-    convert.from_torch(Path(CHECKPOINT.value), Path(OUT.value), MODEL.value)
+    requirements.load("convert").from_torch(Path(CHECKPOINT.value), Path(OUT.value), MODEL.value)
 
 
 if __name__ == "__main__":

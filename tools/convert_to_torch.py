@@ -17,12 +17,8 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
 
+from clipa_jax.convert import requirements
 from clipa_jax.runtime import cli
-
-try:
-    from clipa_jax.convert import convert
-except ModuleNotFoundError as missing:
-    sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-torch.txt")
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Weights of ours.", required=True)
 OUT = flags.DEFINE_string("out", None, "The folder to write.", required=True)
@@ -32,7 +28,7 @@ CONFIG = cli.define_config()
 def main(argv: list[str]) -> None:
     """Convert, and log the differences between the embeddings of the two models."""
     del argv
-    convert.to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
+    requirements.load("convert").to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
 
 
 if __name__ == "__main__":

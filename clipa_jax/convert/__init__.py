@@ -1,1 +1,1 @@
-"""Conversion to and from open_clip, checked for parity; needs PyTorch."""
+"""Models for other software: open_clip, ONNX and StableHLO, checked for parity."""

@@ -1,27 +1,30 @@
 """Conversion to an open_clip folder, and from one (or from a state_dict) to .npz.
 
-Results are built in a temporary folder, and moved to their place if `parity` holds.
+Results move to their place if `parity` holds.
 """
 
-import contextlib
+import functools
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import open_clip
+import torch
 import transformers  # noqa: F401, open_clip's tokenizers need it, but open_clip does not require it
 from absl import logging
 from ml_collections import ConfigDict
 
 from clipa_jax.convert import parity
 from clipa_jax.convert import tokenizer as tokenizers
-from clipa_jax.errors import CheckpointError, DataError
+from clipa_jax.convert.staging import staging
+from clipa_jax.errors import CheckpointError
+from clipa_jax.models import CLIP
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.training import workdir
 from clipa_jax.weights import keys, npz, open_clip_folder, open_clip_weights, open_weights
 from clipa_jax.weights.keys import Json
+from clipa_jax.weights.rules import Arrays
 
 REPORT = "parity.json"
 
@@ -33,14 +36,14 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
     Returns the parity report, which is also in OUT/parity.json. Weights that cannot be read, an
     architecture that open_clip lacks or embeddings that differ are a `UserError`.
     """
-    with _staging(out) as staging:
+    with staging(out) as temporary:
         config, model, leaves = open_weights(checkpoint).build(config)
         tokenizer = _tokenizer(config)
         name = tokenizers.name(tokenizer.vocabulary) if tokenizer else "unknown"
-        folder = staging / out.name
+        folder = temporary / out.name
         folder.mkdir()
         open_clip_folder.write(folder, model, leaves, config.input, name)
-        report = parity.measure(model, leaves, folder, config.input, tokenizer)
+        report = _measure(model, leaves, folder, config, tokenizer)
         written = tokenizer is not None and tokenizers.write(tokenizer.vocabulary, folder)
         report["tokenizer"] = _compare_tokens(folder, config, tokenizer if written else None)
         files.write_json(folder / REPORT, report, indent=2)
@@ -57,34 +60,42 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
     """
     if out.suffix != ".npz":
         raise CheckpointError(f"--out={out}: the name of the result must end in .npz")
-    with _staging(out) as staging, tempfile.TemporaryDirectory() as original:
+    with staging(out) as temporary, tempfile.TemporaryDirectory() as original:
         file, content = _find(checkpoint, model_name)
         config, model, leaves = open_clip_weights(str(checkpoint), file, content).build()
-        archive = staging / out.name
+        archive = temporary / out.name
         npz.write(archive, leaves)
         # The state_dict as it came, under names by which open_clip finds it.
         files.write_json(Path(original) / open_clip_folder.CONFIG, content)
         suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
         (Path(original) / f"model{suffix}").symlink_to(file.resolve())
-        report = parity.measure(
-            model, npz.read(archive), Path(original), config.input, _tokenizer(config)
-        )
+        report = _measure(model, npz.read(archive), Path(original), config, _tokenizer(config))
         files.write_json(npz.config_file(archive), workdir.to_json(config), indent=2)
         files.write_json(archive.with_suffix(f".{REPORT}"), report, indent=2)
         parity.check(report)
     return report
 
 
-@contextlib.contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A temporary folder, whose content moves beside `out` unless an error is raised."""
-    if out.exists():
-        raise DataError(f"{out} exists already; move it away or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=out.parent) as folder:
-        yield Path(folder)
-        for path in Path(folder).iterdir():
-            path.rename(out.parent / path.name)
+def _measure(
+    model: CLIP, leaves: Arrays, path: Path, config: ConfigDict, tokenizer: Tokenizer | None
+) -> parity.Report:
+    """Parity with an open_clip folder, loaded as its users load it."""
+    images_BRRC = parity.random_images(config.input.res)
+    theirs = functools.partial(_embed, path)
+    report = parity.measure(model, leaves, config.input, tokenizer, theirs, images_BRRC)
+    report["versions"] |= {"torch": torch.__version__, "open_clip_torch": open_clip.__version__}
+    return report
+
+
+def _embed(path: Path, images_BRRC: np.ndarray, tokens_BL: np.ndarray) -> parity.Embeddings:
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{path}")
+    model.eval()
+    with torch.inference_mode():
+        images = torch.from_numpy(images_BRRC.transpose(0, 3, 1, 2).copy())
+        zimg = model.encode_image(images, normalize=True)
+        ztxt = model.encode_text(torch.from_numpy(tokens_BL).long(), normalize=True)
+        scale = model.logit_scale.exp()
+    return zimg.numpy(), ztxt.numpy(), float(scale)
 
 
 def _tokenizer(config: ConfigDict) -> Tokenizer | None:

@@ -1,16 +1,14 @@
-"""Parity of both sides: our model and open_clip's own, on the same inputs.
+"""Parity of our model and its converted form, on the same inputs.
 
 B inputs, R pixels a side, L text tokens, E embedding.
 """
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import open_clip
-import torch
 from absl import logging
 
 from clipa_jax import models, trees
@@ -35,36 +33,36 @@ Embeddings = tuple[np.ndarray, np.ndarray, float]  # images (B, E), texts (B, E)
 
 
 def measure(
-    model: CLIP, leaves: Arrays, path: Path, inputs: Any, tokenizer: Tokenizer | None
+    model: CLIP,
+    leaves: Arrays,
+    inputs: Any,
+    tokenizer: Tokenizer | None,
+    theirs: Callable[[np.ndarray, np.ndarray], Embeddings],
+    images_BRRC: np.ndarray,
 ) -> Report:
-    """Compare the embeddings of random images, random token ids and `CAPTIONS`, in float32.
+    """Compares the embeddings of images, random token ids and `CAPTIONS`, in float32.
 
-    The open_clip folder at `path` is loaded as its users load it. `inputs` is the section of our
-    model's config, whose dtype is ignored; without a tokenizer, captions are left out.
+    `inputs` is the `input` section of the model's config; no captions without a tokenizer; `theirs`
+    is the other side: (images, int32 tokens (B, L)) -> embeddings.
     """
     rng, shape_BL = np.random.default_rng(0), (NUM_RANDOM_TEXTS, inputs.text_len)
     tokens_BL = rng.integers(0, model.txt.config.vocab_size, shape_BL, dtype=np.int32)
     if tokenizer:
         captions_BL = tokenizer.encode(CAPTIONS, inputs.text_len)
         tokens_BL = np.concatenate([captions_BL, tokens_BL])
-    images_BRRC = random_images(inputs.res)
     ours = _embed_ours(model, leaves, images_BRRC, tokens_BL)
-    theirs = _embed_theirs(path, images_BRRC, tokens_BL)
+    others = theirs(images_BRRC, tokens_BL)
     return {
-        "image": _difference(ours[0], theirs[0]),
-        "text": _difference(ours[1], theirs[1]),
-        "logit_scale": {"ours": ours[2], "theirs": theirs[2]},
+        "image": _difference(ours[0], others[0]),
+        "text": _difference(ours[1], others[1]),
+        "logit_scale": {"ours": ours[2], "theirs": others[2]},
         "compared": {
-            "images": f"{NUM_IMAGES} random, {inputs.res} pixels",
+            "images": f"{len(images_BRRC)} random, {inputs.res} pixels",
             "texts": f"{len(tokens_BL)} of {inputs.text_len} tokens",
             "parameters": int(sum(leaf.size for leaf in leaves.values())),
         },
         "tolerance": {"max_abs": MAX_ABS, "min_cosine": MIN_COSINE},
-        "versions": {
-            "jax": jax.__version__,
-            "torch": torch.__version__,
-            "open_clip_torch": open_clip.__version__,
-        },
+        "versions": {"jax": jax.__version__},
     }
 
 
@@ -104,17 +102,6 @@ def _embed_ours(
         outputs: Any = jax.jit(model.apply)(variables, images_BRRC, tokens_BL)
     zimg_BE, ztxt_BE, scale = (np.asarray(x) for x in outputs)
     return zimg_BE, ztxt_BE, float(scale)
-
-
-def _embed_theirs(path: Path, images_BRRC: np.ndarray, tokens_BL: np.ndarray) -> Embeddings:
-    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{path}")
-    model.eval()
-    with torch.inference_mode():
-        images = torch.from_numpy(images_BRRC.transpose(0, 3, 1, 2).copy())
-        zimg = model.encode_image(images, normalize=True)
-        ztxt = model.encode_text(torch.from_numpy(tokens_BL).long(), normalize=True)
-        scale = model.logit_scale.exp()
-    return zimg.numpy(), ztxt.numpy(), float(scale)
 
 
 def _difference(ours_BE: np.ndarray, theirs_BE: np.ndarray) -> dict[str, float]:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from ml_collections import ConfigDict
 
 from clipa_jax.errors import CheckpointError
@@ -94,10 +93,7 @@ def write(folder: Path, model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str
         leaves = {**leaves, TABLE: sincos_table(tower.patches(inputs.res), tower.width)}
     state = rules.to_open_clip(leaves)
     files.write_json(folder / CONFIG, content, indent=2)
-    # transformers refuses files without this entry.
-    safetensors.numpy.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-    # safetensors makes files that only their owner can read.
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
+    state_file.write(folder / WEIGHTS, state)
 
 
 def sincos_table(patches: int, width: int) -> np.ndarray:

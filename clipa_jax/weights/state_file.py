@@ -1,5 +1,6 @@
 """state_dict files: safetensors, and files of `torch.save`, which need PyTorch to be read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ def read(file: Path) -> dict[str, np.ndarray]:
         is not installed.
     """
     return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickled(file)
+
+
+def write(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes safetensors, with the mark that transformers asks for."""
+    safetensors.numpy.save_file(dict(tensors), file, metadata={"format": "pt"})
+    file.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
