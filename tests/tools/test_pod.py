@@ -1,5 +1,6 @@
 """The commands for TPU slices and SLURM: as printed, and on a pretended worker."""
 
+import json
 import os
 import shutil
 import signal
@@ -186,6 +187,79 @@ def test_a_run_is_detached_and_only_this_run_is_stopped(worker, tmp_path):
     os.kill(other, 0)  # lives
     os.kill(other, signal.SIGTERM)
     until(lambda: read(worker, "h10", "status"))
+
+
+KEEP = ["--type=v5litepod-16", "--run=h1", "--price=0.6", "--max-dollars=100", "--poll=0.05"]
+# A cloud with one slice, whose state is in a file; it is set up anew after each creation.
+CLOUD = """#!/usr/bin/env bash
+cd "$HOME"
+echo "$@" >> ../calls
+case "$3 $4" in
+  "queued-resources describe")
+    [ ! -f ../offline ] || { rm ../offline; echo "no network" >&2; exit 1; }
+    cat ../state 2>/dev/null || { echo "NOT_FOUND: clipa" >&2; exit 1; } ;;
+  "queued-resources create") echo ACTIVE > ../state; rm -rf clipa_jax/runs ;;
+  "queued-resources delete") rm -f ../state ;;
+  "tpu-vm ssh") for last; do :; done
+    case "$last" in *tar*) ;; *) exec bash -c "${last#--command=}" ;; esac ;;
+esac
+"""
+
+
+@pytest.fixture
+def cloud(worker, tmp_path):
+    (tmp_path / "bin" / "gcloud").write_text(CLOUD)
+    python = Path(worker["HOME"]) / "clipa_jax" / ".venv" / "bin" / "python"
+    # The first slice is taken away during the run, on the second one it ends.
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        f'echo run >> {tmp_path}/runs; if [ "$3" = fail ]; then exit 7; fi\n'
+        f"if [ $(wc -l < {tmp_path}/runs) = 1 ]; then "
+        f"echo SUSPENDED > {tmp_path}/state; sleep 9; fi\n"
+    )
+    return worker
+
+
+def kept(cloud, tmp_path, *arguments):
+    done = call(POD, "keep", *SLICE, *KEEP, f"--state={tmp_path}/k.json", *arguments, **cloud)
+    calls = (tmp_path / "calls").read_text()
+    return done, json.loads((tmp_path / "k.json").read_text()), calls
+
+
+def test_keep_recreates_a_slice_that_was_taken_away(cloud, tmp_path):
+    (tmp_path / "offline").touch()  # a failed question is not a missing slice
+    done, spent, calls = kept(cloud, tmp_path, "--", "--config=c.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert calls.count("resources create") == spent["attempts"] == 2
+    assert calls.count("resources delete") == 2
+    assert calls.count("--spot") == 2
+    assert not (tmp_path / "state").exists()
+
+
+def test_keep_stops_at_the_bound_on_slices(cloud, tmp_path):
+    done, spent, _ = kept(cloud, tmp_path, "--attempts=1", "--", "--config=c.py")
+    assert done.returncode == 1 and spent["attempts"] == 1
+    assert "1 slices were created" in done.stderr
+
+
+def test_keep_saves_and_deletes_at_the_bound_on_money(cloud, tmp_path):
+    done, _, calls = kept(cloud, tmp_path, "--max-dollars=0", "--", "--config=c.py")
+    assert done.returncode == 1 and "resources delete" in calls
+    assert "resources create" not in calls
+
+
+def test_keep_gives_up_on_a_command_that_fails(cloud, tmp_path):
+    done, spent, _ = kept(cloud, tmp_path, "--restarts=0", "--", "fail")
+    assert done.returncode == 7 and spent["attempts"] == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_dry_run_of_keep_prints_the_commands_of_a_slice():
+    lines = printed(POD, "keep", *SLICE, *KEEP, "--dry-run", "--", "--config=c.py")
+    assert [line.split()[4] for line in lines if line.startswith(TPUS)] == (
+        ["describe", "create", "describe", "ssh", "scp", "ssh", "ssh", "ssh", "delete"]
+    )
+    assert lines[-1] == "at most 50 slices and 10.4 hours of 16 chips"
 
 
 def test_a_reused_pid_is_not_killed(worker):

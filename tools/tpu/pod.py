@@ -6,7 +6,11 @@ python tools/tpu/pod.py each   --name=NAME --zone=ZONE -- 'SHELL COMMAND'
 python tools/tpu/pod.py run    --name=NAME --zone=ZONE --run=RUN -- --config=... --workdir=...
 python tools/tpu/pod.py logs | status | stop --name=NAME --zone=ZONE --run=RUN
 python tools/tpu/pod.py delete --name=NAME --zone=ZONE
+python tools/tpu/pod.py keep   --name=NAME --zone=ZONE --type=v5litepod-64 --run=RUN \\
+    --price=0.6 --max-dollars=5000 -- --config=... --workdir=gs://BUCKET/W
 
+`keep` creates a spot slice, sets it up, runs, and does so again whenever the slice is taken away,
+until the run has finished; then it deletes the slice.
 `--dry-run` prints the commands instead of running them. Needs only the gcloud command line. Secrets
 are copied as a file (`secrets`), never passed on a command line.
 """
@@ -19,6 +23,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import keep
 
 ROOT = Path(__file__).parents[2]
 HOME = "clipa_jax"  # the code on a worker, below the home folder
@@ -120,6 +126,21 @@ def logs(args: argparse.Namespace) -> Iterator[Command]:
     yield _ssh(args, args.worker, f"tail -n 100 -F {HOME}/{_folder(args)}/log")
 
 
+def keep_running(args: argparse.Namespace) -> int:
+    """Recreates a spot slice that was taken away, until the run has finished."""
+    describe = _tpus("queued-resources", "describe", args.name, f"--zone={args.zone}")
+    folder = f"{HOME}/{_folder(args)}"
+    ask = _everywhere(
+        args,
+        f"if {_is_running(args)}; then echo running; elif [ -f {folder}/status ]; then "
+        f'echo "ended $(cat {folder}/status)"; else echo fresh; fi',
+    )
+    steps = {f.__name__: f for f in (create, setup, secrets, run, stop, delete)}
+    steps["logs"] = lambda args: iter([_ssh(args, "0", f"tail -n 100 {folder}/log")])
+    function = keep.show if args.dry_run else keep.keep
+    return function(args, steps, [*describe, "--format=value(state.state)"], ask)
+
+
 def delete(args: argparse.Namespace) -> Iterator[Command]:
     """Deletes the slice with its disks."""
     options = [f"--zone={args.zone}", *(["--quiet"] if args.yes else [])]
@@ -170,39 +191,55 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (create, setup, secrets, each, run, status, logs, stop, delete):
-        command = commands.add_parser(
-            function.__name__, help=(function.__doc__ or "").splitlines()[0]
-        )
+    for function in (create, setup, secrets, each, run, status, logs, stop, delete, keep_running):
+        name = function.__name__.removesuffix("_running")
+        command = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
         command.set_defaults(function=function)
         command.add_argument("--name", type=_name, required=True, help="of the slice")
         command.add_argument("--zone", type=_name, required=True, help="e.g. us-west4-a")
         command.add_argument("--dry-run", action="store_true", help="print the commands only")
         if function in (create, status, delete):
             command.add_argument("--direct", action="store_true", help="without the queue")
-        if function in (run, status, logs, stop):
+        if function in (run, status, logs, stop, keep_running):
             command.add_argument(
                 "--run", type=_name, required=function is not status, help="its name"
             )
     options = commands.choices
-    options["create"].add_argument("--type", required=True, help="e.g. v5litepod-64")
+    for option in (options["create"], options["keep"]):
+        option.add_argument("--type", required=True, help="e.g. v5litepod-64")
+        option.add_argument("--runtime", help="software; by default the type's")
+        option.add_argument("--service-account", help="what the machines act as")
+        option.add_argument("--valid-until", help="leave the queue after, e.g. 6h")
     options["create"].add_argument("--spot", action="store_true", help="cheap, may be taken away")
-    options["create"].add_argument("--runtime", help="software; by default the type's")
-    options["create"].add_argument("--service-account", help="what the machines act as")
-    options["create"].add_argument("--valid-until", help="leave the queue after, e.g. 6h")
     options["secrets"].add_argument("--file", required=True, help="of lines NAME=value")
     options["each"].add_argument("arguments", nargs="*", help="the command, after --")
-    options["run"].add_argument("--restarts", type=int, default=3, help="after a failure")
-    options["run"].add_argument("arguments", nargs="*", help="of clipa_jax.train, after --")
+    for option in (options["run"], options["keep"]):
+        option.add_argument("--restarts", type=int, default=3, help="after a failure")
+        option.add_argument("arguments", nargs="*", help="of clipa_jax.train, after --")
+    _add_bounds(options["keep"])
     options["logs"].add_argument("--worker", type=_name, default="0")
     options["stop"].add_argument("--now", action="store_true", help="without a checkpoint")
     options["delete"].add_argument("--yes", action="store_true", help="do not ask")
     return parser.parse_args(argv)
 
 
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
+    """The options of `keep` alone."""
+    add = parser.add_argument
+    add("--price", type=float, required=True, help="dollars for an hour of one chip")
+    add("--max-dollars", type=float, required=True, help="then it saves, stops and deletes")
+    add("--attempts", type=int, default=50, help="most slices to create")
+    add("--poll", type=float, default=60, help="seconds between looks")
+    add("--file", help="secrets, see the command secrets")
+    add("--state", default="keep.json", help="file with what was spent; one for each run")
+    parser.set_defaults(spot=True, direct=False, now=False, yes=True)
+
+
 def main(argv: list[str]) -> int:
     """Runs or prints the commands; the status of the first that fails."""
     args = parse(argv)
+    if args.command == "keep":
+        return keep_running(args)
     for command in args.function(args):
         print(shlex.join(command), flush=True)
         if args.dry_run:
