@@ -57,3 +57,8 @@ def nearest(name: str, options: Iterable[str]) -> str:
 def unknown(kind: str, name: str, options: Iterable[str]) -> str:
     """The message for a name that is not legal."""
     return f"unknown {kind} {name!r}; {nearest(name, options)}"
+
+
+def install(extra: str) -> str:
+    """The command that installs the packages of an extra: `tpu`, `gpu`, `torch`, `data`."""
+    return f"pip install 'clipa_jax[{extra}]' (in a checkout: -r requirements-{extra}.txt)"

@@ -12,6 +12,7 @@ PACKAGE = "clipa_jax"
 # A package or module imports only from itself and from what stands below it in this list, which
 # docs/architecture.md explains. Names in one row may not import each other.
 ORDER = (
+    ("commands",),
     ("train", "evaluate"),
     ("prepare",),
     ("report",),

@@ -103,7 +103,7 @@ def test_results_are_read_without_tensorflow(tmp_path, tool):
     fake_runs.run(tmp_path / "W", looked=fake_runs.held())
     arguments = [f"{tool}.py", str(tmp_path / "W"), f"--out={tmp_path / 'out'}"]
     script = (
-        "import runpy, sys; sys.modules['tensorflow'] = None; "
+        "import runpy, sys; sys.path.insert(0, 'tools'); sys.modules['tensorflow'] = None; "
         f"sys.argv = {arguments}; runpy.run_path('tools/{tool}.py', run_name='__main__')"
     )
     command = [sys.executable, "-c", script]

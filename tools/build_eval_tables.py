@@ -13,11 +13,10 @@ import importlib.util
 import json
 import re
 import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax and configs
+import checkout  # noqa: F401 (finds clipa_jax beside this folder)
 
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import prompts, tables

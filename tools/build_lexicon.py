@@ -16,18 +16,16 @@ import functools
 import gzip
 import random
 import re
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import checkout  # noqa: F401 (finds clipa_jax beside this folder)
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import taggers
 from absl import flags
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
 
 from clipa_jax.errors import UserError
 from clipa_jax.preprocess.lexicon import Tagger, word_index

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import checkout  # noqa: F401 (finds clipa_jax beside this folder)
 from absl import flags
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for clipa_jax
 
 from clipa_jax import runs
 from clipa_jax.errors import UserError

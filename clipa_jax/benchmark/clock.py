@@ -16,17 +16,11 @@ _POLL, _IDLE = 0.01, 5  # seconds between two checks; idle checks in a row
 
 @dataclass
 class Stream:
-    """A stream of batches and its processor time so far.
-
-    Attributes:
-      name: for the table.
-      batches: endless.
-      cpu: processor seconds for one sample, of each round.
-    """
+    """A stream of batches and its processor time so far."""
 
     name: str
-    batches: Iterator[Any]
-    cpu: list[float] = field(default_factory=list)
+    batches: Iterator[Any]  # endless
+    cpu: list[float] = field(default_factory=list)  # seconds for one sample, of each round
 
     def run(self, batches: int, batch_size: int) -> None:
         """Takes some batches; measures until all threads are idle."""

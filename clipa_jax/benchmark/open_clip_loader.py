@@ -15,13 +15,9 @@ import webdataset
 
 
 def loader(tar: Path, batch_size: int, size: int, jitter: float) -> Iterator[torch.Tensor]:
-    """Endless batches of normalized pictures, float32 (B, 3, R, R).
+    """Endless batches of normalized pictures from a file of JPEGs, float32 (B, 3, R, R).
 
-    Args:
-      tar: a file of pictures (jpg).
-      batch_size: B.
-      size: R, pixels a side.
-      jitter: strength of the color jitter; 0 for none, and no gray pictures either.
+    `jitter` is the strength of the color jitter; 0 for none, and no gray pictures either.
     """
     torch.set_num_threads(1)  # as in the processes of a DataLoader
     colors = {

@@ -48,18 +48,7 @@ def main(argv: list[str]) -> None:
 
 
 def write(folders: list[Path], out: Path, count: int, side: int, quality: int) -> None:
-    """Writes `count` JPEGs with captions as TFRecord files, deterministically.
-
-    Args:
-      folders: with the photographs.
-      out: folder of the files; made if absent.
-      count: of samples.
-      side: pixels a side.
-      quality: of the JPEGs, as in PIL.
-
-    Raises:
-      DataError: no color picture is large enough.
-    """
+    """Writes `count` JPEGs of `side` pixels with captions as TFRecord files, deterministically."""
     pictures = [picture for picture in _pictures(folders) if min(picture.size) >= side]
     if not pictures:
         raise DataError(f"no color pictures of {side} pixels or more in {folders}")

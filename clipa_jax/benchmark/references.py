@@ -18,15 +18,7 @@ from clipa_jax.data.sources import Source
 def clipa_chain(
     source: Source, batch_size: int, window: int, size: int, strength: float
 ) -> Iterator[tf.Tensor]:
-    """Endless batches of pictures, uint8 (B, R, R, 3).
-
-    Args:
-      source: of the records.
-      window: of the shuffle.
-      batch_size: B.
-      size: R, pixels a side.
-      strength: of the color jitter; 0 for none.
-    """
+    """Endless batches of pictures, uint8 (B, R, R, 3); a strength of 0 is no color jitter."""
 
     def preprocess(record: tf.Tensor) -> tf.Tensor:
         encoded = source.parse(record)["image"]

@@ -41,31 +41,20 @@ JSON = flags.DEFINE_string("json", None, "Write the result to this file too.")
 
 @dataclass(frozen=True)
 class Result:
-    """A measurement in seconds, bytes and FLOPs.
+    """A measurement in seconds, bytes and FLOPs."""
 
-    Attributes:
-      stage: name and model.
-      devices: number and kind.
-      batch: global.
-      step_seconds: the median; `fastest` and `slowest` beside it.
-      matrix_rate: FLOP/s of all devices together on a plain product of `dtype`.
-      model_flops: of one step; nothing recomputed counts.
-      peak_memory: of a device, measured, or XLA's plan for the step.
-      memory_source: which of the two.
-    """
-
-    stage: str
-    devices: str
-    batch: int
+    stage: str  # name and model
+    devices: str  # number and kind
+    batch: int  # global
     dtype: str
     steps: int
-    step_seconds: float
+    step_seconds: float  # the median
     fastest: float
     slowest: float
-    model_flops: float
-    matrix_rate: float
-    peak_memory: float
-    memory_source: str
+    model_flops: float  # of one step; nothing recomputed counts
+    matrix_rate: float  # FLOP/s of all devices together on a plain product of `dtype`
+    peak_memory: float  # of a device
+    memory_source: str  # measured, or XLA's plan for the step
     compile_seconds: float
 
     @property
@@ -118,13 +107,9 @@ def main(argv: list[str]) -> None:
 
 
 def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = None) -> Result:
-    """Compiles and times the step of a stage, and a matrix product before and after it.
+    """Compiles and times `steps` steps after `warmup` ones, and a matrix product before and after.
 
-    Args:
-      work: the stage.
-      steps: timed steps, each to its end.
-      warmup: steps before them, at least 1.
-      matrix: side of the matrix product.
+    `matrix` is the side of the product.
     """
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh)
@@ -186,10 +171,7 @@ def random_batch(training: program.Program) -> dict[str, jax.Array]:
 def matrix_rate(mesh: Mesh, dtype: str, side: int | None = None, repeats: int = 5) -> float:
     """FLOP/s of all devices of a mesh together, each with its own square matrices.
 
-    Args:
-      dtype: of the factors, "bfloat16" or "float32".
-      side: of the matrices.
-      repeats: of which the fastest counts.
+    The fastest of the repeats counts.
     """
     platform = mesh.devices.flat[0].platform
     side = side or (1024 if platform == "cpu" else 8192)

@@ -3,9 +3,9 @@
 import importlib
 from types import ModuleType
 
-from clipa_jax.errors import UserError
+from clipa_jax.errors import UserError, install
 
-INSTALL = "pip install -r requirements-torch.txt"
+INSTALL = install("torch")
 
 
 def load(module: str) -> ModuleType:

@@ -17,19 +17,12 @@ LOGITS = 3  # copies of the float32 logits in a naive loss and its gradient
 
 @dataclass(frozen=True)
 class Memory:
-    """Estimated bytes of one chip.
+    """Estimated bytes of one chip."""
 
-    Attributes:
-      state: parameters, both moments and the gradient.
-      activations: kept by the forward pass for the backward pass.
-      layer: the largest layer during its recomputation.
-      loss: the logits, for losses that hold all of them.
-    """
-
-    state: float
-    activations: float
-    layer: float
-    loss: float
+    state: float  # parameters, both moments and the gradient
+    activations: float  # kept by the forward pass for the backward pass
+    layer: float  # the largest layer during its recomputation
+    loss: float  # the logits, for losses that hold all of them
 
     @property
     def total(self) -> float:
@@ -38,26 +31,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Memory and time of a stage.
-
-    Attributes:
-      memory: of one chip.
-      step_seconds: at the stated efficiency.
-    """
+    """Memory of one chip, and seconds of a step at the stated efficiency."""
 
     memory: Memory
     step_seconds: float
 
 
 def estimate(work: Workload, chip: chips.Chip, num_chips: int, efficiency: float) -> Estimate:
-    """The estimate of a stage on `num_chips` chips.
-
-    Args:
-      efficiency: model FLOPs over the chips' peak, between 0 and 1.
-
-    Raises:
-      ConfigError: the batch does not divide over the chips, or an efficiency outside of (0, 1].
-    """
+    """The estimate of a stage; `efficiency` is model FLOPs over the chips' peak, in (0, 1]."""
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency {efficiency} must be above 0 and at most 1")
     if work.durations.batch_size % num_chips:
@@ -65,10 +46,8 @@ def estimate(work: Workload, chip: chips.Chip, num_chips: int, efficiency: float
             f"batch {work.durations.batch_size} does not divide over {num_chips} chips; "
             f"nearest: {max(round(work.durations.batch_size / num_chips), 1) * num_chips}"
         )
-    return Estimate(
-        memory=memory(work, num_chips),
-        step_seconds=work.step_flops / (num_chips * chip.peak * efficiency),
-    )
+    seconds = work.step_flops / (num_chips * chip.peak * efficiency)
+    return Estimate(memory(work, num_chips), seconds)
 
 
 def memory(work: Workload, num_chips: int) -> Memory:
@@ -120,12 +99,7 @@ def _recomputed(tower: TowerConfig, tokens: int) -> float:
 
 
 def _kept(tower: TowerConfig, tokens: float, sequence: int) -> float:
-    """Bytes that all layers of a tower keep for their backward passes.
-
-    Args:
-      tokens: of all samples on a chip.
-      sequence: tokens of one sample.
-    """
+    """Bytes that all layers keep for their backward passes, of all tokens on a chip."""
     return tower.depth * tokens * _per_token(tower, tower.remat, sequence)
 
 

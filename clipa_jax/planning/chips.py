@@ -1,11 +1,11 @@
 """Accelerators: published peaks, memory and bandwidth, and the price of an hour.
 
-Peaks are of dense bfloat16 products with float32 accumulation (T4: float16, since it has no
-bfloat16). Sources: Cloud TPU documentation, pages v4, v5e, v5p and v6e (read November 2026);
-NVIDIA's data sheets of T4, L4, A10G, A100, H100 and H200 SXM and HGX B200, and the Ada whitepaper
-for the RTX 4090. The interconnect is the bandwidth that a chip receives over all of its links: of
-NVLink, or of PCIe x16 (generation 3: 16 GB/s, 4: 32 GB/s); where only a pod's all-reduce bandwidth
-is published (v4: 1.1 PB/s over 4,096 chips), it is the share of a chip.
+Peaks are of dense bfloat16 products, without sparsity, with float32 accumulation (T4: float16,
+since it has no bfloat16). Sources: Cloud TPU documentation, pages v4, v5e, v5p and v6e (read
+November 2026); NVIDIA's data sheets of T4, L4, A10G, A100, H100 and H200 SXM and HGX B200, and the
+Ada whitepaper for the RTX 4090. The interconnect is the bandwidth that a chip receives over all
+of its links: of NVLink, or of PCIe x16 (generation 3: 16 GB/s, 4: 32 GB/s); where only a pod's
+all-reduce bandwidth is published (v4: 1.1 PB/s over 4,096 chips), it is the share of a chip.
 """
 
 from dataclasses import dataclass
@@ -17,30 +17,24 @@ GB, GIB, TERA = 1e9, 2**30, 1e12
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for an hour of one chip; prices move, so --price overrides it.
+    """US dollars for an hour of one chip on demand, None if unknown, and the dated source."""
 
-    Attributes:
-      dollars: on demand.
-      source: of the number, with its date.
-    """
-
-    dollars: float
+    dollars: float | None
     source: str
+
+    def __str__(self) -> str:
+        if self.dollars is None:
+            return f"no price ({self.source})"
+        return f"${self.dollars:.2f} for a chip-hour ({self.source})"
 
 
 @dataclass(frozen=True)
 class Chip:
     """One accelerator.
 
-    Attributes:
-      name: as in a topology, `v5e`, or of a GPU, `a100-80gb`; lower case.
-      peak: bfloat16 FLOP/s.
-      memory: bytes; the TPU compiler reserves a little of it.
-      bandwidth: of that memory, bytes/s.
-      interconnect: bytes/s that a chip receives over all its links.
-      price: None where no source was found.
-      clock: cycles/s, for the compiler's estimates: the peak over the FLOPs of the documented
-        matrix units (128 x 128, two FLOPs a cell) in a cycle; None if unknown.
+    `name` is as in a topology (`v5e`), or of a GPU (`a100-80gb`). FLOP/s, bytes, bytes/s. `clock`
+    is in cycles/s, for the compiler's estimates: the peak over the FLOPs of the documented matrix
+    units (128 x 128, two FLOPs a cell) in a cycle; None if unknown.
     """
 
     name: str
@@ -48,7 +42,7 @@ class Chip:
     memory: float
     bandwidth: float
     interconnect: float
-    price: Price | None = None
+    price: Price = Price(None, "no source; give --price")
     clock: float | None = None
 
 
@@ -72,17 +66,13 @@ GPUS = (
     Chip("a100-80gb", 312 * TERA, 80 * GIB, 2039 * GB, 300 * GB, _A100),
     Chip("h100", 989 * TERA, 80 * GIB, 3350 * GB, 450 * GB, _H100),
     Chip("h200", 989 * TERA, 141 * GB, 4800 * GB, 450 * GB),
-    Chip("b200", 2250 * TERA, 180 * GB, 8000 * GB, 900 * GB),
+    Chip("b200", 2250 * TERA, 180 * GB, 7700 * GB, 900 * GB),
 )
 CHIPS = {chip.name: chip for chip in (*TPUS, *GPUS)}
 
 
 def chip(name: str) -> Chip:
-    """The chip of a name in any spelling of case, blanks and signs: `A100-40GB`, `RTX 4090`.
-
-    Raises:
-      ConfigError: the table does not have it.
-    """
+    """The chip of a name in any spelling of case, blanks and signs: `A100-40GB`, `RTX 4090`."""
     by_key = {_key(known): chip for known, chip in CHIPS.items()} | {"4090": CHIPS["rtx4090"]}
     if _key(name) not in by_key:
         hint = unknown("device", name.lower(), CHIPS)

@@ -27,17 +27,11 @@ _TOO_LARGE = re.compile(
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one chip.
+    """Bytes of one chip."""
 
-    Attributes:
-      arguments: state and batch, which live through the step.
-      temporaries: all else that the step needs, its code included.
-      limit: available to the compiler.
-    """
-
-    arguments: float
-    temporaries: float
-    limit: float
+    arguments: float  # state and batch, which live through the step
+    temporaries: float  # all else that the step needs, its code included
+    limit: float  # available to the compiler
 
     @property
     def total(self) -> float:
@@ -51,34 +45,21 @@ class Memory:
 
 @dataclass(frozen=True)
 class Traced:
-    """The step of a stage before compilation.
-
-    Attributes:
-      step: traced by JAX.
-      flops: of one chip and one step, recomputation included.
-      arguments: bytes of state and batch on one chip.
-    """
+    """The step of a stage before compilation."""
 
     step: jax.stages.Traced
-    flops: float
-    arguments: float
+    flops: float  # of one chip, recomputation included
+    arguments: float  # bytes of state and batch on one chip
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """The step of a stage after compilation.
-
-    Attributes:
-      memory: of one chip.
-      flops: see `Traced`.
-      counts: of one chip and one step; None for a step that does not fit.
-      seconds: duration of the compilation.
-    """
+    """The step of a stage after compilation, on one chip."""
 
     memory: Memory
-    flops: float
-    counts: hlo.Counts | None
-    seconds: float
+    flops: float  # recomputation included
+    counts: hlo.Counts | None  # None for a step that does not fit
+    seconds: float  # duration of the compilation
 
     @property
     def fits(self) -> bool:
@@ -86,11 +67,7 @@ class Compiled:
 
 
 def compile_step(work: Workload, tpu_slice: topology.Slice) -> Compiled:
-    """Compiles the step of a stage for a slice; a step that does not fit is a result, too.
-
-    Raises:
-      ConfigError: the batch or the mesh does not fit the slice.
-    """
+    """Compiles the step of a stage for a slice; a step that does not fit is a result, too."""
     began = time.monotonic()
     step = trace(work, tpu_slice)
     try:
@@ -118,11 +95,7 @@ def compile_step(work: Workload, tpu_slice: topology.Slice) -> Compiled:
 
 
 def trace(work: Workload, tpu_slice: topology.Slice) -> Traced:
-    """Traces the step of a stage for a slice.
-
-    Raises:
-      ConfigError: the batch or the mesh does not fit the slice.
-    """
+    """Traces the step of a stage for a slice; `ConfigError` if batch or mesh do not fit it."""
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh, devices=tpu_slice.devices)
     sharding.check_batch(work.durations.batch_size, mesh)

@@ -1,4 +1,4 @@
-"""From FLOPs and bytes to seconds, chip-hours and dollars."""
+"""From FLOPs and bytes to the seconds of a step."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,9 @@ from clipa_jax.planning import chips, compiled, kernels
 class StepTime:
     """Lower bound and expectation of the seconds of one training step.
 
-    Attributes:
-      compute, interconnect: seconds that each needs alone at its peak.
-      cycles: seconds of the compiler's cycle estimates, which include memory traffic and
-        operations that are no products, and of the kernels, for which it has none; None where
-        the chip's clock is not known.
+    `compute` and `interconnect` are the seconds that each needs alone at its peak. `cycles` is the
+    compiler's estimate, which includes memory traffic and operations that are no products, and the
+    kernels, for which it has none; None where the chip's clock is not known.
     """
 
     compute: float
@@ -22,7 +20,7 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        """The lower bound of any schedule."""
+        """The lower bound of any schedule: products at the peak while all links are busy."""
         return max(self.compute, self.interconnect)
 
     @property
@@ -30,24 +28,9 @@ class StepTime:
         """The compiler's estimate, with communication overlapped."""
         return None if self.cycles is None else max(self.cycles, self.interconnect)
 
-    @property
-    def bound(self) -> str:
-        return "compute" if self.compute >= self.interconnect else "interconnect"
-
-
-@dataclass(frozen=True)
-class Price:
-    """Dollars for an hour of one chip, None if unknown, and the source of the number."""
-
-    dollars: float | None
-    source: str
-
 
 def roofline(step: compiled.Compiled, chip: chips.Chip) -> StepTime | None:
-    """Bound and expectation of a compiled step; None for one that does not fit.
-
-    The bound has products at the chip's peak and all links busy, both at the same time.
-    """
+    """Bound and expectation of a compiled step; None for one that does not fit."""
     counts = step.counts
     if counts is None:
         return None
@@ -59,17 +42,3 @@ def roofline(step: compiled.Compiled, chip: chips.Chip) -> StepTime | None:
         interconnect=sum(counts.collectives.values()) / chip.interconnect,
         cycles=expected,
     )
-
-
-def hours(steps: int, step_seconds: float, num_chips: int) -> float:
-    """Chip-hours of a stage."""
-    return steps * step_seconds * num_chips / 3600
-
-
-def price(chip: chips.Chip, dollars: float | None) -> Price:
-    """The price that was given, or else that of the table with its source and date."""
-    if dollars is not None:
-        return Price(dollars, "as given")
-    if chip.price is None:
-        return Price(None, "no source; give --price")
-    return Price(chip.price.dollars, chip.price.source)

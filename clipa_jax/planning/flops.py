@@ -20,16 +20,11 @@ TRAINING = 3  # forward passes in a training step
 
 @dataclass(frozen=True)
 class Forward:
-    """FLOPs of the forward pass of one sample.
-
-    Attributes:
-      image, text: of the two towers.
-      loss: of its row of the (B, B) logits.
-    """
+    """FLOPs of the forward pass of one sample."""
 
     image: float
     text: float
-    loss: float
+    loss: float  # its row of the (B, B) logits
 
     @property
     def total(self) -> float:
@@ -42,14 +37,9 @@ class Forward:
 
 
 def forward(model: CLIP, *, res: int, image_tokens: int, text_tokens: int, batch: int) -> Forward:
-    """FLOPs of one sample.
+    """FLOPs of one sample of `res` pixels a side; `image_tokens` are those left by a mask.
 
-    Args:
-      model: the two towers with their sizes.
-      res: pixels a side.
-      image_tokens: of the image tower after masking, the class token included.
-      text_tokens: L.
-      batch: global, for the logits of the loss.
+    The batch is the global one, for the logits of the loss.
     """
     return Forward(
         image=_image(model.img.config, res, image_tokens),

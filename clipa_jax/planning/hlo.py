@@ -44,32 +44,20 @@ Module = dict[str, Computation]
 
 
 class Kernel(NamedTuple):
-    """A Pallas kernel, for which the compiler has no estimate.
-
-    Attributes:
-      name: of the kernel.
-      rows: first axis of its first result.
-      bytes: of its arrays.
-    """
+    """A Pallas kernel, for which the compiler has no estimate."""
 
     name: str
-    rows: int
-    bytes: float
+    rows: int  # first axis of its first result
+    bytes: float  # of its arrays
 
 
 @dataclass(frozen=True)
 class Counts:
-    """One run of the module on one chip.
+    """One run of the module on one chip."""
 
-    Attributes:
-      collectives: bytes that the chip receives, by kind of collective.
-      cycles: sum of the compiler's own estimates; 0 where it writes none.
-      kernels: number of runs of each Pallas kernel.
-    """
-
-    collectives: dict[str, float]
-    cycles: float
-    kernels: dict[Kernel, float] = field(default_factory=dict)
+    collectives: dict[str, float]  # bytes that the chip receives, by kind of collective
+    cycles: float  # sum of the compiler's own estimates; 0 where it writes none
+    kernels: dict[Kernel, float] = field(default_factory=dict)  # number of runs of each
 
 
 class _Run(NamedTuple):

@@ -35,7 +35,7 @@ _BUNDLE = re.compile(r"\s*(?:0x[0-9a-f]+\s*)?(?:L[HBE]|P[BF])?\s*:\s*(>*)\s*\{")
 
 
 def main(argv: list[str]) -> None:
-    """Prints a line of the table for each kernel."""
+    """Prints a line of the table for each shape."""
     del argv
     with tempfile.TemporaryDirectory() as folder:
         # Before libtpu is loaded.
@@ -47,10 +47,9 @@ def main(argv: list[str]) -> None:
         for shape in SHAPES.value:
             tiling = packed.tile(*map(int, shape.split("x")))
             compile_both(tiling, chip)
-            for kernel in ("forward", "backward"):
-                name = packed.NAME.format(kernel, *shape.split("x"))
-                schedule = count(Path(folder), name)
-                cli.say(f'"{name}": Schedule({schedule.step}, {schedule.window}),')
+            names = [packed.NAME.format(k, *shape.split("x")) for k in ("forward", "backward")]
+            counts = [number for name in names for number in count(Path(folder), name)]
+            cli.say(f'    "{shape}": {tuple(counts)},')
 
 
 def compile_both(tiling: Tiling, chip: SingleDeviceSharding) -> None:

@@ -17,51 +17,37 @@ from clipa_jax.planning.hlo import Kernel
 
 
 class Schedule(NamedTuple):
-    """Bundles of a kernel of packed attention.
-
-    Attributes:
-      step: of a grid step, without its windows.
-      window: of a window.
-    """
+    """Bundles of a kernel of packed attention: of a grid step without its windows, of a window."""
 
     step: int
     window: int
 
 
+# By tokens, heads and width of a head: step and window of the forward kernel, of the backward one.
+_V5E = {
+    "8x12x64": (38, 1635, 62, 3263),
+    "32x12x64": (38, 1607, 62, 3247),
+    "8x16x64": (39, 2056, 77, 4307),
+    "32x16x64": (39, 2036, 77, 4295),
+    "37x16x64": (39, 2138, 75, 4421),
+    "180x16x64": (38, 5493, 75, 10628),
+    "346x16x64": (50, 6869, 80, 13962),
+    "8x20x64": (38, 2448, 81, 5340),
+    "32x20x64": (38, 2426, 80, 5327),
+    "37x16x80": (39, 3636, 80, 6311),
+    "180x16x80": (38, 7948, 80, 14712),
+    "346x16x80": (49, 8706, 83, 17699),
+    "37x16x104": (39, 3544, 89, 7111),
+    "154x16x104": (38, 7937, 89, 13746),
+    "346x16x104": (38, 17658, 89, 36075),
+}
 # By chip, then by the name of the kernel, see `models.packed.NAME`.
-SCHEDULES: dict[str, dict[str, Schedule]] = {
+SCHEDULES = {
     "v5e": {
-        "packed_attention_forward_8x12x64": Schedule(38, 1635),
-        "packed_attention_backward_8x12x64": Schedule(62, 3263),
-        "packed_attention_forward_32x12x64": Schedule(38, 1607),
-        "packed_attention_backward_32x12x64": Schedule(62, 3247),
-        "packed_attention_forward_8x16x64": Schedule(39, 2056),
-        "packed_attention_backward_8x16x64": Schedule(77, 4307),
-        "packed_attention_forward_32x16x64": Schedule(39, 2036),
-        "packed_attention_backward_32x16x64": Schedule(77, 4295),
-        "packed_attention_forward_37x16x64": Schedule(39, 2138),
-        "packed_attention_backward_37x16x64": Schedule(75, 4421),
-        "packed_attention_forward_180x16x64": Schedule(38, 5493),
-        "packed_attention_backward_180x16x64": Schedule(75, 10628),
-        "packed_attention_forward_346x16x64": Schedule(50, 6869),
-        "packed_attention_backward_346x16x64": Schedule(80, 13962),
-        "packed_attention_forward_8x20x64": Schedule(38, 2448),
-        "packed_attention_backward_8x20x64": Schedule(81, 5340),
-        "packed_attention_forward_32x20x64": Schedule(38, 2426),
-        "packed_attention_backward_32x20x64": Schedule(80, 5327),
-        "packed_attention_forward_37x16x80": Schedule(39, 3636),
-        "packed_attention_backward_37x16x80": Schedule(80, 6311),
-        "packed_attention_forward_180x16x80": Schedule(38, 7948),
-        "packed_attention_backward_180x16x80": Schedule(80, 14712),
-        "packed_attention_forward_346x16x80": Schedule(49, 8706),
-        "packed_attention_backward_346x16x80": Schedule(83, 17699),
-        "packed_attention_forward_37x16x104": Schedule(39, 3544),
-        "packed_attention_backward_37x16x104": Schedule(89, 7111),
-        "packed_attention_forward_154x16x104": Schedule(38, 7937),
-        "packed_attention_backward_154x16x104": Schedule(89, 13746),
-        "packed_attention_forward_346x16x104": Schedule(38, 17658),
-        "packed_attention_backward_346x16x104": Schedule(89, 36075),
-    },
+        packed.NAME.format(kernel, *shape.split("x")): Schedule(*bundles[at : at + 2])
+        for shape, bundles in _V5E.items()
+        for at, kernel in ((0, "forward"), (2, "backward"))
+    }
 }
 _PACKED = re.compile(packed.NAME.format(r"(?:forward|backward)", r"(\d+)", r"(\d+)", r"(\d+)"))
 

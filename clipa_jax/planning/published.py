@@ -5,7 +5,7 @@ exceed those without by that stage alone. They are A100-80GB hours (arXiv 2306.1
 costs); how they were measured is not said.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,19 @@ from clipa_jax.config import recipes, schedules
 from clipa_jax.planning import chips, workload
 from clipa_jax.runtime.format import table
 
-CHIP = "a100-80gb"
+PEAK = chips.chip("a100-80gb").peak
 
 
 @dataclass(frozen=True)
 class Row:
-    """One published schedule.
+    """One published schedule: hours of one A100-80GB for all of its stages.
 
-    Attributes:
-      size: of the model, as in the configs.
-      stages: names of the stages it trained.
-      hours: of one A100-80GB.
-      pretrain_res: pixels a side in pre-training, where they are not the recipe's.
+    `pretrain_res` is the pixels a side in pre-training, where they are not the recipe's.
     """
 
     size: str
     stages: tuple[str, ...]
-    hours: float
+    published_hours: float
     pretrain_res: int | None = None
 
     @property
@@ -65,54 +61,45 @@ EFFICIENCY = 0.262
 
 @dataclass(frozen=True)
 class Residual:
-    """A published row beside the estimate.
-
-    Attributes:
-      model_flops: of all the stages of the row.
-      hours: at `EFFICIENCY`.
-    """
+    """A published row beside the estimate from the model FLOPs of all its stages."""
 
     row: Row
     model_flops: float
-    hours: float
+
+    @property
+    def hours(self) -> float:
+        """A100-80GB hours at `EFFICIENCY`."""
+        return self.model_flops / (PEAK * EFFICIENCY) / 3600
 
     @property
     def off(self) -> float:
         """Relative difference from the published hours."""
-        return self.hours / self.row.hours - 1
+        return self.hours / self.row.published_hours - 1
 
 
 def compare() -> list[Residual]:
     """All published rows beside the planner's hours."""
-    residuals = []
-    for row in ROWS:
-        total = sum(workload.read(stage).total_flops for stage in row.configs())
-        residuals.append(Residual(row, total, hours(total)))
-    return residuals
-
-
-def hours(model_flops: float, efficiency: float = EFFICIENCY) -> float:
-    """A100-80GB hours at an efficiency."""
-    return model_flops / (chips.chip(CHIP).peak * efficiency) / 3600
+    return [
+        Residual(row, sum(workload.read(stage).total_flops for stage in row.configs()))
+        for row in ROWS
+    ]
 
 
 def fit(residuals: list[Residual]) -> float:
     """The efficiency at which the logarithms of the residuals have a mean of 0."""
-    peak = chips.chip(CHIP).peak
-    shares = [residual.model_flops / (residual.row.hours * 3600 * peak) for residual in residuals]
+    shares = [r.model_flops / (r.row.published_hours * 3600 * PEAK) for r in residuals]
     return float(np.exp(np.mean(np.log(shares))))
 
 
 def text(residuals: list[Residual]) -> str:
     """The comparison as a table."""
-    heading = ("model", "stages", "model EFLOPs", "published h", "estimated h", "difference")
-    rows: list[tuple[str, ...]] = [heading]
+    rows = [("model", "stages", "model EFLOPs", "published h", "estimated h", "difference")]
     rows += [
         (
             residual.row.name,
             " + ".join(residual.row.stages),
             f"{residual.model_flops / 1e18:,.0f}",
-            f"{residual.row.hours:,.0f}",
+            f"{residual.row.published_hours:,.0f}",
             f"{residual.hours:,.0f}",
             f"{residual.off:+.1%}",
         )
@@ -128,15 +115,7 @@ def text(residuals: list[Residual]) -> str:
 def as_dict(residuals: list[Residual]) -> dict[str, Any]:
     """The comparison as JSON."""
     rows = [
-        {
-            "size": residual.row.size,
-            "pretrain_res": residual.row.pretrain_res,
-            "stages": list(residual.row.stages),
-            "model_flops": residual.model_flops,
-            "published_hours": residual.row.hours,
-            "hours": residual.hours,
-            "off": residual.off,
-        }
-        for residual in residuals
+        asdict(r.row) | {"model_flops": r.model_flops, "hours": r.hours, "off": r.off}
+        for r in residuals
     ]
     return {"efficiency": EFFICIENCY, "fitted": fit(residuals), "rows": rows}

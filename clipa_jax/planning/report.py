@@ -1,28 +1,27 @@
 """The plan of a schedule as a table and as JSON."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from clipa_jax.planning import analytic, chips, cost, search
 from clipa_jax.planning.compiled import Compiled
 from clipa_jax.planning.workload import Workload
-from clipa_jax.runtime.format import memory as memory_text
-from clipa_jax.runtime.format import percent, short, significant, table
+from clipa_jax.runtime.format import count, memory, percent, short, significant, table
 
 
 @dataclass(frozen=True)
 class PlannedStage:
     """One stage of a plan, either compiled or estimated.
 
-    Attributes:
-      nearest: the largest smaller batch that fits, for a stage that does not.
-      nearest_batch: its size; 0 without a search or a result.
+    `nearest` is the largest smaller batch that fits, of a stage that does not, and
+    `nearest_batch` its size; None and 0 without a search or a result.
     """
 
     work: Workload
     chip: chips.Chip
     num_chips: int
-    price: cost.Price
+    price: chips.Price
     compiled: Compiled | None = None
     estimate: analytic.Estimate | None = None
     nearest: Compiled | None = None
@@ -39,16 +38,16 @@ class PlannedStage:
         return self.step.seconds if self.step else None
 
     @property
+    def expected_seconds(self) -> float | None:
+        """Seconds of a step by the compiler's estimate."""
+        return self.step.expected if self.step else None
+
+    @property
     def flops_ratio(self) -> float | None:
         """FLOPs of the step, recomputation included, over the model's own."""
         if self.compiled is None:
             return None
         return self.compiled.flops * self.num_chips / self.work.step_flops
-
-    @property
-    def expected_seconds(self) -> float | None:
-        """Seconds of a step by the compiler's estimate."""
-        return self.step.expected if self.step else None
 
     def mfu(self, seconds: float | None) -> float | None:
         """Model FLOPs utilization: the model's own FLOPs over the chips' peak in `seconds`."""
@@ -60,7 +59,7 @@ class PlannedStage:
         """Chip-hours of the stage with steps of `seconds`."""
         if seconds is None:
             return None
-        return cost.hours(self.work.durations.total_steps, seconds, self.num_chips)
+        return self.work.durations.total_steps * seconds * self.num_chips / 3600
 
     def dollars(self, seconds: float | None) -> float | None:
         """Price of the stage with steps of `seconds`."""
@@ -73,170 +72,152 @@ class PlannedStage:
         """The sentence for a stage that does not fit into memory; None for one that does."""
         if self.compiled is None or self.compiled.fits:
             return None
-        memory, batch = self.compiled.memory, self.work.durations.batch_size
+        size, batch = self.compiled.memory, self.work.durations.batch_size
         sentence = (
-            f"{self.work.name} does not fit: a chip needs {memory_text(memory.total)} and has "
-            f"{memory_text(memory.limit)}, {memory_text(memory.excess)} too little, at batch "
-            f"{batch:,} "
+            f"{self.work.name} does not fit: a chip needs {memory(size.total)} and has "
+            f"{memory(size.limit)}, {memory(size.excess)} too little, at batch {batch:,} "
             f"({batch // self.num_chips:,} a chip; {search.describe(self.work.config)})"
         )
         if self.nearest_batch and self.nearest is not None:
             sentence += (
                 f"; nearest that fits: batch {self.nearest_batch:,} "
                 f"({self.nearest_batch // self.num_chips:,} a chip), "
-                f"{memory_text(self.nearest.memory.total)}"
+                f"{memory(self.nearest.memory.total)}"
             )
         return sentence
 
 
+class Quantity(NamedTuple):
+    """A value of a stage: its key in JSON (`a.b` nests), its label in the table, "" for none."""
+
+    key: str
+    label: str
+    value: Any
+    text: Callable[[Any], str] = str
+    adds_up: bool = False  # over the stages of a schedule
+
+    def cell(self) -> str:
+        return "-" if self.value is None else self.text(self.value)
+
+
 def text(stages: list[PlannedStage], title: str) -> str:
     """The plan as a table with a column for each stage and one for the schedule."""
-    columns = [_column(stage) for stage in stages]
-    labels = list(columns[0])
-    total = _total(stages)
     rows: list[tuple[str, ...]] = [("", *(stage.work.name for stage in stages), "schedule")]
-    for label in labels:
-        rows.append((label, *(column[label] for column in columns), total.get(label, "")))
-    lines = [title, "", table(rows, right=tuple(range(1, len(rows[0]))))]
+    for row in zip(*(quantities(stage) for stage in stages), strict=True):
+        if row[0].label:
+            values = [quantity.value for quantity in row]
+            total = ""
+            if row[0].adds_up:
+                total = row[0]._replace(value=None if None in values else sum(values)).cell()
+            rows.append((row[0].label, *(quantity.cell() for quantity in row), total))
+    lines = [title, "", table(rows, right=range(1, len(rows[0])))]
     lines += [f"\n{stage.verdict()}" for stage in stages if stage.verdict()]
     return "\n".join(lines)
 
 
-def _column(stage: PlannedStage) -> dict[str, str]:
-    work, forward = stage.work, stage.work.forward
-    rows = {
-        "parameters": short(work.num_params),
-        "samples": f"{work.durations.total_examples:,}",
-        "batch": f"{work.durations.batch_size:,}",
-        "  a chip": f"{work.durations.batch_size // stage.num_chips:,}",
-        "steps": f"{work.durations.total_steps:,}",
-        "tokens of an image": f"{work.image_tokens:,}",
-        "tokens of a caption": f"{work.text_tokens:,}",
-        "settings": search.describe(work.config),
-        "model FLOPs of a sample": short(forward.training),
-        "model FLOPs of a step and chip": short(work.step_flops / stage.num_chips),
-    }
-    if stage.compiled is None:
-        return rows | _estimated(stage) | _paid(stage, "", stage.step_seconds)
-    rows |= _compiled(stage) | _paid(stage, ", at least", stage.step_seconds)
-    rows["compiler expects a step of"] = _seconds(stage.expected_seconds)
-    return rows | _paid(stage, ", expected", stage.expected_seconds)
-
-
-def _paid(stage: PlannedStage, which: str, seconds: float | None) -> dict[str, str]:
-    return {
-        f"  MFU{which.replace('at least', 'at most')}": percent(stage.mfu(seconds), none="-"),
-        f"  chip-hours{which}": significant(stage.chip_hours(seconds)),
-        f"  cost{which}": _dollars(stage.dollars(seconds)),
-    }
-
-
-def _compiled(stage: PlannedStage) -> dict[str, str]:
-    assert stage.compiled is not None
-    memory, counts, step = stage.compiled.memory, stage.compiled.counts, stage.step
-    ratio = stage.flops_ratio
-    received = None if counts is None else sum(counts.collectives.values())
-    return {
-        "computed FLOPs": short(stage.compiled.flops),
-        "  over the model's": "-" if ratio is None else f"{ratio:.2f}",
-        "memory of a chip": memory_text(memory.total),
-        "  arguments": memory_text(memory.arguments),
-        "  temporaries": memory_text(memory.temporaries),
-        "  limit": memory_text(memory.limit),
-        "  fits": "yes" if stage.compiled.fits else f"no: {memory_text(memory.excess)} too much",
-        "received from other chips": short(received, "B"),
-        "compiled in": f"{stage.compiled.seconds:,.0f} s",
-        "roofline step": _seconds(stage.step_seconds),
-        "  compute": _seconds(step.compute if step else None),
-        "  interconnect": _seconds(step.interconnect if step else None),
-    }
-
-
-def _estimated(stage: PlannedStage) -> dict[str, str]:
-    assert stage.estimate is not None
-    memory = stage.estimate.memory
-    return {
-        "memory of a chip, estimate": memory_text(memory.total),
-        "  state and gradient": memory_text(memory.state),
-        "  activations": memory_text(memory.activations),
-        "  one layer": memory_text(memory.layer),
-        "  logits": memory_text(memory.loss),
-        "  the chip has": memory_text(stage.chip.memory),
-        "step": _seconds(stage.estimate.step_seconds),
-    }
-
-
-def _total(stages: list[PlannedStage]) -> dict[str, str]:
-    rows = {
-        "samples": f"{sum(stage.work.durations.total_examples for stage in stages):,}",
-        "steps": f"{sum(stage.work.durations.total_steps for stage in stages):,}",
-    }
-    at_least = "" if stages[0].compiled is None else ", at least"
-    for which, seconds in (
-        (at_least, [stage.step_seconds for stage in stages]),
-        (", expected", [stage.expected_seconds for stage in stages]),
-    ):
-        pairs = list(zip(stages, seconds, strict=True))
-        hours = _sum([stage.chip_hours(duration) for stage, duration in pairs])
-        dollars = _sum([stage.dollars(duration) for stage, duration in pairs])
-        rows[f"  chip-hours{which}"], rows[f"  cost{which}"] = significant(hours), _dollars(dollars)
-    return rows
-
-
-def _sum(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
 def as_dict(stage: PlannedStage) -> dict[str, Any]:
     """A stage as JSON: bytes, FLOPs, seconds, dollars."""
-    work = stage.work
-    values: dict[str, Any] = {
-        "stage": work.name,
-        "steps": work.durations.total_steps,
-        "batch": work.durations.batch_size,
-        "image_tokens": work.image_tokens,
-        "text_tokens": work.text_tokens,
-        "num_params": work.num_params,
-        "settings": search.describe(work.config),
-        "model_flops_per_sample": work.forward.training,
-        "model_flops_per_step": work.step_flops,
-        "step_seconds": stage.step_seconds,
-        "mfu": stage.mfu(stage.step_seconds),
-        "chip_hours": stage.chip_hours(stage.step_seconds),
-        "dollars": stage.dollars(stage.step_seconds),
-    }
-    if stage.compiled is not None:
-        memory, counts = stage.compiled.memory, stage.compiled.counts
-        values |= {
-            "fits": stage.compiled.fits,
-            "memory": {
-                "arguments": memory.arguments,
-                "temporaries": memory.temporaries,
-                "limit": memory.limit,
-            },
-            "compiled_flops_per_chip": stage.compiled.flops,
-            "compiled_over_model_flops": stage.flops_ratio,
-            "collective_bytes_per_chip": counts and counts.collectives,
-            "compile_seconds": round(stage.compiled.seconds, 1),
-            "nearest_batch": stage.nearest_batch or None,
-            "expected_step_seconds": stage.expected_seconds,
-            "expected_mfu": stage.mfu(stage.expected_seconds),
-            "expected_chip_hours": stage.chip_hours(stage.expected_seconds),
-            "expected_dollars": stage.dollars(stage.expected_seconds),
-        }
-    if stage.estimate is not None:
-        values["estimated_memory"] = asdict(stage.estimate.memory) | {"chip": stage.chip.memory}
+    values: dict[str, Any] = {}
+    for quantity in quantities(stage):
+        if quantity.key:
+            section, _, key = quantity.key.rpartition(".")
+            (values.setdefault(section, {}) if section else values)[key] = quantity.value
     return values
 
 
-def _seconds(amount: float | None) -> str:
-    if amount is None or amount >= 10:
-        return "-" if amount is None else f"{amount:,.1f} s"
+def quantities(stage: PlannedStage) -> list[Quantity]:
+    """All values of a stage in the order of the table."""
+    if stage.compiled is None:
+        return [*_work(stage), *_estimated(stage), *_paid(stage, stage.step_seconds, "", "")]
+    expected = stage.expected_seconds
+    return [
+        *_work(stage),
+        *_compiled(stage),
+        *_paid(stage, stage.step_seconds, "", ", at least"),
+        Quantity("expected_step_seconds", "compiler expects a step of", expected, _seconds),
+        *_paid(stage, expected, "expected_", ", expected"),
+        Quantity("nearest_batch", "", stage.nearest_batch or None),
+    ]
+
+
+def _work(stage: PlannedStage) -> list[Quantity]:
+    work, steps = stage.work, stage.work.durations
+    per_chip = work.step_flops / stage.num_chips
+    return [
+        Quantity("stage", "", work.name),
+        Quantity("num_params", "parameters", work.num_params, short),
+        Quantity("", "samples", steps.total_examples, count, adds_up=True),
+        Quantity("batch", "batch", steps.batch_size, count),
+        Quantity("", "  a chip", steps.batch_size // stage.num_chips, count),
+        Quantity("steps", "steps", steps.total_steps, count, adds_up=True),
+        Quantity("image_tokens", "tokens of an image", work.image_tokens, count),
+        Quantity("text_tokens", "tokens of a caption", work.text_tokens, count),
+        Quantity("settings", "settings", search.describe(work.config)),
+        Quantity("model_flops_per_sample", "model FLOPs of a sample", work.forward.training, short),
+        Quantity("model_flops_per_step", "", work.step_flops),
+        Quantity("", "model FLOPs of a step and chip", per_chip, short),
+    ]
+
+
+def _paid(stage: PlannedStage, seconds: float | None, key: str, which: str) -> list[Quantity]:
+    bound = which.replace("at least", "at most")
+    hours, dollars = stage.chip_hours(seconds), stage.dollars(seconds)
+    return [
+        Quantity(f"{key}mfu", f"  MFU{bound}", stage.mfu(seconds), percent),
+        Quantity(f"{key}chip_hours", f"  chip-hours{which}", hours, significant, adds_up=True),
+        Quantity(f"{key}dollars", f"  cost{which}", dollars, _dollars, adds_up=True),
+    ]
+
+
+def _compiled(stage: PlannedStage) -> list[Quantity]:
+    assert stage.compiled is not None
+    result, size, step = stage.compiled, stage.compiled.memory, stage.step
+    received = result.counts and result.counts.collectives
+    excess = f"no: {memory(size.excess)} too much"
+    return [
+        Quantity("compiled_flops_per_chip", "computed FLOPs", result.flops, short),
+        Quantity(
+            "compiled_over_model_flops", "  over the model's", stage.flops_ratio, "{:.2f}".format
+        ),
+        Quantity("", "memory of a chip", size.total, memory),
+        Quantity("memory.arguments", "  arguments", size.arguments, memory),
+        Quantity("memory.temporaries", "  temporaries", size.temporaries, memory),
+        Quantity("memory.limit", "  limit", size.limit, memory),
+        Quantity("fits", "  fits", result.fits, lambda fits: "yes" if fits else excess),
+        Quantity(
+            "collective_bytes_per_chip",
+            "received from other chips",
+            received,
+            lambda by_kind: short(sum(by_kind.values()), "B"),
+        ),
+        Quantity("compile_seconds", "compiled in", round(result.seconds, 1), "{:,.0f} s".format),
+        Quantity("step_seconds", "roofline step", stage.step_seconds, _seconds),
+        Quantity("", "  compute", step and step.compute, _seconds),
+        Quantity("", "  interconnect", step and step.interconnect, _seconds),
+    ]
+
+
+def _estimated(stage: PlannedStage) -> list[Quantity]:
+    assert stage.estimate is not None
+    size = stage.estimate.memory
+    return [
+        Quantity("", "memory of a chip, estimate", size.total, memory),
+        Quantity("estimated_memory.state", "  state and gradient", size.state, memory),
+        Quantity("estimated_memory.activations", "  activations", size.activations, memory),
+        Quantity("estimated_memory.layer", "  one layer", size.layer, memory),
+        Quantity("estimated_memory.loss", "  logits", size.loss, memory),
+        Quantity("estimated_memory.chip", "  the chip has", stage.chip.memory, memory),
+        Quantity("step_seconds", "step", stage.estimate.step_seconds, _seconds),
+    ]
+
+
+def _seconds(amount: float) -> str:
+    if amount >= 10:
+        return f"{amount:,.1f} s"
     return (
         f"{significant(amount * 1e3)} ms" if amount >= 1e-3 else f"{significant(amount * 1e6)} us"
     )
 
 
-def _dollars(value: float | None) -> str:
-    return "-" if value is None else f"${significant(value)}"
+def _dollars(value: float) -> str:
+    return f"${significant(value)}"

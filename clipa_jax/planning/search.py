@@ -32,13 +32,7 @@ def largest(
     """The largest batch that fits, a multiple of `unit`; None if not even one unit does.
 
     The memory of a step is nearly a constant plus a share of each sample, so a line through
-    the results so far gives the next batch to try.
-
-    Args:
-      compile_batch: compiles a batch.
-      start: the first batch.
-      unit: divisor of all batches.
-      below: whether to stop at `start` if it fits.
+    the results so far gives the next batch to try. With `below`, it stops at `start` if that fits.
     """
     fits: dict[int, Compiled] = {}
     fails: dict[int, Compiled] = {}

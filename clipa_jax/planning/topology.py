@@ -9,11 +9,10 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from clipa_jax.errors import ConfigError, unknown
+from clipa_jax.errors import ConfigError, install, unknown
 from clipa_jax.planning import chips
 from clipa_jax.runtime import quiet
 
-INSTALL = "pip install -r requirements-tpu.txt"
 # Of each generation: the number of axes of its slices, and options of libtpu. The two cores of a
 # v4 chip are one device, as on a real slice; libtpu's default is two.
 GENERATIONS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -26,17 +25,11 @@ GENERATIONS: dict[str, tuple[int, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Slice:
-    """A TPU slice.
-
-    Attributes:
-      name: such as `v5e:8x8`.
-      chip: its kind.
-      devices: descriptions, which `jax.make_mesh` takes as devices.
-    """
+    """A TPU slice, such as `v5e:8x8`."""
 
     name: str
     chip: chips.Chip
-    devices: list[Any]
+    devices: list[Any]  # descriptions, which `jax.make_mesh` takes as devices
 
 
 def available() -> bool:
@@ -45,22 +38,19 @@ def available() -> bool:
 
 
 def find(name: str) -> Slice:
-    """The slice of a name such as `v5e:8x8` or `v4:2x2x4`.
-
-    Raises:
-      ConfigError: libtpu is not installed, or it does not know such a slice.
-    """
+    """The slice of a name such as `v5e:8x8` or `v4:2x2x4`, if libtpu is there and knows it."""
     chip, options = parse(name)
     if not available():
         raise ConfigError(
-            f"--topology={name} needs the TPU compiler: {INSTALL}; or estimate with "
+            f"--topology={name} needs the TPU compiler: {install('tpu')}; or estimate with "
             f"--device={chip.name} --chips=N"
         )
     quiet.libtpu()
     try:
         topology = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     except jax.errors.JaxRuntimeError as error:
-        raise ConfigError(f"libtpu refuses the topology {name}: {_first_line(error)}") from None
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"libtpu refuses the topology {name}: {reason}") from None
     return Slice(name, chip, list(topology.devices))
 
 
@@ -70,11 +60,7 @@ def version() -> str:
 
 
 def parse(name: str) -> tuple[chips.Chip, dict[str, Any]]:
-    """`v5e:8x8` -> (the chip, options of libtpu).
-
-    Raises:
-      ConfigError: an unknown generation or another form.
-    """
+    """`v5e:8x8` -> (the chip, options of libtpu)."""
     kind, _, shape = name.partition(":")
     if kind not in GENERATIONS:
         raise ConfigError(unknown(f"TPU in --topology={name}:", kind, GENERATIONS))
@@ -83,7 +69,3 @@ def parse(name: str) -> tuple[chips.Chip, dict[str, Any]]:
         example = "x".join("4" * axes)
         raise ConfigError(f"--topology={name}: expected {axes} sizes, such as {kind}:{example}")
     return chips.chip(kind), options
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

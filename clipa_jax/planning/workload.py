@@ -12,27 +12,23 @@ from clipa_jax.training import program, state, steps
 
 
 @dataclass(frozen=True)
-class Workload:
-    """The work of one stage.
+class Sizes:
+    """The model of a stage and its tokens of a training sample, the class token included."""
 
-    Attributes:
-      name: of the stage.
-      config: of the stage.
-      model: the two towers, not initialized.
-      durations: of the stage, in steps.
-      num_params: of the model.
-      image_tokens, text_tokens: of a training sample, the class token included.
-      forward: FLOPs of one sample.
-    """
-
-    name: str
-    config: ConfigDict
-    model: models.CLIP
-    durations: Durations
-    num_params: int
+    model: models.CLIP  # not initialized
     image_tokens: int
     text_tokens: int
     forward: flops.Forward
+
+
+@dataclass(frozen=True)
+class Workload(Sizes):
+    """The work of one stage."""
+
+    name: str
+    config: ConfigDict
+    durations: Durations
+    num_params: int
 
     @property
     def step_flops(self) -> float:
@@ -45,66 +41,48 @@ class Workload:
         return self.step_flops * self.durations.total_steps
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The model of a stage and its tokens of a training sample, without durations."""
-
-    model: models.CLIP
-    image_tokens: int
-    text_tokens: int
-    forward: flops.Forward
-
-
 def sizes(c: Settings) -> Sizes:
-    """The sizes of a stage's config.
-
-    Raises:
-      ConfigError: a value that is unknown or does not fit the others.
-    """
+    """The sizes of a stage's config."""
     model, mask = models.build(c.model), steps.Mask.build(c.mask)
     shapes = program.batch_spec(c.input)
-    batch, res = shapes["image"].shape[:2]
-    text_tokens = shapes["tokens"].shape[1]
-    image_tokens = mask.image_tokens(model, res)
-    forward = flops.forward(
-        model, res=res, image_tokens=image_tokens, text_tokens=text_tokens, batch=batch
-    )
-    return Sizes(model, image_tokens, text_tokens, forward)
+    tokens = mask.image_tokens(model, shapes["image"].shape[1]), shapes["tokens"].shape[1]
+    return Sizes(model, *tokens, _forward(model, c.input, *tokens))
 
 
 def read(config: ConfigDict) -> Workload:
-    """The workload from a stage's config.
-
-    Raises:
-      ConfigError: a value that is unknown or does not fit the others.
-    """
+    """The workload from a stage's config; `ConfigError` for a value that does not fit others."""
     c = Settings(config)
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=None)
     stage = sizes(c)
     shapes = state.param_shapes(_traceable(config), c.input.res, stage.text_tokens)
     return Workload(
+        **vars(stage),
         name=c.name,
         config=config,
-        model=stage.model,
         durations=durations,
         num_params=trees.count(shapes),
-        image_tokens=stage.image_tokens,
-        text_tokens=stage.text_tokens,
-        forward=stage.forward,
     )
 
 
 def of_program(name: str, config: ConfigDict, built: program.Program) -> Workload:
     """The workload of a stage whose program is built."""
-    model, tokens = built.model, (built.image_tokens, built.text_tokens)
-    forward = flops.forward(
-        model,
-        res=config.input.res,
+    c, tokens = Settings(config).input, (built.image_tokens, built.text_tokens)
+    return Workload(
+        model=built.model,
         image_tokens=tokens[0],
         text_tokens=tokens[1],
-        batch=built.durations.batch_size,
+        forward=_forward(built.model, c, *tokens),
+        name=name,
+        config=config,
+        durations=built.durations,
+        num_params=built.num_params,
     )
-    return Workload(name, config, model, built.durations, built.num_params, *tokens, forward)
+
+
+def _forward(model: models.CLIP, c: Settings, image_tokens: int, text_tokens: int) -> flops.Forward:
+    return flops.forward(
+        model, res=c.res, image_tokens=image_tokens, text_tokens=text_tokens, batch=c.batch_size
+    )
 
 
 def _traceable(config: ConfigDict) -> models.CLIP:

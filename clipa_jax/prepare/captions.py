@@ -15,13 +15,7 @@ from clipa_jax.preprocess.vocab import basic_words
 def read(spec: str, split: str = "train", feature: str = "captions") -> list[list[str]]:
     """The captions of every sample, in order; unreadable samples are left out.
 
-    Args:
-      spec: a text file with one caption a line, a TFDS folder, or what `sources.open` takes.
-      split: of the source.
-      feature: with the text.
-
-    Raises:
-      DataError: the source cannot be opened or has no captions.
+    `spec` is a text file with one caption a line, a TFDS folder, or what `sources.open` takes.
     """
     path = Path(spec)
     if path.is_file():

@@ -21,13 +21,9 @@ _BINS, _LONGEST = 40, 5.0
 
 
 def histograms(statistics: Statistics, out: str, *, res: int, text_len: int) -> None:
-    """Draws picture sizes and caption lengths with the limits of the config.
+    """Draws picture sizes and caption lengths with the limits of the config: pixels, tokens.
 
-    Args:
-      statistics: of at least one good sample.
-      out: the PNG to write.
-      res: pixels a side in training.
-      text_len: tokens of a row.
+    There must be at least one good sample.
     """
     size_N2 = np.array(statistics.size_N2)
     short_N, long_N = size_N2.min(1), size_N2.max(1)
@@ -80,15 +76,7 @@ def _style(axes: Axes, label: str) -> None:
 def contact_sheet(
     image_NRRC: np.ndarray, texts: Sequence[str], out: str, *, title: str, columns: int = 6
 ) -> None:
-    """Draws augmented training samples with their captions as the model reads them.
-
-    Args:
-      image_NRRC: uint8.
-      texts: of each.
-      out: the PNG to write.
-      title: above the sheet.
-      columns: of pictures.
-    """
+    """Draws augmented training samples, uint8, with their captions as the model reads them."""
     rows = -(-len(image_NRRC) // columns)
     figure = Figure(figsize=(1.9 * columns, 2.5 * rows + 0.5), dpi=DPI)
     FigureCanvasAgg(figure)

@@ -9,15 +9,10 @@ FIRST_ROWS = 5  # places that are kept for each name
 
 @dataclass
 class Counters:
-    """Counts that can be added up in any order.
-
-    Attributes:
-      counts: by name.
-      rows: by name, the first places in the input.
-    """
+    """Counts by name that can be added up in any order."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, list[int]] = field(default_factory=dict)
+    rows: dict[str, list[int]] = field(default_factory=dict)  # the first places in the input
 
     def add(self, name: str, count: int = 1, rows: Iterable[int] = ()) -> None:
         """Adds to a count; `rows` are the places of what is counted."""

@@ -16,7 +16,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.prepare import flow, partitions, records, report
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, Layout
-from clipa_jax.prepare.options import Options
+from clipa_jax.prepare.options import DIRECT, Options
 from clipa_jax.prepare.partitions import Partition
 from clipa_jax.prepare.samples import SampleReader
 from clipa_jax.runtime import files, progress, storage
@@ -26,22 +26,12 @@ FORM = 1  # version of the files in an unfinished folder
 
 
 def make(
-    options: Options, out: str, *, runner: str = flow.DIRECT, arguments: list[str] | None = None
+    options: Options, out: str, *, runner: str = DIRECT, arguments: list[str] | None = None
 ) -> dict[str, Any]:
-    """Makes a dataset, or continues an unfinished one.
+    """Makes the dataset `out`, or continues an unfinished one; returns its report.json.
 
-    Args:
-      options: input, filters and format.
-      out: folder of the dataset; must not exist.
-      runner: see `flow.run`.
-      arguments: likewise.
-
-    Returns:
-      The content of report.json in the dataset.
-
-    Raises:
-      DataError: the input or the options cannot be used; `out` exists; an unfinished folder
-        belongs to another plan; no sample is kept.
+    `DataError` if the input or the options cannot be used, `out` exists, an unfinished folder
+    belongs to another plan, or no sample is kept. Runner and arguments as in `flow.run`.
     """
     out = out.rstrip("/")
     folder = out + UNFINISHED

@@ -23,7 +23,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.prepare import index, partitions, shards
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, WRITTEN, Layout
-from clipa_jax.prepare.options import Options
+from clipa_jax.prepare.options import DIRECT, Options
 from clipa_jax.prepare.partitions import DROPPED, Partition
 from clipa_jax.runtime import files, quiet, storage
 
@@ -31,7 +31,6 @@ with quiet.stderr():  # it warns of parts that are not needed here
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-DIRECT = "direct"
 # Beam's own name for the direct runner, DirectRunner, first looks for a program to download.
 RUNNERS = {DIRECT: "FnApiRunner", "DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 DUPLICATE = f"{DROPPED}duplicate"
@@ -43,17 +42,11 @@ Keyed = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class Job:
-    """What all steps of the pipelines need.
-
-    Attributes:
-      options: of the dataset.
-      total: samples of the input.
-      partitions, shards, buckets: folders for the files of each; counters lie with the buckets.
-    """
+    """What all steps of the pipelines need."""
 
     options: Options
-    total: int
-    partitions: str
+    total: int  # samples of the input
+    partitions: str  # folders for the files of each; counters lie with the buckets
     shards: str
     buckets: str
 
@@ -64,20 +57,10 @@ class Job:
 
 
 def run(job: Job, work: list[Partition], runner: str, arguments: list[str]) -> Counters:
-    """Runs both pipelines to their end.
+    """Runs both pipelines to their end; counts of kept and dropped samples.
 
-    Args:
-      job: the dataset.
-      work: all partitions of the input.
-      runner: `DIRECT` for this process, or the name of a Beam runner.
-      arguments: for Beam, as on its command lines.
-
-    Returns:
-      Counts of kept and dropped samples.
-
-    Raises:
-      DataError: Beam does not know the runner or the arguments; the data was refused; a
-        pipeline failed.
+    `runner` is `DIRECT` for this process, or the name of a Beam runner; `arguments` are for Beam,
+    as on its command lines. `DataError` if Beam does not know them, or if a pipeline failed.
     """
     _run(lambda pipeline: _index(pipeline, job, work), runner, arguments)
     counters = Counters.from_dict(files.read_json(job.counters))

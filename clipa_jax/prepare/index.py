@@ -67,13 +67,7 @@ def split_duplicates(entry_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_shard(entry_X: np.ndarray, before: int, layout: Layout) -> Iterator[tuple[int, bytes]]:
-    """The entries of one bucket of keys by shard, in order.
-
-    Args:
-      entry_X: the whole bucket.
-      before: samples in the buckets before it.
-      layout: of the dataset.
-    """
+    """The entries of a whole bucket of keys by shard; `before` samples lie in earlier buckets."""
     sorted_X = entry_X[np.argsort(entry_X["key"])]
     return _group(sorted_X, layout.shards(before + np.arange(len(sorted_X))))
 

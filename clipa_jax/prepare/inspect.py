@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from clipa_jax.config import schedules
 from clipa_jax.config.batch import IMAGE, TOKENS
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline, sources
@@ -24,17 +23,14 @@ from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.runtime.format import percent, table
 from clipa_jax.runtime.progress import Progress
+from clipa_jax.training import derive
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
 
 
 def choose(config: ConfigDict, name: str) -> ConfigDict:
-    """The stage `name` of a config, or its first one.
-
-    Raises:
-      ConfigError: no such stage.
-    """
-    stages = {stage.name: stage for stage in schedules.split(config)}
+    """The stage `name` of a config, or its first one."""
+    stages = {stage.name: stage for stage in derive.fill(config)}
     if name and name not in stages:
         raise ConfigError("--stage: " + unknown("stage", name, stages))
     return stages[name] if name else next(iter(stages.values()))
@@ -42,17 +38,11 @@ def choose(config: ConfigDict, name: str) -> ConfigDict:
 
 @dataclass(frozen=True)
 class ChipRate:
-    """The samples per second that a chip trains on, given or estimated.
+    """The samples per second that a chip trains on, given or estimated."""
 
-    Attributes:
-      name: from `planning.chips`.
-      efficiency: model FLOPs over its peak, for an estimate.
-      samples_per_second: 0 to estimate it.
-    """
-
-    name: str = "v5e"
-    efficiency: float = throughput.EFFICIENCY
-    samples_per_second: float = 0.0
+    name: str = "v5e"  # from `planning.chips`
+    efficiency: float = throughput.EFFICIENCY  # model FLOPs over its peak, for an estimate
+    samples_per_second: float = 0.0  # 0 to estimate it
 
     def resolve(self, config: ConfigDict) -> tuple[float, str]:
         """(samples/s, the source of the number)."""
@@ -71,21 +61,11 @@ def examine(
     chip: ChipRate | None = None,
     seconds: float = 5.0,
 ) -> dict[str, Any]:
-    """Inspects the data of a stage; writes report and charts to `out`.
+    """Inspects the data of a stage; writes report and charts to the folder `out`.
 
-    Args:
-      config: of the stage.
-      out: a folder.
-      limit: samples of each source to read, 0 for all.
-      sheet: samples on the contact sheet.
-      chip: to feed; a v5e by default.
-      seconds: duration of the throughput measurement; 0 for none.
-
-    Returns:
-      The content of inspection.json.
-
-    Raises:
-      UserError: an error in the config or the data; no sample is good.
+    Reads `limit` samples of each source, 0 for all, draws `sheet` of them, and measures the
+    throughput for some seconds, 0 for none. Returns inspection.json; `UserError` for an error in
+    the config or the data, or if no sample is good.
     """
     section = Settings(config, "config").input
     required, chip_name = (chip or ChipRate()).resolve(config) if seconds else (0.0, "")

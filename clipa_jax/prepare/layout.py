@@ -14,13 +14,7 @@ WRITTEN, RECORD_BYTES = "written", "record_bytes"
 
 @dataclass(frozen=True)
 class Split:
-    """One split.
-
-    Attributes:
-      name: of the split.
-      samples: in all of its files.
-      num_shards: number of its files.
-    """
+    """One split: its samples in all of its files."""
 
     name: str
     samples: int
@@ -35,17 +29,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """All files of a dataset; shards are numbered through the splits.
+    """All files of a dataset; shards are numbered through the splits."""
 
-    Attributes:
-      stem: name of the dataset.
-      file_format: see `Options`.
-      splits: that have samples; the first ranks are in the first one.
-    """
-
-    stem: str
+    stem: str  # name of the dataset
     file_format: str
-    splits: tuple[Split, ...]
+    splits: tuple[Split, ...]  # that have samples; the first ranks are in the first one
 
     @classmethod
     def plan(cls, options: Options, counters: Counters) -> "Layout":

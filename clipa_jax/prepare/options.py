@@ -7,57 +7,44 @@ from typing import Any
 
 from clipa_jax.errors import DataError, nearest, unknown
 
+DIRECT = "direct"  # the runner in this process
 FORMATS = ("tfrecord", "array_record")
 DUPLICATES = ("none", "image", "pair")  # equal samples of which one is kept
 
 
+def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) -> Any:  # noqa: A002
+    """A field with the help of its flag."""
+    return dataclasses.field(default=default, metadata={"help": help, **metadata})
+
+
 @dataclass(frozen=True)
 class Options:
-    """Everything that the bytes of a dataset depend on, except its input.
+    """Everything that the bytes of a dataset depend on; each is a flag of the command."""
 
-    Attributes:
-      source: see `clipa_jax.data.sources.open`.
-      split: of the source.
-      name: of the dataset in TFDS.
-      version: of the dataset in TFDS, "1.0.0".
-      into: the split to write.
-      file_format: one of `FORMATS`.
-      seed: of the shuffle.
-      num_shards: number of files; 0 derives it from `shard_mb`.
-      shard_mb: approximate size of a file in MiB.
-      resize: short side in pixels of larger pictures; 0 keeps all sizes.
-      quality: of pictures that are encoded again, as JPEG.
-      keep: further features of the source to carry over; scalars.
-      duplicates: one of `DUPLICATES`: drop nothing, pictures of equal bytes, or those with equal
-        captions too.
-      min_side: pixels; pictures with a shorter side are dropped.
-      max_aspect: long side over short side; longer pictures are dropped, 0 for none.
-      min_chars, max_chars: of a stripped caption; 0 for no limit.
-      min_words: of a caption.
-      holdout: share of the kept samples that goes to the split `holdout_into`.
-      holdout_into: name of that split.
-    """
-
-    source: str
-    split: str = "train"
-    name: str = "pairs"
-    version: str = "1.0.0"
-    into: str = "train"
-    file_format: str = "tfrecord"
-    seed: int = 0
-    num_shards: int = 0
-    shard_mb: float = 256.0
-    resize: int = 0
-    quality: int = 92
-    keep: tuple[str, ...] = ()
-    duplicates: str = "pair"
-    min_side: int = 0
-    max_aspect: float = 0.0
-    min_chars: int = 0
-    max_chars: int = 0
-    min_words: int = 0
-    holdout: float = 0.0
-    holdout_into: str = "validation"
+    source: str = option(help="As config.input.source has it.")
+    split: str = option("train", help="Split of the source, where it has splits.")
+    name: str = option("pairs", help="Name of the dataset.")
+    version: str = option("1.0.0", help="Its version.")
+    into: str = option("train", help="The split to write.")
+    file_format: str = option("tfrecord", help="Of the files.", choices=FORMATS)
+    seed: int = option(0, help="Of the shuffle.")
+    num_shards: int = option(0, help="Number of files; 0 derives it from shard_mb.")
+    shard_mb: float = option(256.0, help="Size of a file in MiB.")
+    resize: int = option(0, help="Short side of larger pictures in pixels; 0 keeps all sizes.")
+    quality: int = option(92, help="Of pictures that are encoded again, as JPEG.")
+    keep: tuple[str, ...] = option((), help="Further scalar features to carry over: label,url.")
+    duplicates: str = option(
+        "pair",
+        help="Of which one sample is kept: equal pictures, or those with equal captions too.",
+        choices=DUPLICATES,
+    )
+    min_side: int = option(0, help="Drop pictures with a shorter side, in pixels.")
+    max_aspect: float = option(0.0, help="Drop pictures whose long side is more times the short.")
+    min_chars: int = option(0, help="Drop captions with fewer characters.")
+    max_chars: int = option(0, help="Drop captions with more characters.")
+    min_words: int = option(0, help="Drop captions with fewer words.")
+    holdout: float = option(0.0, help="Share to hold out of training, such as 2%.")
+    holdout_into: str = option("validation", help="The split with that share.")
 
     def __post_init__(self) -> None:
         """Raises `DataError` for values that cannot be used."""
@@ -100,11 +87,7 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
-        """The inverse of `as_dict`.
-
-        Raises:
-          DataError: an unknown option.
-        """
+        """The inverse of `as_dict`; `DataError` for an unknown option."""
         fields = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in fields:
@@ -113,11 +96,7 @@ class Options:
 
 
 def parse_share(name: str, text: str) -> float:
-    """`2%` or `0.02` -> 0.02, "" -> 0.
-
-    Raises:
-      DataError: neither form.
-    """
+    """`2%` or `0.02` -> 0.02, "" -> 0."""
     number = text.removesuffix("%")
     try:
         return float(number or 0) / (100 if text.endswith("%") else 1)

@@ -32,21 +32,13 @@ DROPPED = "dropped/"  # prefix of the reasons among the counters
 
 @dataclass(frozen=True)
 class Partition:
-    """Neighboring samples of one shard of the source.
-
-    Attributes:
-      number: of the partition.
-      shard: index into `source.shards`.
-      start: in the shard.
-      length: number of samples.
-      row: of the first one, among all samples of the source.
-    """
+    """Neighboring samples of one shard of the source."""
 
     number: int
-    shard: int
-    start: int
-    length: int
-    row: int
+    shard: int  # index into `source.shards`
+    start: int  # in the shard
+    length: int  # samples
+    row: int  # of the first one, among all samples of the source
 
 
 def divide(source: Source, size: int = SIZE) -> list[Partition]:
@@ -62,12 +54,7 @@ def divide(source: Source, size: int = SIZE) -> list[Partition]:
 
 
 class PartitionWriter:
-    """Reads partitions of the source and writes the samples that are kept.
-
-    Args:
-      options: of the dataset.
-      folder: for the files of the partitions.
-    """
+    """Reads partitions of the source and writes the samples that are kept to a folder."""
 
     def __init__(self, options: Options, folder: str):
         self._options, self._folder = options, folder
@@ -161,11 +148,7 @@ def read_index(folder: str, number: int) -> tuple[np.ndarray, Counters]:
 
 
 def read_records(folder: str, entry_X: np.ndarray) -> list[bytes]:
-    """Records of finished partitions, in the order of their entries.
-
-    Raises:
-      DataError: a file was changed.
-    """
+    """Records of finished partitions, in the order of their entries; they must be unchanged."""
     by_place: dict[int, bytes] = {}
     for number in np.unique(entry_X["piece"]):
         places = np.flatnonzero(entry_X["piece"] == number)

@@ -21,10 +21,8 @@ _PNG = b"\x89PNG"
 def encoder(resize: int, quality: int) -> Encode:
     """A function that returns the bytes to store of a picture.
 
-    Args:
-      resize: short side in pixels to which larger pictures are resized, with antialiasing; 0
-        for none. Smaller pictures are not enlarged.
-      quality: of the JPEG.
+    Pictures whose short side exceeds `resize` pixels are resized to it with antialiasing, 0 for
+    none. `quality` is that of the JPEG.
     """
     shrink = registry.build(f"resize_small({resize})") if resize else None
 
@@ -61,15 +59,7 @@ def record(image: bytes, captions: tuple[bytes, ...], identity: bytes, more: dic
 
 
 def features(source: Source, spec: dict[str, tf.TensorSpec]) -> dict[str, Any]:
-    """The TFDS features of the records.
-
-    Args:
-      source: of the samples; has the names of classes.
-      spec: shape and type of the further features.
-
-    Raises:
-      DataError: a feature is no scalar.
-    """
+    """The TFDS features of the records, with further scalar features of shape and type `spec`."""
     tfds_features: dict[str, Any] = {
         "image": tfds.features.Image(shape=(None, None, 3)),
         "captions": tfds.features.Sequence(tfds.features.Text()),

@@ -16,17 +16,7 @@ from clipa_jax.runtime.format import table as aligned
 
 
 def summary(options: Options, source: Source, counters: Counters, layout: Layout) -> dict[str, Any]:
-    """The report of a dataset.
-
-    Args:
-      options: of the dataset.
-      source: its input.
-      counters: of the input's samples.
-      layout: of the dataset.
-
-    Raises:
-      DataError: samples were lost or counted twice.
-    """
+    """The report of a dataset; `DataError` if samples were lost or counted twice."""
     names = sorted(
         (name for name in counters.counts if name.startswith(DROPPED) and counters[name]),
         key=lambda name: -counters[name],
@@ -81,12 +71,7 @@ def written(report: dict[str, Any], out: str) -> str:
 
 
 def sample_name(source: Source, row: int) -> str:
-    """The file of a sample and its index in it.
-
-    Args:
-      source: of the sample.
-      row: its index among all samples of the source.
-    """
+    """The file of a sample and its index in it, by its index among all samples of the source."""
     starts = list(itertools.accumulate((shard.length for shard in source.shards), initial=0))
     shard = bisect.bisect_right(starts, row) - 1
     return source.describe(shard, row - starts[shard])

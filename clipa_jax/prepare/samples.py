@@ -20,38 +20,24 @@ Encode = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample.
+    """One sample."""
 
-    Attributes:
-      row: its place in the shard.
-      reason: why it cannot be used, from `bad_samples.REASONS`; "" if it can.
-      image: encoded, as in the source.
-      stored: encoded, for the dataset.
-      height, width: in pixels, in the source.
-      captions: valid UTF-8, without blank ones.
-      id: from the data; "" if it has none.
-      features: further features by name.
-    """
-
-    row: int
-    reason: str
-    image: bytes = b""
-    stored: bytes = b""
-    height: int = 0
+    row: int  # its place in the shard
+    reason: str  # why it cannot be used, from `bad_samples.REASONS`; "" if it can
+    image: bytes = b""  # encoded, as in the source
+    stored: bytes = b""  # encoded, for the dataset
+    height: int = 0  # in pixels, in the source
     width: int = 0
-    captions: tuple[bytes, ...] = ()
-    id: bytes = b""
-    features: dict[str, Any] = field(default_factory=dict)
+    captions: tuple[bytes, ...] = ()  # valid UTF-8, without blank ones
+    id: bytes = b""  # from the data; "" if it has none
+    features: dict[str, Any] = field(default_factory=dict)  # further features by name
 
 
 class SampleReader:
     """Reads and decodes the samples of a source on all cores.
 
-    Args:
-      source: of the samples.
-      encode: makes the bytes to store; None stores those of the source.
-      features: further features to read.
-      max_pixels: larger pictures are not decoded.
+    `encode` makes the bytes to store; None stores those of the source. Pictures of more than
+    `max_pixels` are not decoded.
     """
 
     def __init__(

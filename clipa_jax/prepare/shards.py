@@ -18,17 +18,9 @@ from clipa_jax.runtime import storage
 
 
 def write(entry_X: np.ndarray, shard: int, layout: Layout, source: str, target: str) -> None:
-    """Writes the file of a shard unless it exists.
+    """Writes a shard's file to the folder `target` unless it exists, and reads it back.
 
-    Args:
-      entry_X: of the shard's samples, in any order.
-      shard: its number.
-      layout: of the dataset.
-      source: folder of the partitions.
-      target: folder of the shards.
-
-    Raises:
-      DataError: samples are missing; the file does not read back as it was written.
+    The entries may come in any order; the folder `source` has the partitions.
     """
     entry_X = entry_X[np.argsort(entry_X["key"])]
     expected = layout.lengths[shard]

@@ -23,20 +23,12 @@ _FREQUENT = 5  # most frequent captions in the report
 
 @dataclass
 class Statistics:
-    """Statistics of the samples read so far.
+    """Statistics of the samples read so far, and the occurrences of pictures and captions."""
 
-    Attributes:
-      bad: samples that cannot be used, by reason.
-      size_N2: heights and widths of the good ones.
-      bytes_N: sizes of their encoded pictures.
-      pieces_M: lengths of their captions in pieces.
-      images, captions, pairs: number of occurrences.
-    """
-
-    bad: Counters = field(default_factory=Counters)
-    size_N2: list[tuple[int, int]] = field(default_factory=list)
-    bytes_N: list[int] = field(default_factory=list)
-    pieces_M: list[int] = field(default_factory=list)
+    bad: Counters = field(default_factory=Counters)  # samples that cannot be used, by reason
+    size_N2: list[tuple[int, int]] = field(default_factory=list)  # height and width of good ones
+    bytes_N: list[int] = field(default_factory=list)  # of their encoded pictures
+    pieces_M: list[int] = field(default_factory=list)  # of their captions
     images: collections.Counter[bytes] = field(default_factory=collections.Counter)
     captions: collections.Counter[bytes] = field(default_factory=collections.Counter)
     pairs: collections.Counter[bytes] = field(default_factory=collections.Counter)
@@ -73,14 +65,7 @@ def parts(source: Source, limit: int) -> list[tuple[int, int, int]]:
 def collect(
     source: Source, tokenizer: Tokenizer, limit: int = 0, max_pixels: int = decode.MAX_PIXELS
 ) -> Iterator[Statistics]:
-    """Reads samples; yields the same growing object after every hundred or so.
-
-    Args:
-      source: of the samples.
-      tokenizer: counts the pieces of captions.
-      limit: number of samples; 0 for all.
-      max_pixels: larger pictures are not decoded.
-    """
+    """Reads up to `limit` samples, 0 for all; yields one growing object after every hundred."""
     reader, statistics = SampleReader(source, max_pixels=max_pixels), Statistics()
     waiting: list[bytes] = []
     first_rows = np.cumsum([0, *(shard.length for shard in source.shards)])
@@ -111,16 +96,7 @@ def _count(tokenizer: Tokenizer, texts: list[bytes]) -> list[int]:
 def summary(
     source: Source, statistics: Statistics, *, res: int, text_len: int, reduction: str, vocab: str
 ) -> dict[str, Any]:
-    """The statistics as JSON.
-
-    Args:
-      source: of the samples.
-      statistics: of the samples.
-      res: pixels a side in training.
-      text_len: tokens of a row; the first one is not of the caption.
-      reduction: of longer captions.
-      vocab: of the tokenizer.
-    """
+    """The statistics as JSON; the first of `text_len` tokens is not of the caption."""
     size_N2 = np.array(statistics.size_N2, np.int64).reshape(-1, 2)
     short_N, long_N = size_N2.min(1, initial=2**31), size_N2.max(1, initial=1)
     pieces_M, budget = np.array(statistics.pieces_M, np.int64), text_len - 1

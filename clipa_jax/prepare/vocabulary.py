@@ -25,16 +25,9 @@ _SLACK = 0.05  # share by which the learner of WordPiece may miss the size
 
 
 def train(samples: list[list[str]], kind: str, size: int, out: Path) -> None:
-    """Trains a vocabulary and writes it.
+    """Trains a vocabulary of at most `size` pieces; WordPiece comes within 5 % below it.
 
-    Args:
-      samples: captions of every sample.
-      kind: a key of `SUFFIXES`.
-      size: number of pieces, at most; WordPiece comes within 5 % below it.
-      out: the file; its suffix must be that of the kind.
-
-    Raises:
-      DataError: a wrong suffix.
+    `kind` is a key of `SUFFIXES`, and the file must have its suffix.
     """
     if out.suffix != SUFFIXES[kind]:
         raise DataError(f"--out={out}: expected a name that ends in {SUFFIXES[kind]} for {kind}")

@@ -1,10 +1,12 @@
 """Command lines: a config with overrides, errors as one sentence, few log lines."""
 
+import contextlib
+import inspect
 import logging as std_logging
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from clipa_jax.config.settings import Settings
-from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.errors import ConfigError, UserError, install
 from clipa_jax.runtime import arguments, distributed
 from clipa_jax.runtime import quiet as noise
 
@@ -24,15 +26,32 @@ def define_config() -> flags.FlagHolder:
     )
 
 
+@contextlib.contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turns a failing import of a package of an extra (`data`, `torch`) into a `UserError`."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise UserError(f"{missing.name} is not installed: {install(extra)}") from None
+
+
 def run(
-    main: Callable[[list[str]], int | None], *, needs_config: bool = True, positional: bool = False
+    main: Callable[[list[str]], int | None],
+    *,
+    doc: str | None = None,
+    needs_config: bool = True,
+    positional: bool = False,
 ) -> None:
     """Parses the flags and runs `main`; a `UserError` is printed and gives exit status 1.
 
-    `--config`, if defined, is required where the program `needs_config`; arguments without a flag
-    are refused unless they may be `positional`.
+    `--help` shows `doc`, by default that of the module of `main`. `--config`, if defined, is
+    required where the program `needs_config`; arguments without a flag are refused unless they may
+    be `positional`.
     """
     quiet()
+    module = inspect.getmodule(main)
+    if module is not None:
+        sys.modules["__main__"].__doc__ = doc or module.__doc__
 
     def guarded(argv: list[str]) -> int | None:
         try:

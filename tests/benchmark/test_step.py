@@ -99,6 +99,7 @@ def test_it_runs_without_tensorflow(tmp_path):
     """In a process of its own, where importing TensorFlow fails."""
     code = """
 import runpy, sys
+sys.path.insert(0, "tools")
 for missing in ("tensorflow", "tensorflow_text", "tensorflow_datasets", "clu"):
     sys.modules[missing] = None
 runpy.run_path("tools/benchmark.py", run_name="__main__")

@@ -1,38 +1,60 @@
-"""Runs tools one after another as their users do, with torchvision made importable first.
+"""Runs commands one after another as their users do, in one process.
 
-python run_tools.py TOOL.py [ARGUMENTS] -- TOOL.py [ARGUMENTS] ...
+python run_tools.py COMMAND [ARGUMENTS] -- COMMAND [ARGUMENTS] ...
 
-One process for all of them, since importing PyTorch, TensorFlow and JAX takes longest. Stops at
-the first that fails, with its status.
+A command is a script such as tools/plan.py or the name of an entry point such as clipa-plan.
+Importing PyTorch, TensorFlow and JAX takes longest, so all share one process. Stops at the first
+that fails, with its status.
 """
 
+import importlib
 import itertools
 import runpy
 import sys
+import tomllib
+from pathlib import Path
 
 from absl import flags
 
 from tests.helpers import torchvision_ops
 
-TOOL_FLAGS = {"checkpoint", "out", "config", "model"}
+ROOT = Path(__file__).parents[2]
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
 
 def run(command: list[str]) -> int:
-    """Runs a tool; its exit status."""
+    """Runs a command; its exit status."""
     sys.argv = command
     try:
-        runpy.run_path(command[0], run_name="__main__")
+        if command[0] in SCRIPTS:
+            module, function = SCRIPTS[command[0]].split(":")
+            getattr(importlib.import_module(module), function)()
+        else:
+            runpy.run_path(command[0], run_name="__main__")
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        for name in TOOL_FLAGS & set(flags.FLAGS):
-            delattr(flags.FLAGS, name)  # the next tool defines them again
-        flags.FLAGS.unparse_flags()
+        forget_flags()
     return 0
+
+
+def forget_flags() -> None:
+    """Removes the flags of the package and the modules that define them."""
+    for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
+        if module.startswith("clipa_jax"):
+            if not module.startswith("clipa_jax.runtime"):
+                sys.modules.pop(module, None)
+            for flag in list(defined):
+                if flag.name in flags.FLAGS:
+                    delattr(flags.FLAGS, flag.name)
+    for name in [name for name in flags.FLAGS if name.startswith("config")]:
+        delattr(flags.FLAGS, name)  # --config and its overrides
+    flags.FLAGS.unparse_flags()
 
 
 if __name__ == "__main__":
     torchvision_ops.declare()
+    sys.path.insert(0, str(ROOT / "tools"))
     groups = itertools.groupby(sys.argv[1:], lambda word: word == "--")
     status = 0
     for command in [list(words) for is_bar, words in groups if not is_bar]:

@@ -6,7 +6,7 @@ import pytest
 
 from clipa_jax.config import recipes
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import analytic, chips, cost, report, workload
+from clipa_jax.planning import analytic, chips, report, workload
 from tests.helpers import tiny
 
 GIB = 2**30
@@ -78,7 +78,7 @@ def test_an_unknown_device_lists_the_known_ones():
 
 def test_the_plan_of_a_small_config_has_no_zeros():
     stage, chip = workload.read(tiny.config()), chips.chip("t4")
-    price = cost.Price(0.35, "as given")
+    price = chips.Price(0.35, "as given")
     estimate = analytic.estimate(stage, chip, 1, 0.3)
     plan = report.PlannedStage(stage, chip, 1, price, estimate=estimate)
     lines = report.text([plan], "a title").splitlines()

@@ -250,6 +250,7 @@ def test_a_killed_run_continues_and_gives_the_same_files(messy, made, tmp_path, 
 
 KILLED = """
 import contextlib, os, runpy, signal, sys
+sys.path.insert(0, "tools")
 from clipa_jax.runtime import storage
 whole, left = storage.whole, 2
 

@@ -1,6 +1,6 @@
 """Builds the bundled demo data: emoji pictures with their Unicode names, as a TFDS folder.
 
-    python tools/build_emoji_data.py --out=data/emoji --cache=/tmp/emoji_packages
+    python data/emoji/build.py --out=data/emoji --cache=/tmp/emoji_packages
 
 Needs `npm` on the PATH (only `npm pack` is used; nothing is installed or run) and, beside the
 requirements of the repository, `pip install resvg-py==0.5.0`, which renders SVG from a wheel.
@@ -29,7 +29,7 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for clipa_jax
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # for clipa_jax
 
 from clipa_jax.errors import UserError
 from clipa_jax.runtime import cli, quiet

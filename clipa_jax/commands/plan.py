@@ -1,4 +1,14 @@
-"""The command line of the planner, see tools/plan.py."""
+"""Estimates memory, time and cost of every stage before launching.
+
+    python tools/plan.py --config=configs/model_h/schedule.py --topology=v5e:8x8
+    python tools/plan.py --config=configs/model_l/pretrain.py --topology=v5e:4x4 --search=batch
+    python tools/plan.py --config=configs/model_h/schedule.py --device=h200 --chips=8
+    python tools/plan.py --published
+
+With --topology the TPU compiler compiles the training step of every stage on any machine; that
+needs requirements-tpu.txt but no TPU. With --device the numbers are estimates from sizes alone.
+Any key of the config can be overridden, as in training.
+"""
 
 import functools
 import json
@@ -9,24 +19,15 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from clipa_jax.config import schedules
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import (
-    analytic,
-    chips,
-    compiled,
-    cost,
-    published,
-    report,
-    search,
-    topology,
-    workload,
-)
+from clipa_jax.planning import analytic, chips, compiled, published, report, search, topology
+from clipa_jax.planning import workload as workloads
 from clipa_jax.planning.report import PlannedStage
 from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
-from clipa_jax.runtime.format import clock
+from clipa_jax.runtime.format import clock, memory
 from clipa_jax.runtime.progress import waiting
+from clipa_jax.training import derive
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int | None:
         raise ConfigError("--config=FILE.py is needed, e.g. configs/model_h/schedule.py")
     if bool(TOPOLOGY.value) == bool(DEVICE.value):
         raise ConfigError("either --topology=v5e:8x8 (compiled) or --device=h200 (estimate)")
-    work = [workload.read(config) for config in _chosen(CONFIG.value)]
+    work = [workloads.read(config) for config in _chosen(CONFIG.value)]
     if TOPOLOGY.value:
         plans, title = _compile(work)
     else:
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int | None:
 
 def _chosen(config: ConfigDict) -> list[ConfigDict]:
     """The stages that --stages names, or all."""
-    stages = schedules.split(config)
+    stages = derive.fill(config)
     names = [stage.name for stage in stages]
     for name in STAGES.value:
         if name not in names:
@@ -88,33 +89,37 @@ def _estimate(stages: list[Workload]) -> tuple[list[PlannedStage], str]:
     """Plans without a compiler, and their title."""
     assert DEVICE.value
     chip, number, efficiency = chips.chip(DEVICE.value), CHIPS.value, EFFICIENCY.value
-    price = cost.price(chip, PRICE.value)
-    plans = [
-        PlannedStage(
-            work, chip, number, price, estimate=analytic.estimate(work, chip, number, efficiency)
-        )
-        for work in stages
-    ]
-    title = f"{number} x {chip.name}, an estimate at {efficiency:.1%} of their peak; "
-    return plans, title + _price(price)
+    price = _price(chip)
+    plans = []
+    for work in stages:
+        estimate = analytic.estimate(work, chip, number, efficiency)
+        plans.append(PlannedStage(work, chip, number, price, estimate=estimate))
+    title = f"{number} x {chip.name}, an estimate at {efficiency:.1%} of their peak; {price}"
+    return plans, title
 
 
 def _compile(stages: list[Workload]) -> tuple[list[PlannedStage], str]:
     """Plans by the TPU compiler, and their title."""
     assert TOPOLOGY.value
     tpu_slice = topology.find(TOPOLOGY.value)
-    price = cost.price(tpu_slice.chip, PRICE.value)
+    price = _price(tpu_slice.chip)
     compiler = _Compiler(tpu_slice, len(stages))
     plans = []
     for index, work in enumerate(stages):
         compiler.stage = index
         plans.append(_planned(work, tpu_slice, price, compiler))
-    title = f"{tpu_slice.name}: {len(tpu_slice.devices)} chips, libtpu {topology.version()}; "
-    return plans, title + _price(price)
+    title = (
+        f"{tpu_slice.name}: {len(tpu_slice.devices)} chips, libtpu {topology.version()}; {price}"
+    )
+    return plans, title
+
+
+def _price(chip: chips.Chip) -> chips.Price:
+    return chip.price if PRICE.value is None else chips.Price(PRICE.value, "as given")
 
 
 def _planned(
-    work: Workload, tpu_slice: topology.Slice, price: cost.Price, compiler: Callable
+    work: Workload, tpu_slice: topology.Slice, price: chips.Price, compiler: Callable
 ) -> PlannedStage:
     """One stage, after the search that was asked for."""
     unit = len(tpu_slice.devices)
@@ -149,31 +154,19 @@ class _Compiler:
         self.stage = 0
 
     def __call__(self, work: Workload) -> compiled.Compiled:
-        expected = max(self._seconds, default=None)
         place = f"[{self.stage + 1}/{self._number}]"
-        settings = (
-            f"{work.name} at batch {work.durations.batch_size:,}, {search.describe(work.config)}"
-        )
-        with waiting(f"{place} compiling {settings}", expected):
+        batch, settings = work.durations.batch_size, search.describe(work.config)
+        name = f"{work.name} at batch {batch:,}, {settings}"
+        with waiting(f"{place} compiling {name}", max(self._seconds, default=None)):
             result = compiled.compile_step(work, self._slice)
-        logging.info("%s compiled %s: %s", place, settings, _outcome(result))
+        size, fits = result.memory, "fits" if result.fits else "does not fit"
+        logging.info(
+            f"{place} compiled {name}: {memory(size.total)} of {memory(size.limit)}, {fits} "
+            f"({clock(result.seconds)})"
+        )
         if result.fits:
             self._seconds.append(result.seconds)
         return result
-
-
-def _outcome(result: compiled.Compiled) -> str:
-    memory, fits = result.memory, "fits" if result.fits else "does not fit"
-    return (
-        f"{memory.total / 2**30:.2f} of {memory.limit / 2**30:.2f} GiB, {fits} "
-        f"({clock(result.seconds)})"
-    )
-
-
-def _price(price: cost.Price) -> str:
-    if price.dollars is None:
-        return f"no price ({price.source})"
-    return f"${price.dollars:.2f} for a chip-hour ({price.source})"
 
 
 def _show(text: str, values: dict[str, Any]) -> None:
@@ -183,3 +176,9 @@ def _show(text: str, values: dict[str, Any]) -> None:
     cli.say(text)
     if JSON.value:
         files.write_json(JSON.value, values, indent=2)
+
+
+start = functools.partial(cli.run, main, needs_config=False)
+
+if __name__ == "__main__":
+    start()

@@ -1,0 +1,1 @@
+"""The commands beside train and evaluate: flags and output; the work is done by the packages."""

@@ -1,0 +1,63 @@
+"""Makes a training dataset from the output of img2dataset and other sources.
+
+    python tools/prepare_data.py --source='webdataset:raw/*.tar' --out=data/pairs/1.0.0 \\
+        --resize=256 --min_side=64 --min_chars=5
+
+Bad samples, duplicates and samples that the filters exclude are dropped, counted and reported;
+the rest is shuffled and written as evenly sized TFRecord or ArrayRecord files that TFDS and
+`--config.input.source=tfds:data/pairs/1.0.0` read. An interrupted run continues when it is started
+again; the dataset has its final name only when it is complete. See docs/preparing.md.
+
+This is an Apache Beam pipeline. It runs in this process unless --runner names a runner of Beam;
+arguments after `--` go to Beam: --runner=FlinkRunner -- --flink_master=localhost:8081
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from absl import flags
+
+from clipa_jax.prepare.options import DIRECT, Options, parse_share
+from clipa_jax.runtime import cli
+
+OUT = flags.DEFINE_string("out", None, "Folder of the dataset, e.g. pairs/1.0.0.", required=True)
+RUNNER = flags.DEFINE_string("runner", DIRECT, "direct, or a runner of Apache Beam.")
+_DEFINE: dict[type, Callable[..., flags.FlagHolder]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    tuple: flags.DEFINE_list,
+}
+
+
+def _define(option: dataclasses.Field) -> flags.FlagHolder:
+    """The flag of an option, with its default and help."""
+    name, text, default = option.name, option.metadata["help"], option.default
+    if default is dataclasses.MISSING:
+        return flags.DEFINE_string(name, None, text, required=True)
+    if name == "holdout":  # takes 2%, too
+        return flags.DEFINE_string(name, "", text)
+    if "choices" in option.metadata:
+        return flags.DEFINE_enum(name, default, option.metadata["choices"], text)
+    return _DEFINE[type(default)](name, [] if default == () else default, text)
+
+
+OPTIONS = [_define(option) for option in dataclasses.fields(Options)]
+
+
+def main(argv: list[str]) -> None:
+    """Makes the dataset and prints the report."""
+    with cli.needs("data"):
+        from clipa_jax.prepare import dataset, report  # noqa: PLC0415 (Beam is optional)
+    values = {option.name: option.value for option in OPTIONS}
+    values["holdout"] = parse_share("holdout", values["holdout"])
+    options = Options.from_dict(values)
+    summary = dataset.make(options, OUT.value, runner=RUNNER.value, arguments=argv[1:])
+    cli.say(f"{report.table(summary)}\n{report.written(summary, OUT.value)}")
+
+
+start = functools.partial(cli.run, main, needs_config=False, positional=True)
+
+if __name__ == "__main__":
+    start()
