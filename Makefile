@@ -66,6 +66,7 @@ lint: setup-dev
 	@echo "== lint"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/mypy
 
 # The lock files: every package in the newest version that all extras accept together. CUDA's

@@ -9,6 +9,8 @@ both to files too, with the values per sample. See docs/evaluation.md.
 Exit status: 0 if complete; 3 if some evaluations are missing, which the JSON names; 1 on an error.
 """
 
+import functools
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -48,5 +50,7 @@ def main(argv: list[str]) -> int | None:
     return command.compare(COMPARE.value, ACROSS.value)
 
 
+start = functools.partial(cli.run, main, needs_config=False)
+
 if __name__ == "__main__":
-    cli.run(main, needs_config=False)
+    start()

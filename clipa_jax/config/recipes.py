@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from clipa_jax.config import schema
+from clipa_jax.config import bundled, schema
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = bundled.ROOT / "configs"
 LAION_400M = 407_332_084  # samples in an epoch of CLIPA-v1: the size that its data.py notes
 # Ops on the pictures in evaluation.
 SQUASH = "decode|resize({res})"  # straight to a square

@@ -2,13 +2,15 @@
 
 import contextlib
 import importlib
+import sys
 
 from clipa_jax.runtime import quiet
 
 # It comes with PyTorch's CUDA builds. Loaded after TensorFlow, as torchvision would do it, it
 # crashes the interpreter; before it, both work (seen with Triton 3.7 and TensorFlow 2.21).
-with contextlib.suppress(ImportError):
-    importlib.import_module("triton")
+if "tensorflow" not in sys.modules:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton")
 
 with quiet.stderr():  # its first import makes noise, and so does its first look for GPUs
     import tensorflow as tf

@@ -18,6 +18,7 @@ import sentencepiece
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from clipa_jax.config import bundled
 from clipa_jax.errors import DataError, unknown
 from clipa_jax.runtime import files, storage
 
@@ -181,6 +182,7 @@ def _content(vocab: str) -> bytes:
     """The content of a vocabulary's file."""
     if vocab in BUNDLED:
         return gzip.decompress((ASSETS / f"{vocab}.txt.gz").read_bytes())
+    vocab = bundled.find(vocab)
     if not storage.exists(vocab) or storage.is_folder(vocab):
         hint = unknown("vocabulary", vocab, BUNDLED)
         raise DataError(f"there is no vocabulary file {vocab!r}, and it is no known name: {hint}")

@@ -11,6 +11,7 @@ import jax
 from absl import logging
 
 from clipa_jax import runs
+from clipa_jax.config import bundled
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import held_out
 from clipa_jax.report import figures, machine, page, qualitative
@@ -78,7 +79,7 @@ def _save_held_out(run: Stage, state: Any, name: str, evaluator: Any) -> None:
 def _accuracy(root: Path, last: Stage) -> Path:
     finished = (path for path in map(Path, last.compare) if (path / workdir.SUMMARY).exists())
     live = next(map(runs.read_one, finished), None)
-    recorded = next((path for path in last.compare if path.endswith(".json")), None)
+    recorded = next((bundled.find(p) for p in last.compare if p.endswith(".json")), None)
     out = root / workdir.ACCURACY
     return figures.accuracy_against_time(runs.read_one(root), out, compare=live, recorded=recorded)
 

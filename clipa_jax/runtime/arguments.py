@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from clipa_jax.config import durations, schema
+from clipa_jax.config import bundled, durations, schema
 from clipa_jax.errors import ConfigError, unknown
 
 _CONFIG = "--config."
@@ -34,7 +34,7 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
       ConfigError: a flag is repeated, unknown or has an illegal value, the config is missing, or
         there are arguments without a flag and not `positional`.
     """
-    argv = [argv[0], *(_HOME.sub(str(Path.home()), arg) for arg in argv[1:])]
+    argv = [argv[0], *(_bundled(_HOME.sub(str(Path.home()), arg)) for arg in argv[1:])]
     _check_repeats(argv)
     nones = [_name(arg)[len("config.") :] for arg in argv if _is_none(arg)]
     rest = _parse([arg for arg in argv if not _is_none(arg)])
@@ -67,6 +67,15 @@ def usage() -> str:
         keys = inspect.getfile(schema)
         text.append(f"--config.KEY=VALUE overrides a key; every key with its meaning: {keys}")
     return "\n\n".join(text)
+
+
+def _bundled(argument: str) -> str:
+    """`--config=configs/...` of the installed package, if there is none in this folder."""
+    flag, equals, value = argument.partition("=")
+    if flag.lstrip("-") not in ("config", "stage") or not equals:
+        return argument
+    file, colon, variant = value.partition(":")
+    return f"{flag}={bundled.find(file)}{colon}{variant}"
 
 
 def _apply(config: ConfigDict, overridden: list[str], nones: list[str]) -> None:

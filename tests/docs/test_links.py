@@ -15,7 +15,7 @@ PAGES = sorted(
         ROOT / "tests" / "golden" / "README.md",
     ]
 )
-TOP = "clipa_jax|configs|tools|tests|docs|data/emoji"
+TOP = "clipa_jax|configs|notebooks|tools|tests|docs|data/emoji"
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
+from clipa_jax.config import bundled
 from clipa_jax.data.sources import base, captions, fields, tfrecord
 from clipa_jax.errors import DataError, MissingData, nearest
 
@@ -139,9 +140,10 @@ def _array_records(path: str, indices: list[int]) -> list[bytes]:
 
 
 def _builder(where: str) -> tfds.core.DatasetBuilder:
+    where = bundled.find(where)
     if tf.io.gfile.exists(tf.io.gfile.join(where, INFO)):
         return tfds.builder_from_directory(where)
-    if tf.io.gfile.exists(where) or where.startswith((".", "/", "~")) or "://" in where:
+    if tf.io.gfile.exists(where) or where.startswith((".", "/", "~", "data/")) or "://" in where:
         raise MissingData(
             f"tfds:{where}: no dataset there; looked for {where}/{INFO}",
             dataset=f"tfds:{where}",
