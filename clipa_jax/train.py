@@ -21,7 +21,16 @@ from clipa_jax.report import end_of_run
 from clipa_jax.runtime import cli, distributed
 from clipa_jax.runtime.interrupt import Interrupt
 from clipa_jax.runtime.progress import Progress
-from clipa_jax.training import attention, checkpoint, metrics, recorder, stage, steps, workdir
+from clipa_jax.training import (
+    attention,
+    checkpoint,
+    derive,
+    metrics,
+    recorder,
+    stage,
+    steps,
+    workdir,
+)
 from clipa_jax.training.state import TrainState
 from clipa_jax.weights import open_weights
 
@@ -33,8 +42,8 @@ def main(argv: list[str]) -> int | None:
     """Trains every stage of the config that is not finished."""
     del argv
     root = Path(WORKDIR.value)
-    configs = schedules.split(CONFIG.value)
-    cli.start_jax(configs[0], root / workdir.COMPILED)
+    cli.start_jax(schedules.split(CONFIG.value)[0], root / workdir.COMPILED)
+    configs = derive.fill(CONFIG.value, root)
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:
@@ -169,5 +178,7 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
+start = functools.partial(cli.run, main)
+
 if __name__ == "__main__":
-    cli.run(main)
+    start()

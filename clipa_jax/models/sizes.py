@@ -1,7 +1,8 @@
 """Sizes of both towers, in one table.
 
 Sources: CLIPA-v2 (arXiv 2306.15658) table 1 and the released configs; `mini` is the
-size of the bundled demo, `nano` and `micro` are below it in docs/inverse_scaling.md.
+size of the bundled demo, `nano` and `micro` are below it in docs/inverse_scaling.md; Ti has the
+image tower of ViT-Ti (DeiT) and a third of its layers for text.
 """
 
 import re
@@ -33,6 +34,7 @@ SIZES = {
     "nano": Size(Tower(32, 2, 128, 1), Tower(32, 1, 128, 1), 64),
     "micro": Size(Tower(64, 3, 256, 2), Tower(64, 1, 256, 2), 96),
     "mini": Size(Tower(96, 4, 384, 3), Tower(96, 1, 384, 3), 128),
+    "Ti": Size(Tower(192, 12, 768, 3), Tower(192, 4, 768, 3), 192),
     "S": Size(Tower(384, 12, 1536, 6), Tower(384, 12, 1536, 6), 384),
     "B": Size(Tower(768, 12, 3072, 12), Tower(512, 12, 2048, 8), 512),
     "L": Size(Tower(1024, 24, 4096, 16), Tower(768, 12, 3072, 12), 768),

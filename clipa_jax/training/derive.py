@@ -1,0 +1,179 @@
+"""Values of the recipe `configs/own/` that follow from N pairs and the devices.
+
+- batch: the power of two at or below N / 64, at least 128 if there are so many pairs, at most 256
+  for each CPU device and 1,024 for each accelerator; a multiple of the devices
+- samples of all stages: 10,000 times the square root of N (10M for 1M pairs, 10 epochs), or as many
+  as `minutes` allow, by the time of a few steps of each stage on this machine
+- cache: the samples stay in memory up to 30,000 pairs; window of the shuffle: N, at most 16,384
+- token table: the size of the vocabulary, rounded up to a multiple of 128
+- arithmetic: float32 on CPUs, bfloat16 on accelerators
+- evaluation: on the split `validation` of a TFDS dataset; none where there is no such split
+
+What is set on the command line stays. A workdir keeps the samples that were derived first.
+"""
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from clipa_jax import sharding
+from clipa_jax.config import durations, schedules
+from clipa_jax.config.settings import Settings
+from clipa_jax.data import pipeline, sources, to_device
+from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.progress import waiting
+from clipa_jax.training import stage as stages
+
+DERIVED = "derived.json"  # in the workdir
+CACHED, WINDOW, ROWS = 30_000, 16_384, 128
+TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
+RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
+
+
+def fill(config: ConfigDict, root: Path | None = None) -> list[ConfigDict]:
+    """The stages of a config; those of the recipe with all values that it leaves open.
+
+    Args:
+      config: from a config file; unless it has the key `pairs`, its stages are returned as given.
+      root: the workdir that keeps the samples; None measures nothing and keeps nothing.
+    """
+    configs = schedules.split(config)
+    if "pairs" not in config:
+        return configs
+    source = Settings(configs[0].input, "config.input")
+    data = sources.open(pipeline.source_spec(source), source.split)
+    pairs = config.pairs or data.num_examples
+    for stage in configs:
+        _complete(stage, pairs, data.spec)
+    names = [stage.name for stage in configs]
+    shares = dict(zip(config.stages, config.shares, strict=False))
+    open_stages = [stage for stage in configs if not _lengths(stage)]
+    if open_stages:
+        weights = {name: shares.get(name, min(config.shares)) for name in names}
+        samples = _samples(config, configs, weights, pairs, root)
+        for stage in open_stages:
+            batch = stage.input.batch_size
+            steps = max(round(samples * weights[stage.name] / batch), 1)
+            stage.total_examples = steps * batch
+    return configs
+
+
+def batch_size(pairs: int, devices: int, per_device: int) -> int:
+    """The largest power of two at or below a 64th of the pairs, within the bounds."""
+    power, most = (2 ** math.floor(math.log2(max(number, 1))) for number in (pairs / 64, pairs))
+    batch = min(max(power, min(128, most)), per_device * devices)
+    return max(batch // devices, 1) * devices
+
+
+def _complete(stage: ConfigDict, pairs: int, spec: str) -> None:
+    """Sets what does not depend on the speed of the machine."""
+    cpu = jax.default_backend() == "cpu"
+    devices = Settings(stage.mesh).call(sharding.make_mesh).size
+    vocab = load_tokenizer(stage.input.vocab).vocabulary.size
+    inputs = stage.input
+    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, 256 if cpu else 1_024)
+    inputs.cache = inputs.cache or ("encoded" if pairs <= CACHED else "none")
+    inputs.shuffle_window = inputs.shuffle_window or min(pairs, WINDOW)
+    stage.model.dtype = stage.model.dtype or ("float32" if cpu else "bfloat16")
+    text = stage.model.text
+    text.vocab_size = text.vocab_size or -(-vocab // ROWS) * ROWS
+    for name in list(stage.evals):
+        section = stage.evals[name]
+        if section.get("source", "") is None:
+            section.source = spec if _has_split(spec, section.split) else None
+            if section.source is None:
+                logging.warning(
+                    "%s: no evaluation %s, since %s has no split %s; clipa-prepare "
+                    "--holdout=2%% makes one",
+                    stage.name,
+                    name,
+                    spec,
+                    section.split,
+                )
+                with stage.evals.unlocked():
+                    del stage.evals[name]
+
+
+def _has_split(spec: str, split: str) -> bool:
+    if not spec.startswith("tfds:"):
+        return False  # other kinds read the same files whatever the split
+    try:
+        return sources.open(spec, split).num_examples > 0
+    except UserError:
+        return False
+
+
+def _lengths(stage: ConfigDict) -> list[str]:
+    """The forms of the stage's duration that are set."""
+    keys = [f"total_{unit}" for unit in durations.UNITS]
+    return [key for key in keys if stage.get(key) is not None]
+
+
+def _samples(
+    config: ConfigDict,
+    configs: list[ConfigDict],
+    weights: dict[str, float],
+    pairs: int,
+    root: Path | None,
+) -> float:
+    """Samples of which each stage gets its share."""
+    if config.minutes is None:
+        return 1e4 * math.sqrt(pairs)
+    asked = {"minutes": config.minutes, "pairs": pairs, "source": str(configs[0].input.source)}
+    if root is None:
+        raise ConfigError("--config.minutes is for training; give --config.all.total_examples here")
+    known: Any = files.read_json(root / DERIVED) if (root / DERIVED).exists() else {}
+    if known and {key: known[key] for key in asked} == asked:
+        return known["samples"]
+    samples = distributed.from_first(_fitting(config.minutes * 60, configs, weights))
+    if distributed.first():
+        root.mkdir(parents=True, exist_ok=True)
+        files.write_json(root / DERIVED, asked | {"samples": samples})
+    return samples
+
+
+def _fitting(seconds: float, configs: list[ConfigDict], weights: dict[str, float]) -> int:
+    """The samples that take so long, by a trial of each stage."""
+    left, each = seconds * (1 - RESERVE), 0.0
+    for stage in configs:
+        began = time.monotonic()
+        with waiting(f"measuring {stage.name}"):
+            start, step = pace(stage)
+        left -= start + (time.monotonic() - began)
+        each += weights[stage.name] * step / stage.input.batch_size
+        logging.info("%s: %.3f s a step of %d", stage.name, step, stage.input.batch_size)
+    least = sum(stage.input.batch_size for stage in configs)
+    if left / each < least:
+        raise ConfigError(
+            f"{seconds / 60:g} minutes are not enough for one step of each stage after the start; "
+            "give more --config.minutes, or a smaller size such as configs/own/schedule.py:mini"
+        )
+    return int(left / each)
+
+
+def pace(stage: ConfigDict) -> tuple[float, float]:
+    """(seconds to the end of the first step, seconds of a step), with the data of the stage."""
+    trial = stage.copy_and_resolve_references()
+    trial.update(after="", init="scratch", surgery=(), total_examples=None, total_steps=TRIAL)
+    trial.evals = ConfigDict()
+    least = TRIAL if distributed.several() else 3  # the same number in all processes
+    with tempfile.TemporaryDirectory() as folder:
+        run = stages.prepare(trial, Path(folder), {})
+        began = time.monotonic()
+        update, state = run.program.compile(), run.program.spec.init(trial.seed)
+        ends: list[float] = []
+        with to_device.Prefetch(run.data.start(), run.encoders.batch_sharding) as feed:
+            while len(ends) < least or (len(ends) < TRIAL and ends[-1] - ends[0] < SECONDS):
+                batch, _ = next(feed)
+                state, values = update(state, batch)
+                jax.block_until_ready(values)
+                ends.append(time.monotonic() - began)
+    return ends[0], (ends[-1] - ends[0]) / (len(ends) - 1)

@@ -1,0 +1,107 @@
+"""Values of the recipe for own pairs: by the rules, by overrides, and by the minutes."""
+
+import json
+import math
+
+import pytest
+
+from clipa_jax.config import recipes
+from clipa_jax.errors import ConfigError
+from clipa_jax.training import derive
+
+DATA, PAIRS = "tfds:data/emoji/1.0.0", 6_729
+VOCAB = "data/emoji/vocab.txt"
+
+
+def own(variant="Ti", **overrides):
+    """The schedule with the keys of `config.all` that are given."""
+    c = recipes.load("own/schedule", variant)
+    values = {"input.source": DATA, "input.vocab": VOCAB}
+    values |= {key.replace("__", "."): value for key, value in overrides.items()}
+    c["all"].update_from_flattened_dict(values)
+    return c.lock()  # as a command gives it
+
+
+@pytest.mark.parametrize(
+    ("pairs", "devices", "per_device", "batch"),
+    [
+        (100, 1, 256, 64),
+        (6_729, 1, 256, 128),
+        (10_000, 1, 256, 128),
+        (1_000_000, 1, 256, 256),
+        (1_000_000, 8, 1_024, 8_192),
+        (100_000, 6, 1_024, 1_020),
+    ],
+)
+def test_the_batch_is_a_64th_of_the_pairs_within_the_bounds_of_the_devices(
+    pairs, devices, per_device, batch
+):
+    assert derive.batch_size(pairs, devices, per_device) == batch
+
+
+def test_what_the_recipe_leaves_open_follows_from_the_pairs():
+    stages = derive.fill(own())
+    assert [stage.name for stage in stages] == ["pretrain", "finetune_1", "finetune_2"]
+    for stage, share in zip(stages, (0.72, 0.22, 0.06), strict=True):
+        assert stage.input.batch_size == 128
+        expected = share * 1e4 * math.sqrt(PAIRS)
+        assert stage.total_examples % 128 == 0
+        assert stage.total_examples == pytest.approx(expected, abs=128)
+        assert (stage.input.cache, stage.input.shuffle_window) == ("encoded", PAIRS)
+        assert (stage.model.dtype, stage.model.text.vocab_size) == ("float32", 2_048)
+    assert [stage.input.res for stage in stages] == [64, 112, 160]
+
+
+def test_the_evaluation_needs_a_split_of_held_out_pairs():
+    assert not derive.fill(own())[0].evals
+    c = own()
+    for name in c.stages:
+        c[name].evals.retrieval.split = "heldout_pictures"
+    assert derive.fill(c)[0].evals.retrieval.source == DATA
+
+
+def test_what_is_set_on_the_command_line_stays():
+    stages = derive.fill(own(input__batch_size=16, total_steps=5, model__dtype="bfloat16"))
+    assert {stage.input.batch_size for stage in stages} == {16}
+    assert {(stage.total_steps, stage.total_examples) for stage in stages} == {(5, None)}
+    assert {stage.model.dtype for stage in stages} == {"bfloat16"}
+
+
+def test_other_configs_are_left_alone():
+    (stage,) = derive.fill(recipes.load("demo/pretrain"))
+    assert stage.total_examples == 128 * 4_600
+
+
+def test_the_samples_fit_the_minutes_and_a_resumed_run_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(derive, "pace", lambda stage: (10.0, 0.5))
+    c = own()
+    c.minutes = 60.0
+    stages = derive.fill(c, tmp_path)
+    steps = sum(stage.total_examples / 128 for stage in stages)
+    assert steps * 0.5 + 3 * 10 == pytest.approx(0.9 * 3_600, rel=0.01)
+    assert json.loads((tmp_path / derive.DERIVED).read_text())["minutes"] == 60
+    monkeypatch.delattr(derive, "pace")  # nothing is measured again
+    assert derive.fill(c, tmp_path)[0].total_examples == stages[0].total_examples
+
+
+def test_too_few_minutes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(derive, "pace", lambda stage: (10.0, 0.5))
+    c = own()
+    c.minutes = 0.5
+    with pytest.raises(ConfigError, match="0.5 minutes are not enough"):
+        derive.fill(c, tmp_path)
+
+
+def test_the_pace_of_a_stage_is_measured_with_its_data():
+    stage = derive.fill(own(input__batch_size=16))[2]
+    for tower in (stage.model.image, stage.model.text):
+        tower.update(width=12, depth=1, num_heads=3, mlp_dim=24)
+    start, step = derive.pace(stage)
+    assert start > 0 and step > 0
+
+
+@pytest.mark.parametrize(("variant", "size"), [("B", "B/16"), ("S/32", "S/32")])
+def test_the_argument_is_the_size_with_or_without_patch(variant, size):
+    c = recipes.load("own/schedule", variant)
+    assert c.pretrain.model.size == size
+    assert c.pretrain.input.res == 4 * int(size.split("/")[1])
