@@ -70,6 +70,7 @@ def evaluation() -> ConfigDict:
     c.input.res = placeholder(int)
     c.input.text_len = placeholder(int)
     c.input.vocab = placeholder(str)
+    c.input.clean = placeholder(str)
     c.input.preprocess_eval = placeholder(str)
     c.model = ConfigDict()
     c.model.dtype = placeholder(str)
@@ -158,6 +159,10 @@ def inputs() -> ConfigDict:
     # folder:TABLE; a mixture as "0.7*tfds:a + 0.3*webdataset:b", as a dict or as pairs
     c.source = placeholder(object)
     c.split = "train"
+    # The field of the captions, or several with their shares: {"re_caption": 0.7, "text": 0.3};
+    # None: the first of the usual names that has any.
+    c.caption = placeholder(object)
+    c.clean = "none"  # how texts are cleaned before they are tokenized: none or open_clip
     c.batch_size = 0  # global
     c.cache = "none"  # or encoded: the samples stay in memory, with random access
     c.order = "auto"  # global: one shuffle of all samples; lanes; auto: global if access is random

@@ -19,6 +19,7 @@ from clipa_jax.convert import tokenizer as tokenizers
 from clipa_jax.convert.staging import staging
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
+from clipa_jax.preprocess import cleaning
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.training import workdir
@@ -110,13 +111,22 @@ def _compare_tokens(path: Path, config: ConfigDict, tokenizer: Tokenizer | None)
             "of open_clip then takes the token ids that clipa_jax makes"
         )
         return "not written"
-    theirs_BL = open_clip.get_tokenizer(f"local-dir:{path}")(list(parity.CAPTIONS)).numpy()
-    ours_BL = tokenizer.encode(parity.CAPTIONS, config.input.text_len)
-    if not np.array_equal(ours_BL, theirs_BL):
+    texts = [*parity.CAPTIONS, *parity.many_scripts()]
+    theirs_BL = open_clip.get_tokenizer(f"local-dir:{path}")(texts).numpy()
+    cleaned = [cleaning.open_clip(text) for text in texts]
+    ours_BL = tokenizer.encode(cleaned, config.input.text_len)
+    other = np.flatnonzero((ours_BL != theirs_BL).any(1))
+    if len(other):
         raise CheckpointError(
-            f"the tokenizer that was written gives other tokens: {theirs_BL} for {ours_BL}"
+            f"the tokenizer that was written gives other tokens for {len(other)} of {len(texts)} "
+            f"texts, the first {texts[other[0]]!r}: {theirs_BL[other[0]]} for {ours_BL[other[0]]}"
         )
-    return f"equal on {len(ours_BL)} captions"
+    line = f"equal on {len(texts)} texts that open_clip has cleaned"
+    clean = config.input.get("clean", "none")
+    if clean != "open_clip":
+        line += f"; it cleans every text, and this model has input.clean={clean}"
+        logging.info("%s: evaluate with --config.input.clean=open_clip to do the same", line)
+    return line
 
 
 def _find(checkpoint: Path, model_name: str) -> tuple[Path, Json]:

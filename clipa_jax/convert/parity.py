@@ -3,7 +3,8 @@
 B inputs, R pixels a side, L text tokens, E embedding.
 """
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +27,25 @@ CAPTIONS = (
     "Una caf\u00e9 con leche, s'il vous pla\u00eet! \u6771\u4eac 2024",
     "an extremely long caption that goes on and on about a small red house between two large "
     "green trees under a blue sky with white clouds, until it fills every place there is, and more",
+)
+
+NUM_STRINGS = 1_000
+# First and last code points of blocks whose characters the tokenizers of both sides meet.
+_BLOCKS = (
+    (0x20, 0x7E),  # ASCII
+    (0xA0, 0x24F),  # Latin
+    (0x370, 0x52F),  # Greek, Cyrillic
+    (0x5D0, 0x6FF),  # Hebrew, Arabic
+    (0x900, 0x97F),  # Devanagari
+    (0xE00, 0xE5B),  # Thai
+    (0x1E00, 0x1FFF),  # more Latin and Greek
+    (0x2010, 0x218B),  # punctuation, letterlike signs, fractions
+    (0x3040, 0x30FF),  # Japanese
+    (0x4E00, 0x9FFF),  # Chinese
+    (0xAC00, 0xD7A3),  # Korean
+    (0xFB00, 0xFB06),  # ligatures
+    (0xFF01, 0xFF5E),  # full width
+    (0x1F300, 0x1F64F),  # emoji
 )
 
 Report = dict[str, Any]
@@ -64,6 +84,18 @@ def measure(
         "tolerance": {"max_abs": MAX_ABS, "min_cosine": MIN_COSINE},
         "versions": {"jax": jax.__version__},
     }
+
+
+def many_scripts() -> list[str]:
+    """Random strings of words in one or two scripts, some of them longer than 100 bytes."""
+    rng = random.Random(0)
+
+    def word(blocks: Sequence[tuple[int, int]]) -> str:
+        length = rng.randint(1, 9) if rng.random() < 0.9 else rng.randint(20, 110)
+        return "".join(chr(rng.randint(*rng.choice(blocks))) for _ in range(length))
+
+    blocks = [rng.choices(_BLOCKS, k=rng.choice((1, 1, 2))) for _ in range(NUM_STRINGS)]
+    return [" ".join(word(of_string) for _ in range(rng.randint(1, 6))) for of_string in blocks]
 
 
 def check(report: Report) -> None:

@@ -10,6 +10,7 @@ n samples of a chunk, m of them that came through.
 """
 
 import collections
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,22 +19,38 @@ from absl import logging
 from clipa_jax.data.order import Order
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.preprocess import header
+from clipa_jax.preprocess import cleaning, header
 from clipa_jax.preprocess.registry import Sample
 
 # Indexed by the number that the pipeline writes beside each sample; 0 is a good one.
 REASONS = ("", "decode", "missing_key", "empty_caption", "unreadable", "too_large")
 DECODE, MISSING_KEY, EMPTY_CAPTION, UNREADABLE, TOO_LARGE = range(1, len(REASONS))
+Texts = tf.Tensor | tf.RaggedTensor
 CAPTION_BYTES = 16_384  # longer captions are cut
 _NAMED = 5  # bad samples that the log names
 _SETTLED = 10_000  # samples before their share is meaningful
 
 
-def cleaned(sample: Sample, captions: bool) -> Sample:
+def cleaned(
+    sample: Sample,
+    captions: bool,
+    clean: str = "none",
+    weights: Sequence[float] = (),
+    draw: tf.Tensor | None = None,
+) -> Sample:
     """A parsed sample, or n samples with ragged captions, with the size of its picture and, if
-    captions are wanted, without blank ones."""
+    captions are wanted, without blank ones.
+
+    Of a list of captions, those of one field are drawn by `weights` and `draw`, uniform in [0, 1),
+    float32 () or (n,).
+    """
     sample = header.added(sample)
-    return {**sample, "captions": _filled(sample["captions"])} if captions else sample
+    if not captions:
+        return sample
+    texts = sample["captions"]
+    if draw is None:
+        return {**sample, "captions": _filled(texts, clean)}
+    return {**sample, "captions": _drawn([_filled(t, clean) for t in texts], weights, draw)}
 
 
 def fault(sample: Sample, captions: bool, max_pixels: int) -> tf.Tensor:
@@ -41,9 +58,8 @@ def fault(sample: Sample, captions: bool, max_pixels: int) -> tf.Tensor:
     reason = tf.where(tf.reduce_prod(sample["_size"], -1) > max_pixels, TOO_LARGE, 0)
     reason = tf.where(tf.strings.length(sample["image"]) == 0, MISSING_KEY, reason)
     if captions:
-        texts = sample["captions"]
-        count = texts.row_lengths() if isinstance(texts, tf.RaggedTensor) else tf.size(texts)
-        reason = tf.where((reason == 0) & (count == 0), EMPTY_CAPTION, reason)
+        blank = _count(sample["captions"]) == 0
+        reason = tf.where((reason == 0) & blank, EMPTY_CAPTION, reason)
     return reason
 
 
@@ -117,10 +133,31 @@ class SkipCounter:
             )
 
 
-def _filled(texts: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
-    """Valid captions, without blank ones."""
+def _drawn(groups: Sequence[Texts], weights: Sequence[float], draw: tf.Tensor) -> Texts:
+    """The captions of one of F fields, of those that have any."""
+    filled_F = tf.stack([_count(texts) > 0 for texts in groups], -1)
+    end_F = tf.cumsum(tf.cast(filled_F, tf.float32) * weights, -1)
+    total = end_F[..., -1:]
+    field = tf.reduce_sum(tf.cast(draw[..., None] * total >= end_F, tf.int32), -1)
+    # A product that is rounded up may reach the total.
+    field = tf.minimum(field, tf.argmax(end_F >= total, -1, tf.int32))
+    drawn = groups[-1]
+    for number, texts in reversed([*enumerate(groups[:-1])]):
+        if isinstance(texts, tf.RaggedTensor):
+            drawn = tf.where(field[:, None] == number, texts, drawn)
+        else:
+            drawn = tf.cond(field == number, lambda texts=texts: texts, lambda rest=drawn: rest)
+    return drawn
+
+
+def _count(texts: Texts) -> tf.Tensor:
+    return texts.row_lengths() if isinstance(texts, tf.RaggedTensor) else tf.size(texts)
+
+
+def _filled(texts: Texts, clean: str) -> Texts:
+    """Valid captions, cleaned, without blank ones."""
     ragged = isinstance(texts, tf.RaggedTensor)
-    valid = valid_utf8(texts.flat_values if ragged else texts)
+    valid = cleaning.cleaned(valid_utf8(texts.flat_values if ragged else texts), clean)
     filled = tf.strings.length(tf.strings.strip(valid)) > 0
     if ragged:
         return tf.ragged.boolean_mask(texts.with_flat_values(valid), texts.with_flat_values(filled))

@@ -49,7 +49,7 @@ def train(
     `preprocess` stands in place of the section's ops; for `keep`, the entries of a batch, see
     `robust_map.chunk_function`. Anything wrong with the data or the config raises `UserError`.
     """
-    source = sources.open(source_spec(config), config.split)
+    source = open_source(config)
     if choice(config, "cache", ("none", "encoded")) == "encoded":
         source = _cached(source)
     order = _order(
@@ -68,6 +68,7 @@ def train(
         seed=seed,
         keep=keep,
         max_pixels=config.max_pixels,
+        clean=config.clean,
     )
     skips = bad_samples.SkipCounter(
         source, order, max_percent=config.max_skip_percent, epoch=source.num_examples
@@ -76,13 +77,15 @@ def train(
     return TrainData(source, preprocess, spec, order, share, process, skips)
 
 
-def source_spec(config: Settings) -> sources.Spec:
-    """The argument of `sources.open`, from the `input` section."""
-    spec = config.source
-    spec = spec.as_dict() if isinstance(spec, Settings) else spec
+def open_source(config: Settings) -> sources.Source:
+    """The source of an `input` section."""
+    spec, caption = (
+        value.as_dict() if isinstance(value, Settings) else value
+        for value in (config.source, config.caption)
+    )
     if not spec:
         raise DataError(f"{config.path}.source is empty; e.g. tfds:data/emoji/1.0.0")
-    return spec
+    return sources.open(spec, config.split, caption=sources.Choice.of(caption))
 
 
 def _cached(source: sources.Source) -> sources.Source:

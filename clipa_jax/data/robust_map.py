@@ -21,14 +21,15 @@ import tensorflow as tf
 
 from clipa_jax.data import bad_samples, map_chunk
 from clipa_jax.data.map_chunk import REASON, PerSample, Samples
-from clipa_jax.data.sources import captions as caption_fields
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.preprocess import decode, fusion, header
+from clipa_jax.preprocess import decode, draws, fusion, header
 from clipa_jax.preprocess.registry import Function, Sample
 
 CAPTIONS, SEPARATOR = "captions", "\0"
 _PASSED = "_passed"  # features that no op reads
+_FIELD = "_field"  # draws the field of the captions
+_FIELD_POSITION = 1 << 14  # of this draw among those of the ops
 Chunk = dict[str, tf.Tensor]
 Map = Callable[[Samples, PerSample, int], tuple[Samples, tf.Tensor]]
 Step = PerSample | Callable[[Samples], Samples]  # on each sample, or on all of a chunk
@@ -44,6 +45,7 @@ def chunk_function(
     keep: Sequence[str] | None,
     features: Sequence[str] = (),
     max_pixels: int = decode.MAX_PIXELS,
+    clean: str = "none",
 ) -> tuple[Process, dict[str, tf.TensorSpec]]:
     """A function from a dataset of chunks of records to one of prepared chunks, and their spec.
 
@@ -52,17 +54,19 @@ def chunk_function(
     from (seed, count). `keep` are the entries of the result, if the ops give them; None for all,
     with sizes in place of entries without a fixed shape, so that a timing can stop at any op.
     `features` are further entries of the source that are passed on; captions joined by `SEPARATOR`,
-    since lists of any length are slow. Pictures of more than `max_pixels` are not decoded.
+    since lists of any length are slow. Pictures of more than `max_pixels` are not decoded, and
+    captions are cleaned by `preprocess.cleaning`.
     """
     phases = fusion.phases(preprocess)
     captions = any("text" in phase.entries for phase in phases)
     if captions and not source.has_captions:
         names = ", ".join(source.features) or "(none)"
-        legal = ", ".join(caption_fields.NAMES)
+        legal = ", ".join(source.caption.names)
         raise DataError(
             f"{source.spec}: no captions among the features {names}; looked for {legal}"
+            + source.no_text
         )
-    parser = _Parser(source, tuple(features), captions, max_pixels)
+    parser = _Parser(source, tuple(features), captions, max_pixels, clean)
     steps = functools.partial(_steps, phases=phases, measured=keep is None)
     quickly = carefully = steps(PerSample(parser.parse))
     if source.can_parse_all and not features:
@@ -70,7 +74,8 @@ def chunk_function(
 
     record_nF = tf.TensorSpec([size, source.width], tf.string)
     specs = {"record": record_nF, "count": tf.TensorSpec([size], tf.int64)}
-    drawn = _traced(functools.partial(_drawn, phases, size, seed), specs)
+    fields = captions and bool(source.caption.weights)
+    drawn = _traced(functools.partial(_drawn, phases, size, seed, fields), specs)
     quick, careful = (
         _traced(functools.partial(_prepared, size, keep, *way), drawn.structured_outputs)
         for way in ((map_chunk.in_one_loop, quickly), (map_chunk.one_by_one, carefully))
@@ -86,14 +91,20 @@ class _Parser:
     features: tuple[str, ...]  # that are passed on
     captions: bool  # whether an op needs them; without one, a sample is bad
     max_pixels: int
+    clean: str
+
+    def _cleaned(self, parsed: Sample, draw: tf.Tensor | None) -> Sample:
+        weights = self.source.caption.weights
+        return bad_samples.cleaned(parsed, self.captions, self.clean, weights, draw)
 
     def parse(self, sample: Sample) -> Sample:
         """The entries of a record, and the reason if it cannot be used."""
-        rest = {name: value for name, value in sample.items() if name != "record"}
+        rest = {name: value for name, value in sample.items() if name not in ("record", _FIELD)}
         parsed = self.source.parse(sample["record"], self.features)
-        parsed = bad_samples.cleaned(parsed, self.captions)
+        parsed = self._cleaned(parsed, sample.get(_FIELD))
         reason = bad_samples.fault(parsed, self.captions, self.max_pixels)
         passed = {name: parsed[name] for name in self.features}
+        passed |= {k: bad_samples.valid_utf8(passed[k]) for k in (CAPTIONS, "id") if k in passed}
         if CAPTIONS in passed:
             passed[CAPTIONS] = tf.strings.reduce_join(passed[CAPTIONS], separator=SEPARATOR)
         image = tf.where(reason == 0, parsed["image"], _blank())
@@ -102,10 +113,11 @@ class _Parser:
 
     def parse_all(self, samples: Samples, size: int) -> Samples:
         """The entries of n = `size` records, in a few ops for all; an error if one is bad."""
-        rest = {name: value for name, value in samples.items() if name != "record"}
+        rest = {name: value for name, value in samples.items() if name not in ("record", _FIELD)}
         parsed = self.source.parse_all(samples["record"], captions=self.captions)
         images = map_chunk.array(parsed["image"])  # large, so they are not copied from here on
-        parsed = bad_samples.cleaned({**parsed, **_sizes(parsed["image"], images)}, self.captions)
+        parsed |= _sizes(parsed["image"], images)
+        parsed = self._cleaned(parsed, samples.get(_FIELD))
         reason_n = bad_samples.fault(parsed, self.captions, self.max_pixels)
         with tf.control_dependencies([map_chunk.assert_good(reason_n)]):
             return {**rest, **parsed, "image": images.identity()}  # not decoded before the check
@@ -175,10 +187,15 @@ def _traced(function: Callable[[Chunk], Chunk], specs: dict[str, tf.TensorSpec])
     return tf.function(function, autograph=False).get_concrete_function(specs)
 
 
-def _drawn(phases: Sequence[fusion.Phase], size: int, seed: int, chunk: Chunk) -> Chunk:
+def _drawn(
+    phases: Sequence[fusion.Phase], size: int, seed: int, fields: bool, chunk: Chunk
+) -> Chunk:
     """The records of a chunk of n = `size`, and the random numbers for them."""
     seed_n2 = tf.stack([tf.fill([size], tf.constant(seed, tf.int64)), chunk["count"]], 1)
-    return {"record": chunk["record"], **fusion.draw(phases, seed_n2)}
+    numbers = fusion.draw(phases, seed_n2)
+    if fields:
+        numbers[_FIELD] = draws.uniform(seed_n2 + [0, _FIELD_POSITION << 48], 1)[:, 0]
+    return {"record": chunk["record"], **numbers}
 
 
 def _prepared(

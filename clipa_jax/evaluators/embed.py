@@ -186,7 +186,7 @@ def _plain_row(row: Any) -> Any:
     if isinstance(row, np.ndarray | np.generic):
         row = row.tolist()
     if isinstance(row, bytes):
-        return row.decode()
+        return row.decode(errors="replace")
     return _plain(row) if isinstance(row, list | tuple) else row
 
 

@@ -69,7 +69,7 @@ def examine(
     """
     section = Settings(config, "config").input
     required, chip_name = (chip or ChipRate()).resolve(config) if seconds else (0.0, "")
-    source = sources.open(pipeline.source_spec(section), section.split)
+    source = pipeline.open_source(section)
     components = source.components if isinstance(source, sources.Mixture) else (source,)
     tokenizer = load_tokenizer(section.vocab)
     out.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,9 @@ MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, 192 MiB when decoded
 # A branch that is rarely taken, as a call of its own: TensorFlow examines the ops of an inlined
 # branch even where it is not taken, which takes longer than the ops of a JPEG's header.
 rare = tf.function(autograph=False, experimental_attributes={"_noinline": True})
-_WEBP_HEADER = 21  # bytes of a WebP up to its flags
-_PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
+_HEADER = 26  # bytes that tell a format, a WebP's flags and a PNG's depth and kind of color
+_CHUNKS = 4_096  # bytes in which a PNG has the color that is transparent, if any
+_PILLOW_FORMATS = ("BMP", "GIF", "PNG", "WEBP")
 
 
 @op("decode")
@@ -65,17 +66,22 @@ def any_format(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _needs_pillow(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether the bytes are a BMP, a GIF or an animated WebP.
+    """Whether the bytes are a BMP, a GIF, an animated WebP or a PNG with one transparent color.
 
     TensorFlow 2.21 knows no palettes of a BMP and takes its unused bytes for alpha, ignores the
-    transparency of a GIF, and writes beyond its memory at an animated WebP, which ends the process.
+    transparency of a GIF and of a color of a PNG, and writes beyond its memory at an animated WebP,
+    which ends the process.
     """
-    header = tf.strings.join([tf.strings.substr(encoded, 0, _WEBP_HEADER), b"\0" * _WEBP_HEADER])
-    flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
+    header = tf.strings.join([tf.strings.substr(encoded, 0, _HEADER), b"\0" * _HEADER])
+    byte = tf.io.decode_raw(tf.strings.substr(header, 0, _HEADER), tf.uint8)
+    flags, depth, color = byte[20], byte[24], byte[25]
+    is_png = tf.strings.substr(header, 0, 4) == b"\x89PNG"
+    has_key = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _CHUNKS), r"\C*tRNS\C*")
+    is_keyed = is_png & (depth <= 8) & ((color == 0) | (color == 2)) & has_key
     is_extended = tf.strings.substr(header, 8, 8) == b"WEBPVP8X"
     is_animated = is_extended & (flags & tf.constant(2, tf.uint8) != 0)
     is_bmp = tf.strings.substr(header, 0, 2) == b"BM"
-    return is_animated | is_bmp | (tf.strings.substr(header, 0, 4) == b"GIF8")
+    return is_animated | is_bmp | is_keyed | (tf.strings.substr(header, 0, 4) == b"GIF8")
 
 
 def _with_pillow(encoded: bytes | np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from clipa_jax.config.batch import CAPTION_HASH, HASH_OP, TOKENS
 from clipa_jax.errors import ConfigError, DataError, unknown
-from clipa_jax.preprocess import reduce
+from clipa_jax.preprocess import cleaning, reduce
 from clipa_jax.preprocess.registry import Function, Sample, op
 from clipa_jax.preprocess.vocab import Vocabulary, read_vocabulary
 
@@ -157,11 +157,13 @@ def tokenize(length: int, vocab: str, reduction: str = "truncate") -> Function:
 
 
 def make_tokenize(config: Any) -> Tokenize:
-    """Texts -> int32 (B, L) by the vocabulary and length of an `input` section."""
+    """Texts -> int32 (B, L) by the vocabulary, cleaning and length of an `input` section."""
     if not config.vocab:
         return _no_tokenizer
     tokenizer, length = load_tokenizer(config.vocab), config.text_len
-    return lambda texts: tokenizer.encode(list(texts), length)
+    # Records of older versions have no such key.
+    clean = cleaning.cleaner(config.clean if "clean" in config else "none") or (lambda text: text)
+    return lambda texts: tokenizer.encode([clean(text) for text in texts], length)
 
 
 def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:

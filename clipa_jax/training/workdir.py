@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from clipa_jax.config import schema
 from clipa_jax.errors import UserError
 from clipa_jax.runtime import distributed, files
 
@@ -93,6 +94,9 @@ def check_same(folder: Path, config: ConfigDict) -> None:
     if not file.exists():
         return
     old, new = leaves(files.read_json(file)), leaves(to_json(config))
+    # Keys that are newer than the record keep the old behavior by their default.
+    defaults = leaves(to_json(schema.default()))
+    old |= {key: defaults[key] for key in new.keys() - old.keys() if key in defaults}
     differ = [
         f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
         for key in sorted(set(old) | set(new))

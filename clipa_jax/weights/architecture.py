@@ -163,6 +163,7 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
                 "res": res,
                 "text_len": text["context_length"],
                 "vocab": _vocab(text, vocabulary),
+                "clean": "open_clip",
                 "preprocess_eval": _preprocess(preprocess),
             },
         }

@@ -155,6 +155,8 @@ def settings(source: str, **changes) -> Settings:
     values = {
         "source": source,
         "split": "train",
+        "caption": None,
+        "clean": "none",
         "batch_size": 8,
         "res": SIDE,
         "preprocess": "decode|resize({res})",
@@ -168,9 +170,9 @@ def settings(source: str, **changes) -> Settings:
     return Settings(ConfigDict({**values, **changes}), "config.input")
 
 
-def everything(spec: str, features=(), split="train") -> list[dict]:
+def everything(spec: str, features=(), split="train", caption=None) -> list[dict]:
     """All samples of a source as Python values, in order; None for what cannot be read."""
-    source = sources.open(spec, split, features)
+    source = sources.open(spec, split, features, sources.Choice.of(caption))
     samples = []
     for record in reading.everything(source):
         if not any(record.numpy()):

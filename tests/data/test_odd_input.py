@@ -5,17 +5,21 @@ The inputs are made here; their kinds come from public bug reports of this field
 
 import csv
 import gzip
+import io
 import json
 import os
 import tarfile
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from PIL import Image
 from pyarrow import parquet
 
 from clipa_jax.data import pipeline, sources
 from clipa_jax.errors import DataError
+from clipa_jax.preprocess import decode
 from tests.data.conftest import everything, picture, sample, settings, write_tfds
 from tests.helpers import writers
 
@@ -127,6 +131,16 @@ def test_a_first_record_without_a_caption_does_not_decide_for_all(tmp_path):
     rows = [{"jpg": PICTURE}, *({"jpg": PICTURE, "txt": b"caption"} for _ in range(3))]
     texts = captions(write_records(tmp_path / "0.tfrecord", rows))
     assert texts == [[], ["caption"], ["caption"], ["caption"]]
+
+
+def test_a_number_in_the_first_record_hides_no_captions(tmp_path):
+    number = tf.train.Feature(int64_list=tf.train.Int64List(value=[5]))
+    image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[PICTURE]))
+    first = tf.train.Example(features=tf.train.Features(feature={"jpg": image, "txt": number}))
+    write_records(tmp_path / "1.tfrecord", [{"jpg": PICTURE, "txt": b"caption"}])
+    with tf.io.TFRecordWriter(str(tmp_path / "0.tfrecord")) as writer:
+        writer.write(first.SerializeToString())
+    assert sources.open(f"tfrecord:{tmp_path}/*.tfrecord", "train").has_captions
 
 
 def test_a_damaged_first_record_does_not_decide_for_all(tmp_path):
@@ -297,6 +311,21 @@ def test_a_column_of_another_type_is_named_with_it(tmp_path):
         sources.open(f"parquet:{tmp_path}/0.parquet", "train")
 
 
+def test_a_caption_of_a_type_without_text_is_named_with_it(tmp_path):
+    texts = pa.array([[("text", "a")], []], pa.map_(pa.string(), pa.string()))
+    parquet.write_table(pa.table({"image": BYTES, "caption": texts}), tmp_path / "0.parquet")
+    config = settings(f"parquet:{tmp_path}/0.parquet", preprocess=TEXTS)
+    with pytest.raises(DataError, match="no captions.*no text is in caption .map<string, string"):
+        pipeline.train(config, seed=0)
+
+
+def test_a_column_that_occurs_twice_is_an_error(tmp_path):
+    table = pa.table([BYTES, STRINGS, STRINGS], names=["image", "caption", "caption"])
+    parquet.write_table(table, tmp_path / "0.parquet")
+    with pytest.raises(DataError, match="0.parquet has several columns 'caption'"):
+        sources.open(f"parquet:{tmp_path}/0.parquet", "train")
+
+
 def test_parquet_files_may_name_their_columns_differently(tmp_path):
     for name in ("caption", "TEXT"):
         parquet.write_table(pa.table({"image": BYTES, name: STRINGS}), tmp_path / f"{name}.parquet")
@@ -337,6 +366,39 @@ def test_a_broken_row_of_a_table_is_an_error_with_its_line(tmp_path, name, text,
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         sources.open(f"folder:{tmp_path}/{name}", "train")
+
+
+def test_blanks_around_the_names_of_columns_do_not_matter(tmp_path):
+    write_pictures(tmp_path, ["0.png"])
+    (tmp_path / "t.csv").write_text("file_name, caption\n0.png,a\n")
+    assert captions(f"folder:{tmp_path}/t.csv") == [["a"]]
+
+
+def test_a_file_that_is_no_table_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"file_name,caption\n"))
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="t.csv.gz is compressed .gzip."):
+        sources.open(f"folder:{tmp_path}/t.csv.gz", "train")
+    with pytest.raises(DataError, match="a file, but no table; expected a folder or .csv"):
+        sources.open(f"folder:{tmp_path}/t.xlsx", "train")
+
+
+def test_a_number_of_more_than_64_bits_is_a_missing_one(tmp_path):
+    members = [("0.png", PICTURE), ("0.cls", "9" * 20), ("1.png", PICTURE), ("1.cls", "7")]
+    spec = write_tar(tmp_path / "0.tar", members)
+    assert [sample["cls"] for sample in everything(spec, ("cls",))] == [-1, 7]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_transparent_color_of_a_png_is_white(mode):
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    image = Image.fromarray(pixels).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=image.getpixel((1, 2)))
+    shown = decode.any_format(tf.constant(buffer.getvalue())).numpy()
+    expected = np.array(image.convert("RGB"))
+    expected[2, 1] = 255
+    np.testing.assert_array_equal(shown, expected)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])

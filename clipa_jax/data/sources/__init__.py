@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from clipa_jax.data.sources import mixture
 from clipa_jax.data.sources.base import Shard, Source, empty
+from clipa_jax.data.sources.captions import Choice
 from clipa_jax.data.sources.class_folders import ClassFoldersSource
 from clipa_jax.data.sources.clip_benchmark import ClipBenchmarkSource
 from clipa_jax.data.sources.folder import FolderSource
@@ -16,9 +17,9 @@ from clipa_jax.data.sources.tfrecord import TfrecordSource
 from clipa_jax.data.sources.webdataset import WebdatasetSource
 from clipa_jax.errors import DataError, unknown
 
-__all__ = ["KINDS", "MemorySource", "Mixture", "Shard", "Source", "Spec", "open"]
+__all__ = ["KINDS", "Choice", "MemorySource", "Mixture", "Shard", "Source", "Spec", "open"]
 
-KINDS: dict[str, Callable[[str, str, Sequence[str]], Source]] = {
+KINDS: dict[str, Callable[[str, str, Sequence[str], Choice], Source]] = {
     "tfds": TfdsSource,
     "tfrecord": TfrecordSource,
     "webdataset": WebdatasetSource,
@@ -29,8 +30,10 @@ KINDS: dict[str, Callable[[str, str, Sequence[str]], Source]] = {
     "karpathy": KarpathySource,
 }
 
+_USUAL = Choice()
 
-def open(spec: Spec, split: str, features: Sequence[str] = ()) -> Source:
+
+def open(spec: Spec, split: str, features: Sequence[str] = (), caption: Choice = _USUAL) -> Source:
     """The split of a dataset, with `features` beside image, captions and id.
 
     `spec` is the kind of source and where it is, e.g. "tfds:data/emoji/1.0.0" or
@@ -39,21 +42,21 @@ def open(spec: Spec, split: str, features: Sequence[str] = ()) -> Source:
     """
     parts = mixture.parts(spec)
     if parts is None:
-        return _open_one(str(spec), split, features)
+        return _open_one(str(spec), split, features, caption)
     if not parts:
         raise DataError(f"source {spec!r}: a mixture of nothing")
-    opened = [_open_one(source, split, features) for source, _ in parts]
+    opened = [_open_one(source, split, features, caption) for source, _ in parts]
     weights = mixture.sizes_or([weight for _, weight in parts], opened)
     return opened[0] if len(opened) == 1 else Mixture(opened, weights, split)
 
 
-def _open_one(spec: str, split: str, features: Sequence[str]) -> Source:
+def _open_one(spec: str, split: str, features: Sequence[str], caption: Choice) -> Source:
     kind, colon, rest = spec.partition(":")
     if not colon or not rest:
         raise DataError(f"source {spec!r}: expected KIND:WHERE with one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise DataError(f"source {spec!r}: " + unknown("kind", kind, KINDS))
-    source = KINDS[kind](rest, split, features)
+    source = KINDS[kind](rest, split, features, caption)
     if not source.num_examples:
         raise empty(spec, split)
     return source

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from clipa_jax.data.sources import captions
 from clipa_jax.errors import DataError, nearest
 
 IMAGE_NAMES = ("image", "jpg", "jpeg", "png", "webp", "gif", "img")
@@ -54,6 +55,8 @@ class Source(abc.ABC):
     shards: tuple[Shard, ...]  # in a fixed order
     features: tuple[str, ...]  # names that samples can carry beside image, captions and id
     has_captions: bool
+    caption: captions.Choice  # which of the fields are captions
+    no_text: str = ""  # why a field of that name holds no captions, for messages
     width: int = 1  # F
     random_access: bool = False  # whether samples are read one by one as fast as in a row
 
@@ -73,8 +76,9 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         """A record (F,) -> the canonical sample, inside tf.data: image, string (), encoded and
-        empty if missing; captions, string (n,); id, string () and empty if the data has none; and
-        `features` under their own names."""
+        empty if missing; captions, string (n,), or a list of them, one for each field of which one
+        is drawn; id, string () and empty if the data has none; and `features` under their own
+        names."""
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
         """`parse` for n records in a few ops: image (n,) and, if wanted, ragged captions (n, None).

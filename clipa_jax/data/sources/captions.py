@@ -2,18 +2,66 @@
 
 Legal are text (str or bytes), lists of text, and objects or lists of objects that hold a caption
 under one of `NAMES`. Numbers, booleans, NaN and other objects are no captions. The first of the
-names with a caption that is not blank counts.
+names with a caption that is not blank counts, unless `input.caption` names the field, or several
+with their shares (`Choice`).
 """
 
 import codecs
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from clipa_jax.errors import ConfigError
+
+JSON = "json"
 NAMES = ("captions", "caption", "txt", "text", "TEXT", "title")
 SEPARATOR = b"\0"  # between the captions of a record; a space inside them
+FIELDS = b"\1"  # likewise, between fields of captions of which one is drawn
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fields that hold captions, by name: the first of them that has any counts or, if they
+    have weights, one that is drawn for each sample among those that have any."""
+
+    names: tuple[str, ...] = NAMES
+    weights: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, value: str | Mapping[str, float] | None) -> "Choice":
+        """From a name, or names with weights of any sum, as a mapping or JSON; none for `NAMES`."""
+        try:
+            fields = json.loads(value) if isinstance(value, str) and "{" in value else value
+            if not fields or isinstance(fields, str):
+                return cls((fields,)) if fields else cls()
+            names, weights = tuple(fields), tuple(map(float, fields.values()))
+        except (ValueError, TypeError, AttributeError):
+            names, weights = (), ()
+        if not names or not all(0 < weight < float("inf") for weight in weights):
+            raise ConfigError(
+                f"caption={value!r}: expected the name of a field, or names with positive weights "
+                f'such as {{"re_caption": 0.7, "text": 0.3}}'
+            )
+        return cls(names, weights if len(names) > 1 else ())
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether no field is named."""
+        return self.names is NAMES
+
+    def possible(self, present: Collection[str]) -> bool:
+        """Whether samples with these fields can have captions."""
+        return (all if self.weights else any)(name in present for name in self.names)
+
+    def record(self, fields: Mapping[str, Any]) -> bytes:
+        """The captions of a sample as one string of a record."""
+        groups = (texts(fields.get(name)) for name in self.names)
+        if not self.weights:
+            return joined(next(filter(None, groups), []))
+        return FIELDS.join(joined(group).replace(FIELDS, b" ") for group in groups)
 
 
 def texts(value: Any) -> list[bytes]:
@@ -34,12 +82,23 @@ def of_fields(fields: Mapping[str, Any], names: Sequence[str] = NAMES) -> list[b
     return next(filter(None, (texts(fields.get(name)) for name in names)), [])
 
 
-def of_json(text: bytes) -> list[bytes]:
-    """The captions of a JSON document; none if it is not valid."""
+def _document(text: bytes) -> Any:
+    """The content of a JSON document; None if it is not valid."""
     try:
-        return texts(json.loads(without_mark(text).decode("utf-8", "replace")))
+        return json.loads(without_mark(text).decode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        return []
+        return None
+
+
+def of_files(contents: Mapping[str, bytes], choice: Choice) -> bytes:
+    """The captions in files beside a picture, by their suffixes in order, as `Choice.record` gives
+    them; fields that are in no file of their own are looked for in the JSON document."""
+    document = _document(contents.get(JSON, b""))
+    if choice.is_usual:
+        groups = (texts(document if k == JSON else text) for k, text in contents.items())
+        return joined(next(filter(None, groups), []))
+    fields = document if isinstance(document, Mapping) else {}
+    return choice.record({**fields, **{k: text for k, text in contents.items() if texts(text)}})
 
 
 def without_mark(text: bytes) -> bytes:

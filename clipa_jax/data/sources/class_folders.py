@@ -22,9 +22,8 @@ class ClassFoldersSource(fields.ListedSource):
     stands for DIR/CLASS/ without splits.
     """
 
-    has_captions = True
-
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
+        self.caption = caption
         self.spec, self.split = f"class_folders:{where}", split
         folder = where if split == WHOLE else storage.join(where, split)
         if not storage.exists(folder):
@@ -46,20 +45,22 @@ class ClassFoldersSource(fields.ListedSource):
         number = {name: index for index, name in enumerate(self._classes)}
         self._labels = [number[folder] for folder in folders]
         self._texts = self._filled_templates(where)
+        self.has_captions = caption.is_usual
 
     def class_names(self, label: str) -> list[str] | None:
         return self._classes if label == LABEL else None
 
-    def texts(self, index: int) -> list[bytes]:
+    def texts(self, index: int) -> bytes:
         return self._texts[self._labels[index]]
 
     def values(self, index: int) -> Mapping[str, int]:
         return {LABEL: self._labels[index]}
 
-    def _filled_templates(self, where: str) -> list[list[bytes]]:
+    def _filled_templates(self, where: str) -> list[bytes]:
         """The captions of each class."""
         text = storage.read_or_nothing(storage.join(where, TEMPLATES_FILE))
         lines = text.decode("utf-8", "replace").splitlines()
         templates = [line.strip() for line in lines if line.strip()] or TEMPLATES
         names = [name.replace("_", " ") for name in self._classes]
-        return [[captions.encoded(t.replace("{}", name)) for t in templates] for name in names]
+        filled = ([captions.encoded(t.replace("{}", name)) for t in templates] for name in names)
+        return [captions.joined(texts) for texts in filled]

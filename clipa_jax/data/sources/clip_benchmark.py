@@ -35,9 +35,9 @@ class ClipBenchmarkSource(WebdatasetSource):
 
     kind = "clip_benchmark"
 
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
         self._folder = where.rstrip("/")
-        super().__init__(where, split, wanted)
+        super().__init__(where, split, wanted, caption)
         self.type = _text(storage.join(self._folder, TYPE)).strip().lower() or CLASSIFICATION
         legal = (CLASSIFICATION, MULTILABEL, RETRIEVAL)
         if self.type not in legal:

@@ -20,7 +20,7 @@ from clipa_jax.runtime import storage
 
 _CHUNK = 64  # samples read by one call
 _COMMON = 3  # image, captions, id
-_NUMBERS = {int: r"\s*[+-]?\d+\s*", float: r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*"}
+_NUMBERS = {int: r"\s*[+-]?\d{1,18}\s*", float: r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*"}
 _LOGGED = 20  # bad records whose errors are logged
 
 
@@ -60,12 +60,13 @@ class FieldSource(base.Source):
             zip(self._wanted, tf.unstack(record[_COMMON:], len(self._wanted)), strict=True)
         )
         typed = {n: _typed(values[n], self._kinds[n]) for n in features if n in values}
-        texts = tf.strings.split(record[1], captions.SEPARATOR)
+        texts = _captions(record[None, 1], self.caption)
+        texts = [part[0] for part in texts] if isinstance(texts, list) else texts[0]
         return {"image": record[0], "captions": texts, "id": record[2], **typed}
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
         images = {"image": record_nF[:, 0]}
-        return {**images, "captions": _split(record_nF[:, 1])} if captions else images
+        return images | ({"captions": _captions(record_nF[:, 1], self.caption)} if captions else {})
 
 
 class IndexedSource(FieldSource):
@@ -120,8 +121,8 @@ class ListedSource(IndexedSource):
         return storage.join(self._folder, self._names[index])
 
     @abc.abstractmethod
-    def texts(self, index: int) -> list[bytes]:
-        """The captions of a picture."""
+    def texts(self, index: int) -> bytes:
+        """The captions of a picture, as `Choice.record` gives them."""
 
     def values(self, index: int) -> Mapping[str, Any]:
         """The features of a picture."""
@@ -132,7 +133,7 @@ class ListedSource(IndexedSource):
         values = self.values(item)
         return [
             storage.read_or_nothing(self.path(item)),
-            captions.joined(self.texts(item)),
+            self.texts(item),
             captions.encoded(self._names[item]),
             *(captions.encoded(values.get(name)) for name in self._wanted),
         ]
@@ -179,8 +180,13 @@ def kind_of(values: Iterable[Any]) -> type:
     return str
 
 
-def _split(text_n: tf.Tensor) -> tf.RaggedTensor:
-    return tf.strings.split(text_n, captions.SEPARATOR)
+def _captions(text_n: tf.Tensor, caption: captions.Choice) -> Any:
+    """Ragged captions (n, None), or a list of them, one for each field of which one is drawn."""
+    if not caption.weights:
+        return tf.strings.split(text_n, captions.SEPARATOR)
+    parts = tf.strings.split(text_n, captions.FIELDS)
+    part_nF = parts.to_tensor("", shape=[None, len(caption.names)])
+    return [tf.strings.split(part_n, captions.SEPARATOR) for part_n in tf.unstack(part_nF, axis=1)]
 
 
 def _typed(value: tf.Tensor, kind: type) -> tf.Tensor:

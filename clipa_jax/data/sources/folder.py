@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipa_jax.data.sources import base, captions, fields, listing, tables
-from clipa_jax.errors import MissingData
+from clipa_jax.data.sources.index import refuse_compressed
+from clipa_jax.errors import DataError, MissingData
 from clipa_jax.runtime import storage
 
 _OWN_TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv")
 _PATHS = ("file_name", "filepath", "filename", "image", "image_path", "path", "file")
-_TEXTS = (".txt", ".caption", ".json")
+_TEXTS = ("txt", "caption", captions.JSON)
 _LOOKED_AT = 1000  # rows that tell which kind of value a column holds
 
 
@@ -23,7 +24,8 @@ class FolderSource(fields.ListedSource):
     paths, or of the table.
     """
 
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
+        self.caption = caption
         self.spec, self.split = f"folder:{where}", split
         if not storage.exists(where):
             sentence = f"{self.spec}: no such folder or file"
@@ -31,6 +33,10 @@ class FolderSource(fields.ListedSource):
         own = [storage.join(where, name) for name in _OWN_TABLES]
         is_table = where.lower().endswith(tables.SUFFIXES)
         table = where if is_table else next(filter(storage.exists, own), None)
+        if not table and not storage.is_folder(where):
+            refuse_compressed(where)
+            legal = ", ".join(tables.SUFFIXES)
+            raise DataError(f"{self.spec}: a file, but no table; expected a folder or {legal}")
         self._rows: list[tables.Row] = []
         self._beside: list[list[str]] = []
         kinds: dict[str, type] = {}
@@ -43,25 +49,27 @@ class FolderSource(fields.ListedSource):
     def values(self, index: int) -> Mapping[str, Any]:
         return self._rows[index] if self._rows else {}
 
-    def texts(self, index: int) -> list[bytes]:
+    def texts(self, index: int) -> bytes:
         if self._rows:
-            return captions.of_fields(self._rows[index])
-        for suffix in self._beside[index]:  # the first file with any counts
-            text = storage.read_or_nothing(os.path.splitext(self.path(index))[0] + suffix)
-            texts = captions.of_json(text) if suffix == ".json" else captions.texts(text)
-            if texts:
-                return texts
-        return []
+            return self.caption.record(self._rows[index])
+        stem, names = os.path.splitext(self.path(index))[0], self._beside[index]
+        return captions.of_files(
+            {name: storage.read_or_nothing(f"{stem}.{name}") for name in names}, self.caption
+        )
 
     def _look_beside(self, folder: str) -> list[str]:
         """The names of the pictures in a folder; remembers which have captions beside them."""
         names = listing.visible(folder, self.spec)
         known = set(names)
         pictures = listing.pictures(folder, names, self.spec)
+        kinds = _TEXTS if self.caption.is_usual else (*self.caption.names, captions.JSON)
         for name in pictures:
             stem = os.path.splitext(name)[0]
-            self._beside.append([suffix for suffix in _TEXTS if stem + suffix in known])
-        self.has_captions = any(self._beside)
+            self._beside.append([name for name in kinds if f"{stem}.{name}" in known])
+        present = {name for names in self._beside for name in names}
+        self.has_captions = captions.JSON in present or (
+            bool(present) if self.caption.is_usual else self.caption.possible(present)
+        )
         return pictures
 
     def _read_table(self, table: str) -> tuple[list[str], dict[str, type]]:
@@ -69,8 +77,8 @@ class FolderSource(fields.ListedSource):
         self._rows = tables.read(table)
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
         path = base.find("path", _PATHS, columns, self.spec) if self._rows else ""
-        text = base.find_optional(captions.NAMES, columns)
-        self.has_captions = text is not None
+        text = base.find_optional(self.caption.names, columns)
+        self.has_captions = self.caption.possible(columns)
         sample = self._rows[:_LOOKED_AT]
         others = [name for name in columns if name not in (path, text)]
         kinds = {name: fields.kind_of(row.get(name) for row in sample) for name in others}

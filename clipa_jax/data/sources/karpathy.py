@@ -22,15 +22,15 @@ class KarpathySource(fields.ListedSource):
     looked for beside the file: `filepath/filename`, `filename`, `images/filename`.
     """
 
-    has_captions = True
-
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
+        self.caption = caption
         self.spec, self.split = f"karpathy:{where}", split
         table, _, folder = where.partition(",")
         if not storage.exists(table):
             raise MissingData(f"{self.spec}: no file {table}", dataset=self.spec, looked=table)
         pictures = self._of_split(table)
         self._texts = [[sentence["raw"] for sentence in p["sentences"]] for p in pictures]
+        self.has_captions = caption.is_usual or caption.names == ("raw",)
         names = [os.path.join(p.get("filepath", ""), str(p["filename"])) for p in pictures]
         bare = [str(p["filename"]) for p in pictures]
         self._paths = self._find(folder or table.rpartition("/")[0] or ".", names, bare)
@@ -39,8 +39,8 @@ class KarpathySource(fields.ListedSource):
     def path(self, index: int) -> str:
         return self._paths[index]
 
-    def texts(self, index: int) -> list[bytes]:
-        return captions.texts(self._texts[index])
+    def texts(self, index: int) -> bytes:
+        return captions.joined(captions.texts(self._texts[index]))
 
     def _of_split(self, table: str) -> list[dict[str, Any]]:
         try:

@@ -19,7 +19,7 @@ class MemorySource(base.Source):
         self._source, self._load = source, load
         self.spec, self.split, self.shards = source.spec, source.split, source.shards
         self.features, self.has_captions = source.features, source.has_captions
-        self.width = source.width
+        self.width, self.caption = source.width, source.caption
         lengths = np.array([shard.length for shard in source.shards], np.int64)
         self._begins = tf.constant(np.cumsum(lengths) - lengths)
         self._records: tf.Tensor | None = None

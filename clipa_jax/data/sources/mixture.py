@@ -28,6 +28,7 @@ class Mixture(base.Source):
         self.split = split
         self.shards = tuple(shard for source in components for shard in source.shards)
         self.width = 1 + max(source.width for source in components)
+        self.caption = components[0].caption
         self.has_captions = all(source.has_captions for source in components)
         common = set.intersection(*({*source.features} for source in components))
         self.features = tuple(sorted(common))

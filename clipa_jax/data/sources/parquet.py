@@ -1,5 +1,6 @@
 """Parquet files with pictures inside: img2dataset's, and those of Hugging Face datasets."""
 
+import collections
 import functools
 import os
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ class ParquetSource(fields.FieldSource):
     name their columns differently. Features are further columns.
     """
 
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
+        self.caption = caption
         self.spec, self.split = f"parquet:{where}", split
         paths = storage.expand(where, self.spec)
         scans = index.build(paths, _scan, tables=False)
@@ -49,7 +51,8 @@ class ParquetSource(fields.FieldSource):
         if not filled:
             raise base.empty(self.spec, split)
         columns = {path: self._columns(path) for path in base.spread(filled)}
-        self.has_captions = any(found.captions for found in columns.values())
+        names = {name for known in columns.values() for name in known.captions}
+        self.has_captions = caption.possible(names)
         kinds: dict[str, type] = {}
         for path, known in columns.items():
             for field in _schema(path):
@@ -61,12 +64,18 @@ class ParquetSource(fields.FieldSource):
     def _columns(self, path: str) -> _Columns:
         """The columns of a file; `DataError` if there are no pictures."""
         schema = _schema(path)
+        twice = [name for name, count in collections.Counter(schema.names).items() if count > 1]
+        if twice:
+            raise DataError(f"{self.spec}: {path} has several columns {twice[0]!r}")
         types = {field.name: field.type for field in schema}
         pictures = [name for name, kind in types.items() if _is_picture(kind)]
         typed = (f"{name} ({kind})" for name, kind in types.items())
         where = f"{self.spec} ({path}, columns {', '.join(typed)})"
         image = base.find("image", base.IMAGE_NAMES, pictures, where)
-        texts = tuple(name for name in captions.NAMES if name in types and _is_text(types[name]))
+        texts = tuple(n for n in self.caption.names if n in types and _is_text(types[n]))
+        others = [n for n in self.caption.names if n in types and n not in texts]
+        if others and not (texts and self.caption.is_usual):
+            self.no_text = f"; no text is in {others[0]} ({types[others[0]]})"
         return _Columns(image, texts, base.find_optional(base.ID_NAMES, schema.names))
 
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
@@ -114,9 +123,9 @@ class ParquetSource(fields.FieldSource):
         def value(name: str | None) -> Any:
             return _value(table.column(name)[row]) if name in table.column_names else None
 
-        texts = captions.of_fields({name: value(name) for name in columns.captions})
+        texts = self.caption.record({name: value(name) for name in columns.captions})
         rest = (captions.encoded(value(name)) for name in (columns.id, *self._wanted))
-        return [_picture(value(columns.image), path), captions.joined(texts), *rest]
+        return [_picture(value(columns.image), path), texts, *rest]
 
 
 def _scan(path: str) -> index.Scan:

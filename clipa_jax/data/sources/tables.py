@@ -92,6 +92,7 @@ def _unquoted(text: str, columns: int) -> list[str]:
 def _rows(numbered: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
     """Rows as dictionaries by the heading; blank lines are left out."""
     _, columns = next(numbered, (0, []))
+    columns = [name.strip() for name in columns]
     if len(set(columns)) < len(columns):
         raise ValueError(f"line 1: a column occurs twice in {', '.join(columns)}")
     for number, values in numbered:

@@ -26,8 +26,9 @@ class TfdsSource(base.Source):
     `where` is the folder with `dataset_info.json`, or a name, e.g. "coco_captions/2014:1.1.0".
     """
 
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
         del wanted
+        self.caption = caption
         self.spec, self.split = f"tfds:{where}", split
         info = _builder(where).info
         try:
@@ -51,10 +52,12 @@ class TfdsSource(base.Source):
         self._info = info
         names = list(info.features)
         self._image = base.find("image", base.IMAGE_NAMES, names, self.spec)
-        self._captions = base.find_optional(captions.NAMES, names)
+        self._captions = [name for name in caption.names if name in names]
+        if not caption.weights:
+            del self._captions[1:]
         self._id = base.find_optional(base.ID_NAMES, names)
-        self.has_captions = self._captions is not None
-        self.features = tuple(n for n in names if n not in (self._image, self._captions))
+        self.has_captions = caption.possible(names)
+        self.features = tuple(n for n in names if n not in (self._image, *self._captions))
 
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         if self.random_access:
@@ -84,36 +87,39 @@ class TfdsSource(base.Source):
     def parse(self, record: tf.Tensor, features: Sequence[str] = ()) -> dict[str, Any]:
         wanted = [
             n
-            for n in {self._image, self._captions, self._id, *features}
+            for n in {self._image, *self._captions, self._id, *features}
             if n in self._info.features
         ]
         features_read = tfds.features.FeaturesDict({n: self._info.features[n] for n in wanted})
         values = features_read.deserialize_example(
             record[0], decoders={self._image: tfds.decode.SkipDecoding()}
         )
-        texts = values[self._captions] if self._captions else tf.zeros([0], tf.string)
-        while isinstance(texts, dict):  # COCO keeps a caption's text among other fields
-            texts = texts[base.find("text", captions.NAMES, texts, self.spec)]
+        texts = [self._flat(values[name]) for name in self._captions]
         return {
             "image": values[self._image],
-            "captions": tf.reshape(texts, [-1]),
+            "captions": tfrecord.choose(texts, self.caption) if texts else tf.zeros([0], tf.string),
             "id": tfrecord.text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
 
+    def _flat(self, texts: Any) -> tf.Tensor:
+        """The captions (n,) of a feature."""
+        while isinstance(texts, dict):  # COCO keeps a caption's text among other fields
+            texts = texts[base.find("text", captions.NAMES, texts, self.spec)]
+        return tf.reshape(texts, [-1])
+
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
-        texts = [self._captions] if captions and self._captions else []
-        return tfrecord.parse_all(record_nF[:, 0], [self._image], texts)
+        texts = self._captions if captions else []
+        return tfrecord.parse_all(record_nF[:, 0], [self._image], texts, self.caption)
 
     @property
     def can_parse_all(self) -> bool:
         """Where examples hold pictures and captions as they are, in lists of bytes."""
         kinds = self._info.features
-        text = kinds[self._captions] if self._captions else tfds.features.Text()
-        if isinstance(text, tfds.features.Sequence):
-            text = text.feature
-        return isinstance(kinds[self._image], tfds.features.Image) and isinstance(
-            text, tfds.features.Text
+        texts = [kinds[name] for name in self._captions]
+        texts = [t.feature if isinstance(t, tfds.features.Sequence) else t for t in texts]
+        return isinstance(kinds[self._image], tfds.features.Image) and all(
+            isinstance(text, tfds.features.Text) for text in texts
         )
 
     def class_names(self, label: str) -> list[str] | None:

@@ -25,8 +25,9 @@ class TfrecordSource(base.Source):
     """TFRecord files with an image (jpg, png, webp, image) and captions (txt, caption), local or in
     Google's cloud storage: TensorFlow reads no others. Records are whole examples."""
 
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
         del wanted
+        self.caption = caption
         self.spec, self.split = f"tfrecord:{where}", split
         paths = storage.expand(where, self.spec)
         schemes = tf.io.gfile.get_registered_schemes()
@@ -45,9 +46,9 @@ class TfrecordSource(base.Source):
         texts = [name for name, (kind, _) in kinds.items() if kind == tf.string]
         base.find("image", base.IMAGE_NAMES, texts, f"{self.spec} ({filled[0]})")
         self._images = [name for name in base.IMAGE_NAMES if name in texts]
-        self._captions = [name for name in captions.NAMES if name in texts]
+        self._captions = [name for name in caption.names if name in texts]
         self._id = base.find_optional(base.ID_NAMES, kinds)
-        self.has_captions = bool(self._captions)
+        self.has_captions = caption.possible(texts)
         used = (self._images[0], *self._captions[:1])
         self.features = tuple(name for name in kinds if name not in used)
 
@@ -72,16 +73,19 @@ class TfrecordSource(base.Source):
         texts = [values[name] for name in self._captions]
         return {
             "image": _first_image([values[name] for name in self._images]),
-            "captions": _first_texts(texts) if texts else tf.zeros([0], tf.string),
+            "captions": choose(texts, self.caption) if texts else tf.zeros([0], tf.string),
             "id": text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
-        return parse_all(record_nF[:, 0], self._images, self._captions if captions else ())
+        texts = self._captions if captions else ()
+        return parse_all(record_nF[:, 0], self._images, texts, self.caption)
 
 
-def parse_all(record_n: tf.Tensor, images: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
+def parse_all(
+    record_n: tf.Tensor, images: Sequence[str], texts: Sequence[str], caption: captions.Choice
+) -> dict[str, Any]:
     """Examples (n,) -> image (n,) and, if `texts` are given, ragged captions (n, None).
 
     Of the features of pictures, `images`, the first that is filled counts; so of the captions.
@@ -92,7 +96,7 @@ def parse_all(record_n: tf.Tensor, images: Sequence[str], texts: Sequence[str]) 
     values = tf.io.parse_example(record_n, wanted)
     sample = {"image": _first_image([values[name] for name in images])}
     if texts:
-        sample["captions"] = _first_texts([values[name] for name in texts])
+        sample["captions"] = choose([values[name] for name in texts], caption)
     return sample
 
 
@@ -102,6 +106,11 @@ def _first_image(images: Sequence[tf.Tensor]) -> tf.Tensor:
     for other in reversed(images[:-1]):
         image = tf.where(tf.strings.length(other) > 0, other, image)
     return image
+
+
+def choose(texts: list[Any], caption: captions.Choice) -> Any:
+    """The captions of the fields that come first; all of them if one of them is drawn."""
+    return texts if caption.weights else _first_texts(texts)
 
 
 def _first_texts(texts: Sequence[Any]) -> Any:
@@ -221,7 +230,10 @@ def _places(path: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
 
 
 def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:
-    """The features of the first records of files: their types, and values for missing ones."""
+    """The features of the first records of files: their types, and values for missing ones.
+
+    Of several types text counts, so that a number in the place of a caption does not hide captions.
+    """
     options = {
         "bytes_list": (tf.string, ""),
         "int64_list": (tf.int64, -1),
@@ -237,8 +249,10 @@ def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:
                 continue
             for name, feature in example.features.feature.items():
                 kind = options.get(feature.WhichOneof("kind"))
-                if kind and getattr(feature, feature.WhichOneof("kind")).value:
-                    kinds.setdefault(name, kind)
+                if not kind or not getattr(feature, feature.WhichOneof("kind")).value:
+                    continue
+                if name not in kinds or kind[0] == tf.string:
+                    kinds[name] = kind
     return kinds
 
 

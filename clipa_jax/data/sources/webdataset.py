@@ -10,7 +10,6 @@ from clipa_jax.data.sources import base, captions, fields, index, tar
 from clipa_jax.errors import DataError
 from clipa_jax.runtime import storage
 
-_JSON = "json"
 _TEXTS = ("txt", "caption", "text", "captions")
 _LABELS = ("cls", "cls.txt", "label")
 _SPAN = 8 << 20  # bytes read at once, unless one sample has more
@@ -38,7 +37,8 @@ class WebdatasetSource(fields.IndexedSource):
 
     kind = "webdataset"
 
-    def __init__(self, where: str, split: str, wanted: Sequence[str] = ()):
+    def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
+        self.caption = caption
         self.spec, self.split = f"{self.kind}:{where}", split
         paths = self._paths(where)
         scans = index.build(paths, tar.scan, tables=True)
@@ -52,8 +52,12 @@ class WebdatasetSource(fields.IndexedSource):
                 f"{self.spec}: no member with a suffix of {', '.join(base.IMAGE_SUFFIXES)}; "
                 f"there are {', '.join(sorted(members)) or '(none)'}"
             )
-        self.has_captions = bool(members & {*_TEXTS, _JSON})
-        others = sorted(members - {tar.IMAGE, _JSON, *_TEXTS})
+        names = _TEXTS if caption.is_usual else caption.names
+        self._texts = (*names, captions.JSON)
+        self.has_captions = captions.JSON in members or (
+            bool(members & {*names}) if caption.is_usual else caption.possible(members)
+        )
+        others = sorted(members - {tar.IMAGE, *self._texts})
         super().__init__(wanted, {n: int if n in _LABELS else str for n in others})
 
     def _paths(self, where: str) -> list[str]:
@@ -63,7 +67,7 @@ class WebdatasetSource(fields.IndexedSource):
     def items(self, shard: int, indices: np.ndarray) -> Iterable[_Item]:
         path, names = self.shards[shard].path, self._names[shard]
         place_XN2 = index.table(path)[indices].reshape(len(indices), -1, 2)
-        texts = tuple(name for name in (*_TEXTS, _JSON) if name in names)
+        texts = tuple(name for name in self._texts if name in names)
         columns = [
             place_XN2[:, names.index(name)]
             if name in names
@@ -84,11 +88,8 @@ class WebdatasetSource(fields.IndexedSource):
         content = _content(item)
         image, key, *rest = content
         wanted, texts = rest[: len(self._wanted)], rest[len(self._wanted) :]
-        texts_by_name = (
-            captions.of_json(text) if name == _JSON else captions.texts(text)
-            for name, text in zip(item.texts, texts, strict=True)
-        )
-        return [image, captions.joined(next(filter(None, texts_by_name), [])), key, *wanted]
+        files = dict(zip(item.texts, texts, strict=True))
+        return [image, captions.of_files(files, self.caption), key, *wanted]
 
 
 def _content(item: _Item) -> list[bytes]:
