@@ -11,6 +11,7 @@ n samples of a chunk, m of them that came through.
 
 import collections
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ from clipa_jax.preprocess.registry import Sample
 # Indexed by the number that the pipeline writes beside each sample; 0 is a good one.
 REASONS = ("", "decode", "missing_key", "empty_caption", "unreadable", "too_large")
 DECODE, MISSING_KEY, EMPTY_CAPTION, UNREADABLE, TOO_LARGE = range(1, len(REASONS))
-Texts = tf.Tensor | tf.RaggedTensor
+Texts = Any  # captions (m,), or ragged ones (n, None)
 CAPTION_BYTES = 16_384  # longer captions are cut
 _NAMED = 5  # bad samples that the log names
 _SETTLED = 10_000  # samples before their share is meaningful

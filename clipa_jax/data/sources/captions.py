@@ -34,9 +34,11 @@ class Choice:
     def of(cls, value: str | Mapping[str, float] | None) -> "Choice":
         """From a name, or names with weights of any sum, as a mapping or JSON; none for `NAMES`."""
         try:
-            fields = json.loads(value) if isinstance(value, str) and "{" in value else value
-            if not fields or isinstance(fields, str):
-                return cls((fields,)) if fields else cls()
+            fields: Any = json.loads(value) if isinstance(value, str) and "{" in value else value
+            if not fields:
+                return cls()
+            if isinstance(fields, str):
+                return cls((fields,))
             names, weights = tuple(fields), tuple(map(float, fields.values()))
         except (ValueError, TypeError, AttributeError):
             names, weights = (), ()
