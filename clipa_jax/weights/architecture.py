@@ -111,12 +111,8 @@ def _resizing(inputs: Any) -> Json:
 def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     """A config of ours for an open_clip model: the sections `model` and `input`.
 
-    Args:
-      content: of open_clip_config.json.
-      vocabulary: path of its WordPiece vocabulary, "" if there is none.
-
-    Raises:
-      CheckpointError: our model does not support it; names the key and the value.
+    From open_clip_config.json and the path of the WordPiece vocabulary, "" if there is none. A
+    value that our model does not support raises `CheckpointError` with its key.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("model_cfg"), Mapping):
         raise CheckpointError("not an open_clip_config.json: it has no model_cfg")
