@@ -34,7 +34,8 @@ from clipa_jax.training import stage as stages
 
 DERIVED = "derived.json"  # in the workdir
 CACHED, WINDOW, ROWS = 30_000, 16_384, 128
-TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
+# A trial of a stage: seconds, and most steps; steps where there are several processes.
+SECONDS, TRIAL, STEPS = 5.0, 100, 10
 RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
 
 
@@ -145,8 +146,7 @@ def _fitting(seconds: float, configs: list[ConfigDict], weights: dict[str, float
     left, each = seconds * (1 - RESERVE), 0.0
     for stage in configs:
         began = time.monotonic()
-        with waiting(f"measuring {stage.name}"):
-            start, step = pace(stage)
+        start, step = pace(stage)
         left -= start + (time.monotonic() - began)
         each += weights[stage.name] * step / stage.input.batch_size
         logging.info("%s: %.3f s a step of %d", stage.name, step, stage.input.batch_size)
@@ -164,16 +164,22 @@ def pace(stage: ConfigDict) -> tuple[float, float]:
     trial = stage.copy_and_resolve_references()
     trial.update(after="", init="scratch", surgery=(), total_examples=None, total_steps=TRIAL)
     trial.evals = ConfigDict()
-    least = TRIAL if distributed.several() else 3  # the same number in all processes
-    with tempfile.TemporaryDirectory() as folder:
+    several = distributed.several()  # all of them take the same number of steps
+    with waiting(f"measuring {stage.name}"), tempfile.TemporaryDirectory() as folder:
         run = stages.prepare(trial, Path(folder), {})
         began = time.monotonic()
         update, state = run.program.compile(), run.program.spec.init(trial.seed)
         ends: list[float] = []
         with to_device.Prefetch(run.data.start(), run.encoders.batch_sharding) as feed:
-            while len(ends) < least or (len(ends) < TRIAL and ends[-1] - ends[0] < SECONDS):
+            while not _is_measured(ends, several):
                 batch, _ = next(feed)
                 state, values = update(state, batch)
                 jax.block_until_ready(values)
                 ends.append(time.monotonic() - began)
     return ends[0], (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
+def _is_measured(ends: list[float], several: bool) -> bool:
+    if several:
+        return len(ends) == STEPS
+    return len(ends) >= 3 and (len(ends) == TRIAL or ends[-1] - ends[0] >= SECONDS)
