@@ -1,5 +1,10 @@
 """CLIP training in JAX with few tokens first (CLIPA), from one laptop to a pod."""
 
+import os
+
+# etils' paths reach buckets by fsspec, here and in Orbax and JAX: see docs/architecture.md.
+os.environ.setdefault("EPATH_USE_TF", "0")
+
 __version__ = "0.1.0"
 
 

@@ -5,10 +5,8 @@ a sentence in `damaged`. TensorFlow is not imported.
 """
 
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from clipa_jax.config.settings import Settings
@@ -17,6 +15,7 @@ from clipa_jax.evaluation import comparability, held_out
 from clipa_jax.evaluation.held_out import HeldOut
 from clipa_jax.planning import workload
 from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import headlines, optim, records, workdir
 
 
@@ -237,11 +236,12 @@ def summary(root: Path) -> list[dict[str, Any]]:
 
 def finished(folder: Path) -> Iterator[Path]:
     """The finished runs below a folder, in order; runs and checkpoints are not searched."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != workdir.CHECKPOINTS)
-        if workdir.SUMMARY in names:
-            folders.clear()
-            yield Path(parent)
+    if (folder / workdir.SUMMARY).exists():
+        yield folder
+        return
+    for inner in sorted(folder.iterdir()):
+        if inner.name != workdir.CHECKPOINTS and inner.is_dir():
+            yield from finished(inner)
 
 
 def unfinished_points(folder: Path) -> list[str]:
@@ -258,7 +258,7 @@ def score_names(record: Mapping[str, Any]) -> list[str]:
 
 def _labels(roots: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart."""
-    parts = [root.resolve().parts for root in roots]
+    parts = [files.absolute(root).parts for root in roots]
     for length in range(1, max(map(len, parts)) + 1):
         labels = ["/".join(part[-length:]).strip("/") or "/" for part in parts]
         if len(set(labels)) == len(labels):

@@ -6,7 +6,6 @@ python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --con
 
 import contextlib
 import functools
-from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -19,6 +18,7 @@ from clipa_jax.evaluation import record as evaluation
 from clipa_jax.planning import capacity
 from clipa_jax.report import end_of_run
 from clipa_jax.runtime import cli, distributed
+from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.interrupt import Interrupt
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import (
@@ -35,7 +35,9 @@ from clipa_jax.training.state import TrainState
 from clipa_jax.weights import open_weights
 
 CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, also gs://BUCKET/FOLDER.", required=True
+)
 
 
 def main(argv: list[str]) -> int | None:

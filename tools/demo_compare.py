@@ -7,8 +7,10 @@ the other; the number of steps at full length follows. Then both curves are draw
 accuracy.png. `--record` saves the curve for users who only run the demo.
 """
 
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -16,11 +18,10 @@ import checkout  # noqa: F401 (finds clipa_jax beside this folder)
 from absl import flags
 
 from clipa_jax import runs
-from clipa_jax.config import recipes
 from clipa_jax.errors import UserError
 from clipa_jax.report import curves, figures
 from clipa_jax.runtime import cli, files
-from clipa_jax.training import derive, workdir
+from clipa_jax.training import records, workdir
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
 OUT = flags.DEFINE_string("out", "runs/demo-compare", "Workdir of the comparison.")
@@ -28,6 +29,18 @@ RECORD = flags.DEFINE_string("record", None, "Also save the curve to this JSON f
 NOTE = flags.DEFINE_string("note", "", "What the recorded curve says of the machine.")
 
 FULL_LENGTH = "full_length"
+TRIAL_STEPS, WARMUP_STEPS = 60, 20  # the first steps are slower
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds until the first step, and of each step."""
+
+    start: float
+    step: float
+
+    def seconds(self, steps: int) -> float:
+        return self.start + self.step * steps
 
 
 def main(argv: list[str]) -> None:
@@ -41,13 +54,13 @@ def compare(demo: Path, out: Path) -> None:
     plan = out / "steps.json"
     if not plan.exists():
         plan.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(plan, measure(demo_stages(demo)))
+        files.write_json(plan, measure(demo_stages(demo), out))
     measured = files.read_json(plan)
     cli.say(
         f"the demo's stages take {measured['seconds']:.0f} s of training; at full length that is "
         f"{measured['steps']:,} steps"
     )
-    train(out, measured["steps"])
+    train(FULL_LENGTH, out, measured["steps"])
     full = runs.read_one(out)
     picture = figures.accuracy_against_time(
         runs.read_one(demo), demo / workdir.ACCURACY, compare=full
@@ -60,30 +73,59 @@ def compare(demo: Path, out: Path) -> None:
 
 
 def demo_stages(demo: Path) -> dict[str, int]:
-    """Steps of the finished demo by stage."""
+    """Steps of the demo by stage.
+
+    Raises:
+      UserError: the demo is not finished.
+    """
     if not (demo / workdir.SUMMARY).exists():
         raise UserError(f"no file {demo / workdir.SUMMARY}; run `make demo` first")
     return {stage.name: stage.samples // stage.batch_size for stage in runs.read_one(demo).stages}
 
 
-def measure(stages: dict[str, int]) -> dict[str, float]:
+def measure(stages: dict[str, int], out: Path) -> dict[str, float]:
     """Seconds of the stages, and the steps at full length that take as long."""
-    configs = {name: recipes.load(f"demo/{name}") for name in (*stages, FULL_LENGTH)}
-    cli.start_jax(configs[FULL_LENGTH])
     seconds = 0.0
     for name, steps in stages.items():
-        start, step = derive.pace(configs[name])
-        seconds += start + steps * step
-    start, step = derive.pace(configs[FULL_LENGTH])
-    return {"seconds": seconds, "steps": int((seconds - start) / step)}
+        seconds += pace(name, out / "trial").seconds(steps)
+    full = pace(FULL_LENGTH, out / "trial")
+    return {"seconds": seconds, "steps": int((seconds - full.start) / full.step)}
 
 
-def train(out: Path, steps: int) -> None:
-    """Trains at full length in a process of its own; its log has the reason if that fails."""
-    command = [sys.executable, "-m", "clipa_jax.train", f"--config=configs/demo/{FULL_LENGTH}.py"]
-    command += [f"--workdir={out}", f"--config.total_steps={steps}"]
-    if subprocess.run(command, check=False).returncode:
-        raise UserError(f"the training in {out} did not finish; run this command again to continue")
+def pace(stage: str, trial: Path) -> Pace:
+    """The pace of a stage, measured in a short trial."""
+    cli.say(f"measuring {stage}")
+    shutil.rmtree(trial, ignore_errors=True)
+    train(
+        stage,
+        trial,
+        TRIAL_STEPS,
+        "--config.init=scratch",
+        "--config.eval_steps=0",
+        "--config.log_steps=1",
+        f"--config.checkpoint_steps={TRIAL_STEPS}",  # at its end alone
+        silent=True,
+    )
+    trained = runs.read_one(trial).stages[0].records
+    took = {record[records.STEP]: record[records.TRAIN_SECONDS] for record in trained}
+    shutil.rmtree(trial)
+    step = (took[TRIAL_STEPS] - took[WARMUP_STEPS]) / (TRIAL_STEPS - WARMUP_STEPS)
+    return Pace(took[WARMUP_STEPS] - step * WARMUP_STEPS, step)
+
+
+def train(stage: str, workdir: Path, steps: int, *overrides: str, silent: bool = False) -> None:
+    """Trains one stage of the demo in a process of its own.
+
+    Raises:
+      UserError: the training failed; its log has the reason.
+    """
+    command = [sys.executable, "-m", "clipa_jax.train", f"--config=configs/demo/{stage}.py"]
+    command += [f"--workdir={workdir}", f"--config.total_steps={steps}", *overrides]
+    output = subprocess.DEVNULL if silent else None
+    if subprocess.run(command, check=False, stderr=output).returncode:
+        raise UserError(
+            f"the training in {workdir} did not finish; run this command again to continue"
+        )
 
 
 if __name__ == "__main__":

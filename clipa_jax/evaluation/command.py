@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -17,6 +16,7 @@ from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluation import checkpoint, comparability, comparison, record, tables
 from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed, files
+from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import workdir
 from clipa_jax.weights import RESULT, Weights, open_weights

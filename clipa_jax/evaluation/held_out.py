@@ -8,13 +8,13 @@ Neither file holds pickled objects.
 
 import io
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipa_jax.errors import DataError
 from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import workdir
 
 FORMAT = 1
@@ -72,8 +72,9 @@ def load(folder: Path) -> HeldOut | None:
         texts = files.read_json(folder / workdir.HELD_OUT)
         if texts.pop("format") != FORMAT:
             raise ValueError(f"not of format {FORMAT}")
-        with np.load(folder / workdir.HELD_OUT_PICTURES, allow_pickle=False) as arrays:
-            held = HeldOut(image_NSSC=arrays["image"], **texts)
+        with files.open(folder / workdir.HELD_OUT_PICTURES) as pictures:
+            image_NSSC = np.load(pictures, allow_pickle=False)["image"]
+        held = HeldOut(image_NSSC=image_NSSC, **texts)
         _check(held)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(

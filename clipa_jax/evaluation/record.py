@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +25,7 @@ from clipa_jax.evaluators.context import Evaluator, HasParams
 from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.models import layout
 from clipa_jax.runtime import distributed, files, fingerprint
+from clipa_jax.runtime.files import Path
 
 VERSIONS = ("jax", "jaxlib", "flax", "numpy", "tensorflow")
 # Relative difference by rounding of a stored value and the one computed from its samples.
@@ -134,10 +134,10 @@ def write(file: Path, record: Record) -> None:
 def writing(file: Path) -> Iterator[None]:
     """Makes the folder of a file; an error of the block is one in writing the file."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(file.parent)
         yield
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from None
+        raise UserError(f"{file} cannot be written: {files.reason(error)}") from None
 
 
 def read(file: Path) -> Record:

@@ -9,7 +9,6 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from clipa_jax.errors import UserError
 from clipa_jax.evaluators.outcome import STATISTICS, Outcome
 from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]  # by evaluation and metric
 INDEX = "index"
@@ -53,7 +53,7 @@ def save(file: Path, outcomes: Outcomes) -> None:
 def load(file: Path) -> dict[str, dict[str, Outcome]]:
     """Reads what `save` wrote; `UserError` if there is no such file or it is another."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with files.open(file) as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         index = json.loads(str(arrays[INDEX]))
         return {

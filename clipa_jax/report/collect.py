@@ -1,7 +1,6 @@
 """The command line of the collector, see tools/collect.py."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 from absl import flags, logging
@@ -12,6 +11,7 @@ from clipa_jax.report.find_runs import Collected
 from clipa_jax.report.groups import group, metrics_of, of_stage
 from clipa_jax.report.rows import Row
 from clipa_jax.runtime import cli, files, format
+from clipa_jax.runtime.files import Path
 
 BY = flags.DEFINE_list(
     "by", [], "Config keys: a row of the table for each of their values. All that differ."

@@ -1,7 +1,6 @@
 """The command line of the report, see tools/report.py."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 from absl import flags, logging
@@ -10,7 +9,8 @@ from clipa_jax import runs
 from clipa_jax.errors import UserError
 from clipa_jax.evaluation import held_out
 from clipa_jax.report import page
-from clipa_jax.runtime import cli
+from clipa_jax.runtime import cli, files
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import workdir
 
 OUT = flags.DEFINE_string("out", None, "The HTML file to write; WORKDIR/report.html by default.")
@@ -35,9 +35,9 @@ def main(argv: list[str]) -> int | None:
     else:
         jax.config.update("jax_platforms", "cpu")  # the accelerator may be busy, and is not needed
     out = Path(OUT.value) if OUT.value else roots[0] / workdir.REPORT
-    out.parent.mkdir(parents=True, exist_ok=True)
-    page.write(runs.read(roots), out)
-    cli.say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    files.make_folder(out.parent)
+    size = page.write(runs.read(roots), out)
+    cli.say(f"wrote {out} ({size / 1e6:.1f} MB)")
     return None
 
 

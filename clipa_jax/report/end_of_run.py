@@ -4,7 +4,6 @@ A training that has finished does not fail for its figures: what cannot be drawn
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.evaluation import held_out
 from clipa_jax.report import figures, machine, page, qualitative
 from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import workdir
 from clipa_jax.training.stage import Stage

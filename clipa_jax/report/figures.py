@@ -4,8 +4,8 @@ The colors are those of Okabe and Ito, distinct with any color vision; no inform
 color alone.
 """
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from clipa_jax.errors import DataError
 from clipa_jax.evaluation.held_out import Example
 from clipa_jax.report import curves
 from clipa_jax.runs import Run
-from clipa_jax.runtime import format
-from clipa_jax.runtime.files import PathLike
+from clipa_jax.runtime import files, format
+from clipa_jax.runtime.files import Path, PathLike
 from clipa_jax.training.headlines import HEADLINES
 
 STAGE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
@@ -51,7 +51,14 @@ def accuracy_against_time(
     _label_ends(axes, ends)
     _style(axes, _score_label(run))
     _label_stages(figure, axes, own)
-    figure.savefig(out)
+    return save(figure, out)
+
+
+def save(figure: Figure, out: PathLike, **options: Any) -> Path:
+    """Writes a figure as PNG; returns its path."""
+    picture = io.BytesIO()
+    figure.savefig(picture, **options)
+    files.write_bytes(out, picture.getvalue())
     return Path(out)
 
 
@@ -221,8 +228,7 @@ def top5_sheet(
         picture.imshow(image_NRRC[example["picture"]], **look)
         picture.set_axis_off()
         _draw_top5(figure.add_subplot(grid[row, 3 * column + 1]), example)
-    figure.savefig(out, facecolor="white")
-    return Path(out)
+    return save(figure, out, facecolor="white")
 
 
 def _draw_top5(axes: Axes, example: Example) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from clipa_jax import runs
 from clipa_jax.errors import DataError, UserError
 from clipa_jax.report import rows
 from clipa_jax.report.rows import Row
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import workdir
 
 

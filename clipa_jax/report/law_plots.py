@@ -1,6 +1,5 @@
 """The plots of the inverse scaling law: drops by reduction, and scores against training FLOPs."""
 
-from pathlib import Path
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -8,6 +7,7 @@ from matplotlib.lines import Line2D
 from clipa_jax.report import sweep_plots, sweep_text
 from clipa_jax.report.groups import Estimate
 from clipa_jax.report.scaling import FULL_LENGTH, IMAGE, TEXT, Law, Point
+from clipa_jax.runtime.files import Path
 
 FULL_MARKER = "*"
 

@@ -53,9 +53,11 @@ class View:
     places: dict[int, tuple[int, ...]]
 
 
-def write(runs: Sequence[Run], out: Path) -> None:
-    """Writes the page of some runs."""
-    files.write_text(out, html(runs))
+def write(runs: Sequence[Run], out: files.Path) -> int:
+    """Writes the page of some runs; returns its size in bytes."""
+    content = html(runs).encode()
+    files.write_bytes(out, content)
+    return len(content)
 
 
 def html(runs: Sequence[Run]) -> str:

@@ -7,7 +7,6 @@ captions, E embedding, B rows of a chunk, S pixels per side as kept.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.evaluation.held_out import Example, HeldOut
 from clipa_jax.evaluators import HasParams, Retrieval, ZeroShot, scores
 from clipa_jax.evaluators.qualitative import Gallery
+from clipa_jax.runtime.files import Path
 
 # The numbers of examples: pictures, captions, pictures of a caption, pairs, captions of a picture.
 PICTURES, CAPTIONS, HITS, PAIRS, TOP = 24, 12, 6, 12, 5

@@ -4,15 +4,17 @@ A table can be read back, so that measurements can be kept, and plotted again, w
 """
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import comparability
 from clipa_jax.runs import Stage
+from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import workdir
 
 COSTS = ("samples", "seconds", "flops", "total_samples", "total_seconds", "total_flops")
@@ -123,11 +125,12 @@ def save(rows: Sequence[Row], file: Path) -> None:
     ranges = sorted({key for row in rows for key in row.intervals})
     header = ["run", "stage", *(CONFIG + key for key in keys), *SIZES, *COSTS, *data, *scores]
     header += [key + end for key in ranges for end in (LOW, HIGH)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(cells)
+    files.make_folder(file.parent)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    files.write_text(file, out.getvalue())
 
 
 def _cells(row: Row, keys: Sequence[str]) -> dict[str, str]:
@@ -155,8 +158,7 @@ def _config_keys(rows: Sequence[Row]) -> list[str]:
 def load(file: Path) -> list[Row]:
     """Reads what `save` wrote; `DataError` if the file is not such a table."""
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            records = list(csv.DictReader(lines))
+        records = list(csv.DictReader(io.StringIO(files.read_text(file), newline="")))
         return [_from_cells(record) for record in records]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(

@@ -5,7 +5,6 @@ Lines differ by color and by marker.
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, LogLocator, NullLocator
 
 from clipa_jax.errors import DataError
-from clipa_jax.report import sweep_text
+from clipa_jax.report import figures, sweep_text
 from clipa_jax.report.figures import COMPARISON_COLOR, DPI, FAINT, INK, STAGE_COLORS, plain_axes
 from clipa_jax.report.groups import Estimate, Group
+from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 
 COLORS = (*STAGE_COLORS, "#E69F00", COMPARISON_COLOR)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -128,9 +129,8 @@ def note(figure: Figure, text: str) -> None:
 
 def finish(figure: Figure, out: Path) -> Path:
     """Writes the PNG."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    return out
+    files.make_folder(out.parent)
+    return figures.save(figure, out)
 
 
 def score_label(metric: str) -> str:

@@ -17,6 +17,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError, UserError, install
 from clipa_jax.runtime import arguments, distributed
 from clipa_jax.runtime import quiet as noise
+from clipa_jax.runtime.files import PathLike
 
 
 def define_config() -> flags.FlagHolder:
@@ -112,10 +113,11 @@ def _is_for_users(record: std_logging.LogRecord) -> bool:
     package = str(Path(__file__).parents[1])
     if record.pathname.startswith(package):
         return True
-    return record.levelno >= std_logging.ERROR and "orbax" not in Path(record.pathname).parts
+    raising = {"orbax", "gcsfs"} & {*Path(record.pathname).parts}
+    return record.levelno >= std_logging.ERROR and not raising
 
 
-def start_jax(config: ConfigDict, cache: Path | None = None) -> None:
+def start_jax(config: ConfigDict, cache: PathLike | None = None) -> None:
     """Sets up devices, other processes and the compilation cache, before JAX uses devices.
 
     Reads `cpu_devices`, `distributed` and `compilation_cache` of a stage, whose "workdir" stands

@@ -1,17 +1,59 @@
 """Small files, read and written whole: bytes, text and JSON, by path.
 
-All files of a workdir go through this module, except for checkpoints and for metrics.jsonl, which
-grows. A write that is cut off leaves the old file, or none; never a part of the new one.
+All files of a workdir go through this module, except for checkpoints; `Path` is a path on disk or
+in a bucket. A write that is cut off leaves the old file, or none; never a part of the new one.
 """
 
 import json
 import os
 from typing import Any
 
+from etils.epath import Path
+
 from clipa_jax.errors import DataError
 from clipa_jax.runtime import storage
 
 PathLike = str | os.PathLike[str]
+
+
+def scheme(path: PathLike) -> str:
+    """`gs` of a path in Google's buckets; "" of a local one."""
+    return storage.scheme(os.fspath(path))
+
+
+def absolute(path: PathLike) -> Path:
+    """A local path from the root on; an address as it is."""
+    return Path(path) if scheme(path) else Path(path).resolve()
+
+
+def modified(path: PathLike) -> float:
+    """Seconds since 1970 when a file was written."""
+    return storage.modified(os.fspath(path))
+
+
+def make_folder(path: PathLike) -> None:
+    """Makes a local folder and those above it; a bucket needs none."""
+    if not scheme(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def reason(error: Exception) -> str:
+    """The short reason of an error of reading or writing."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return text[:300] or type(error).__name__
+
+
+def exists(path: PathLike) -> bool:
+    """Whether there is such a file or folder; `DataError` where a bucket does not say."""
+    try:
+        return storage.exists(os.fspath(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}") from None
+
+
+def open(path: PathLike) -> Any:
+    """A binary file to read and seek in."""
+    return storage.open(os.fspath(path))
 
 
 def read_bytes(path: PathLike) -> bytes:
@@ -21,7 +63,7 @@ def read_bytes(path: PathLike) -> bytes:
     except FileNotFoundError:
         raise DataError(f"no file {path}") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{path} cannot be read: {reason(error)}") from None
 
 
 def read_text(path: PathLike) -> str:

@@ -20,6 +20,10 @@ import fsspec
 
 from clipa_jax.errors import DataError, MissingData
 
+# A listing would miss what other processes write.
+for _name in ("gs", "gcs", "s3"):
+    fsspec.config.conf.setdefault(_name, {}).setdefault("use_listings_cache", False)
+
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -61,6 +65,11 @@ def stamp(path: str) -> list[int]:
         raise DataError(f"{path} cannot be read: the server does not give its size")
     changed = info.get("mtime") or info.get("LastModified") or info.get("ETag")
     return [int(info["size"]), _number(changed)]
+
+
+def modified(path: str) -> float:
+    """Seconds since 1970 when a file was written."""
+    return _call("modified", path).timestamp()
 
 
 def open(path: str, mode: str = "rb") -> Any:

@@ -17,13 +17,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from etils import epath
 from ml_collections import ConfigDict
 
 from clipa_jax import trees
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import layout, surgery
-from clipa_jax.runtime import distributed, fingerprint
+from clipa_jax.runtime import distributed, files, fingerprint
 from clipa_jax.training.state import StateSpec, TrainState
 from clipa_jax.training.workdir import CHECKPOINTS
 
@@ -63,7 +62,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True
         )
-        self.folder = epath.Path(workdir).resolve() / CHECKPOINTS
+        self.folder = files.absolute(workdir) / CHECKPOINTS
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
         self._damaged: set[int] = set()  # steps that could not be read
         self._last: int | None = None  # the step of the last save
@@ -71,6 +70,8 @@ class Checkpoints:
 
     def check_room(self, spec: StateSpec) -> None:
         """Raises `CheckpointError` if the disk lacks space for one more checkpoint."""
+        if files.scheme(self.folder):
+            return
         leaves = jax.tree.leaves((spec.shapes.params, spec.shapes.opt_state))
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         free = shutil.disk_usage(self.folder).free
@@ -161,6 +162,7 @@ class Checkpoints:
                     args = ocp.args.StandardRestore(shapes)
                     items[item] = handler.restore(folder / item, args=args)
         except Exception as error:  # noqa: BLE001, a damaged file raises anything
+            self._check_reachable()
             return {}, f"{type(error).__name__}: {error!s:.300}"
         differ = _differences(stored, expected)
         if differ:
@@ -172,16 +174,25 @@ class Checkpoints:
             )
         return items, ""
 
+    def _check_reachable(self) -> None:
+        """Raises `CheckpointError` if a bucket does not answer: then no checkpoint is damaged."""
+        try:
+            self.folder.exists()
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.folder} cannot be reached: {files.reason(error)}; run the command again"
+            ) from error
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Turns the errors of a failed write into `CheckpointError`."""
         try:
             yield
-        except (OSError, ValueError, RuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError):
-                raise  # of the devices or other processes, not of the file system
+        except jax.errors.JaxRuntimeError:
+            raise  # of the devices or other processes, not of the file system
+        except Exception as error:  # noqa: BLE001, each file system has errors of its own
             known = (os.strerror(number) for number in errno.errorcode)
-            reason = next((r for r in known if r in str(error)), f"{error!s:.300}")
+            reason = next((r for r in known if r in str(error)), files.reason(error))
             raise CheckpointError(
                 f"the checkpoint of step {self._last} cannot be written to {self.folder}: "
                 f"{reason}. Earlier ones are untouched; free some space or repair the folder, and "
@@ -231,7 +242,7 @@ def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
 
     Raises `CheckpointError` if there is no checkpoint, or it is damaged.
     """
-    folder = epath.Path(workdir).resolve() / CHECKPOINTS
+    folder = files.absolute(workdir) / CHECKPOINTS
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(folder, options=options, item_names=ITEMS) as manager:
         step = manager.latest_step() if step is None else step

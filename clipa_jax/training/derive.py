@@ -15,7 +15,6 @@ What is set on the command line stays. A workdir keeps the samples that were der
 import math
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,13 +28,13 @@ from clipa_jax.data import pipeline, sources, to_device
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import stage as stages
 
 DERIVED = "derived.json"  # in the workdir
 CACHED, WINDOW, ROWS = 30_000, 16_384, 128
-# A trial of a stage: seconds, and most steps; steps where there are several processes.
-SECONDS, TRIAL, STEPS = 5.0, 100, 10
+TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
 RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
 
 
@@ -50,7 +49,7 @@ def fill(config: ConfigDict, root: Path | None = None) -> list[ConfigDict]:
     if "pairs" not in config:
         return configs
     source = Settings(configs[0].input, "config.input")
-    data = sources.open(pipeline.source_spec(source), source.split)
+    data = pipeline.open_source(source)
     pairs = config.pairs or data.num_examples
     for stage in configs:
         _complete(stage, pairs, data.spec)
@@ -146,7 +145,8 @@ def _fitting(seconds: float, configs: list[ConfigDict], weights: dict[str, float
     left, each = seconds * (1 - RESERVE), 0.0
     for stage in configs:
         began = time.monotonic()
-        start, step = pace(stage)
+        with waiting(f"measuring {stage.name}"):
+            start, step = pace(stage)
         left -= start + (time.monotonic() - began)
         each += weights[stage.name] * step / stage.input.batch_size
         logging.info("%s: %.3f s a step of %d", stage.name, step, stage.input.batch_size)
@@ -164,22 +164,16 @@ def pace(stage: ConfigDict) -> tuple[float, float]:
     trial = stage.copy_and_resolve_references()
     trial.update(after="", init="scratch", surgery=(), total_examples=None, total_steps=TRIAL)
     trial.evals = ConfigDict()
-    several = distributed.several()  # all of them take the same number of steps
-    with waiting(f"measuring {stage.name}"), tempfile.TemporaryDirectory() as folder:
+    least = TRIAL if distributed.several() else 3  # the same number in all processes
+    with tempfile.TemporaryDirectory() as folder:
         run = stages.prepare(trial, Path(folder), {})
         began = time.monotonic()
         update, state = run.program.compile(), run.program.spec.init(trial.seed)
         ends: list[float] = []
         with to_device.Prefetch(run.data.start(), run.encoders.batch_sharding) as feed:
-            while not _is_measured(ends, several):
+            while len(ends) < least or (len(ends) < TRIAL and ends[-1] - ends[0] < SECONDS):
                 batch, _ = next(feed)
                 state, values = update(state, batch)
                 jax.block_until_ready(values)
                 ends.append(time.monotonic() - began)
     return ends[0], (ends[-1] - ends[0]) / (len(ends) - 1)
-
-
-def _is_measured(ends: list[float], several: bool) -> bool:
-    if several:
-        return len(ends) == STEPS
-    return len(ends) >= 3 and (len(ends) == TRIAL or ends[-1] - ends[0] >= SECONDS)

@@ -6,12 +6,10 @@ Only process 0 writes.
 import importlib
 import json
 import math
-import os
 import re
 import time
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -20,8 +18,10 @@ from tensorboard.summary import Writer as EventWriter
 from clipa_jax import trees
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.files import Path, PathLike
 from clipa_jax.runtime.format import table
 from clipa_jax.training import records
+from clipa_jax.training.mirror import Mirror
 from clipa_jax.training.records import SECONDS, STEP
 from clipa_jax.training.workdir import METRICS, WANDB_RUN
 
@@ -40,7 +40,7 @@ class Writer:
 
     def __init__(
         self,
-        workdir: str | os.PathLike[str],
+        workdir: PathLike,
         *,
         start_step: int = 0,
         tensorboard: bool = True,
@@ -56,21 +56,24 @@ class Writer:
         self._elapsed_before, self._started = 0.0, time.monotonic()
         if not distributed.first():
             return
-        workdir = Path(workdir)
+        self._workdir = Path(workdir)
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            self._elapsed_before = _drop_after(workdir / METRICS, start_step)
-            self._file = (workdir / METRICS).open("a", encoding="utf-8", buffering=1)
+            files.make_folder(workdir)
+            self._mirror = Mirror(self._workdir)
+            file = self._mirror.folder / METRICS
+            self._elapsed_before = _copy_until(self._workdir / METRICS, file, start_step)
+            self._file = file.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
-            raise UserError(f"workdir {workdir} cannot be written: {error}") from None
+            raise self._cannot_be_written(error) from None
         if tensorboard:
-            self._events = EventWriter(str(workdir))
+            self._events = EventWriter(str(self._mirror.folder))
         if wandb_project:
             self._wandb = _start_wandb(
-                workdir,
+                self._workdir,
+                dir=str(self._mirror.folder),
                 project=wandb_project,
                 entity=wandb_entity or None,
-                name=wandb_name or workdir.resolve().name,
+                name=wandb_name or files.absolute(workdir).name,
                 mode=wandb_mode,
                 config=dict(run_config or {}),
             )
@@ -94,15 +97,38 @@ class Writer:
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
+    def flush(self) -> None:
+        """Brings everything into the workdir; `UserError` if that cannot be written."""
+        if self._file is None:
+            return
+        if self._events is not None:
+            self._events.flush()
+        try:
+            self._mirror.flush()
+        except OSError as error:
+            raise self._cannot_be_written(error) from None
+
+    def _cannot_be_written(self, error: OSError) -> UserError:
+        return UserError(
+            f"workdir {self._workdir} cannot be written: {files.reason(error)}. The last "
+            "checkpoint is kept; run the same command again to go on"
+        )
+
     def close(self) -> None:
         """Flushes and closes; the writer cannot be used afterwards."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._file is None:
+            return
+        self._file.close()
         if self._events is not None:
             self._events.close()
         if self._wandb is not None:
             self._wandb.finish()
+        try:
+            self._mirror.close()
+        except OSError as error:
+            raise self._cannot_be_written(error) from None
+        finally:
+            self._file = None
 
     def __enter__(self) -> "Writer":
         return self
@@ -111,12 +137,12 @@ class Writer:
         self.close()
 
 
-def _drop_after(path: Path, start_step: int) -> float:
-    """Removes the records after `start_step`; returns the seconds of the last one kept."""
-    if not path.exists():
+def _copy_until(path: Path, copy: PathLike, start_step: int) -> float:
+    """Copies the records up to `start_step`; returns the seconds of the last one."""
+    if not files.exists(path):
         return 0.0
     kept = [record for record in records.whole(path) if record[STEP] <= start_step > 0]
-    files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    files.write_text(copy, "".join(json.dumps(record) + "\n" for record in kept))
     return max((record.get(SECONDS, 0.0) for record in kept), default=0.0)
 
 
@@ -134,7 +160,7 @@ def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
     if not id_file.exists():
         files.write_text(id_file, uuid.uuid4().hex[:8])
     run_id = files.read_text(id_file).strip()
-    return wandb.init(dir=str(workdir), mode=mode, id=run_id, resume="allow", **settings)
+    return wandb.init(mode=mode, id=run_id, resume="allow", **settings)
 
 
 def parameter_overview(params: Any) -> str:

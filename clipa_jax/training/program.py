@@ -69,19 +69,19 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
     `batch` has the shapes of the global batch, from the data or `batch_spec`. Raises `ConfigError`
     for an unknown value, or values that contradict each other.
     """
-    model = models.build(c.model)
+    model, mask, loss = models.build(c.model), steps.Mask.build(c.mask), _loss(c, batch)
+    on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
+    duplicates = choice(c.loss, "duplicates", losses.DUPLICATES)
     params = states.param_shapes(model, batch[IMAGE].shape[1], batch[TOKENS].shape[1])
     optimizer = optim.build(c.optim, durations, params)
-    mask = steps.Mask.build(c.mask)
-    on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
     spec = states.make_spec(model, optimizer.tx, batch, mesh, c.sharding, optimizer.partition)
     update = steps.make_update(
         spec,
         mesh,
-        loss=_loss(c, batch),
+        loss=loss,
         mask=mask,
         schedule=optimizer.schedule,
-        duplicates=choice(c.loss, "duplicates", losses.DUPLICATES),
+        duplicates=duplicates,
         microbatch=c.microbatch,
         on_nonfinite=on_nonfinite,
     )

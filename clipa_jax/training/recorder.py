@@ -60,32 +60,16 @@ class Recorder:
         seconds of waiting for input so far.
         """
         self._waited = waited
-        self.flush()
+        self._process_pending()
         self._pending = (step, values)
 
     def flush(self) -> None:
-        """Waits for the metrics of the last step; `UserError` if they are not finite."""
-        if self._pending is None:
-            return
-        step, on_device = self._pending
-        self._pending = None
-        values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
-        self._progress.update(step, f"loss {values['loss']:.3f}")
-        bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
-        self._consecutive = self._consecutive + 1 if bad else 0
-        # The step skips updates that are not finite; parameters that are not finite stay so.
-        stop = self._consecutive > self._max_skips or "l2_params" in bad
-        self._skips += bool(bad) and not stop
-        every = self._durations.log_steps
-        if bad or step == self._durations.total_steps or (every and step % every == 0):
-            self._write(step, values)
-        if bad:
-            size = self._durations.batch_size
-            self._report_nonfinite(
-                f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
-                f"{step * size:,} of the stage)",
-                stop,
-            )
+        """Waits for the metrics of the last step, and for the workdir to hold all of them.
+
+        Raises `UserError` if they are not finite or cannot be written.
+        """
+        self._process_pending()
+        self._writer.flush()
 
     def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
         """Runs the evaluators after `step` and writes their scores; the clock is stopped.
@@ -108,6 +92,29 @@ class Recorder:
         shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
         self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
         return True
+
+    def _process_pending(self) -> None:
+        if self._pending is None:
+            return
+        step, on_device = self._pending
+        self._pending = None
+        values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
+        self._progress.update(step, f"loss {values['loss']:.3f}")
+        bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
+        self._consecutive = self._consecutive + 1 if bad else 0
+        # The step skips updates that are not finite; parameters that are not finite stay so.
+        stop = self._consecutive > self._max_skips or "l2_params" in bad
+        self._skips += bool(bad) and not stop
+        every = self._durations.log_steps
+        if bad or step == self._durations.total_steps or (every and step % every == 0):
+            self._write(step, values)
+        if bad:
+            size = self._durations.batch_size
+            self._report_nonfinite(
+                f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
+                f"{step * size:,} of the stage)",
+                stop,
+            )
 
     def _report_nonfinite(self, problem: str, stop: bool) -> None:
         """Logs a step that is not finite; raises `UserError` if it ends the run."""

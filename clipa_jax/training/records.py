@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from clipa_jax.runtime import files
 from clipa_jax.runtime.files import PathLike
 
 STEP, SECONDS = "step", "seconds"
@@ -18,14 +18,14 @@ def read(path: PathLike) -> list[dict[str, Any]]:
     Lines of one step are joined; a later value wins. A torn last line is left out.
     """
     joined: dict[int, dict[str, Any]] = {}
-    for record in whole(Path(path)):
+    for record in whole(path):
         joined.setdefault(record[STEP], {}).update(record)
     return [joined[step] for step in sorted(joined)]
 
 
-def whole(path: Path) -> Iterator[dict[str, Any]]:
+def whole(path: PathLike) -> Iterator[dict[str, Any]]:
     """The lines of a file that a kill did not cut short."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in files.read_text(path).splitlines():
         try:
             record = json.loads(line)
         except ValueError:

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,8 +17,9 @@ from clipa_jax.errors import CheckpointError, ConfigError
 from clipa_jax.evaluators import embed
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
-from clipa_jax.preprocess.vocab import keep_copy
-from clipa_jax.runtime import distributed
+from clipa_jax.preprocess.vocab import keep_copy, kept_copy
+from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import checkpoint, headlines, metrics, origin, program, steps, workdir
 
 MANY_EPOCHS = 1000  # above which a stage is announced as probably too long for its data
@@ -49,9 +49,19 @@ class Stage:
 
     def claim(self) -> None:
         """Creates the stage's folder, or checks that it is of this experiment, see `workdir`."""
-        workdir.claim(self.folder, self.config)
+        workdir.claim(self.folder, self.config, self.is_same, self.data.fingerprint)
         if distributed.first():
             keep_copy(self.settings.input.vocab, self.folder)
+
+    def is_same(self, key: str) -> bool:
+        """Whether a key of the config means what it meant in the folder: data or a vocabulary."""
+        if key == "input.vocab":
+            copy, new = kept_copy(self.folder), load_tokenizer(self.settings.input.vocab)
+            return bool(copy) and load_tokenizer(copy).vocabulary.same_pieces(new.vocabulary)
+        recorded = self.folder / workdir.DATA
+        if not key.startswith(("input.source", "input.split")) or not files.exists(recorded):
+            return False
+        return files.read_json(recorded)["fingerprint"] == self.data.fingerprint
 
     def describe(self) -> str:
         """A line for the log: the model, its input, durations and devices."""
@@ -103,6 +113,7 @@ def prepare(
     Raises `UserError` if the config, the data or the workdir cannot be used.
     """
     c = Settings(config)
+    surgery.check(c.surgery)
     mesh = c.mesh.call(sharding.make_mesh)
     sharding.check_batch(c.input.batch_size, mesh, jax.process_count())
     data = pipeline.train(
@@ -135,9 +146,8 @@ def prepare(
     )
     # `cli.start_jax` has used these of the first stage.
     _ = c.cpu_devices, c.compilation_cache, c.distributed.bind(distributed.join)
-    surgery.check(stage.edits)
     c.check_all_read()
-    workdir.check_same(stage.folder, config)
+    workdir.check_same(stage.folder, config, stage.is_same)
     if c.after in before:
         _check_connects(before[c.after], stage)
     return stage

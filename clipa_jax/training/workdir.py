@@ -6,7 +6,7 @@ see the same workdir, and process 0 alone writes these files. `clipa_jax/runs.py
 
 import json
 import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 from clipa_jax.config import schema
 from clipa_jax.errors import UserError
 from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.files import Path
 
 # In the folder of a stage, W/<stage>/:
 CONFIG = "config.json"  # the stage's config as it ran
 RESULT = "result.json"  # present once the stage is finished
+DATA = "data.json"  # the fingerprint of the training data
 METRICS = "metrics.jsonl"  # see metrics.py
 EVALUATION = "evaluation.json"  # the last evaluation, with evaluation.npz: evaluation/record.py
 ENVIRONMENT = "environment.json"  # versions, devices and data: report/machine.py
@@ -51,29 +53,35 @@ MAY_CHANGE = (
     "microbatch",
     "on_nonfinite",
     "max_skips",
+    "input.max_skip_percent",
     "model.attention",
     "model.layers",
     "model.image.remat",
     "model.text.remat",
 )
 
+SameValue = Callable[[str], bool]
 
-def claim(folder: Path, config: ConfigDict) -> None:
+
+def claim(
+    folder: Path, config: ConfigDict, is_same: SameValue = lambda key: False, data: str = ""
+) -> None:
     """Makes the stage's folder, or checks that it holds the same experiment.
 
     Raises `UserError` if the folder cannot be written, is not the same for all processes, or holds
-    another experiment; the message names the first keys that differ.
+    another experiment, see `check_same`. `data` is the fingerprint of the training data.
     """
-    if folder.parts and folder.parts[0].endswith(":"):
+    if files.scheme(folder) not in ("", "gs"):
         raise UserError(
-            f"workdir {folder} is an address, not a folder; mount the bucket, see TPU_USAGE.md"
+            f"workdir {folder} must be a folder or gs://BUCKET/FOLDER: Orbax writes checkpoints to "
+            "no other address; mount the bucket instead, see docs/buckets.md"
         )
     probe = folder / f".writable-{os.getpid()}-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-    except OSError as error:
-        raise UserError(f"workdir {folder} cannot be written: {error.strerror}") from None
+        files.write_bytes(probe, b"")
+    except Exception as error:  # noqa: BLE001, each storage has errors of its own
+        raise UserError(f"workdir {folder} cannot be written: {files.reason(error)}") from None
     name = distributed.from_first(probe.name)
     shared = (folder / name).exists()
     _ = distributed.from_all(shared)  # all have looked before a probe is removed
@@ -83,24 +91,30 @@ def claim(folder: Path, config: ConfigDict) -> None:
             f"workdir {folder} is another folder for process {jax.process_index()} than for "
             "process 0; several processes need a --workdir that all of them share"
         )
-    check_same(folder, config)
+    check_same(folder, config, is_same)
     if distributed.first():
         files.write_json(folder / CONFIG, to_json(config))
+        files.write_json(folder / DATA, {"fingerprint": data})
 
 
-def check_same(folder: Path, config: ConfigDict) -> None:
-    """Raises `UserError` if the folder holds another experiment; changes nothing."""
+def check_same(folder: Path, config: ConfigDict, is_same: SameValue = lambda key: False) -> None:
+    """Raises `UserError` if the folder holds another experiment; changes nothing.
+
+    `is_same` is asked whether a key means the same although its value differs, as the path of data
+    that was moved. The message names the first keys that differ.
+    """
     file = folder / CONFIG
-    if not file.exists():
+    if not files.exists(file):
         return
     old, new = leaves(files.read_json(file)), leaves(to_json(config))
     # Keys that are newer than the record keep the old behavior by their default.
     defaults = leaves(to_json(schema.default()))
     old |= {key: defaults[key] for key in new.keys() - old.keys() if key in defaults}
+    values = {key: (old.get(key), new.get(key)) for key in sorted({*old, *new})}
     differ = [
-        f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
-        for key in sorted(set(old) | set(new))
-        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+        f"{key} is {before!r} there and {now!r} here"
+        for key, (before, now) in values.items()
+        if before != now and not key.startswith(MAY_CHANGE) and not is_same(key)
     ]
     if differ:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
@@ -118,7 +132,7 @@ def finish(folder: Path, result: dict[str, Any]) -> None:
 
 def result(folder: Path) -> dict[str, Any] | None:
     """The result of a stage, or None while it is not finished."""
-    return files.read_json(folder / RESULT) if (folder / RESULT).exists() else None
+    return files.read_json(folder / RESULT) if files.exists(folder / RESULT) else None
 
 
 def is_finished(folder: Path) -> bool:
@@ -141,7 +155,7 @@ def write_summary(root: Path, stages: list[str]) -> dict[str, Any]:
 
 def stages_in(root: Path) -> list[str]:
     """The finished stages of a workdir, oldest result first."""
-    results = sorted(root.glob(f"*/{RESULT}"), key=lambda file: file.stat().st_mtime_ns)
+    results = sorted(root.glob(f"*/{RESULT}"), key=files.modified)
     return [file.parent.name for file in results]
 
 

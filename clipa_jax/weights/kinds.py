@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,6 +13,7 @@ from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess.vocab import kept_copy
 from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 from clipa_jax.training import checkpoint, state, workdir
 from clipa_jax.weights import npz, open_clip_folder
 from clipa_jax.weights.fit import fit

@@ -7,7 +7,6 @@ and `chrono/...` besides; others hold a bare tree, or the weights below `opt/tar
 
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 
 from clipa_jax.errors import CheckpointError
 from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 
 ROOTS = ("params/", "opt/target/")
 
@@ -26,7 +26,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
       CheckpointError: not an archive of plain arrays. Pickled objects are never loaded.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with files.open(path) as stream, np.load(stream, allow_pickle=False) as archive:
             root = next((r for r in ROOTS if any(key.startswith(r) for key in archive)), "")
             leaves = {key: archive[key] for key in archive if key.startswith(root)}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:

@@ -1,6 +1,5 @@
 """A folder as open_clip writes and reads it: open_clip_config.json beside a state_dict."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from ml_collections import ConfigDict
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP, positions
 from clipa_jax.runtime import files
+from clipa_jax.runtime.files import Path
 from clipa_jax.weights import architecture, rules, state_file
 from clipa_jax.weights.keys import Json
 from clipa_jax.weights.rules import Arrays

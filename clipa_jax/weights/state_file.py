@@ -1,7 +1,6 @@
 """state_dict files: safetensors, and files of `torch.save`, which need PyTorch to be read."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401, registers bfloat16 with numpy for safetensors
@@ -10,6 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from clipa_jax.errors import CheckpointError
+from clipa_jax.runtime.files import Path
 from clipa_jax.weights import npz
 
 

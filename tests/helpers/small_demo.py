@@ -33,8 +33,9 @@ ONE_STAGE = ["--config.stages=('pretrain',)", "--config.all.eval_percent=0"]
 
 
 def command(workdir: Path, *overrides: str, config: str = SCHEDULE) -> list[str]:
-    """The arguments of Python that train `config` in `workdir`."""
-    return ["-m", "clipa_jax.train", f"--config={config}", f"--workdir={workdir}", *overrides]
+    """The arguments of Python that train `config` in `workdir`; a later override counts."""
+    keys = {override.partition("=")[0]: override for override in overrides}
+    return ["-m", "clipa_jax.train", f"--config={config}", f"--workdir={workdir}", *keys.values()]
 
 
 def run(workdir: Path, *overrides: str, config: str = SCHEDULE) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,9 @@ class Writer:
     def write(self, step, values):
         self.written.append((step, dict(values)))
 
+    def flush(self):
+        pass
+
 
 class Progress:
     """Stores updates and messages."""

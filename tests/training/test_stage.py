@@ -171,6 +171,21 @@ def test_a_workdir_of_another_experiment_is_refused(tmp_path):
         stage.prepare(config(seed=1), tmp_path, {})
 
 
+def test_data_and_a_vocabulary_that_were_moved_are_the_same_experiment(tmp_path):
+    stage.prepare(config(), tmp_path, {}).claim()
+    (tmp_path / "emoji").mkdir()
+    (tmp_path / "emoji" / "1.0.0").symlink_to(ROOT / "data" / "emoji" / "1.0.0")
+    words = (ROOT / "data" / "emoji" / "vocab.txt").read_text()
+    (tmp_path / "words.txt").write_text(words)
+    (tmp_path / "others.txt").write_text(words + "another\n")
+    moved = {"input.source": f"tfds:{tmp_path}/emoji/1.0.0", "input.vocab": f"{tmp_path}/words.txt"}
+    stage.prepare(config(**moved), tmp_path, {}).claim()
+    with pytest.raises(UserError, match="another experiment: .*input.split is 'train"):
+        stage.prepare(config(**{"input.split": "heldout_pictures"}), tmp_path, {})
+    with pytest.raises(UserError, match="another experiment: .*input.vocab is .*words.txt"):
+        stage.prepare(config(**{"input.vocab": f"{tmp_path}/others.txt"}), tmp_path, {})
+
+
 def test_an_evaluation_can_be_interrupted_after_each_batch(tmp_path):
     calls = []
 

@@ -1,0 +1,91 @@
+"""A bucket of Google Cloud Storage on this machine, which can fail on demand."""
+
+import functools
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import HTTPServer
+
+import fsspec
+import pytest
+from gcp_storage_emulator import server
+from gcp_storage_emulator.handlers import buckets
+from gcp_storage_emulator.storage import Storage
+
+logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL + 1)
+
+
+class Bucket:
+    """`gs://bucket`, kept in memory, also while the server is stopped.
+
+    `fails` takes the method and path of a request and returns the status of an error, or None.
+    """
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._address = probe.getsockname()
+        self._storage = Storage(use_memory_fs=True)
+        buckets.create_bucket("bucket", self._storage)
+        self.fails: Callable[[str, str], HTTPStatus | None] = lambda method, path: None
+        self.requests: list[tuple[str, str]] = []
+        self.start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables with which the libraries find the emulator, and ask for no credentials."""
+        url = f"http://127.0.0.1:{self._address[1]}"
+        return {
+            "STORAGE_EMULATOR_HOST": url,
+            "TENSORSTORE_GCS_HTTP_URL": url,
+            "FSSPEC_GCS_TOKEN": "anon",
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        }
+
+    def start(self) -> None:
+        """Begins to answer, one request after the other: the emulator is not thread-safe."""
+        self._server = _Server(self._address, functools.partial(_Handler, self._storage, self))
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuses connections."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def use(bucket: Bucket, patch: pytest.MonkeyPatch) -> None:
+    """Lets the libraries of this process and of those that it starts find the emulator."""
+    for name, value in bucket.environment.items():
+        patch.setenv(name, value)
+    patch.setitem(fsspec.config.conf["gcs"], "token", "anon")
+
+
+class _Server(HTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request, address):
+        """Clients hang up."""
+
+
+class _Handler(server.RequestHandler):
+    def __init__(self, storage, bucket, *args):
+        self._bucket = bucket
+        super().__init__(storage, *args)
+
+    def parse_request(self):
+        if not super().parse_request():
+            return False
+        self._bucket.requests.append((self.command, self.path))
+        status = self._bucket.fails(self.command, self.path)
+        if status is None:
+            return True
+        server._read_raw_data(self)
+        text = json.dumps({"error": {"code": status, "message": status.phrase}}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+        return False
