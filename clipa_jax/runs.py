@@ -253,7 +253,8 @@ def unfinished_points(folder: Path) -> list[str]:
 
 def score_names(record: Mapping[str, Any]) -> list[str]:
     """The metrics of evaluators in a record."""
-    return [name for name in record if "/" in name and not name.startswith("data/")]
+    own = ("data/", records.LOST)
+    return [name for name in record if "/" in name and not name.startswith(own)]
 
 
 def _labels(roots: Sequence[Path]) -> list[str]:

@@ -15,7 +15,7 @@ from clipa_jax.data import to_device
 from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.evaluation import record as evaluation
-from clipa_jax.planning import capacity
+from clipa_jax.planning import capacity, workload
 from clipa_jax.report import end_of_run
 from clipa_jax.runtime import cli, distributed
 from clipa_jax.runtime.files import Path
@@ -26,11 +26,13 @@ from clipa_jax.training import (
     checkpoint,
     derive,
     metrics,
+    profiling,
     recorder,
     stage,
     steps,
     workdir,
 )
+from clipa_jax.training.efficiency import Efficiency
 from clipa_jax.training.state import TrainState
 from clipa_jax.weights import open_weights
 
@@ -81,6 +83,11 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     )
     first = int(start.state.step)
     logging.info("\n%s", run.describe())
+    efficiency = Efficiency(
+        start.position.get("efficiency"),
+        num_chips=run.program.mesh.size,
+        max_samples_per_second=workload.max_samples_per_second(run.settings, run.program.mesh),
+    )
     for line in start.lines:
         logging.info("%s: %s", run.name, line)
     with (
@@ -104,9 +111,10 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             run.data.skipped,
             run.program.max_skips,
             WaitWarning(run.data),
+            efficiency,
         )
         record.scores = start.position.get("scores", {})
-        with progress.paused("compiling"):
+        with progress.paused("compiling"), efficiency.losing("compile"):
             program = run.program
             attention.compare(program.spec, program.mesh, start.state.params, program.image_tokens)
             update = program.compile()
@@ -117,6 +125,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
                 checkpoints.close()  # completes earlier saves
             raise
     checkpoints.close()
+    logging.info("%s: %s", run.name, efficiency)
     if interrupt.shared:
         return False
     workdir.finish(run.folder, run.result(record.seconds, record.scores))
@@ -139,10 +148,15 @@ def loop(
     owed = start.position.get("owed", False)
     if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
         return state
-    with to_device.Prefetch(batches, run.encoders.batch_sharding) as feed:
+    with (
+        to_device.Prefetch(batches, run.encoders.batch_sharding) as feed,
+        profiling.trace(run.profile_steps, run.folder) as trace,
+    ):
         for step in range(int(state.step) + 1, durations.total_steps + 1):
+            trace.begin(step)
             batch, position = next(feed)
             state, values = update(state, batch)
+            trace.end(step, values)
             record.step(step, values, waited=feed.wait_seconds)
             checkpoints.check()
             last, stop = step == durations.total_steps, interrupt.read(values) is not None
@@ -153,7 +167,9 @@ def loop(
             if last or stop or _due(step, durations.checkpoint_steps):
                 record.flush()  # a state whose metrics are not finite is never saved
                 kept = {"seconds": record.seconds, "scores": record.scores, "owed": owed}
-                checkpoints.save(state, {"data": position, **kept})
+                kept["efficiency"] = record.efficiency.state()
+                with record.efficiency.losing("checkpoint"):
+                    checkpoints.save(state, {"data": position, **kept})
             if stop:
                 break
     record.flush()

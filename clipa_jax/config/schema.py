@@ -46,6 +46,7 @@ def default() -> ConfigDict:
     c.microbatch = placeholder(int)  # samples whose activations are held; None: the whole batch
     c.on_nonfinite = "stop"  # the run, or skip the update: if loss or gradient is not finite
     c.max_skips = 10  # updates in a row that may be skipped; one more stops the run
+    c.profile_steps = ()  # first and last step to trace for TensorBoard and Perfetto: (100, 105)
     c.input = inputs()
     c.optim = optim()
 

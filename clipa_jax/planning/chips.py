@@ -68,6 +68,25 @@ GPUS = (
     Chip("h200", 989 * TERA, 141 * GB, 4800 * GB, 450 * GB),
     Chip("b200", 2250 * TERA, 180 * GB, 7700 * GB, 900 * GB),
 )
+# By `device_kind` of JAX; other forms of a chip, such as H100 PCIe, have another peak.
+DEVICE_KINDS = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+    "Tesla T4": "t4",
+    "NVIDIA L4": "l4",
+    "NVIDIA A10G": "a10g",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+    "NVIDIA A100-SXM4-40GB": "a100-40gb",
+    "NVIDIA A100-SXM4-80GB": "a100-80gb",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H200": "h200",
+    "NVIDIA B200": "b200",
+}
 CHIPS = {chip.name: chip for chip in (*TPUS, *GPUS)}
 
 
@@ -78,6 +97,12 @@ def chip(name: str) -> Chip:
         hint = unknown("device", name.lower(), CHIPS)
         raise ConfigError(f"{hint}; known: {', '.join(CHIPS)}")
     return by_key[_key(name)]
+
+
+def peak_of(device_kind: str) -> float | None:
+    """bfloat16 FLOP/s of a device by the name that JAX gives it; None if it is not in the table."""
+    name = DEVICE_KINDS.get(device_kind)
+    return CHIPS[name].peak if name else None
 
 
 def _key(name: str) -> str:

@@ -1,13 +1,15 @@
 """Sizes, steps and arithmetic of a stage, read from its config; needs no devices."""
 
+import math
 from dataclasses import dataclass
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clipa_jax import models, trees
 from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
-from clipa_jax.planning import flops
+from clipa_jax.planning import chips, flops
 from clipa_jax.training import program, state, steps
 
 
@@ -39,6 +41,12 @@ class Workload(Sizes):
     def total_flops(self) -> float:
         """The model's own FLOPs of the whole stage."""
         return self.step_flops * self.durations.total_steps
+
+
+def max_samples_per_second(c: Settings, mesh: Mesh) -> float:
+    """Samples that the devices could train on at their peak; nan if the peak is unknown."""
+    peak = chips.peak_of(mesh.devices.flat[0].device_kind) or math.nan
+    return mesh.size * peak / sizes(c).forward.training
 
 
 def sizes(c: Settings) -> Sizes:

@@ -17,6 +17,7 @@ from clipa_jax.runtime.format import percent
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import metrics, records
+from clipa_jax.training.efficiency import Efficiency
 
 
 class Recorder:
@@ -27,6 +28,7 @@ class Recorder:
       skipped: returns the number of unusable samples so far, by reason.
       max_skips: consecutive updates that may be skipped because they are not finite.
       slow_input: called with the share of time spent waiting for input since the last record.
+      efficiency: told of the time that is lost to input and evaluation.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Recorder:
         skipped: Callable[[], Mapping[str, int]] = dict,
         max_skips: int = 0,
         slow_input: Callable[[float], object] = lambda share: None,
+        efficiency: Efficiency | None = None,
     ):
         self._durations, self._writer, self._progress = durations, writer, progress
         self._skipped, self._slow_input = skipped, slow_input
         self._max_skips, self._skips, self._consecutive = max_skips, 0, 0
+        self.efficiency = Efficiency() if efficiency is None else efficiency
         self._began = time.monotonic() - seconds
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._waited = 0.0  # seconds of waiting for input
@@ -59,6 +63,7 @@ class Recorder:
         `step` is the number of updates at its end, `values` are scalars on the device, `waited` the
         seconds of waiting for input so far.
         """
+        self.efficiency.lose("input", waited - self._waited)
         self._waited = waited
         self._process_pending()
         self._pending = (step, values)
@@ -79,7 +84,7 @@ class Recorder:
         self.flush()
         before = time.monotonic()
         try:
-            with self._progress.paused("evaluating"):
+            with self._progress.paused("evaluating"), self.efficiency.losing("evaluation"):
                 self.scores = evaluate()
         except Stopped:
             return False
@@ -87,7 +92,8 @@ class Recorder:
             spent = time.monotonic() - before
             self._began += spent
             self._last = (self._last[0] + spent, *self._last[1:])
-        self._writer.write(step, {**self.scores, records.TRAIN_SECONDS: self.seconds})
+        measured = self.efficiency.metrics(None)
+        self._writer.write(step, {**self.scores, **measured, records.TRAIN_SECONDS: self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
         shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
         self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
@@ -134,18 +140,16 @@ class Recorder:
         last_time, last_waited, last_step = self._last
         seconds, steps = now - last_time, step - last_step
         self._last = (now, self._waited, step)
-        speed = (
-            {"samples_per_second": steps * self._durations.batch_size / seconds}
-            if last_step
-            else {}
-        )
+        # The first stretch has the start of the pipeline in it.
+        rate = steps * self._durations.batch_size / seconds if last_step else None
         share = min((self._waited - last_waited) / seconds, 1.0)
         self._slow_input(share)
         self._writer.write(
             step,
             {
                 **values,
-                **speed,
+                **({} if rate is None else {"samples_per_second": rate}),
+                **self.efficiency.metrics(rate),
                 "input_wait_share": share,
                 "samples": step * self._durations.batch_size,
                 records.TRAIN_SECONDS: self.seconds,

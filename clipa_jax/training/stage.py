@@ -13,14 +13,23 @@ from clipa_jax import evaluators, models, sharding, trees
 from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
-from clipa_jax.errors import CheckpointError, ConfigError
+from clipa_jax.errors import CheckpointError, ConfigError, DataError
 from clipa_jax.evaluators import embed
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
-from clipa_jax.preprocess.vocab import keep_copy, kept_copy
+from clipa_jax.preprocess.vocab import keep_copy, kept_copy, read_vocabulary
 from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.files import Path
-from clipa_jax.training import checkpoint, headlines, metrics, origin, program, steps, workdir
+from clipa_jax.training import (
+    checkpoint,
+    headlines,
+    metrics,
+    origin,
+    profiling,
+    program,
+    steps,
+    workdir,
+)
 
 MANY_EPOCHS = 1000  # above which a stage is announced as probably too long for its data
 
@@ -42,6 +51,7 @@ class Stage:
     open_checkpoints: Callable[..., checkpoint.Checkpoints]
     open_writer: Callable[..., metrics.Writer]
     compare: tuple[str, ...]  # workdirs, or a recorded curve, to draw beside
+    profile_steps: tuple[int, ...]  # first and last to trace; () for none
 
     @property
     def durations(self) -> Durations:
@@ -112,7 +122,7 @@ def prepare(
 
     Raises `UserError` if the config, the data or the workdir cannot be used.
     """
-    c = Settings(config)
+    c = Settings(_with_vocabulary(config, root / config.name))
     surgery.check(c.surgery)
     mesh = c.mesh.call(sharding.make_mesh)
     sharding.check_batch(c.input.batch_size, mesh, jax.process_count())
@@ -143,6 +153,7 @@ def prepare(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
         ),
         compare=tuple(c.logs.compare),
+        profile_steps=profiling.check(c.profile_steps),
     )
     # `cli.start_jax` has used these of the first stage.
     _ = c.cpu_devices, c.compilation_cache, c.distributed.bind(distributed.join)
@@ -151,6 +162,20 @@ def prepare(
     if c.after in before:
         _check_connects(before[c.after], stage)
     return stage
+
+
+def _with_vocabulary(config: ConfigDict, folder: Path) -> ConfigDict:
+    """The config with the stage's own copy of the vocabulary, where the file it names is gone."""
+    copy = kept_copy(folder)
+    try:
+        read_vocabulary(config.input.vocab)
+    except DataError as error:
+        if copy is None:
+            raise
+        logging.warning("%s; stage %s goes on with its copy %s", error, config.name, copy)
+        config = config.copy_and_resolve_references()
+        config.input.vocab = copy
+    return config
 
 
 def _warn_of_repeats(name: str, durations: Durations, num_examples: int | None) -> None:

@@ -54,6 +54,7 @@ MAY_CHANGE = (
     "on_nonfinite",
     "max_skips",
     "input.max_skip_percent",
+    "profile_steps",
     "model.attention",
     "model.layers",
     "model.image.remat",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.config import recipes, schedules
-from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.errors import ConfigError, DataError, UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import program, stage, workdir
 from clipa_jax.weights import open_weights
@@ -208,3 +208,21 @@ def test_a_misspelled_evaluator_key_is_refused_also_with_evaluation_off(tmp_path
     changed.evals.zero_shot.lable = "concept"
     with pytest.raises(ConfigError, match="config.evals.zero_shot.lable; nearest: label"):
         stage.prepare(changed, tmp_path / "W", {})
+
+
+def test_a_run_whose_vocabulary_file_is_gone_goes_on_with_its_own_copy(tmp_path, caplog):
+    vocab = tmp_path / "mine.txt"
+    vocab.write_bytes(Path("data/emoji/vocab.txt").read_bytes())
+    given = config(**{"input.vocab": str(vocab)})
+    first = stage.prepare(given, tmp_path / "W", {})
+    first.claim()
+    workdir.finish(first.folder, first.result(1.0, {}))
+    vocab.unlink()
+    again = stage.prepare(given, tmp_path / "W", {})
+    again.claim()  # the same experiment
+    assert workdir.is_finished(again.folder)
+    assert again.settings.input.vocab == str(first.folder / "vocab.txt")
+    assert again.config.input.vocab == str(vocab)
+    assert "goes on with its copy" in caplog.text
+    with pytest.raises(DataError, match=r"mine\.txt"):
+        stage.prepare(given, tmp_path / "W2", {})
