@@ -71,13 +71,11 @@ def _table(chosen: Sequence[Row], metrics: Sequence[str], out: Path | None) -> l
     for metric in metrics:
         name = metric.replace("/", "_")
         if any(g.cost(sweep_plots.FLOPS) is not None and g.score(metric) for g in groups):
-            wrote.append(
-                sweep_plots.against(groups, sweep_plots.FLOPS, metric, out / f"{name}_flops.png")
-            )
+            plot = out / f"{name}_flops.png"
+            wrote.append(sweep_plots.against(groups, sweep_plots.FLOPS, metric, plot))
         if X.value:
-            wrote.append(
-                sweep_plots.against(groups, X.value, metric, out / f"{name}.png", LINES.value)
-            )
+            plot = out / f"{name}.png"
+            wrote.append(sweep_plots.against(groups, X.value, metric, plot, LINES.value))
     return wrote
 
 

@@ -15,7 +15,7 @@ FULL_MARKER = "*"
 def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
     """The drop against tokens: a panel for each reduction, a line for each size, a note below."""
     cells = law.of_side(side)
-    reductions, counts = _reductions(law, side), {cell.tokens for cell in cells}
+    reductions, counts = law.reductions(side), {cell.tokens for cell in cells}
     width = max(2.7 * len(reductions) + 0.8, 5.5)
     figure, panels = sweep_plots.sheet(len(reductions), height=3.7, width=width)
     unit = "nats" if sweep_text.is_loss(law.metric) else "points"
@@ -47,7 +47,7 @@ def against_flops(law: Law, out: Path, note: str = "") -> Path:
     sides = [side for side in (IMAGE, TEXT) if law.of_side(side)]
     figure, panels = sweep_plots.sheet(len(sides), height=4.2, width=4.6 * len(sides) + 1.6)
     for axes, side in zip(panels, sides, strict=True):
-        markers = dict(zip(_reductions(law, side), sweep_plots.MARKERS[1:], strict=False))
+        markers = dict(zip(law.reductions(side), sweep_plots.MARKERS[1:], strict=False))
         for index, size in enumerate(law.sizes):
             color = sweep_plots.COLORS[index]
             full = _at(law, law.full(side, size))
@@ -64,18 +64,16 @@ def against_flops(law: Law, out: Path, note: str = "") -> Path:
         first = sweep_plots.score_label(law.metric) if axes is panels[0] else ""
         sweep_plots.style(axes, "training FLOPs, all stages", first)
         axes.set_title(f"fewer {side} tokens", fontsize=10, color=sweep_plots.INK)
-        keys = [_key(name, sweep_plots.FAINT, marker) for name, marker in markers.items()]
-        keys += [_key(FULL_LENGTH, sweep_plots.FAINT, FULL_MARKER)]
-        keys += [_key(size, sweep_plots.COLORS[n], "") for n, size in enumerate(law.sizes)]
+        faint: dict[str, Any] = {"color": sweep_plots.FAINT, "lw": 0}
+        markers[FULL_LENGTH] = FULL_MARKER
+        keys = [Line2D([], [], marker=m, label=name, **faint) for name, m in markers.items()]
+        for color, size in zip(sweep_plots.COLORS, law.sizes, strict=False):
+            keys.append(Line2D([], [], color=color, lw=3, label=size))
         look: dict[str, Any] = {"frameon": False, "fontsize": 7.5, "labelcolor": sweep_plots.INK}
         # Beside the panel, not over points.
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)
     sweep_plots.note(figure, note)
     return sweep_plots.finish(figure, out)
-
-
-def _reductions(law: Law, side: str) -> list[str]:
-    return list(dict.fromkeys(cell.reduction for cell in law.of_side(side)))
 
 
 def _at(law: Law, repeats: list[Point]) -> tuple[float, Estimate] | None:
@@ -85,7 +83,3 @@ def _at(law: Law, repeats: list[Point]) -> tuple[float, Estimate] | None:
     if score is None or len(flops) < len(repeats):
         return None
     return sum(flops) / len(flops), score
-
-
-def _key(label: str, color: str, marker: str) -> Line2D:
-    return Line2D([], [], color=color, marker=marker, lw=0 if marker else 3, label=label)

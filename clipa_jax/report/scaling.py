@@ -5,9 +5,8 @@ of the run at full length less that of the run with fewer tokens, of the same si
 loss, how much it rose. Image and text tokens are looked at apart.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +21,7 @@ IMAGE, TEXT = "image", "text"
 FULL_LENGTH = "full length"
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A run of the law: its towers, and the reduction and number of patches and of text tokens."""
 
     size: str
@@ -33,8 +31,7 @@ class Point:
     row: Row
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One reduction to so many tokens of a side; pairs (run at full length, run with these tokens)
     by size and seed.
     """
@@ -58,6 +55,13 @@ class Cell:
         values = list(self.drops(size).values())
         return Estimate.of(values) if values else None
 
+    def by_seed(self, sizes: Sequence[str]) -> dict[Any, list[float]]:
+        """The drops of some sizes, for the seeds that all of them have."""
+        drops = [self.drops(size) for size in sizes]
+        return {
+            seed: [d[seed] for d in drops] for seed in drops[0] if all(seed in d for d in drops)
+        }
+
     def left(self, size: str) -> str:
         """` (80 %)`: what is left of the score at full length; "" for losses."""
         pairs = self.pairs.get(size, {}).values()
@@ -67,8 +71,7 @@ class Cell:
         return f" ({sum(cut.row.scores[self.metric] for _, cut in pairs) / full:.0%})"
 
 
-@dataclass(frozen=True)
-class Law:
+class Law(NamedTuple):
     """All cells by side and reduction, most tokens first; sizes of towers, smallest first."""
 
     metric: str
@@ -77,6 +80,9 @@ class Law:
 
     def of_side(self, side: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.side == side]
+
+    def reductions(self, side: str) -> list[str]:
+        return list(dict.fromkeys(cell.reduction for cell in self.of_side(side)))
 
     def full(self, side: str, size: str) -> list[Point]:
         """The runs at full length that the drops of a side are from."""
@@ -106,23 +112,24 @@ class Law:
         The law predicts a negative value. Each seed gives one number, the mean over the cells that
         have it in both sizes, since the drops of a seed share the run at full length.
         """
-        return self._by_seed(cells, lambda cell: _between(cell, self.sizes[0], self.sizes[-1]))
+        ends = (self.sizes[0], self.sizes[-1])
+        return _over_seeds([{s: b - a for s, (a, b) in c.by_seed(ends).items()} for c in cells])
 
     def mean_drop(self, cells: Iterable[Cell]) -> Estimate | None:
         """Mean drop over cells and sizes, by seed; cells that lack a size are left out."""
-        whole = [cell for cell in cells if set(cell.pairs) == set(self.sizes)]
-        return self._by_seed(whole, lambda cell: _over_sizes(cell, self.sizes))
+        by_seed = (cell.by_seed(self.sizes) for cell in cells if len(cell.pairs) == len(self.sizes))
+        return _over_seeds([{s: float(np.mean(d)) for s, d in drops.items()} for drops in by_seed])
 
-    def _by_seed(
-        self, cells: Iterable[Cell], numbers: Callable[[Cell], dict[Any, float]]
-    ) -> Estimate | None:
-        seeds: dict[Any, list[float]] = {}
-        for cell in cells:
-            for seed, number in numbers(cell).items():
-                seeds.setdefault(seed, []).append(number)
-        most = max(map(len, seeds.values()), default=0)
-        values = [float(np.mean(numbers)) for numbers in seeds.values() if len(numbers) == most]
-        return Estimate.of(values) if values else None
+
+def _over_seeds(cells: Iterable[dict[Any, float]]) -> Estimate | None:
+    """The estimate from one number a seed, its mean over the cells; seeds that lack some not."""
+    seeds: dict[Any, list[float]] = {}
+    for cell in cells:
+        for seed, number in cell.items():
+            seeds.setdefault(seed, []).append(number)
+    most = max(map(len, seeds.values()), default=0)
+    values = [float(np.mean(numbers)) for numbers in seeds.values() if len(numbers) == most]
+    return Estimate.of(values) if values else None
 
 
 def read(rows: Sequence[Row], metric: str) -> Law:
@@ -176,19 +183,16 @@ def cells(law: Law, side: str) -> sweep_text.Cells:
 def summary(law: Law, side: str) -> list[str]:
     """Sentences: the contrast over all cells of a side, and the mean drop of each reduction."""
     cells = law.of_side(side)
-    if not cells:
-        return [f"{side}: no point with fewer tokens is finished"]
     contrast = verdict(law.contrast(cells), law.metric)
     sentences = [
         f"{side}: over all of these, the drop of {law.sizes[-1]} less that of {law.sizes[0]} is "
         f"{contrast}"
     ]
-    counts = [{c.tokens for c in cells if c.reduction == name} for name in _reductions(cells)]
-    common = set.intersection(*counts)
-    for name in _reductions(cells):
+    names = law.reductions(side)
+    common = set.intersection(*({c.tokens for c in cells if c.reduction == n} for n in names))
+    for name in names:
         same = [c for c in cells if c.reduction == name and c.tokens in common]
-        mean = law.mean_drop(same)
-        if mean is not None:
+        if (mean := law.mean_drop(same)) is not None:
             tokens = ", ".join(str(cell.tokens) for cell in same)
             sentences.append(
                 f"{side}, {name}: mean drop {sweep_text.estimate(mean, law.metric, '+')} over all "
@@ -207,21 +211,6 @@ def verdict(contrast: Estimate | None, metric: str) -> str:
     says = "smaller" if contrast.high < 0 else "larger" if contrast.low > 0 else "cannot tell"
     interval = f"[{scale * contrast.low:{form}}, {scale * contrast.high:{form}}]"
     return f"{scale * contrast.mean:{form}} {interval} {says}"
-
-
-def _reductions(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(cell.reduction for cell in cells))
-
-
-def _between(cell: Cell, smallest: str, largest: str) -> dict[Any, float]:
-    small, large = cell.drops(smallest), cell.drops(largest)
-    return {seed: large[seed] - small[seed] for seed in large if seed in small}
-
-
-def _over_sizes(cell: Cell, sizes: Sequence[str]) -> dict[Any, float]:
-    drops = [cell.drops(size) for size in sizes]
-    seeds = [seed for seed in drops[0] if all(seed in by_seed for by_seed in drops)]
-    return {seed: float(np.mean([by_seed[seed] for by_seed in drops])) for seed in seeds}
 
 
 def _point(row: Row) -> Point:

@@ -1,21 +1,16 @@
 """The content of the page's tables: rows of text, made from runs."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from clipa_jax.runs import Run, Stage
 from clipa_jax.runtime import format
 from clipa_jax.training import workdir
 
-# Keys that differ between any two stages.
-_NAMING = ("name", "after")
 
-
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A header and rows of cells; the first column names the rows."""
 
     header: tuple[str, ...]
@@ -28,8 +23,7 @@ class Table:
         return cls(tuple(rows[0]), [tuple(row.values()) for row in rows], caption)
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """One measure and its division among the stages."""
 
     measure: str
@@ -61,23 +55,23 @@ def _scheduled(stage: Stage) -> dict[str, str]:
 
 def bars(run: Run) -> list[Bar]:
     """The division of samples, time and FLOPs among the stages."""
-    bars = [
-        _bar("samples", run, [stage.samples for stage in run.stages]),
-        _bar("training time", run, [stage.seconds for stage in run.stages], format.duration),
+    measures: tuple[tuple[str, list[Any], Callable[[float], str]], ...] = (
+        ("samples", [stage.samples for stage in run.stages], format.short),
+        ("training time", [stage.seconds for stage in run.stages], format.duration),
+        ("training FLOPs", [stage.flops for stage in run.stages], format.short),
+    )
+    return [
+        Bar(measure, show(sum(values)), [*_parts(run, values)])
+        for measure, values, show in measures
+        if None not in values
     ]
-    flops = [stage.flops for stage in run.stages if stage.flops is not None]
-    if len(flops) == len(run.stages):
-        bars.append(_bar("training FLOPs", run, flops))
-    return bars
 
 
-def _bar(measure: str, run: Run, values: Sequence[float], show: Any = format.short) -> Bar:
-    parts = []
+def _parts(run: Run, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for index, (stage, value) in enumerate(zip(run.stages, values, strict=True)):
         share = value / (sum(values) or 1.0)
         percent = format.percent(share, 0)
-        parts.append({"stage": stage.name, "index": index, "share": share, "percent": percent})
-    return Bar(measure, show(sum(values)), parts)
+        yield {"stage": stage.name, "index": index, "share": share, "percent": percent}
 
 
 def speed(run: Run) -> Table:
@@ -107,9 +101,9 @@ def skipped(run: Run) -> Table | None:
     reasons = sorted({reason for stage in run.stages for reason in stage.skipped})
     if not reasons:
         return None
-    counts = {reason: [stage.skipped.get(reason, 0) for stage in run.stages] for reason in reasons}
     rows = [
-        (reason.replace("_", " "), *map(format.count, values)) for reason, values in counts.items()
+        (name.replace("_", " "), *(format.count(s.skipped.get(name, 0)) for s in run.stages))
+        for name in reasons
     ]
     return Table(("reason", *(stage.name for stage in run.stages)), rows)
 
@@ -130,20 +124,21 @@ def changes(run: Run) -> list[tuple[str, str, Table]]:
 
 def between_runs(runs: Sequence[Run]) -> list[tuple[str, Table]]:
     """(stage, settings in which the runs differ) for each stage that several runs have."""
-    names = dict.fromkeys(stage.name for run in runs for stage in run.stages)
-    differences = []
-    for name in names:
-        having = [(run, stage) for run in runs for stage in run.stages if stage.name == name]
-        if len(having) > 1:
-            header = ("setting", *(run.label for run, _ in having))
-            differences.append((name, _differences(header, [stage for _, stage in having])))
-    return differences
+    having: dict[str, dict[str, Stage]] = {}
+    for run in runs:
+        for stage in run.stages:
+            having.setdefault(stage.name, {})[run.label] = stage
+    return [
+        (name, _differences(("setting", *stages), list(stages.values())))
+        for name, stages in having.items()
+        if len(stages) > 1
+    ]
 
 
 def _differences(header: tuple[str, ...], stages: Sequence[Stage]) -> Table:
     """The settings in which stages differ."""
     leaves = [workdir.leaves(stage.config) for stage in stages]
-    keys = [key for key in dict.fromkeys(k for tree in leaves for k in tree) if key not in _NAMING]
+    keys = dict.fromkeys(key for tree in leaves for key in tree if key not in ("name", "after"))
     rows = [(key, *(format.setting(tree.get(key)) for tree in leaves)) for key in keys]
     return Table(header, [row for row in rows if len(set(row[1:])) > 1])
 
@@ -151,13 +146,10 @@ def _differences(header: tuple[str, ...], stages: Sequence[Stage]) -> Table:
 def plan(run: Run) -> Table | None:
     """Planned and actual time of the stages that are in both; None without any."""
     stages = {stage.name: stage for stage in run.stages}
-    content = run.plan or {}
-    rows = [
-        _planned(planned, stages[planned["stage"]])
-        for planned in content.get("stages", ())
-        if planned.get("stage") in stages
-    ]
-    return Table.of(rows, content.get("title", "")) if rows else None
+    plan = run.plan or {"stages": []}
+    both = [planned for planned in plan["stages"] if planned.get("stage") in stages]
+    rows = [_planned(planned, stages[planned["stage"]]) for planned in both]
+    return Table.of(rows, plan.get("title", "")) if rows else None
 
 
 def _planned(planned: dict[str, Any], stage: Stage) -> dict[str, str]:
@@ -195,22 +187,16 @@ def _remarks(planned: dict[str, Any], stage: Stage) -> list[str]:
 
 def environment(runs: Sequence[Run]) -> Table | None:
     """Versions, devices and processor: a column per distinct environment."""
-    columns: list[tuple[list[str], dict[str, str]]] = []
+    columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for run in runs:
         for stage in run.stages:
             name = stage.name if len(runs) == 1 else f"{run.label}: {stage.name}"
             name += "" if stage.environment else " (of its evaluation)"
-            shown = _environment(stage)
-            same = [names for names, known in columns if known == shown]
-            if same:
-                same[0].append(name)
-            elif shown:
-                columns.append(([name], shown))
-    if not columns:
-        return None
-    keys = dict.fromkeys(key for _, shown in columns for key in shown)
-    rows = [(key, *(shown.get(key, format.NONE) for _, shown in columns)) for key in keys]
-    return Table(("", *(", ".join(names) for names, _ in columns)), rows)
+            if shown := _environment(stage):
+                columns.setdefault(tuple(shown.items()), []).append(name)
+    keys = dict.fromkeys(key for shown in columns for key, _ in shown)
+    rows = [(key, *(dict(shown).get(key, format.NONE) for shown in columns)) for key in keys]
+    return Table(("", *map(", ".join, columns.values())), rows) if rows else None
 
 
 def _environment(stage: Stage) -> dict[str, str]:
