@@ -16,7 +16,7 @@ from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.evaluation import record as evaluation
 from clipa_jax.planning import capacity, workload
-from clipa_jax.report import end_of_run
+from clipa_jax.report import end_of_run, machine
 from clipa_jax.runtime import cli, distributed
 from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.interrupt import Interrupt
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> int | None:
 def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     """Trains a stage from its last checkpoint to its end; False if it was interrupted."""
     run.claim()
+    machine.save(run)
     checkpoints = run.open_checkpoints(workdir=str(run.folder))
     start = checkpoint.first_state(
         checkpoints,

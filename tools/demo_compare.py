@@ -62,13 +62,13 @@ def compare(demo: Path, out: Path) -> None:
     )
     train(FULL_LENGTH, out, measured["steps"])
     full = runs.read_one(out)
-    picture = figures.accuracy_against_time(
-        runs.read_one(demo), demo / workdir.ACCURACY, compare=full
-    )
+    own = curves.of_headline(full)
+    compare = curves.Comparison(own)
+    picture = figures.accuracy_against_time(runs.read_one(demo), demo / workdir.ACCURACY, compare)
     cli.say(f"wrote {picture}")
     if RECORD.value:
         note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
-        curves.save(figures.headline_curves(full), note, RECORD.value)
+        curves.save(own, note, RECORD.value)
         cli.say(f"wrote {RECORD.value}")
 
 

@@ -44,7 +44,7 @@ def of(run: Run) -> list[Absent]:
         why = "the config has no evaluator of type zero_shot or retrieval"
         absent.append(Absent(f"held-out pictures of {others}", where, why))
     if bare := _names(stage for stage in stages if not stage.environment):
-        why = "the trainer writes it at the end of a stage"
+        why = "the trainer writes it as a stage begins"
         where = _each(run, workdir.ENVIRONMENT)
         absent.append(Absent(f"the environment of {bare}", where, why))
     if tables.plan(run) is None:

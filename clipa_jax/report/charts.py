@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import vl_convert
+from absl import logging
 
+from clipa_jax.errors import DataError
 from clipa_jax.report import curves
 from clipa_jax.runs import Run
 from clipa_jax.runtime.format import is_share
@@ -48,11 +50,20 @@ def library() -> str:
     return vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)  # type: ignore[arg-type]
 
 
-def charts(runs: Sequence[Run]) -> dict[str, Any]:
+def comparison(runs: Sequence[Run]) -> curves.Comparison | None:
+    """The curve that a single run is compared with, if it can be read."""
+    try:
+        return curves.comparison(runs[0]) if len(runs) == 1 and runs[0].headline else None
+    except DataError as error:
+        logging.info("no comparison: %s", error)
+        return None
+
+
+def charts(runs: Sequence[Run], compare: curves.Comparison | None = None) -> dict[str, Any]:
     """The charts as the page's script draws them, with `axes` and `data` by metric.
 
-    A chart has `id`, `title`, `about` (for screen readers), `metrics` to choose from, and `spec`,
-    into which the script puts an axis and the data.
+    A chart has `id`, `title`, `about` (for screen readers), `note`, `metrics` to choose from, and
+    `spec`, into which the script puts an axis and the data.
     """
     unit, seconds = _time_unit(runs)
     fixed = (
@@ -66,22 +77,37 @@ def charts(runs: Sequence[Run]) -> dict[str, Any]:
         for name in [*(name for name, _, _ in fixed), *evaluated]
         if (rows := _rows(runs, name, seconds))
     }
+    if compare and runs[0].headline:
+        own = {"run": compare.label, "series": compare.label}
+        data.setdefault(runs[0].headline, []).extend(
+            row for curve in compare.curves for row in _curve(curve, runs[0].headline, seconds, own)
+        )
     specs = []
     shown = [name for name in evaluated if name in data]
     shares = [name for name in shown if is_share(name)]
     if shown:
         title = "Held-out accuracy, %" if shares else "Held-out score"
-        specs.append(_chart("score", title, _ordered(runs, shares or shown), "f", runs, True))
+        specs.append(
+            _chart("score", title, _ordered(runs, shares or shown), "f", runs, True, compare)
+        )
     for name, title, form in fixed:
         if name in data:
             specs.append(_chart(name, title, [name], form, runs, False))
+    for chart in specs:
+        if all(row["alone"] for row in data[chart["metrics"][0]]):
+            key = "eval" if chart["id"] == "score" else "log"
+            chart["note"] = f"One value so far; a line needs two. config.{key}_* say how often."
     return {"axes": _axes(unit, data), "config": CONFIG, "data": data, "charts": specs}
 
 
-def legend(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Entries of the legend: stages of a single run, else runs."""
-    names = _names(runs)
-    return [{"name": name, "index": index % len(COLORS)} for index, name in enumerate(names)]
+def legend(
+    runs: Sequence[Run], compare: curves.Comparison | None = None
+) -> list[tuple[str, int | None]]:
+    """(name, index of the color) of stages of a single run, else of runs; None: the comparison."""
+    entries: list[tuple[str, int | None]] = [
+        (name, index % len(COLORS)) for index, name in enumerate(_names(runs))
+    ]
+    return [*entries, (compare.label, None)] if compare else entries
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -97,21 +123,31 @@ def _ordered(runs: Sequence[Run], names: list[str]) -> list[str]:
 
 
 def _chart(
-    name: str, title: str, metrics: list[str], form: str, runs: Sequence[Run], dots: bool
+    name: str,
+    title: str,
+    metrics: list[str],
+    form: str,
+    runs: Sequence[Run],
+    dots: bool,
+    compare: curves.Comparison | None = None,
 ) -> dict[str, Any]:
     over = ", ".join(_names(runs))
     return {
         "id": name,
         "title": title,
         "about": f"{title} over the course of training: {over}.",
+        "note": "",
         "metrics": metrics,
-        "spec": _spec(runs, form, dots),
+        "spec": _spec(legend(runs, compare), form, dots, dashed=len(runs) > 1),
     }
 
 
-def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
-    names = _names(runs)
-    scale = {"domain": names, "range": [COLORS[i % len(COLORS)] for i in range(len(names))]}
+def _spec(
+    series: Sequence[tuple[str, int | None]], form: str, dots: bool, dashed: bool
+) -> dict[str, Any]:
+    names = [name for name, _ in series]
+    colors = ["var(--soft)" if index is None else COLORS[index] for _, index in series]
+    scale = {"domain": names, "range": colors}
     encoding: dict[str, Any] = {
         "x": {},  # the script puts an axis here
         "y": {
@@ -125,17 +161,17 @@ def _spec(runs: Sequence[Run], form: str, dots: bool) -> dict[str, Any]:
         "detail": {"field": "stage", "type": "nominal"},
     }
     line: dict[str, Any] = {"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}}
-    if len(runs) > 1:
-        dash = {"domain": names, "range": [DASHES[i % len(DASHES)] for i in range(len(names))]}
-        line["encoding"] = {
-            "strokeDash": {"field": "series", "type": "nominal", "scale": dash, "legend": None}
-        }
+    dashes = [DASHES[1] if i is None else DASHES[i] if dashed else DASHES[0] for _, i in series]
+    dash = {"domain": names, "range": dashes}
+    line["encoding"] = {
+        "strokeDash": {"field": "series", "type": "nominal", "scale": dash, "legend": None}
+    }
     shape = {"shape": {"field": "stage", "type": "nominal", "legend": None}}
-    layers = [line]
-    if dots:
-        mark = {"type": "point", "filled": True, "size": 55, "opacity": 1}
-        layers.append({"mark": mark, "encoding": shape})
-    layers.append(_hover(form))
+    # A single value makes no line, so it is a dot in every chart.
+    points: dict[str, Any] = {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1}}
+    alone = {"condition": {"test": "datum.alone", "value": 1}, "value": 0}
+    points["encoding"] = shape if dots else {"opacity": alone}
+    layers = [line, points, _hover(form)]
     return {
         "width": "container",
         "height": 220,
@@ -191,6 +227,18 @@ def _axes(unit: str, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, Any]]:
+    rows = []
+    for run in runs:
+        for curve in curves.of_run(run, metric):
+            series = curve.name if len(runs) == 1 else run.label
+            rows += _curve(curve, metric, seconds, {"run": run.label, "series": series})
+    return rows
+
+
+def _curve(
+    curve: curves.Curve, metric: str, seconds: float, names: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The points of a stage as rows of the chart's data; `seconds` is the unit of time."""
     times = 100 if "/" in metric and is_share(metric) else 1
     return [
         {
@@ -199,11 +247,9 @@ def _rows(runs: Sequence[Run], metric: str, seconds: float) -> list[dict[str, An
             "flops": _digits(point.flops),
             "y": _digits(point.value * times),
             "stage": curve.name,
-            "run": run.label,
-            "series": curve.name if len(runs) == 1 else run.label,
+            "alone": len(curve.points) == 1,
+            **names,
         }
-        for run in runs
-        for curve in curves.of_run(run, metric)
         for point in curves.thinned(curve.points)
     ]
 

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
+from clipa_jax import runs
 from clipa_jax.errors import DataError
 from clipa_jax.runs import Run, Stage, score_names
 from clipa_jax.runtime import files
 from clipa_jax.runtime.files import PathLike
-from clipa_jax.training import records
+from clipa_jax.training import records, workdir
 
 MOST = 400  # points of a stage; longer records are averaged in bins
 
@@ -51,6 +53,47 @@ def of_run(run: Run, metric: str) -> list[Curve]:
         seconds += stage.seconds
         flops = None if flops is None or stage.flops is None else flops + stage.flops
     return curves
+
+
+def of_headline(run: Run) -> list[Curve]:
+    """The curves of a finished run's headline score; `DataError` where it has none."""
+    if not run.finished:
+        raise DataError(f"{run.root} is not finished")
+    if run.headline is None:
+        raise DataError(f"{run.root} has no accuracy: none of its stages was evaluated")
+    curves = of_run(run, run.headline)
+    if not any(curve.points for curve in curves):
+        raise DataError(f"no value of {run.headline!r} in the records of {run.root}")
+    return curves
+
+
+class Comparison(NamedTuple):
+    """The headline score of a run at full resolution from the start, and where it was measured."""
+
+    curves: list[Curve]
+    origin: str = "run on this machine"
+
+    @property
+    def label(self) -> str:
+        """For legends."""
+        tokens = f"{self.curves[-1].image_tokens} image and {self.curves[-1].text_tokens} text"
+        return f"full resolution from the start, {tokens} tokens ({self.origin})"
+
+
+def comparison(run: Run) -> Comparison | None:
+    """What `logs.compare` of a run names: the first finished run, else a recorded curve.
+
+    Raises `DataError` if it has no headline score.
+    """
+    paths = [Path(path) for path in run.stages[-1].config.get("logs", {}).get("compare") or ()]
+    for path in paths:
+        if (path / workdir.SUMMARY).exists():
+            return Comparison(of_headline(runs.read_one(path)))
+    for path in paths:
+        if path.suffix == ".json" and path.exists():
+            curves, note = load(path)
+            return Comparison(curves, f"recorded: {note}".rstrip(": "))
+    return None
 
 
 def metrics_of(run: Run) -> list[str]:

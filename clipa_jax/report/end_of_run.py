@@ -13,8 +13,7 @@ from clipa_jax import runs
 from clipa_jax.config import bundled
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import held_out
-from clipa_jax.report import figures, machine, page, qualitative
-from clipa_jax.runtime import distributed, files
+from clipa_jax.report import curves, figures, page, qualitative
 from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import workdir
@@ -24,13 +23,11 @@ SHEET = 15  # pictures on the sheet
 
 
 def end_of_stage(run: Stage, state: Any) -> None:
-    """Saves what the report shows besides metrics: the environment, and held-out pictures.
+    """Saves held-out pictures for the report.
 
-    The pictures (held_out.json, held_out.npz and held_out.png) need an evaluator of type zero_shot
+    They (held_out.json, held_out.npz and held_out.png) need an evaluator of type zero_shot
     or retrieval, and a single process: a picture's pixels stay on the process that read them.
     """
-    if distributed.first():
-        _attempt("environment", lambda: _save_environment(run), "")
     chosen = qualitative.choose(run.evaluators)
     if chosen is None or jax.process_count() > 1:
         return
@@ -45,7 +42,7 @@ def end(root: Path, summary: dict[str, Any], stages: Sequence[Stage]) -> None:
         return
     written = [root / workdir.SUMMARY, stages[-1].folder / workdir.HELD_OUT_SHEET]
     if any(stage["scores"] for stage in summary["stages"]):
-        _attempt("accuracy curve", lambda: written.append(_accuracy(root, stages[-1])), "")
+        _attempt("accuracy curve", lambda: written.append(_accuracy(root)), "")
         again = f"; python tools/report.py {root} writes it"
         _attempt("report", lambda: written.append(_report(root)), again)
     for path in written:
@@ -65,10 +62,6 @@ def _attempt(what: str, make: Callable[[], object], again: str) -> None:
         logging.warning("no %s: %s: %s%s", what, type(error).__name__, error, again)
 
 
-def _save_environment(run: Stage) -> None:
-    files.write_json(run.folder / workdir.ENVIRONMENT, machine.describe(run))
-
-
 def _save_held_out(run: Stage, state: Any, name: str, evaluator: Any) -> None:
     held = qualitative.make(name, evaluator, state)
     held_out.save(held, run.folder)
@@ -76,12 +69,18 @@ def _save_held_out(run: Stage, state: Any, name: str, evaluator: Any) -> None:
     figures.top5_sheet(held.image_NSSC, held.shown[:SHEET], held.num_captions, out)
 
 
+<<<<<<< HEAD
 def _accuracy(root: Path, last: Stage) -> Path:
     finished = (path for path in map(Path, last.compare) if (path / workdir.SUMMARY).exists())
     live = next(map(runs.read_one, finished), None)
     recorded = next((bundled.find(p) for p in last.compare if p.endswith(".json")), None)
     out = root / workdir.ACCURACY
     return figures.accuracy_against_time(runs.read_one(root), out, compare=live, recorded=recorded)
+=======
+def _accuracy(root: Path) -> Path:
+    run = runs.read_one(root)
+    return figures.accuracy_against_time(run, root / workdir.ACCURACY, curves.comparison(run))
+>>>>>>> 01ac7f3 (Report: command line, commit and seed, the comparison curve, single values, wall time by cause; nothing is cut on a phone; a missing plan is said once)
 
 
 def _report(root: Path) -> Path:

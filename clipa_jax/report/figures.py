@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from clipa_jax.errors import DataError
 from clipa_jax.evaluation.held_out import Example
 from clipa_jax.report import curves
 from clipa_jax.runs import Run
@@ -30,23 +29,17 @@ DPI = 160
 
 
 def accuracy_against_time(
-    run: Run, out: PathLike, *, compare: Run | None = None, recorded: PathLike | None = None
+    run: Run, out: PathLike, compare: curves.Comparison | None = None
 ) -> Path:
     """Draws the headline score of a finished run against training time into a PNG.
 
-    Beside it that of a run at full resolution from the start: `compare`, else the file of a curve
-    that `curves.save` wrote, labeled as recorded. Raises `DataError` if a run has no such score.
+    Raises `DataError` if it has none.
     """
-    own = headline_curves(run)
+    own = curves.of_headline(run)
     figure = Figure(figsize=(9, 5.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    ends = []
-    if compare is not None:
-        ends.append(_draw_comparison(axes, headline_curves(compare), "run on this machine"))
-    elif recorded is not None and Path(recorded).exists():
-        other, note = curves.load(recorded)
-        ends.append(_draw_comparison(axes, other, f"recorded: {note}".rstrip(": ")))
+    ends = [] if compare is None else [_draw_comparison(axes, compare)]
     ends.append(_draw_stages(axes, own))
     _label_ends(axes, ends)
     _style(axes, _score_label(run))
@@ -60,18 +53,6 @@ def save(figure: Figure, out: PathLike, **options: Any) -> Path:
     figure.savefig(picture, **options)
     files.write_bytes(out, picture.getvalue())
     return Path(out)
-
-
-def headline_curves(run: Run) -> list[curves.Curve]:
-    """The curves of a finished run's headline score; `DataError` where it has none."""
-    if not run.finished:
-        raise DataError(f"{run.root} is not finished")
-    if run.headline is None:
-        raise DataError(f"{run.root} has no accuracy: none of its stages was evaluated")
-    own = curves.of_run(run, run.headline)
-    if not any(curve.points for curve in own):
-        raise DataError(f"no value of {run.headline!r} in the records of {run.root}")
-    return own
 
 
 def _score_label(run: Run) -> str:
@@ -106,16 +87,11 @@ def _percents_by_minute(points: Sequence[curves.Point]) -> tuple[np.ndarray, np.
     )
 
 
-def _draw_comparison(
-    axes: Axes, other: Sequence[curves.Curve], origin: str
-) -> tuple[float, float, str]:
-    label = (
-        f"full resolution from the start, {other[-1].image_tokens} image and "
-        f"{other[-1].text_tokens} text tokens ({origin})"
-    )
-    minutes, percent = _percents_by_minute([point for curve in other for point in curve.points])
+def _draw_comparison(axes: Axes, other: curves.Comparison) -> tuple[float, float, str]:
+    points = [point for curve in other.curves for point in curve.points]
+    minutes, percent = _percents_by_minute(points)
     style: dict[str, Any] = {"color": COMPARISON_COLOR, "lw": 1.8, "ls": (0, (4, 2)), "marker": "s"}
-    axes.plot(minutes, percent, mec="white", ms=4, label=label, zorder=3, **style)
+    axes.plot(minutes, percent, mec="white", ms=4, label=other.label, zorder=3, **style)
     return float(minutes[-1]), float(percent[-1]), COMPARISON_COLOR
 
 

@@ -70,7 +70,8 @@ def html(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "count": format.count}
-    drawn = charts.charts(runs)
+    compare = charts.comparison(runs)
+    drawn = charts.charts(runs, compare)
     scripts = [_inline(charts.library()), _inline(files.read_text(ASSETS / "page.js"))]
     views = [view for run in runs if (view := _view(run))]
     text = environment.get_template("page.html").render(
@@ -85,7 +86,9 @@ def html(runs: Sequence[Run]) -> str:
         environment=tables.environment(runs),
         charts=drawn["charts"],
         axes=drawn["axes"],
-        legend=charts.legend(runs),
+        legend=charts.legend(runs, compare),
+        by_time=bool(compare and compare.curves[0].points[0].samples is None),
+        has_plan=any(run.plan for run in runs),
         dashes=charts.DASHES if len(runs) > 1 else None,
         views=views,
         shared=_shared(views),

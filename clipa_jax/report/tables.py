@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from clipa_jax.runs import Run, Stage
 from clipa_jax.runtime import format
 from clipa_jax.training import workdir
+from clipa_jax.training.records import LOST
 
 
 class Table(NamedTuple):
@@ -89,11 +90,31 @@ def _speed(stage: Stage) -> dict[str, str]:
         "training": format.duration(stage.seconds),
         "evaluation": format.duration(max(stage.wall_seconds - stage.seconds, 0.0)),
         "samples/s": format.count(pace),
+        "per chip": format.significant(_last(stage, "samples_per_second_per_chip"), format.NONE),
+        "MFU": format.percent(_last(stage, "mfu")),
+        "device memory": format.memory(_last(stage, "device_memory_bytes")),
         "model FLOP/s": format.short(flops),
         "waiting for input": format.percent(statistics.fmean(waits) if waits else None),
         "skipped samples": format.count(sum(stage.skipped.values())),
         "skipped updates": format.count(dropped),
     }
+
+
+def goodput(run: Run) -> Table | None:
+    """The shares of the wall time that steps took, and that was lost, by cause; None without any."""
+    rows = []
+    for stage in run.stages:
+        last = next((record for record in stage.records[::-1] if "goodput" in record), {})
+        lost = {k.removeprefix(LOST): v for k, v in last.items() if k.startswith(LOST)}
+        shares = {"in steps": last.get("goodput"), **lost}
+        if last:
+            rows.append({"stage": stage.name, **{k: format.percent(v) for k, v in shares.items()}})
+    return Table.of(rows) if rows else None
+
+
+def _last(stage: Stage, key: str) -> float | None:
+    """The last value of a metric."""
+    return next((v for record in stage.records[::-1] if (v := record.get(key)) is not None), None)
 
 
 def skipped(run: Run) -> Table | None:
@@ -202,10 +223,15 @@ def environment(runs: Sequence[Run]) -> Table | None:
 def _environment(stage: Stage) -> dict[str, str]:
     known = stage.environment or (stage.evaluation or {}).get("environment") or {}
     shown: dict[str, str] = {}
+    if known:
+        first = {key: known.get(key) for key in ("command", "commit", "clipa_jax")}
+        known = {**first, "seed": stage.config.get("seed"), **known}
     for key, value in known.items():
         name = key.removesuffix("_bytes")
+        if value is None:
+            continue
         if key.endswith("_bytes"):
-            shown[name] = f"{value / 2**30:.1f} GiB" if value else format.NONE
+            shown[name] = f"{value / 2**30:.1f} GiB"
         elif isinstance(value, dict):
             shown[name] = ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
         else:

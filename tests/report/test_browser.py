@@ -50,6 +50,34 @@ def test_it_renders_without_complaint_or_overflow(report, tab, name, width):
     assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
 
 
+@pytest.mark.parametrize("name", ["single.html", "both.html"])
+def test_no_label_is_cut_on_a_phone(report, tab, name):
+    tab.open(report / name, 390)
+    for axis in ("samples", "time", "flops"):
+        tab.run("delete document.body.dataset.drawn")
+        tab.run(
+            f"(i => {{ i.checked = true; i.dispatchEvent(new Event('change')); }})"
+            f"(document.querySelector('input[value={axis}]'))"
+        )
+        tab.wait("document.body.dataset.drawn === 'true'")
+        cut = tab.run(
+            "[...document.querySelectorAll('.plot svg text')].filter(t => {"
+            " const box = t.getBoundingClientRect();"
+            " return box.left < 0 || box.right > innerWidth; }).map(t => t.textContent)"
+        )
+        assert cut == []
+    wide = tab.run(
+        "[...document.querySelectorAll('.stack i')].filter(i => i.checkVisibility("
+        "{visibilityProperty: true}) && i.scrollWidth > i.parentElement.clientWidth).length"
+    )
+    assert wide == 0
+    names = tab.run(
+        "[...document.querySelectorAll('#environment tbody th')]"
+        ".map(t => getComputedStyle(t).whiteSpace)"
+    )
+    assert set(names) == {"nowrap"}
+
+
 def test_the_axis_and_the_metric_can_be_chosen(report, tab):
     tab.open(report / "single.html", 1280)
     read = "document.querySelector('#chart-loss svg').textContent"

@@ -5,7 +5,7 @@ import pytest
 
 from clipa_jax import runs
 from clipa_jax.errors import DataError
-from clipa_jax.report import curves, figures
+from clipa_jax.report import curves
 from clipa_jax.report.curves import Point
 from tests.helpers import fake_runs
 from tests.helpers.curve_runs import make_run
@@ -50,7 +50,7 @@ def test_a_run_that_is_not_finished_has_no_accuracy_curve(tmp_path):
     root = make_run(tmp_path / "W", [[0.1, 0.2]])
     (root / "summary.json").unlink()
     with pytest.raises(DataError, match="W is not finished"):
-        figures.headline_curves(runs.read_one(root))
+        curves.of_headline(runs.read_one(root))
 
 
 def test_stages_follow_each_other_on_every_axis(tmp_path):

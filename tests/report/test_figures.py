@@ -38,14 +38,15 @@ def test_picture_says_whether_the_comparison_is_live_or_recorded(tmp_path, texts
     run = runs.read_one(make_run(tmp_path / "W", [[0.1, 0.2], [0.25, 0.3]]))
     live = runs.read_one(make_run(tmp_path / "C", [[0.05, 0.15]]))
     recorded = tmp_path / "curve.json"
-    curves.save(figures.headline_curves(live), "2 cores", recorded)
-    options = {"compare": live, "recorded": recorded}
-    figures.accuracy_against_time(run, tmp_path / "a.png", **options)
+    curves.save(curves.of_headline(live), "2 cores", recorded)
+    paths = [str(live.root), str(recorded)]
+    run.stages[-1].config["logs"] = {"compare": paths}
+    figures.accuracy_against_time(run, tmp_path / "a.png", curves.comparison(run))
     assert any("run on this machine" in text for text in texts)
     assert {"30.0 %", "15.0 %", "stage_1\n32 image, 8 text tokens"} <= set(texts)
     texts.clear()
-    options["compare"] = None
-    figures.accuracy_against_time(run, tmp_path / "b.png", **options)
+    del paths[0]
+    figures.accuracy_against_time(run, tmp_path / "b.png", curves.comparison(run))
     assert any("(recorded: 2 cores)" in text for text in texts)
     texts.clear()
     figures.accuracy_against_time(run, tmp_path / "c.png")

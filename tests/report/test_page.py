@@ -14,7 +14,7 @@ import vl_convert
 
 from clipa_jax import runs
 from clipa_jax.evaluation import held_out
-from clipa_jax.report import charts, page
+from clipa_jax.report import charts, curves, page
 from tests.helpers import fake_runs
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
@@ -142,6 +142,51 @@ def test_charts_compile_without_a_warning(root, capfd):
             titles = [one["title"] for one in compiled["axes"] if "title" in one]
             assert axis["title"] in titles
     assert "WARN" not in capfd.readouterr().err
+
+
+def drawn_with(root, *kept):
+    """The charts of a run with some lines of the records of its first stage."""
+    file = root / "pretrain" / "metrics.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("".join(f"{lines[n]}\n" for n in kept))
+    found = runs.read([root])
+    return charts.charts(found), page.html(found)
+
+
+def test_a_single_record_is_a_dot_and_a_sentence(tmp_path):
+    fake_runs.stage(tmp_path / "W", "pretrain", 0.2)
+    drawn, text = drawn_with(tmp_path / "W", 3, 5)
+    assert all(chart["note"].startswith("One value so far") for chart in drawn["charts"])
+    assert [row["alone"] for row in drawn["data"]["loss"]] == [True]
+    assert text.count("a line needs two. config.log_* say how often") == 3
+    assert text.count("a line needs two. config.eval_* say how often") == 1
+
+
+def test_no_record_is_a_sentence(tmp_path):
+    fake_runs.stage(tmp_path / "W", "pretrain", 0.2)
+    drawn, text = drawn_with(tmp_path / "W")
+    assert drawn["charts"] == [] and "no stage has written a record" in text
+
+
+def test_the_curve_that_a_run_is_compared_with_is_in_the_page(root, tmp_path):
+    [run] = runs.read([root])
+    curve = curves.Curve("full_length", 37, 12, 0.0, 60.0, [curves.Point(None, 60.0, None, 0.25)])
+    curves.save([curve], "2 cores", tmp_path / "curve.json")
+    run.stages[-1].config["logs"]["compare"] = [str(tmp_path / "curve.json")]
+    compare = charts.comparison([run])
+    name = "full resolution from the start, 37 image and 12 text tokens (recorded: 2 cores)"
+    assert charts.legend([run], compare)[-1] == (name, None)
+    drawn = charts.charts([run], compare)
+    [row] = [row for row in drawn["data"]["zero_shot/top1"] if row["series"] == name]
+    assert (row["time"], row["y"], row["samples"]) == (1.0, 25.0, None)
+    assert name in drawn["charts"][0]["spec"]["encoding"]["color"]["scale"]["domain"]
+    text = page.html([run])
+    assert 'value="time" checked' in text and f"{name}</li>" in text
+
+
+def test_a_missing_plan_is_said_once(text):
+    assert 'id="plan"' not in text
+    assert without_scripts(text).count("tools/plan.py") == 1
 
 
 def test_several_runs_stand_side_by_side(tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from clipa_jax import runs
-from clipa_jax.report import absent, tables
+from clipa_jax.report import absent, curves, tables
 from tests.helpers import fake_runs
 
 
@@ -98,6 +98,39 @@ def test_one_environment_is_one_column_and_two_are_two(tmp_path):
     (roots[1] / "pretrain" / "environment.json").write_text(json.dumps(other))
     both = tables.environment(runs.read(roots))
     assert len(both.header) == 3 and both.header[2] == "b: pretrain"
+
+
+def test_the_environment_begins_with_command_commit_version_and_seed(tmp_path):
+    root = fake_runs.run(tmp_path / "W")
+    known = fake_runs.ENVIRONMENT | {"command": "python -m clipa_jax.train", "commit": "abc-dirty"}
+    for stage in fake_runs.STAGES:
+        (root / stage / "environment.json").write_text(json.dumps(known))
+    rows = tables.environment(runs.read([root])).rows[:4]
+    assert rows == [
+        ("command", "python -m clipa_jax.train"),
+        ("commit", "abc-dirty"),
+        ("clipa_jax", "0.1.0"),
+        ("seed", "0"),
+    ]
+
+
+def test_speed_shows_utilization_and_where_the_time_went(tmp_path):
+    root = fake_runs.run(tmp_path / "W")
+    [run] = runs.read([root])
+    assert tables.goodput(run) is None  # as of older runs
+    file = root / "pretrain" / "metrics.jsonl"
+    values = {"goodput": 0.75, "lost/compile": 0.2, "lost/input": 0.05, "mfu": 0.41}
+    values |= {"samples_per_second_per_chip": 512.3, "device_memory_bytes": 3 * 2**29}
+    record = {"step": 200, "train_seconds": 60.0, **values}
+    file.write_text(file.read_text() + json.dumps(record) + "\n")
+    [run] = runs.read([root])
+    goodput = tables.goodput(run)
+    assert goodput.header == ("stage", "in steps", "compile", "input")
+    assert goodput.rows == [("pretrain", "75.0 %", "20.0 %", "5.0 %")]
+    speed = tables.speed(run)
+    assert column(speed, "MFU") == ["41.0 %", "\N{EN DASH}", "\N{EN DASH}"]
+    assert (column(speed, "per chip")[0], column(speed, "device memory")[0]) == ("512", "1.50 GiB")
+    assert curves.metrics_of(run) == ["zero_shot/top1", "contrastive/loss"]
 
 
 def test_what_is_absent_comes_with_its_command(tmp_path):

@@ -17,8 +17,12 @@
     const axis = document.querySelector('input[name="axis"]:checked').value;
     const spec = structuredClone(chart.spec);
     spec.description = chart.about;
-    spec.data = { values: source.data[select ? select.value : chart.metrics[0]] };
-    spec.encoding.x = source.axes[axis];
+    const rows = source.data[select ? select.value : chart.metrics[0]];
+    spec.data = { values: rows.filter((row) => row[axis] !== null) };
+    spec.encoding.x = { ...source.axes[axis] };
+    if (place.clientWidth < 480) {
+      spec.encoding.x.title = spec.encoding.x.title.split(/ (?=\()/); // a line for the brackets
+    }
     return vegaEmbed(place, spec, options)
       .then(function (drawn) {
         if (views.has(chart.id)) views.get(chart.id).finalize();
