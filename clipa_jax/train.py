@@ -103,12 +103,11 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             shown=distributed.first(),
         ) as progress,
     ):
-        seconds = start.position.get("seconds", 0.0)
         record = recorder.Recorder(
             run.durations,
             writer,
             progress,
-            seconds,
+            start.position.get("seconds", 0.0),
             run.data.skipped,
             run.program.max_skips,
             WaitWarning(run.data),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipa_jax import runs
+from clipa_jax.config import bundled
 from clipa_jax.errors import DataError
 from clipa_jax.runs import Run, Stage, score_names
 from clipa_jax.runtime import files
@@ -85,12 +86,12 @@ def comparison(run: Run) -> Comparison | None:
 
     Raises `DataError` if it has no headline score.
     """
-    paths = [Path(path) for path in run.stages[-1].config.get("logs", {}).get("compare") or ()]
-    for path in paths:
+    paths = run.stages[-1].config.get("logs", {}).get("compare") or ()
+    for path in map(Path, paths):
         if (path / workdir.SUMMARY).exists():
             return Comparison(of_headline(runs.read_one(path)))
-    for path in paths:
-        if path.suffix == ".json" and path.exists():
+    for path in (Path(bundled.find(path)) for path in paths if path.endswith(".json")):
+        if path.exists():
             curves, note = load(path)
             return Comparison(curves, f"recorded: {note}".rstrip(": "))
     return None

@@ -10,7 +10,6 @@ import jax
 from absl import logging
 
 from clipa_jax import runs
-from clipa_jax.config import bundled
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import held_out
 from clipa_jax.report import curves, figures, page, qualitative
@@ -69,18 +68,9 @@ def _save_held_out(run: Stage, state: Any, name: str, evaluator: Any) -> None:
     figures.top5_sheet(held.image_NSSC, held.shown[:SHEET], held.num_captions, out)
 
 
-<<<<<<< HEAD
-def _accuracy(root: Path, last: Stage) -> Path:
-    finished = (path for path in map(Path, last.compare) if (path / workdir.SUMMARY).exists())
-    live = next(map(runs.read_one, finished), None)
-    recorded = next((bundled.find(p) for p in last.compare if p.endswith(".json")), None)
-    out = root / workdir.ACCURACY
-    return figures.accuracy_against_time(runs.read_one(root), out, compare=live, recorded=recorded)
-=======
 def _accuracy(root: Path) -> Path:
     run = runs.read_one(root)
     return figures.accuracy_against_time(run, root / workdir.ACCURACY, curves.comparison(run))
->>>>>>> 01ac7f3 (Report: command line, commit and seed, the comparison curve, single values, wall time by cause; nothing is cut on a phone; a missing plan is said once)
 
 
 def _report(root: Path) -> Path:

@@ -101,7 +101,7 @@ def _speed(stage: Stage) -> dict[str, str]:
 
 
 def goodput(run: Run) -> Table | None:
-    """The shares of the wall time that steps took, and that was lost, by cause; None without any."""
+    """The shares of the wall time that steps took and that was lost, by cause; None if unknown."""
     rows = []
     for stage in run.stages:
         last = next((record for record in stage.records[::-1] if "goodput" in record), {})

@@ -50,7 +50,6 @@ class Stage:
     evaluators: dict[str, evaluators.Evaluator]
     open_checkpoints: Callable[..., checkpoint.Checkpoints]
     open_writer: Callable[..., metrics.Writer]
-    compare: tuple[str, ...]  # workdirs, or a recorded curve, to draw beside
     profile_steps: tuple[int, ...]  # first and last to trace; () for none
 
     @property
@@ -152,11 +151,10 @@ def prepare(
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
         ),
-        compare=tuple(c.logs.compare),
         profile_steps=profiling.check(c.profile_steps),
     )
-    # `cli.start_jax` has used these of the first stage.
-    _ = c.cpu_devices, c.compilation_cache, c.distributed.bind(distributed.join)
+    # `cli.start_jax` has used these of the first stage; the report reads the last.
+    _ = c.cpu_devices, c.compilation_cache, c.distributed.bind(distributed.join), c.logs.compare
     c.check_all_read()
     workdir.check_same(stage.folder, config, stage.is_same)
     if c.after in before:

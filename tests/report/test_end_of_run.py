@@ -25,7 +25,7 @@ def lines(monkeypatch):
 def finished(root):
     summary = workdir.write_summary(fake_runs.run(root), list(fake_runs.STAGES))
     folder = root / fake_runs.STAGES[-1]
-    return summary, [SimpleNamespace(folder=folder, compare=())]
+    return summary, [SimpleNamespace(folder=folder)]
 
 
 def test_the_end_writes_the_page_and_says_where(tmp_path, lines):
