@@ -198,7 +198,8 @@ def test_evaluation_does_not_count_as_training_time(clock):
     assert record.seconds == 102.0
     assert record.scores["zero_shot/top5"] == 0.75
     step, scores = writer.written[-1]
-    assert (step, scores) == (1, {**record.scores, "train_seconds": 102.0})
+    assert (step, scores["train_seconds"]) == (1, 102.0)
+    assert scores.items() >= record.scores.items()
     assert progress.messages == ["8 samples: zero_shot/top1 50.0 %  retrieval/i2t_r1 25.0 %"]
 
     clock.now += 4.0
