@@ -94,7 +94,8 @@ def charts(runs: Sequence[Run], compare: curves.Comparison | None = None) -> dic
         if name in data:
             specs.append(_chart(name, title, [name], form, runs, False))
     for chart in specs:
-        if all(row["alone"] for row in data[chart["metrics"][0]]):
+        rows = data[chart["metrics"][0]]
+        if all(row["alone"] for row in rows if not compare or row["series"] != compare.label):
             key = "eval" if chart["id"] == "score" else "log"
             chart["note"] = f"One value so far; a line needs two. config.{key}_* say how often."
     return {"axes": _axes(unit, data), "config": CONFIG, "data": data, "charts": specs}

@@ -158,6 +158,7 @@ def test_a_single_record_is_a_dot_and_a_sentence(tmp_path):
     drawn, text = drawn_with(tmp_path / "W", 3, 5)
     assert all(chart["note"].startswith("One value so far") for chart in drawn["charts"])
     assert [row["alone"] for row in drawn["data"]["loss"]] == [True]
+    text = without_scripts(text)
     assert text.count("a line needs two. config.log_* say how often") == 3
     assert text.count("a line needs two. config.eval_* say how often") == 1
 
