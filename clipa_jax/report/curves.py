@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from clipa_jax import runs
@@ -11,7 +10,7 @@ from clipa_jax.config import bundled
 from clipa_jax.errors import DataError
 from clipa_jax.runs import Run, Stage, score_names
 from clipa_jax.runtime import files
-from clipa_jax.runtime.files import PathLike
+from clipa_jax.runtime.files import Path, PathLike
 from clipa_jax.training import records, workdir
 
 MOST = 400  # points of a stage; longer records are averaged in bins
@@ -88,10 +87,10 @@ def comparison(run: Run) -> Comparison | None:
     """
     paths = run.stages[-1].config.get("logs", {}).get("compare") or ()
     for path in map(Path, paths):
-        if (path / workdir.SUMMARY).exists():
+        if files.exists(path / workdir.SUMMARY):
             return Comparison(of_headline(runs.read_one(path)))
-    for path in (Path(bundled.find(path)) for path in paths if path.endswith(".json")):
-        if path.exists():
+    for path in (bundled.find(path) for path in paths if path.endswith(".json")):
+        if files.exists(path):
             curves, note = load(path)
             return Comparison(curves, f"recorded: {note}".rstrip(": "))
     return None

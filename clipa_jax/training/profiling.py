@@ -1,15 +1,17 @@
 """A trace of some steps of a stage, for TensorBoard and Perfetto."""
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
 from clipa_jax.errors import ConfigError
-from clipa_jax.runtime import distributed
+from clipa_jax.runtime import distributed, files
+from clipa_jax.runtime.files import Path
 
 PERFETTO = "perfetto_trace.json.gz"
 
@@ -30,13 +32,15 @@ class Trace:
 
     def __init__(self, steps: Sequence[int], folder: Path):
         self._steps, self._folder, self._runs = tuple(steps), folder, False
+        self._local = ""
 
     def begin(self, step: int) -> None:
         """Starts the trace where `step`, which comes next, is in it."""
         if self._steps and not self._runs and self._steps[0] <= step <= self._steps[1]:
             self._runs = distributed.first()
             if self._runs:
-                jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+                self._local = tempfile.mkdtemp()  # JAX writes to disks alone
+                jax.profiler.start_trace(self._local, create_perfetto_trace=True)
 
     def end(self, step: int, values: Any) -> None:
         """Stops the trace after its last step, once the values of that step are computed."""
@@ -49,9 +53,13 @@ class Trace:
         if self._runs:
             self._runs, self._steps = False, ()
             jax.profiler.stop_trace()
-            traces = self._folder.glob(f"plugins/profile/*/{PERFETTO}")
-            newest = max(traces, key=lambda path: path.stat().st_mtime, default=self._folder)
-            logging.info("wrote the trace %s", newest)
+            for file in Path(self._local).glob("plugins/profile/*/*"):
+                out = self._folder / file.relative_to(self._local)
+                files.make_folder(out.parent)
+                files.write_bytes(out, file.read_bytes())
+                if file.name == PERFETTO:
+                    logging.info("wrote the trace %s", out)
+            shutil.rmtree(self._local)
 
 
 @contextlib.contextmanager
