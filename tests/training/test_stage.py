@@ -45,7 +45,7 @@ def _in_the_repository(monkeypatch):
         ({"model.image.pool": "gapp"}, "nearest: gap"),
         ({"model.size": "B-16"}, "'B-16'; nearest: B/16"),
         ({"model.size": "vit-l14"}, "'vit-l14'; nearest: L/14"),
-        ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, micro, mini, nano"),
+        ({"model.size": "X/8"}, "'X'.*legal: B, G, H, L, S, Ti, micro, mini, nano"),
         ({"model.text.vocab_size": 100}, "100"),
         ({"loss.name": "softmaxx"}, "nearest: softmax"),
         ({"loss.name": "sigmoid"}, "the sigmoid losses need a bias .* -10 in SigLIP"),
