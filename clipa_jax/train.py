@@ -32,7 +32,6 @@ from clipa_jax.training import (
     steps,
     workdir,
 )
-from clipa_jax.training.efficiency import Efficiency
 from clipa_jax.training.state import TrainState
 from clipa_jax.weights import open_weights
 
@@ -84,11 +83,8 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     )
     first = int(start.state.step)
     logging.info("\n%s", run.describe())
-    efficiency = Efficiency(
-        start.position.get("efficiency"),
-        num_chips=run.program.mesh.size,
-        max_samples_per_second=workload.max_samples_per_second(run.settings, run.program.mesh),
-    )
+    saved = start.position.get("efficiency")
+    efficiency = workload.efficiency(run.settings, run.program.mesh, saved)
     for line in start.lines:
         logging.info("%s: %s", run.name, line)
     with (

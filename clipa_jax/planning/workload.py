@@ -1,7 +1,9 @@
 """Sizes, steps and arithmetic of a stage, read from its config; needs no devices."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -11,6 +13,7 @@ from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.planning import chips, flops
 from clipa_jax.training import program, state, steps
+from clipa_jax.training.efficiency import Efficiency
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class Workload(Sizes):
         return self.step_flops * self.durations.total_steps
 
 
-def max_samples_per_second(c: Settings, mesh: Mesh) -> float:
-    """Samples that the devices could train on at their peak; nan if the peak is unknown."""
+def efficiency(c: Settings, mesh: Mesh, saved: Mapping[str, Any] | None = None) -> Efficiency:
+    """The meter of a stage on its devices, of which the peak may be unknown."""
     peak = chips.peak_of(mesh.devices.flat[0].device_kind) or math.nan
-    return mesh.size * peak / sizes(c).forward.training
+    most = mesh.size * peak / sizes(c).forward.training
+    return Efficiency(saved, num_chips=mesh.size, max_samples_per_second=most)
 
 
 def sizes(c: Settings) -> Sizes:
