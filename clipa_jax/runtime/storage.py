@@ -6,6 +6,8 @@ go through this module, except for what TensorFlow and Orbax read by themselves.
 """
 
 import builtins
+import collections
+import concurrent.futures
 import contextlib
 import glob as local_glob
 import hashlib
@@ -13,7 +15,7 @@ import itertools
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fsspec
@@ -25,6 +27,9 @@ for _name in ("gs", "gcs", "s3"):
     fsspec.config.conf.setdefault(_name, {}).setdefault("use_listings_cache", False)
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
+_GLOB = re.compile(r"[*?\[]")
+_FEW = 8  # files for which a folder is not listed
+_ONE_BY_ONE = ("", "http", "https")  # schemes whose files are looked at one by one
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -61,6 +66,23 @@ def stamp(path: str) -> list[int]:
         info = _call("info", path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    return _stamp(path, info)
+
+
+def stamps(paths: Sequence[str]) -> list[list[int]]:
+    """The `stamp` of each file; where many lie in a folder of an object store, by its listing."""
+    listed: dict[str, list[int]] = {}
+    for folder, number in collections.Counter(map(os.path.dirname, paths)).items():
+        if number > _FEW and scheme(folder) not in _ONE_BY_ONE:
+            entries = {os.path.basename(e["name"]): e for e in _call("ls", folder, detail=True)}
+            inside = (path for path in paths if os.path.dirname(path) == folder)
+            named = ((path, entries.get(os.path.basename(path))) for path in inside)
+            listed |= {path: _stamp(path, entry) for path, entry in named if entry}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda path: listed.get(path) or stamp(path), paths))
+
+
+def _stamp(path: str, info: Mapping[str, Any]) -> list[int]:
     if info.get("size") is None:
         raise DataError(f"{path} cannot be read: the server does not give its size")
     changed = info.get("mtime") or info.get("LastModified") or info.get("ETag")
@@ -176,12 +198,22 @@ def expand(where: str, spec: str) -> list[str]:
     """
     paths: list[str] = []
     for pattern in re.split(r",(?![^{}]*\})", where):  # commas outside braces
-        for part in braces(pattern.strip()) if pattern.strip() else ():
-            matches = glob(part) if re.search(r"[*?\[]", part) else [part] * exists(part)
+        parts = list(braces(pattern.strip())) if pattern.strip() else []
+        present = _present([part for part in parts if not _GLOB.search(part)])
+        for part in parts:
+            matches = glob(part) if _GLOB.search(part) else [part] * (part in present)
             if not matches:
                 raise MissingData(f"{spec}: no files match {part}", dataset=spec, looked=part)
             paths += matches
     return paths
+
+
+def _present(paths: Sequence[str]) -> set[str]:
+    """Those of the files that are there."""
+    if len(paths) > _FEW and scheme(paths[0]) not in _ONE_BY_ONE:
+        folders = {os.path.dirname(path) for path in paths}
+        return {f"{folder}/{name}" for folder in folders for name in names(folder)}
+    return set(filter(exists, paths))
 
 
 def braces(pattern: str) -> Iterator[str]:

@@ -307,7 +307,7 @@ def test_the_index_is_kept_and_renewed(specs, monkeypatch, tmp_path):
     path = tmp_path / "a" / "00001.tar"
     with tarfile.open(path, "a") as tar:
         writers.add(tar, "new.png", b"new")
-    index.table.cache_clear()
+    index.opened.cache_clear()
     assert len(everything(spec)) == TOTAL + 1 and looked == [str(path)]
     assert (tmp_path / "a" / ".clipa_jax_index.json").is_file()
 
@@ -321,7 +321,7 @@ def test_the_index_of_a_folder_that_cannot_be_written(specs, tmp_path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = f"webdataset:{folder}/*.tar"
     assert len(everything(spec)) == TOTAL
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == len(LENGTHS)
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == len(LENGTHS)
 
 
 @pytest.mark.parametrize(
@@ -353,3 +353,79 @@ def test_no_pictures_in_it(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"file_name": "a.png"}\n{broken\n')
     with pytest.raises(DataError, match="line 2"):
         sources.open(f"folder:{tmp_path}/t.jsonl", "")
+
+
+def copied(specs, kind: str, folder: Path) -> list[Path]:
+    """The files of a format, without an index."""
+    source = Path(specs[kind].partition(":")[2]).parent
+    folder.mkdir()
+    return [Path(shutil.copy(path, folder)) for path in sorted(source.glob("0*"))]
+
+
+def scans(monkeypatch, module) -> list[str]:
+    """The files that are scanned from now on."""
+    looked, scan = [], module.scan if hasattr(module, "scan") else module._scan
+    name = "scan" if hasattr(module, "scan") else "_scan"
+    monkeypatch.setattr(module, name, lambda path: looked.append(Path(path).name) or scan(path))
+    return looked
+
+
+@pytest.mark.parametrize("record", ["sizes", "wids", "stats"])
+def test_lengths_on_record_are_taken_without_reading_the_shards(
+    specs, tmp_path, monkeypatch, record
+):
+    paths = [p for n in range(3) for p in copied(specs, "webdataset", tmp_path / f"{n}")]
+    for folder in sorted({path.parent for path in paths}):
+        names = [f"{number:05d}" for number in range(len(LENGTHS))]
+        sizes = {f"{name}.tar": length for name, length in zip(names, LENGTHS, strict=True)}
+        if record == "sizes":
+            (folder / "sizes.json").write_text(json.dumps(sizes))
+        elif record == "wids":
+            shards = [{"url": f"s3://b/{k}", "nsamples": n} for k, n in sizes.items()]
+            (folder / "shardindex.json").write_text(json.dumps({"shardlist": shards}))
+        else:
+            for name, length in zip(names, LENGTHS, strict=True):
+                (folder / f"{name}_stats.json").write_text(json.dumps({"successes": length}))
+    looked = scans(monkeypatch, sources.webdataset.tar)
+    spec = f"webdataset:{tmp_path}/*/*.tar"
+    source = sources.open(spec, "train")
+    assert [shard.length for shard in source.shards] == [*LENGTHS] * 3
+    assert len(looked) == 4  # of twelve, for the names of the members
+    assert everything(spec) == everything(specs["webdataset"]) * 3
+    assert len(looked) == 12
+
+
+def test_a_length_on_record_that_is_wrong_is_reported_and_not_read_past(specs, tmp_path, caplog):
+    copied(specs, "webdataset", tmp_path / "a")
+    sizes = {"00000.tar": LENGTHS[0] + 2, "00001.tar": LENGTHS[1] - 1}
+    (tmp_path / "a" / "sizes.json").write_text(json.dumps(sizes))
+    good = everything(specs["webdataset"])
+    expected = [*good[: LENGTHS[0]], None, None, *good[LENGTHS[0] : sum(LENGTHS[:2]) - 1]]
+    assert everything(f"webdataset:{tmp_path}/a/{{00000,00001}}.tar") == expected
+    messages = [record.getMessage() for record in caplog.records]
+    assert any(f"has {LENGTHS[0]} samples, {LENGTHS[0] + 2} are on record" in m for m in messages)
+
+
+def test_a_wrong_length_of_a_tfrecord_file_is_not_read_past(specs, tmp_path):
+    copied(specs, "tfrecord", tmp_path / "a")
+    (tmp_path / "a" / "00000_stats.json").write_text(json.dumps({"successes": LENGTHS[0] + 2}))
+    found = everything(f"tfrecord:{tmp_path}/a/00000.tfrecord")
+    assert found[LENGTHS[0] :] == [None, None]
+    assert found[: LENGTHS[0]] == everything(specs["tfrecord"])[: LENGTHS[0]]
+
+
+def test_a_bucket_of_many_shards_is_listed_and_not_asked_file_by_file(monkeypatch):
+    count = 50
+    for number in range(count):
+        storage.write(f"memory://many/{number:05d}.tar", b"")
+    sizes = {f"{number:05d}.tar": 10 for number in range(count)}
+    storage.write("memory://many/sizes.json", json.dumps(sizes).encode())
+    requests, call = [], storage._call
+    monkeypatch.setattr(
+        storage,
+        "_call",
+        lambda method, *args, **kw: requests.append(method) or call(method, *args, **kw),
+    )
+    paths = storage.expand("memory://many/{00000..00049}.tar", "webdataset")
+    assert [scan.length for scan in index.build(paths, None)] == [10] * count
+    assert len(requests) < 10

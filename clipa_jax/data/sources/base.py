@@ -126,7 +126,7 @@ class Source(abc.ABC):
 
 def spread(items: Sequence[Any]) -> list[Any]:
     """A few of the items, evenly spread, the first one among them."""
-    return list(items[:: -(-len(items) // _LOOKED_AT)])
+    return list(items[:: max(-(-len(items) // _LOOKED_AT), 1)])
 
 
 def empty(spec: str, split: str) -> DataError:

@@ -1,8 +1,9 @@
 """The index of data files: the number of samples in each and their offsets, scanned once.
 
-It is a small JSON file in the folder of the data and, for formats that need it, a folder with a
-table of offsets for each file. If that is not writable, both are in the user's cache. A file that
-has changed is scanned again.
+It is a small JSON file with lengths in the folder of the data and, for formats that need it, a
+folder with a table of offsets for each file, which is made when the file is counted or first
+opened. If that is not writable, both are in the user's cache. A file that has changed is scanned
+again.
 """
 
 import concurrent.futures
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from clipa_jax.data.sources import lengths
 from clipa_jax.errors import DataError
 from clipa_jax.runtime import storage
 
@@ -38,50 +40,56 @@ _COMPRESSED = {
 
 class Scan(NamedTuple):
     """The samples of a file: their number, the names of their members and, for formats that need
-    it, the table of their offsets, int64 (length, columns)."""
+    it, the table of their offsets, int64 (length, columns). Names are None before it is scanned."""
 
     length: int
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = ()
     table: np.ndarray | None = None
 
 
-def build(paths: Sequence[str], scan: Callable[[str], Scan], *, tables: bool) -> list[Scan]:
-    """The scan of each file, without its table; see `table` for that.
+def build(paths: Sequence[str], scan: Callable[[str], Scan]) -> list[Scan]:
+    """The length of each file, with its names if they are known, without its table.
 
-    Calls `scan` for files that are not in the index; `tables` says whether it gives tables. A file
-    that cannot be read raises `DataError`.
+    Lengths come from the index, or from a record beside the data (`lengths`), else `scan` counts. A
+    file that cannot be read raises `DataError`.
     """
     known = {folder: _load(folder) for folder in {os.path.dirname(path) for path in paths}}
+    stamps = dict(zip(paths, storage.stamps(paths), strict=True))
 
-    def entry(path: str) -> list | None:
-        return known[os.path.dirname(path)].get(os.path.basename(path))
+    def entry(path: str) -> list:
+        return known[os.path.dirname(path)].get(os.path.basename(path)) or [None]
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        stamps = list(pool.map(storage.stamp, paths))
-        new = [
-            (path, stamp)
-            for path, stamp in zip(paths, stamps, strict=True)
-            if (entry(path) or [None])[:2] != stamp or (tables and _table_place(path) is None)
-        ]
-        if new:
-            logging.info("indexing %d files, first %s", len(new), new[0][0])
-        scans = list(pool.map(lambda item: _scanned(item[0], scan), new))
-    for (path, stamp), scanned in zip(new, scans, strict=True):
-        record = [*stamp, scanned.length, list(scanned.names)]
+    new = [path for path in paths if entry(path)[:2] != stamps[path]]
+    recorded = lengths.recorded(new) if new else {}
+    scans = {path: Scan(length, None) for path, length in recorded.items()}
+    count = [path for path in new if path not in scans]
+    if count:
+        logging.info("counting the samples of %d files, first %s", len(count), count[0])
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            found = pool.map(lambda path: _scanned(path, scan, stamps[path]), count)
+            scans |= dict(zip(count, found, strict=True))
+    for path, scanned in scans.items():
+        names = None if scanned.names is None else list(scanned.names)
+        record = [*stamps[path], scanned.length, names]
         known[os.path.dirname(path)][os.path.basename(path)] = record
-    for folder in {os.path.dirname(path) for path, _ in new}:
+    for folder in {os.path.dirname(path) for path in new}:
         _save(folder, f"{NAME}.json", json.dumps(known[folder]).encode())
-    entries = [known[os.path.dirname(path)][os.path.basename(path)] for path in paths]
-    return [Scan(length, tuple(names)) for _, _, length, names in entries]
+    entries = [entry(path) for path in paths]
+    return [Scan(n, None if names is None else tuple(names)) for _, _, n, names in entries]
 
 
 @functools.lru_cache(maxsize=_HELD)
-def table(path: str) -> np.ndarray:
-    """The table of a file that `build` has seen: int64 (length, columns)."""
-    place = _table_place(path)
-    if place is None:
-        raise OSError(f"the index of {path} is gone; start again to rebuild it")
-    return np.load(io.BytesIO(storage.read(place)), allow_pickle=False)
+def opened(path: str, scan: Callable[[str], Scan]) -> Scan:
+    """The scan of a file with its table, which is made when the file is opened first."""
+    stamp = storage.stamp(path)
+    for place in _places(os.path.dirname(path), _table_name(path)):
+        content = storage.read_or_nothing(place)
+        if not content:
+            continue
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            if saved["stamp"].tolist() == stamp:
+                return Scan(len(saved["table"]), tuple(saved["names"].tolist()), saved["table"])
+    return _scanned(path, scan, stamp)
 
 
 def refuse_compressed(path: str) -> None:
@@ -92,25 +100,20 @@ def refuse_compressed(path: str) -> None:
         raise DataError(f"{path} is compressed ({kind}), which is not read; decompress it")
 
 
-def _scanned(path: str, scan: Callable[[str], Scan]) -> Scan:
+def _scanned(path: str, scan: Callable[[str], Scan], stamp: list[int]) -> Scan:
     try:
         scanned = scan(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if scanned.table is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, scanned.table, allow_pickle=False)
+        buffer, names = io.BytesIO(), np.array(scanned.names or [], np.str_)
+        np.savez(buffer, stamp=np.array(stamp), names=names, table=scanned.table)
         _save(os.path.dirname(path), _table_name(path), buffer.getvalue())
-    return Scan(scanned.length, scanned.names)
+    return scanned
 
 
 def _table_name(path: str) -> str:
-    return f"{NAME}/{os.path.basename(path)}.npy"
-
-
-def _table_place(path: str) -> str | None:
-    places = _places(os.path.dirname(path), _table_name(path))
-    return next(filter(storage.exists, places), None)
+    return f"{NAME}/{os.path.basename(path)}.npz"
 
 
 def _places(folder: str, name: str) -> list[str]:

@@ -45,7 +45,7 @@ class ParquetSource(fields.FieldSource):
         self.caption = caption
         self.spec, self.split = f"parquet:{where}", split
         paths = storage.expand(where, self.spec)
-        scans = index.build(paths, _scan, tables=False)
+        scans = index.build(paths, _scan)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
         filled = [shard.path for shard in self.shards if shard.length]
         if not filled:

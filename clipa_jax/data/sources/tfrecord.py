@@ -37,7 +37,7 @@ class TfrecordSource(base.Source):
                 f"{self.spec}: TensorFlow reads no {storage.scheme(foreign)}:// files; copy them, "
                 f"or keep the data as webdataset or parquet, which can be read from there"
             )
-        scans = index.build(paths, _scan, tables=True)
+        scans = index.build(paths, _scan)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
         filled = [shard.path for shard in self.shards if shard.length]
         if not filled:
@@ -60,7 +60,10 @@ class TfrecordSource(base.Source):
         """The byte at which a record begins, from the index."""
 
         def find(shard: np.ndarray, start: np.ndarray) -> np.ndarray:
-            return index.table(self.shards[int(shard)].path)[int(start), 0]
+            path, first = self.shards[int(shard)].path, int(start)
+            table = index.opened(path, _scan).table
+            # A record of the length may be wrong; there is nothing behind the end.
+            return table[first, 0] if first < len(table) else np.int64(storage.stamp(path)[0])
 
         return tf.numpy_function(find, [shard, start], tf.int64, stateful=False)
 

@@ -27,6 +27,9 @@ class _Item(NamedTuple):
     first: int
 
 
+_NOTHING = _Item([], (), b"", 0)  # in place of a sample that is on record and not in the file
+
+
 class WebdatasetSource(fields.IndexedSource):
     """Tar files with pictures (`base.IMAGE_SUFFIXES`) and captions (.txt, .caption, .text,
     .captions, or .json with a caption inside; the first that is not blank). Features are further
@@ -41,12 +44,13 @@ class WebdatasetSource(fields.IndexedSource):
         self.caption = caption
         self.spec, self.split = f"{self.kind}:{where}", split
         paths = self._paths(where)
-        scans = index.build(paths, tar.scan, tables=True)
+        scans = index.build(paths, tar.scan)
         self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
-        self._names = [scan.names for scan in scans]
-        members = {name for names in self._names for name in names} - {tar.KEY}
         if not self.num_examples:
             raise base.empty(self.spec, split)
+        unread = [p for p, scan in zip(paths, scans, strict=True) if scan.length and not scan.names]
+        looked = [index.opened(path, tar.scan) for path in base.spread(unread)]
+        members = {name for scan in (*scans, *looked) for name in scan.names or ()} - {tar.KEY}
         if tar.IMAGE not in members:
             raise DataError(
                 f"{self.spec}: no member with a suffix of {', '.join(base.IMAGE_SUFFIXES)}; "
@@ -65,8 +69,17 @@ class WebdatasetSource(fields.IndexedSource):
         return storage.expand(where, self.spec)
 
     def items(self, shard: int, indices: np.ndarray) -> Iterable[_Item]:
-        path, names = self.shards[shard].path, self._names[shard]
-        place_XN2 = index.table(path)[indices].reshape(len(indices), -1, 2)
+        path, expected = self.shards[shard].path, self.shards[shard].length
+        scan = index.opened(path, tar.scan)
+        if scan.length != expected:  # which came from a record beside the data
+            message = "%s has %d samples, %d are on record"
+            logging.log_first_n(logging.WARNING, message, 20, path, scan.length, expected)
+        inside = indices < scan.length
+        items = self._items(path, scan, indices[inside])
+        return (next(items) if present else _NOTHING for present in inside.tolist())
+
+    def _items(self, path: str, scan: index.Scan, indices: np.ndarray) -> Iterator[_Item]:
+        names, place_XN2 = scan.names or (), scan.table[indices].reshape(len(indices), -1, 2)
         texts = tuple(name for name in self._texts if name in names)
         columns = [
             place_XN2[:, names.index(name)]
@@ -85,6 +98,8 @@ class WebdatasetSource(fields.IndexedSource):
                 yield _Item(places, texts, data, first)
 
     def record(self, shard: int, item: _Item) -> list[bytes]:
+        if item is _NOTHING:
+            return []
         content = _content(item)
         image, key, *rest = content
         wanted, texts = rest[: len(self._wanted)], rest[len(self._wanted) :]
