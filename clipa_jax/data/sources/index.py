@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -44,7 +44,7 @@ class Scan(NamedTuple):
 
     length: int
     names: tuple[str, ...] | None = ()
-    table: np.ndarray | None = None
+    table: Any = None
 
 
 def build(paths: Sequence[str], scan: Callable[[str], Scan]) -> list[Scan]:
