@@ -59,7 +59,7 @@ class TfrecordSource(base.Source):
     def _offset(self, shard: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
         """The byte at which a record begins, from the index."""
 
-        def find(shard: np.ndarray, start: np.ndarray) -> np.ndarray:
+        def find(shard: np.ndarray, start: np.ndarray) -> Any:
             path, first = self.shards[int(shard)].path, int(start)
             table = index.opened(path, _scan).table
             # A record of the length may be wrong; there is nothing behind the end.
