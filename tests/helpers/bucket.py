@@ -42,6 +42,7 @@ class Bucket:
             "STORAGE_EMULATOR_HOST": url,
             "TENSORSTORE_GCS_HTTP_URL": url,
             "FSSPEC_GCS_TOKEN": "anon",
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "anon",  # TensorStore's
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
 
