@@ -99,10 +99,10 @@ def chip(name: str) -> Chip:
     return by_key[_key(name)]
 
 
-def peak_of(device_kind: str) -> float | None:
-    """bfloat16 FLOP/s of a device by the name that JAX gives it; None if it is not in the table."""
+def of_kind(device_kind: str) -> Chip | None:
+    """The chip of a device by the name that JAX gives it; None if it is not in the table."""
     name = DEVICE_KINDS.get(device_kind)
-    return CHIPS[name].peak if name else None
+    return CHIPS[name] if name else None
 
 
 def _key(name: str) -> str:

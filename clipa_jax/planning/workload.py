@@ -48,7 +48,8 @@ class Workload(Sizes):
 
 def efficiency(c: Settings, mesh: Mesh, saved: Mapping[str, Any] | None = None) -> Efficiency:
     """The meter of a stage on its devices, of which the peak may be unknown."""
-    peak = chips.peak_of(mesh.devices.flat[0].device_kind) or math.nan
+    chip = chips.of_kind(mesh.devices.flat[0].device_kind)
+    peak = chip.peak if chip else math.nan
     most = mesh.size * peak / sizes(c).forward.training
     return Efficiency(saved, num_chips=mesh.size, max_samples_per_second=most)
 

@@ -4,7 +4,7 @@ import collections
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,9 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     return rest
 
 
-def usage() -> str:
-    """The description of the running command, and its flags."""
-    text = [inspect.cleandoc(sys.modules["__main__"].__doc__ or "")]
+def usage(main: Callable[..., Any]) -> str:
+    """The description of the command with this `main`, and its flags."""
+    text = [inspect.cleandoc(inspect.getmodule(main).__doc__ or "")]
     for module in flags.FLAGS.flags_by_module_dict():
         if module.startswith("clipa_jax") or module == sys.argv[0]:
             text.append(flags.FLAGS.module_help(module).strip())

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from clipa_jax import sharding
-from clipa_jax.benchmark import step
+from clipa_jax.benchmark import device, step
 from clipa_jax.config.settings import Settings
 from clipa_jax.planning import workload
 from clipa_jax.training import program
@@ -49,15 +49,15 @@ def test_rate_and_utilization_follow_from_the_median():
 
 def test_warm_up_steps_are_not_timed():
     calls = []
-    seconds = step.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
+    seconds = device.timed(lambda: calls.append(0) or jnp.zeros(()), steps=3, warmup=2)
     assert len(calls) == 5 and len(seconds) == 3 and min(seconds) > 0
 
 
 def test_the_matrix_rate_is_of_all_devices_together(monkeypatch):
     """With a clock that returns a second for each call."""
-    monkeypatch.setattr(step, "timed", lambda run, steps, warmup: [1.0] * steps)
-    assert step.matrix_rate(tiny.mesh(8), "float32", side=16) == 8 * 4 * 2 * 16**3
-    assert step.matrix_rate(tiny.mesh(1), "bfloat16", side=16) == 4 * 2 * 16**3
+    monkeypatch.setattr(device, "timed", lambda run, steps, warmup: [1.0] * steps)
+    assert device.matrix_rate(tiny.mesh(8), "float32", side=16) == 8 * 4 * 2 * 16**3
+    assert device.matrix_rate(tiny.mesh(1), "bfloat16", side=16) == 4 * 2 * 16**3
 
 
 def test_a_batch_is_noise_of_the_right_kind():
@@ -66,7 +66,7 @@ def test_a_batch_is_noise_of_the_right_kind():
     training = program.build(
         c, c.mesh.call(sharding.make_mesh), work.durations, program.batch_spec(c.input)
     )
-    batch = step.random_batch(training)
+    batch = device.random_batch(training)
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
         name: (spec.shape, spec.dtype) for name, spec in training.spec.batch.items()
     }
