@@ -21,7 +21,10 @@ from clipa_jax.runtime import cli
 
 CONFIG = cli.define_config()
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "A workdir, a stage's folder, a .npz of CLIPA or a folder of open_clip."
+    "checkpoint",
+    None,
+    "A workdir, a stage's folder, a .npz of CLIPA, a folder of open_clip, hf-hub:OWNER/NAME, or a "
+    "name in docs/released_weights.md.",
 )
 STAGE = config_flags.DEFINE_config_file(
     "stage", None, "The config that trained the weights, for a .npz with a --config of evals alone."
@@ -37,12 +40,18 @@ ACROSS = flags.DEFINE_list(
 OUT = flags.DEFINE_string(
     "out", "", "Folder for JSON, Markdown and samples, or the name of the .json."
 )
+NUMERICS = flags.DEFINE_enum(
+    "numerics",
+    "",
+    ["", "clipa", "open_clip"],
+    "Of an open_clip model; see docs/released_weights.md.",
+)
 
 
 def main(argv: list[str]) -> int | None:
     """Evaluates or compares, and returns the exit status."""
     del argv
-    command = Command(CONFIG.value, STAGE.value, OUT.value)
+    command = Command(CONFIG.value, STAGE.value, OUT.value, NUMERICS.value)
     if bool(CHECKPOINT.value) == bool(COMPARE.value):
         raise ConfigError("name one checkpoint with --checkpoint=PATH, or two with --compare=A,B")
     if CHECKPOINT.value:

@@ -1,11 +1,11 @@
-"""A trained model from a workdir or a weights file, ready to encode.
+"""A trained model by name, or from a workdir or a weights file, ready to encode.
 
-model = clipa_jax.load("runs/demo")
-model.encode_text(["a dog"]) @ model.encode_image(images).T * model.logit_scale
+model = clipa_jax.load("clipa-l14-datacomp1b")
+model.encode_text(["a dog"]) @ model.encode_image(["dog.jpg"]).T * model.logit_scale
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import embed
 from clipa_jax.models import CLIP, clip
-from clipa_jax.preprocess import registry
+from clipa_jax.preprocess import pictures
 from clipa_jax.preprocess.text import Tokenize, make_tokenize
+from clipa_jax.runtime import quiet
 from clipa_jax.training import attention, steps
 from clipa_jax.weights import open_weights
 
@@ -52,57 +53,71 @@ class Model:
         """The bias that the sigmoid loss adds to logits; None for other losses."""
         return float(np.ravel(self.params["b"])[0]) if "b" in self.params else None
 
-    def encode_image(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    def encode_image(self, images: Any) -> np.ndarray:
         """Unit-length embeddings, float32 (B, E).
 
-        Takes uint8 images (B, H, W, 3), or a list of any sizes, which are preprocessed as in
-        evaluation; or preprocessed floats (B, R, R, 3). Raises `DataError` for another dtype or
-        shape.
+        Takes PIL images, paths, encoded bytes and uint8 arrays (H, W, 3) of any sizes, or a single
+        one of the first three, which are preprocessed as in evaluation; or preprocessed floats
+        (B, R, R, 3). Raises `DataError`, which names the picture, for anything else.
         """
-        return self._encode(self.encoders.image, self._prepare(images))
+        images = [images] if isinstance(images, pictures.SINGLE) else images
+        inputs = self.config.input
+        spec = pipeline.fill(inputs.preprocess_eval, inputs)
+        batches = pictures.batches(images, spec, self.res, self.batch_size)
+        return self._encode(self.encoders.image, batches)
 
-    def encode_text(self, texts: str | Sequence[str] | np.ndarray) -> np.ndarray:
-        """Unit-length embeddings, float32 (B, E), of strings or of token ids int32 (B, L)."""
-        if isinstance(texts, str):
-            texts = [texts]
-        ids = isinstance(texts, np.ndarray | jax.Array) and texts.dtype.kind in "iu"
-        tokens_BL = np.asarray(texts, np.int32) if ids else self.tokenize(list(texts))
-        if tokens_BL.ndim != 2 or tokens_BL.shape[1] != self.config.input.text_len:
+    def encode_text(self, texts: Any) -> np.ndarray:
+        """Unit-length embeddings, float32 (B, E), of strings or of token ids (B, L).
+
+        Raises `DataError` for rows of another length and for ids that the model does not have.
+        """
+        return self._encode(self.encoders.text, [self._tokens(texts)])
+
+    def _tokens(self, texts: Any) -> np.ndarray:
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        length, rows = self.config.input.text_len, len(self.params["txt"]["Embed_0"]["embedding"])
+        if all(isinstance(text, str) for text in texts):
+            return self.tokenize(texts) if texts else np.zeros((0, length), np.int32)
+        try:
+            tokens_BL = np.asarray(texts)
+        except ValueError:  # rows of different lengths
+            tokens_BL = np.asarray(texts, object)
+        if tokens_BL.dtype.kind not in "iu" or tokens_BL.shape[1:] != (length,):
             raise DataError(
-                f"token ids of shape {tokens_BL.shape}; expected (B, {self.config.input.text_len})"
+                f"came {tokens_BL.dtype} {tokens_BL.shape}; expected strings, or token ids (B, "
+                f"{length})"
             )
-        return self._encode(self.encoders.text, tokens_BL)
-
-    def _prepare(self, images: Any) -> np.ndarray:
-        arrays = [np.asarray(image) for image in images]
-        if not arrays or any(image.ndim != 3 or image.shape[2] != 3 for image in arrays):
-            first = arrays[0].shape if arrays else "nothing"
-            raise DataError(f"images must be (B, height, width, 3); the first is {first}")
-        if all(image.dtype == np.uint8 for image in arrays):
-            spec = pipeline.fill(self.config.input.preprocess_eval, self.config.input)
-            preprocess = registry.build(spec.removeprefix("decode|"))
-            return np.stack([preprocess({"image": image})["image"].numpy() for image in arrays])
-        if any(image.dtype.kind != "f" or image.shape[:2] != (self.res,) * 2 for image in arrays):
+        if tokens_BL.min() < 0 or tokens_BL.max() >= rows:
             raise DataError(
-                f"images of {arrays[0].dtype} {arrays[0].shape}; expected uint8 of any size, or "
-                f"preprocessed floats of {self.res}x{self.res} pixels"
+                f"token ids from {tokens_BL.min()} to {tokens_BL.max()}; the model has 0 to "
+                f"{rows - 1}: use its own tokenizer"
             )
-        return np.stack(arrays).astype(np.float32)
+        return tokens_BL.astype(np.int32)
 
-    def _encode(self, tower: Callable[[Any, jax.Array], jax.Array], rows: np.ndarray) -> np.ndarray:
-        # Batches of powers of two keep the number of compiled shapes small.
-        size = min(self.batch_size, 2 ** math.ceil(math.log2(max(len(rows), 1))))
-        parts = embed.rows(tower, self.params, rows, self.encoders.batch_sharding, size)
-        return np.concatenate([z_BE for _, z_BE in parts])
+    def _encode(
+        self, tower: Callable[[Any, jax.Array], jax.Array], batches: Iterable[np.ndarray]
+    ) -> np.ndarray:
+        parts = [np.zeros((0, self.params["img"]["head"]["kernel"].shape[-1]), np.float32)]
+        for rows in batches:
+            # Batches of powers of two keep the number of compiled shapes small.
+            size = min(self.batch_size, 2 ** math.ceil(math.log2(max(len(rows), 1))))
+            done = embed.rows(tower, self.params, rows, self.encoders.batch_sharding, size)
+            parts += [z_BE for _, z_BE in done]
+        return np.concatenate(parts)
 
 
-def load(path: str, config: ConfigDict | None = None) -> Model:
-    """The model in a workdir, a weights file, or whatever else `open_weights` takes.
+def load(
+    path: str, config: ConfigDict | None = None, *, numerics: str = "", res: int | None = None
+) -> Model:
+    """The model of a name, in a workdir, a weights file, or whatever else `open_weights` takes.
 
-    A file that carries no config needs a stage's. Raises `CheckpointError` if there are no weights,
-    or they do not fit the config.
+    A file that carries no config needs a stage's. `numerics` are "clipa" or "open_clip" (see
+    `open_weights`). `res` takes pictures of another side than in training: learned positions are
+    resized to it. Raises `CheckpointError` if there are no weights, or they do not fit the config,
+    and `DataError` if they cannot be downloaded.
     """
-    return on_mesh(*open_weights(path).build(config), sharding.make_mesh())
+    quiet.libtpu()
+    return on_mesh(*open_weights(path, numerics).build(config, res), sharding.make_mesh())
 
 
 def on_mesh(

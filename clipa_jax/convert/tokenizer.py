@@ -44,7 +44,9 @@ _BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
 def name(vocabulary: Vocabulary) -> str:
-    """The name of the tokenizer in open_clip's config."""
+    """The name of the tokenizer in open_clip's config; "" for CLIP's own, which needs none."""
+    if vocabulary.end_id is not None:
+        return ""
     return vocabulary.name if vocabulary.name in BUNDLED else Path(vocabulary.name).name
 
 
@@ -52,8 +54,10 @@ def write(vocabulary: Vocabulary, path: Path) -> bool:
     """Write the tokenizer of a vocabulary into an existing folder.
 
     For SentencePiece models nothing is written, and False returned: open_clip then reports that
-    the folder has no tokenizer instead of using its own.
+    the folder has no tokenizer instead of using its own. CLIP's vocabulary is that of its own.
     """
+    if vocabulary.end_id is not None:
+        return True
     if not vocabulary.wordpieces:
         return False
     _tokenizer(vocabulary).save(str(path / "tokenizer.json"))

@@ -21,22 +21,25 @@ def batches(
     batch_size: int,
     *,
     features: Sequence[str] = (),
+    start: int = 0,
+    reasons: bool = False,
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One pass over a split in the order of its files, the same batches on any hosts.
+    """One pass over a split in the order of its files from a position on, alike on any hosts.
 
     `preprocess` makes the image; `features` are entries that are passed on: labels, "id",
     "captions" (lists of bytes). Which host this is, and of how many, is asked of JAX if not given.
 
     Yields this host's rows of each global batch: "image", the features, and "_mask" bool, false for
-    rows that only fill the last batch and for samples that could not be used.
+    rows that only fill the last batch and for samples that could not be used; with `reasons` also
+    "_reason", an index of `bad_samples.REASONS`.
     """
     index = jax.process_index() if process_index is None else process_index
     hosts = jax.process_count() if process_count is None else process_count
     share = reading.Share.of(batch_size, index, hosts)
-    opened, chunks = _chunks(source, split, preprocess, tuple(features), share)
-    return _evaluate(opened, chunks, share)
+    opened, chunks = _chunks(source, split, preprocess, tuple(features), share, start)
+    return _evaluate(opened, chunks, share, start, reasons)
 
 
 def pictures(
@@ -74,10 +77,15 @@ def pictures(
 
 @functools.lru_cache(maxsize=32)  # a split is evaluated many times
 def _chunks(
-    source: str, split: str, preprocess: str, features: tuple[str, ...], share: reading.Share
+    source: str,
+    split: str,
+    preprocess: str,
+    features: tuple[str, ...],
+    share: reading.Share,
+    start: int,
 ) -> tuple[sources.Source, tf.data.Dataset]:
     opened, process = _process(source, split, preprocess, features, share.chunk)
-    return opened, process(reading.once(opened, share))
+    return opened, process(reading.once(opened, share, start))
 
 
 @functools.lru_cache(maxsize=32)
@@ -95,13 +103,17 @@ def _process(
 
 
 def _evaluate(
-    source: sources.Source, dataset: tf.data.Dataset, share: reading.Share
+    source: sources.Source,
+    dataset: tf.data.Dataset,
+    share: reading.Share,
+    start: int,
+    reasons: bool,
 ) -> Iterator[dict[str, Any]]:
     total = source.num_examples
     order = FileOrder(Shards.of(source))
     seen = bad_samples.SkipCounter(source, order, max_percent=100.0, epoch=total)
     chunks = feed.Feed(dataset)
-    for count in range(share.begin, share.begin + total, share.batch_size):
+    for count in range(share.begin + start, share.begin + total, share.batch_size):
         parts = [next(chunks) for _ in range(share.chunks)]
         batch = {key: _joined([part[key] for part in parts]) for key in parts[0]}
         if robust_map.CAPTIONS in batch:
@@ -109,6 +121,8 @@ def _evaluate(
         count_B = np.arange(count, count + len(batch[IMAGE]))
         reason_B = np.where(count_B < total, batch.pop(map_chunk.REASON), 0)
         seen.add(reason_B, count_B)
+        if reasons:
+            batch[map_chunk.REASON] = reason_B
         yield {**batch, MASK: (count_B < total) & (reason_B == 0)}
 
 

@@ -57,14 +57,16 @@ def chunks(source: Source, order: Order, count: int, share: Share) -> tf.data.Da
     return _by_lanes(source, order, count, share)
 
 
-def once(source: Source, share: Share) -> tf.data.Dataset:
-    """Chunks of one pass over the files in their order; the last batch is filled up with
-    the first samples."""
-    batches = -(-source.num_examples // share.batch_size)
-    read = everything(source).repeat().batch(share.batch_size, drop_remainder=True)
+def once(source: Source, share: Share, start: int = 0) -> tf.data.Dataset:
+    """Chunks of one pass over the files in their order, from the sample at `start` on; the last
+    batch is filled up with the first samples."""
+    batches = -(-(source.num_examples - start) // share.batch_size)
+    read = everything(source, start).concatenate(everything(source).repeat())
+    read = read.batch(share.batch_size, drop_remainder=True)
 
     def cut(number: tf.Tensor, record_BF: tf.Tensor) -> dict[str, tf.Tensor]:
-        counts = number * share.batch_size + tf.range(share.begin, share.end, dtype=tf.int64)
+        first = start + number * share.batch_size
+        counts = first + tf.range(share.begin, share.end, dtype=tf.int64)
         shape, record_RF = [share.chunks, share.chunk], record_BF[share.begin : share.end]
         return {
             "record": tf.reshape(record_RF, [*shape, source.width]),
@@ -92,12 +94,14 @@ def load(source: Source) -> tf.Tensor:
     return everything(source).batch(source.num_examples).get_single_element()
 
 
-def everything(source: Source) -> tf.data.Dataset:
-    """All records (F,) of a source, shard after shard."""
-    lengths = np.array([shard.length for shard in source.shards], np.int64)
-    shards = tf.data.Dataset.from_tensor_slices(lengths).enumerate()
-    return shards.flat_map(
-        lambda shard, length: records(source, shard, tf.constant(0, tf.int64), length)
+def everything(source: Source, start: int = 0) -> tf.data.Dataset:
+    """The records (F,) of a source, shard after shard, from the sample at `start` on."""
+    length_S = np.array([shard.length for shard in source.shards], np.int64)
+    start_S = np.clip(start - (np.cumsum(length_S) - length_S), 0, length_S)
+    (shard_X,) = np.nonzero(start_S < length_S)
+    pieces = (shard_X.astype(np.int64), start_S[shard_X], (length_S - start_S)[shard_X])
+    return tf.data.Dataset.from_tensor_slices(pieces).flat_map(
+        lambda *piece: records(source, *piece)
     )
 
 

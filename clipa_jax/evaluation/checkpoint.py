@@ -79,7 +79,9 @@ def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -
             "token ids with --config.input.vocab="
         )
     differs = list(differences(carried, config, path)) if carried else []
-    config, model, leaves = weights.build(config)
+    # One for evaluation alone that names a resolution asks for positions of that grid.
+    res = given.input.res if config is not given else None
+    config, model, leaves = weights.build(config, res)
     load_tokenizer(config.input.vocab).vocabulary.check_fits(model.txt.config.vocab_size)
     try:
         mesh = Settings(given.mesh, "config.mesh").call(sharding.make_mesh)

@@ -29,12 +29,13 @@ class Command:
     """The evaluate command under the config of a stage, a schedule or an evaluation.
 
     `stage` is the config that trained the weights, for files that carry none; `out` a folder for
-    the results, or a file that ends in .json, "" for none.
+    the results, or a file that ends in .json, "" for none; for `numerics` see `open_weights`.
     """
 
     config: ConfigDict | None
     stage: ConfigDict | None = None
     out: str = ""
+    numerics: str = ""
 
     def evaluate(self, path: str) -> int:
         """Evaluates one checkpoint and returns the exit status."""
@@ -66,7 +67,7 @@ class Command:
 
     def _records(self, paths: Sequence[str]) -> list[record.Record]:
         """The evaluation of each checkpoint, or its result of an earlier command."""
-        opened = [open_weights(path) for path in paths]
+        opened = [open_weights(path, self.numerics) for path in paths]
         configs = {
             weights.path: checkpoint.stage_of(self.config, weights)
             for weights in opened

@@ -24,6 +24,11 @@ def markdown(report: Report) -> str:
     return "\n".join([title, "", *lines]) + "\n"
 
 
+def scores(report: Report) -> str:
+    """The table of an evaluation's scores, Markdown."""
+    return format.markdown(list(_scores(report)), _RIGHT)
+
+
 def _lines(report: Report, table: Table, tick: str, bullet: str) -> Iterator[str]:
     compared = "a" in report
     if compared:

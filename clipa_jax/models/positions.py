@@ -26,17 +26,18 @@ def sincos_2d(grid: int, width: int, temperature: float = 10_000.0) -> np.ndarra
     return table.astype(np.float32)
 
 
-def resize_2d(table_1PD: jax.Array, patches: int) -> jax.Array:
-    """Resizes a learned image table (1, 1 + g * g, D) to (1, 1 + patches, D), another square grid.
+def resize_2d(table_1PD: jax.Array, patches: int, grid: tuple[int, int] | None = None) -> jax.Array:
+    """Resizes a learned image table (1, 1 + P, D) to (1, 1 + patches, D), another square grid.
 
-    The class row, which is the first, is unchanged.
+    The class row, which is the first, is unchanged. `grid` has the rows and columns of the P
+    patches, if they form no square.
     """
     class_11D, grid_1PD = table_1PD[:, :1], table_1PD[:, 1:]
-    old, new = _side(grid_1PD.shape[1]), _side(patches)
+    old, new = grid or (_side(grid_1PD.shape[1]),) * 2, _side(patches)
     width = table_1PD.shape[-1]
-    grid = grid_1PD.reshape(old, old, width)
-    grid = jax.image.resize(grid, (new, new, width), method="bicubic")
-    return jnp.concatenate([class_11D, grid.reshape(1, new * new, width)], axis=1)
+    grid_HWD = grid_1PD.reshape(*old, width)
+    grid_HWD = jax.image.resize(grid_HWD, (new, new, width), method="bicubic")
+    return jnp.concatenate([class_11D, grid_HWD.reshape(1, new * new, width)], axis=1)
 
 
 def resize_1d(table_1LD: jax.Array, length: int) -> jax.Array:

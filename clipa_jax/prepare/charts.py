@@ -109,14 +109,15 @@ def contact_sheet(
 def kept_text(tokenizer: Tokenizer, token_L: np.ndarray) -> str:
     """The words of a row of ids, without special pieces."""
     words: list[str] = []
-    vocabulary = tokenizer.vocabulary
+    vocabulary, ended = tokenizer.vocabulary, True
     for token in token_L.tolist():
         surface = vocabulary.surfaces[token]
-        if token in (vocabulary.pad_id, vocabulary.cls_id):
+        if token in (vocabulary.pad_id, vocabulary.cls_id, vocabulary.end_id):
             continue
         surface = surface or "\N{REPLACEMENT CHARACTER}"  # no piece covers it
-        if vocabulary.starts_word[token] or not words:
+        if not words or (ended and vocabulary.starts_word[token]):
             words.append(surface)
         else:
             words[-1] += surface
+        ended = vocabulary.ends_word is None or vocabulary.ends_word[token]
     return " ".join(words)

@@ -1,13 +1,16 @@
-"""Filters on picture size and caption length."""
+"""Filters on picture size, caption length and similarity."""
 
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.samples import Sample
 
 TOO_SMALL, TOO_LONG = "too_small", "too_elongated"
+LOW_SCORE = "low_score"
 CAPTION_SHORT, CAPTION_LONG = "caption_too_short", "caption_too_long"
 
 
-def drop_reason(sample: Sample, options: Options) -> tuple[str, tuple[bytes, ...]]:
+def drop_reason(
+    sample: Sample, options: Options, score: float | None = None
+) -> tuple[str, tuple[bytes, ...]]:
     """The reason to drop a sample, "" to keep it, and the captions that pass.
 
     A sample with several captions loses those that fail, and is dropped for the fault of the
@@ -20,6 +23,8 @@ def drop_reason(sample: Sample, options: Options) -> tuple[str, tuple[bytes, ...
         return TOO_SMALL, ()
     if options.max_aspect and long > options.max_aspect * short:
         return TOO_LONG, ()
+    if score is not None and not score >= options.min_score:  # true of NaN, too
+        return LOW_SCORE, ()
     faults = [_fault(caption, options) for caption in sample.captions]
     passed = [text for text, fault in zip(sample.captions, faults, strict=True) if not fault]
     if faults and not passed:

@@ -43,6 +43,8 @@ class Options:
     min_chars: int = option(0, help="Drop captions with fewer characters.")
     max_chars: int = option(0, help="Drop captions with more characters.")
     min_words: int = option(0, help="Drop captions with fewer words.")
+    min_score: float = option(0.0, help="Drop pairs of a smaller similarity; needs scores.")
+    scores: str = option("", help="Folder of `clipa_jax.embed --scores` on the source.")
     holdout: float = option(0.0, help="Share to hold out of training, such as 2%.")
     holdout_into: str = option("validation", help="The split with that share.")
 
@@ -73,6 +75,11 @@ class Options:
         for key in ("num_shards", "resize", "min_side", "min_chars", "max_chars", "min_words"):
             if getattr(self, key) < 0:
                 raise DataError(f"{key}={getattr(self, key)} is negative")
+        if self.min_score and not self.scores:
+            raise DataError(
+                f"min_score={self.min_score} needs scores=, the folder of "
+                "`python -m clipa_jax.embed --scores` on the source"
+            )
         if self.max_chars and self.max_chars < self.min_chars:
             raise DataError(f"max_chars={self.max_chars} is below min_chars={self.min_chars}")
         if len(set(self.keep)) < len(self.keep) or {"image", "captions", "id"} & set(self.keep):

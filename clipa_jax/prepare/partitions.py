@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from clipa_jax.data import sources
+from clipa_jax.data import embeddings, sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import index, records
@@ -61,6 +61,10 @@ class PartitionWriter:
         self._source = sources.open(options.source, options.split, options.keep)
         encode = records.encoder(options.resize, options.quality)
         self._reader = SampleReader(self._source, encode, options.keep)
+        self._scores: np.ndarray | None = None
+        if options.scores:
+            split = options.source, options.split, self._source.num_examples
+            self._scores = embeddings.scores(options.scores, *split)
 
     def write(self, partition: Partition) -> None:
         """Makes the two files of a partition unless they exist."""
@@ -76,7 +80,8 @@ class PartitionWriter:
             block = _Block(file, partition.number)
             samples = self._reader.read(partition.shard, partition.start, partition.length)
             for row, key, sample in zip(rows, keys, samples, strict=True):
-                reason, captions = drop_reason(sample, self._options)
+                score = None if self._scores is None else float(self._scores[row])
+                reason, captions = drop_reason(sample, self._options, score)
                 if reason:
                     counters.add(DROPPED + reason, rows=[int(row)])
                     continue

@@ -16,7 +16,9 @@ from clipa_jax.errors import ConfigError, unknown
 def open_clip(text: str) -> str:
     """As open_clip cleans texts for its tokenizers: mended by ftfy (typographic quotes become
     straight, among other things), HTML entities resolved twice, one space between words."""
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else nothing to mend
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split())
 
 
 CLEANERS: dict[str, Callable[[str], str] | None] = {"none": None, "open_clip": open_clip}

@@ -19,6 +19,9 @@ _LONGEST_SUFFIX = 4
 
 def word_index(vocabulary: Vocabulary, ids_P: tf.Tensor) -> tf.Tensor:
     """(P,) int32: the number of the word that each piece belongs to, from 0 up."""
+    if vocabulary.ends_word is not None:
+        ends_P = tf.gather(tf.constant(vocabulary.ends_word, tf.int32), ids_P)
+        return tf.cumsum(ends_P, exclusive=True)
     starts_P = tf.gather(tf.constant(vocabulary.starts_word, tf.int32), ids_P)
     return tf.cumsum(starts_P) - starts_P[:1]
 

@@ -2,7 +2,8 @@
 
 A row of length L is the vocabulary's first piece (`[CLS]`), at most L-1 pieces of the
 caption, and padding on the right; there is no `[SEP]` and no mask, as in the released
-code (UCSC-VLAA/CLIPA, clipa_jax/transforms/bert_ops.py).
+code (UCSC-VLAA/CLIPA, clipa_jax/transforms/bert_ops.py). Only CLIP's own vocabulary has a
+piece for the end, which follows at most L-2 pieces.
 """
 
 import functools
@@ -37,12 +38,16 @@ class Tokenizer:
         if length < 1:
             raise ConfigError(f"text length {length}: a row needs at least its first token")
         vocabulary = self.vocabulary
-        shorten = reduce.build(reduction, vocabulary, length - 1)
+        end_X = tf.constant([] if vocabulary.end_id is None else [vocabulary.end_id], tf.int32)
+        budget = length - 1 - end_X.shape[0]
+        if budget < 0:
+            raise ConfigError(f"text length {length}: a row needs its first and its last token")
+        shorten = reduce.build(reduction, vocabulary, budget)
         cls_1 = tf.constant([vocabulary.cls_id], tf.int32)
 
         def encode(text: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             ids_P = vocabulary.split(text[None]).values
-            ids_K = tf.concat([cls_1, shorten(ids_P, seed)], 0)
+            ids_K = tf.concat([cls_1, shorten(ids_P, seed), end_X], 0)
             padding = [[0, length - tf.size(ids_K)]]
             ids_L = tf.pad(ids_K, padding, constant_values=vocabulary.pad_id)
             return tf.ensure_shape(ids_L, (length,))

@@ -1,13 +1,16 @@
 """Vocabularies: where their files are, what is in them, and how they split text.
 
 A `Vocabulary` is read from a WordPiece file (one piece a line, BERT's special pieces among them),
-from a SentencePiece `.model`, or from the package, by name.
+from a SentencePiece `.model`, from the byte pairs of CLIP's own tokenizer, or from the package, by
+name.
 """
 
 import gzip
+import itertools
 import os
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +23,13 @@ import tensorflow_text as tf_text
 
 from clipa_jax.config import bundled
 from clipa_jax.errors import DataError, unknown
+from clipa_jax.preprocess import byte_pairs
 from clipa_jax.runtime import files, storage
 
 ASSETS = resources.files("clipa_jax.preprocess") / "assets"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-BUNDLED = ("bert-base-uncased",)
+CLIP = "clip"  # the name of CLIP's own vocabulary
+BUNDLED = ("bert-base-uncased", CLIP)
 _CONTINUES = "##"  # WordPiece: this piece continues a word
 _SPACE = "\u2581"  # SentencePiece: this piece starts a word
 _COPY = "vocab"  # in a workdir, with the suffix that tells the kind
@@ -45,6 +50,8 @@ class Vocabulary:
     cls_id: int  # begins every row
     # string (n,) -> [n, (pieces)] int32 without special pieces, usable inside tf.data
     split: Callable[[tf.Tensor], tf.RaggedTensor]
+    end_id: int | None = None  # ends every row, also one that is cut; None for none
+    ends_word: np.ndarray | None = None  # bool (V,), where pieces mark the ends of words only
 
     @property
     def size(self) -> int:
@@ -67,11 +74,15 @@ class Vocabulary:
 
 
 def read_vocabulary(vocab: str) -> Vocabulary:
-    """The vocabulary of a WordPiece file or SentencePiece `.model`, anywhere, or of `BUNDLED`.
+    """The vocabulary in a file, anywhere, or of `BUNDLED`.
 
-    A file that is missing or no vocabulary raises `DataError`.
+    The file is WordPiece's, a SentencePiece `.model`, or has CLIP's byte pairs: open_clip's
+    `bpe_simple_vocab_16e6.txt.gz`, or `merges.txt`. One that is missing or no vocabulary raises
+    `DataError`.
     """
     content = _content(vocab)
+    if b"#version" in content[:60]:
+        return _byte_pairs(vocab, content)
     return (_sentencepiece if vocab.endswith(_MODEL) else _wordpiece)(vocab, content)
 
 
@@ -178,6 +189,36 @@ def _sentencepiece(name: str, content: bytes) -> Vocabulary:
     )
 
 
+def _byte_pairs(name: str, content: bytes) -> Vocabulary:
+    try:
+        pairs = byte_pairs.BytePairs(content.decode("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{name!r} is not the vocabulary of CLIP's tokenizer: {error}") from None
+
+    def ids(texts_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = pairs([text.decode("utf-8", "replace") for text in texts_n])
+        return np.array([*itertools.chain(*rows)], np.int32), np.array([*map(len, rows)], np.int64)
+
+    def split(texts_n: tf.Tensor) -> tf.RaggedTensor:
+        flat_P, length_n = tf.numpy_function(ids, [texts_n], (tf.int32, tf.int64), stateful=False)
+        return tf.RaggedTensor.from_row_lengths(
+            tf.ensure_shape(flat_P, [None]), tf.ensure_shape(length_n, [None]), validate=False
+        )
+
+    return Vocabulary(
+        name=name,
+        wordpieces=(),
+        surfaces=pairs.surfaces,
+        starts_word=np.ones(len(pairs.surfaces), bool),
+        pad_id=0,
+        unk_id=pairs.end_id,
+        cls_id=pairs.start_id,
+        split=split,
+        end_id=pairs.end_id,
+        ends_word=np.array(pairs.ends_word),
+    )
+
+
 def _content(vocab: str) -> bytes:
     """The content of a vocabulary's file."""
     if vocab in BUNDLED:
@@ -186,4 +227,8 @@ def _content(vocab: str) -> bytes:
     if not storage.exists(vocab) or storage.is_folder(vocab):
         hint = unknown("vocabulary", vocab, BUNDLED)
         raise DataError(f"there is no vocabulary file {vocab!r}, and it is no known name: {hint}")
-    return files.read_bytes(vocab)
+    content = files.read_bytes(vocab)
+    try:
+        return gzip.decompress(content) if vocab.endswith(".gz") else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{vocab!r} cannot be decompressed: {error}") from None

@@ -243,9 +243,8 @@ def read_params(workdir: str, step: int | None = None) -> dict[str, Any]:
     Raises `CheckpointError` if there is no checkpoint, or it is damaged.
     """
     folder = files.absolute(workdir) / CHECKPOINTS
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(folder, options=options, item_names=ITEMS) as manager:
-        step = manager.latest_step() if step is None else step
+    if step is None and folder.exists():
+        step = max(ocp.utils.checkpoint_steps(folder), default=None)
     if step is None:
         raise CheckpointError(f"{folder} holds no checkpoint")
     items: dict[str, Any] = {}

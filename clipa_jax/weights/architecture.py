@@ -13,7 +13,7 @@ from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
 from clipa_jax.models.layers import TowerConfig
-from clipa_jax.preprocess import registry
+from clipa_jax.preprocess import registry, vocab
 from clipa_jax.weights import keys
 from clipa_jax.weights.keys import Json
 
@@ -28,6 +28,7 @@ RESIZE_OPS = {
     "shortest": ("decode", "resize_small", "central_crop"),
 }
 INTERPOLATIONS = ("bilinear", "bicubic")
+GRID = "image_grid"  # key of the config of a model for pictures that are no squares
 
 
 def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
@@ -35,7 +36,7 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
 
     Args:
       model, inputs: the model and the `input` section of its config.
-      tokenizer: name of the tokenizer.
+      tokenizer: name of the tokenizer; "" for CLIP's own.
 
     Raises:
       CheckpointError: open_clip has no such tower or preprocessing; names it.
@@ -61,8 +62,7 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
             "text_cfg": {
                 "context_length": inputs.text_len,
                 "vocab_size": txt.vocab_size,
-                "hf_tokenizer_name": tokenizer,
-                "tokenizer_kwargs": {"strip_sep_token": True},
+                **_tokenizer(tokenizer),
                 "heads": txt.num_heads,
                 "no_causal_mask": not txt.causal,
                 "pool_type": txt.pool,
@@ -76,6 +76,12 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
             **_resizing(inputs),
         },
     }
+
+
+def _tokenizer(name: str) -> Json:
+    """Keys of the text tower; without them open_clip takes its own tokenizer."""
+    kwargs = {"strip_sep_token": True}
+    return {"hf_tokenizer_name": name, "tokenizer_kwargs": kwargs} if name else {}
 
 
 def _tower(tower: TowerConfig) -> Json:
@@ -108,18 +114,17 @@ def _resizing(inputs: Any) -> Json:
     return {"interpolation": arguments[0].get("method", "bilinear"), "resize_mode": mode}
 
 
-def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
-    """A config of ours for an open_clip model: the sections `model` and `input`.
+def from_open_clip(content: Json, wordpieces: str = "", merges: str = "") -> ConfigDict:
+    """A config of ours for the content of open_clip_config.json: the sections `model` and `input`.
 
-    From open_clip_config.json and the path of the WordPiece vocabulary, "" if there is none. A
-    value that our model does not support raises `CheckpointError` with its key.
+    `wordpieces` and `merges` are paths of the vocabulary, "" for none. Raises `CheckpointError`,
+    which names the key and the value, where our model does not support them.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("model_cfg"), Mapping):
         raise CheckpointError("not an open_clip_config.json: it has no model_cfg")
     model = dict(content["model_cfg"])
     vision, text = model.pop("vision_cfg", {}), model.pop("text_cfg", {})
-    # A square may be given by both sides.
-    sides = {key: _side(vision[key]) for key in ("image_size", "patch_size") if key in vision}
+    sides, grid = _sides(vision)
     vision, text = keys.read("vision_cfg", {**vision, **sides}), keys.read("text_cfg", text)
     model = keys.read("model_cfg", model)
     preprocess = keys.read("preprocess_cfg", content.get("preprocess_cfg") or {})
@@ -129,6 +134,7 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     return ConfigDict(
         {
             "name": "open_clip",
+            **({GRID: grid} if grid else {}),
             "model": {
                 "size": f"B/{patch}",  # every size of the row is given below
                 "embed_dim": model["embed_dim"],
@@ -158,7 +164,7 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
             "input": {
                 "res": res,
                 "text_len": text["context_length"],
-                "vocab": _vocab(text, vocabulary),
+                "vocab": _vocab(text, wordpieces, merges),
                 "clean": "open_clip",
                 "preprocess_eval": _preprocess(preprocess),
             },
@@ -166,10 +172,23 @@ def from_open_clip(content: Json, vocabulary: str) -> ConfigDict:
     )
 
 
-def _side(value: Any) -> Any:
-    """The side of a square that is given as a pair; all else as it is."""
-    square = isinstance(value, list | tuple) and len(set(value)) == 1
-    return value[0] if square else value
+def _sides(vision: Mapping[str, Any]) -> tuple[Json, tuple[int, int] | None]:
+    """Image and patch size of squares that may be given as pairs, and (rows, columns) of patches.
+
+    The latter only if they form no square: weights for such pictures fit none of our models until
+    their positions are resized.
+    """
+    sides: Json = {key: vision[key] for key in ("image_size", "patch_size") if key in vision}
+    for key, value in sides.items():
+        if isinstance(value, list | tuple) and len(set(value)) == 1:
+            sides[key] = value[0]
+    size, patch = sides.get("image_size"), sides.get("patch_size")
+    if not isinstance(size, list | tuple) or len(size) != 2 or not isinstance(patch, int):
+        return sides, None
+    if any(side % patch for side in size):
+        return sides, None
+    grid = (size[0] // patch, size[1] // patch)
+    return sides | {"image_size": round((grid[0] * grid[1]) ** 0.5) * patch}, grid
 
 
 def _color(value: Any) -> tuple[float, ...]:
@@ -198,12 +217,14 @@ def _image_pool(vision: Json) -> str:
     return pools[keys.check("vision_cfg.pool_type, final_ln_after_pool", pool, pools)]
 
 
-def _vocab(text: Json, vocabulary: str) -> str:
+def _vocab(text: Json, wordpieces: str, merges: str) -> str:
     """Our vocabulary for a tokenizer of theirs; "" where we do not have that tokenizer."""
+    name = (text["hf_tokenizer_name"] or "").removeprefix("google-bert/")
+    if not (name or text["tokenizer_mode"] or text["tokenizer_kwargs"]):
+        return merges or vocab.CLIP
     if text["tokenizer_mode"] or text["tokenizer_kwargs"] != {"strip_sep_token": True}:
         return ""
-    name = (text["hf_tokenizer_name"] or "").removeprefix("google-bert/")
-    return vocabulary or (name if name == "bert-base-uncased" else "")
+    return wordpieces or (name if name == "bert-base-uncased" else "")
 
 
 def _preprocess(preprocess: Json) -> str:

@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from clipa_jax import models, trees
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError
-from clipa_jax.models import CLIP
+from clipa_jax.models import CLIP, positions
 from clipa_jax.preprocess.vocab import kept_copy
-from clipa_jax.runtime import files
+from clipa_jax.runtime import files, hub
 from clipa_jax.runtime.files import Path
 from clipa_jax.training import checkpoint, state, workdir
-from clipa_jax.weights import npz, open_clip_folder
+from clipa_jax.weights import architecture, npz, open_clip_folder, released
 from clipa_jax.weights.fit import fit
 from clipa_jax.weights.keys import Json
 
@@ -50,11 +51,14 @@ class Weights:
         """Read the weights in the form of a model's parameters; see `fit`."""
         return fit(self.read(), shapes)
 
-    def build(self, config: ConfigDict | None = None) -> tuple[ConfigDict, CLIP, Leaves]:
+    def build(
+        self, config: ConfigDict | None = None, res: int | None = None
+    ) -> tuple[ConfigDict, CLIP, Leaves]:
         """(config, model, weights that fit the model on the host), layers unrolled.
 
         Args:
           config: a stage's config; needed where the files have none.
+          res: pixels a side; learned image positions are resized to it. None keeps the config's.
 
         Raises:
           CheckpointError: there is no config, or the weights do not fit it.
@@ -64,10 +68,21 @@ class Weights:
             raise CheckpointError(f"{self.path} carries no config; pass config=, a stage's config")
         config = config.copy_and_resolve_references()
         config.model.layers = "unrolled"
+        grid = config.get(architecture.GRID)
+        if res is None and grid:
+            raise CheckpointError(
+                f"{self.path} is for pictures of {grid[0]} x {grid[1]} patches; pass res=, the "
+                "side of square ones, to resize its positions"
+            )
+        config.input.res = res or config.input.res
         settings = Settings(config)
         model, inputs = models.build(settings.model), settings.input
         shapes = trees.flatten(state.param_shapes(model, inputs.res, inputs.text_len))
         leaves = self.read_like(shapes)
+        table, target = leaves.get(open_clip_folder.TABLE), shapes.get(open_clip_folder.TABLE)
+        if res is not None and table is not None and target and table.shape != target.shape:
+            resized = positions.resize_2d(table, target.shape[1] - 1, grid)
+            leaves[open_clip_folder.TABLE] = np.asarray(resized)
         wrong = trees.same_layout(leaves, shapes)
         if wrong:
             raise CheckpointError(
@@ -76,27 +91,38 @@ class Weights:
         return config, model, leaves
 
 
-def open_weights(path: str) -> Weights:
-    """Open the weights at a path.
+def open_weights(path: str, numerics: str = "") -> Weights:
+    """Open the weights at a path, or of a name.
 
     Args:
       path: a workdir, whose last finished stage is taken; the folder of a stage; a .npz archive;
-        an open_clip folder; or a state_dict file, safetensors or of `torch.save`. For a comparison
+        an open_clip folder; a state_dict file, safetensors or of `torch.save`; a name in
+        `released.MODELS`; or `hf-hub:OWNER/NAME[@REVISION]`, which is downloaded. For a comparison
         also the result of an evaluation: its .json, or a folder with one and without weights.
+      numerics: of open_clip models: "clipa" or "open_clip" (see `released.NUMERICS`); by default
+        the former for released CLIPA models and the latter for all others.
 
     Raises:
       CheckpointError: there are no weights.
+      DataError: the download failed.
     """
-    root = Path(path)
+    root, model = Path(path), released.find(path)
     if root.is_file() and root.suffix == ".json":
         return _result(path, root)
+    numerics = numerics or ("clipa" if model else "open_clip")
+    settings = released.numerics_of(numerics)
+    if path.startswith(hub.PREFIX) or (model and not root.exists()):
+        address = path if path.startswith(hub.PREFIX) or not model else model.address
+        folder = hub.fetch(address, lambda names: open_clip_folder.needed(names, address))
+        return open_clip_weights(path, open_clip_folder.find_state(folder), numerics=settings)
     if root.is_file() and root.suffix == ".npz":
         read, config = functools.partial(npz.read, root), functools.partial(npz.read_config, root)
         return Weights("npz", path, root, read, config)
     if root.is_file():
-        return open_clip_weights(path, root)
+        return open_clip_weights(path, root, numerics=settings)
     if open_clip_folder.is_folder(root):
-        return open_clip_weights(path, open_clip_folder.find_state(root))
+        state = open_clip_folder.find_state(root)
+        return open_clip_weights(path, state, numerics=settings)
     for folder in (root, *(root / name for name in workdir.stages_in(root)[-1:])):
         if (folder / workdir.CHECKPOINTS).is_dir():
             read = functools.partial(checkpoint.read_params, str(folder))
@@ -106,11 +132,14 @@ def open_weights(path: str) -> Weights:
         return _result(path, root / workdir.EVALUATION)
     raise CheckpointError(
         f"no weights at {path}: expected a workdir with a finished stage, a stage's folder with "
-        f"{workdir.CHECKPOINTS}/ in it, a .npz file, an open_clip folder or a state_dict file"
+        f"{workdir.CHECKPOINTS}/ in it, a .npz file, an open_clip folder, a state_dict file, "
+        f"{hub.PREFIX}OWNER/NAME or a released model: {', '.join(released.MODELS)}"
     )
 
 
-def open_clip_weights(path: str, file: Path, content: Json | None = None) -> Weights:
+def open_clip_weights(
+    path: str, file: Path, content: Json | None = None, numerics: Json | None = None
+) -> Weights:
     """Open a state_dict of open_clip.
 
     Its config needs the weights too: they show whether the image positions are sin-cos. Both are
@@ -120,8 +149,16 @@ def open_clip_weights(path: str, file: Path, content: Json | None = None) -> Wei
       path: as the user gave it.
       file: the state_dict.
       content: of open_clip_config.json; None for that of the file beside the state_dict.
+      numerics: keys of both towers that replace those of the config.
     """
-    model = functools.cache(lambda: open_clip_folder.read(file, content))
+
+    @functools.cache
+    def model() -> tuple[ConfigDict, Leaves]:
+        config, leaves = open_clip_folder.read(file, content)
+        for tower in (config.model.image, config.model.text):
+            tower.update(numerics or {})
+        return config, leaves
+
     return Weights("open_clip", path, file, lambda: model()[1], lambda: model()[0])
 
 

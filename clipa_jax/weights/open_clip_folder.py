@@ -1,5 +1,6 @@
 """A folder as open_clip writes and reads it: open_clip_config.json beside a state_dict."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ from clipa_jax.weights.keys import Json
 from clipa_jax.weights.rules import Arrays
 
 CONFIG, WEIGHTS, VOCABULARY = "open_clip_config.json", "open_clip_model.safetensors", "vocab.txt"
-# In the order in which open_clip prefers them.
+MERGES = "merges.txt"  # the vocabulary of CLIP's own tokenizer
+# In the order in which open_clip prefers them; an index is that of several files.
 STATES = (
     WEIGHTS,
+    f"{WEIGHTS}{state_file.INDEX}",
     "open_clip_pytorch_model.safetensors",
+    f"open_clip_pytorch_model.safetensors{state_file.INDEX}",
     "model.safetensors",
+    f"model.safetensors{state_file.INDEX}",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
     "pytorch_model.bin",
@@ -35,10 +40,27 @@ def is_folder(path: Path) -> bool:
 
 def find_state(folder: Path) -> Path:
     """The file with the state_dict in a folder; raises `CheckpointError` if there is none."""
+    return folder / _state([path.name for path in folder.iterdir()], str(folder))
+
+
+def needed(names: Collection[str], where: str) -> list[str]:
+    """Those of the files of a repository that belong to an open_clip model.
+
+    Raises `CheckpointError` if there is no state_dict.
+    """
+    state = _state(names, where)
+    shards = state_file.shards(state, names) if state.endswith(state_file.INDEX) else []
+    return [*({CONFIG, VOCABULARY, MERGES} & set(names)), state, *shards]
+
+
+def _state(names: Collection[str], where: str) -> str:
     for name in STATES:
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"{folder} has {CONFIG} but no {WEIGHTS}")
+        if name in names:
+            return name
+    raise CheckpointError(
+        f"{where} has {', '.join(sorted(names))[:200] or 'no file'}, but no {WEIGHTS}, nor any of "
+        f"{', '.join(STATES[1:])}"
+    )
 
 
 def read_config(folder: Path) -> Json:
@@ -59,7 +81,7 @@ def read(file: Path, content: Json | None = None) -> tuple[ConfigDict, dict[str,
     model computes them; `fit` leaves them out then.
 
     Args:
-      file: the state_dict. A WordPiece vocabulary beside it is that of the model.
+      file: the state_dict. A vocabulary beside it is that of the model.
       content: of open_clip_config.json; None for that of the file beside the state_dict.
 
     Raises:
@@ -67,8 +89,10 @@ def read(file: Path, content: Json | None = None) -> tuple[ConfigDict, dict[str,
     """
     folder = file.absolute().parent
     content = read_config(folder) if content is None else content
-    vocabulary = folder / VOCABULARY
-    config = architecture.from_open_clip(content, str(vocabulary) if vocabulary.is_file() else "")
+    vocabularies = (folder / name for name in (VOCABULARY, MERGES))
+    config = architecture.from_open_clip(
+        content, *(str(path) if path.is_file() else "" for path in vocabularies)
+    )
     heads = {"img": config.model.image.num_heads, "txt": config.model.text.num_heads}
     leaves = rules.from_open_clip(state_file.read(file), heads)
     if TABLE in leaves and is_sincos(leaves[TABLE]):

@@ -143,7 +143,7 @@ def from_open_clip(state: Arrays, heads: Mapping[str, int]) -> dict[str, np.ndar
     """
     left: dict[str, np.ndarray] = {}
     for key, tensor in state.items():
-        name = key.removeprefix("module.").removeprefix("text.")
+        name = key.removeprefix("text.")
         if name in left:
             raise CheckpointError(f"the open_clip model has {name} twice, once as {key}")
         if name not in _BUFFERS:

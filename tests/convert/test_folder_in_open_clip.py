@@ -56,6 +56,18 @@ def test_the_tokenizer_is_ours_without_open_clips_cleaning(tmp_path):
     )
 
 
+def test_a_model_with_the_vocabulary_of_clip_gets_the_tokenizer_of_clip(export):
+    config = random_clip.config(
+        input__vocab="clip", model__text__vocab_size=49_408, model__text__pool="argmax"
+    )
+    out = export(config, random_clip.weights(config))
+    captions = ["It\u2019s a dog &amp; a caf\u00e9", "smile " * 40]
+    theirs = open_clip.get_tokenizer(f"local-dir:{out}")(captions).numpy()
+    inputs = open_weights(str(out)).config.input
+    assert inputs.vocab == "clip"
+    np.testing.assert_array_equal(theirs, make_tokenize(inputs)(captions))
+
+
 def test_a_sentencepiece_model_is_not_replaced_by_another_tokenizer(tmp_path, exported, export):
     config, leaves, _ = exported
     lines = (f"{word} and {word}s number {i}" for i, word in enumerate(["dog", "cat", "cow"] * 9))

@@ -39,7 +39,6 @@ def _with(section: str, key: str, value) -> dict:
         ("vision_cfg", "pool_type", "avg"),  # the norm before the mean
         ("vision_cfg", "pool_type", "none"),
         ("vision_cfg", "layers", [3, 4, 6, 3]),
-        ("vision_cfg", "image_size", [32, 48]),
         ("vision_cfg", "image_size", 40),
         ("vision_cfg", "norm_kwargs", {"elementwise_affine": False}),
         ("vision_cfg", "no_such_key", 1),
@@ -113,7 +112,8 @@ def test_a_config_from_open_clip_has_every_key_of_the_schema():
 @pytest.mark.parametrize(
     "text_cfg,vocabulary,expected",
     [
-        ({}, "", ""),  # open_clip's own tokenizer
+        ({}, "", "clip"),  # open_clip's own tokenizer
+        ({"tokenizer_kwargs": {"clean": "canonicalize"}}, "", ""),
         ({"hf_tokenizer_name": "bert-base-uncased"}, "", ""),  # with [SEP]
         (
             {

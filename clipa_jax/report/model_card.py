@@ -1,0 +1,79 @@
+"""The model card of a converted model, for the Hugging Face hub."""
+
+from typing import Any
+
+from clipa_jax.evaluation import tables as evaluations
+from clipa_jax.report import tables
+from clipa_jax.runs import Run
+from clipa_jax.runtime import format
+
+_CARD = """---
+library_name: open_clip
+license: {license}
+pipeline_tag: zero-shot-image-classification
+tags:
+- clip
+- clipa
+- open_clip
+---
+
+# {name}
+
+A CLIP model that was trained with clipa_jax, on few tokens first (CLIPA,
+[arXiv 2306.15658](https://arxiv.org/abs/2306.15658)).
+
+## Use
+
+```python
+import open_clip
+
+model, preprocess = open_clip.create_model_from_pretrained("hf-hub:{repository}")
+tokenizer = open_clip.get_tokenizer("hf-hub:{repository}")
+```
+
+```python
+import clipa_jax
+
+model = clipa_jax.load("hf-hub:{repository}")
+```
+
+## Training
+
+Data: {data}
+
+{schedule}
+
+Training FLOPs in all: {flops}.
+
+## Evaluation
+
+{scores}
+"""
+
+
+def text(repository: str, license: str, run: Run, report: dict[str, Any] | None = None) -> str:
+    """The card, Markdown.
+
+    Args:
+      repository: OWNER/NAME.
+      license: as the hub abbreviates it, such as apache-2.0.
+      run: that trained the model.
+      report: of `clipa_jax.evaluate`; None for the evaluation at the end of the last stage.
+    """
+    sources = dict.fromkeys(
+        f"`{stage.config['input']['source']}` (split {stage.config['input']['split']})"
+        for stage in run.stages
+    )
+    table = tables.schedule(run)
+    flops = [stage.flops for stage in run.stages]
+    known = [value for value in flops if value is not None]
+    report = run.stages[-1].evaluation if report is None else report
+    return _CARD.format(
+        name=repository.partition("/")[2],
+        repository=repository,
+        license=license,
+        data=", then ".join(sources),
+        schedule=format.markdown([table.header, *table.rows], ()),
+        flops=format.short(sum(known)) if len(known) == len(flops) else "not known",
+        scores=evaluations.scores(report) if report else "None yet.",
+    )
