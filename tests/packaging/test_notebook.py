@@ -20,7 +20,7 @@ def test_the_notebook_runs_from_training_to_report(tmp_path, monkeypatch):
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     text = "".join(output.get("text", "") for output in outputs)
-    assert text.count("top-1 ") == 2 and "report.html" in text
+    assert text.count(" names\n") == 2 and "report.html" in text
     assert any("image/png" in o.get("data", {}) for o in notebook.cells[-1].outputs)
 
 
