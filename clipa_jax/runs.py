@@ -191,8 +191,24 @@ class Run:
         """
         stage = self.last_evaluated
         names = [f"{name}/{metric}" for name, known in stage.scores.items() for metric in known]
-        preferred = [name for name in headlines.names(stage.evals).values() if name in names]
+        known = headlines.names(stage.evals, names)
+        preferred = [name for name in known.values() if name in names]
         return next(iter(preferred + [name for name in names if name.endswith("/top1")]), None)
+
+    @property
+    def watched(self) -> str | None:
+        """The headline, or the same metric of an evaluator that also ran during training."""
+        stage, (evaluator, _, metric) = self.last_evaluated, (self.headline or "").partition("/")
+        if stage.evals.get(evaluator, {}).get("when") != "end":
+            return self.headline
+        alike = [
+            f"{name}/{metric}"
+            for name, section in stage.evals.items()
+            if section.get("type") == stage.evals[evaluator].get("type")
+            and section.get("when") != "end"
+            and metric in stage.scores.get(name, {})
+        ]
+        return next(iter(alike), self.headline)
 
 
 def read(roots: Sequence[Path]) -> list[Run]:

@@ -141,7 +141,7 @@ def loop(
     state, durations = start.state, run.durations
     batches = run.data.start(start.position.get("data"))
     # An evaluation that was due when the run stopped is made when it resumes.
-    owed = start.position.get("owed", False)
+    owed = start.position.get("owed", False) and run.evaluates(int(state.step))
     if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
         return state
     with (
@@ -156,7 +156,7 @@ def loop(
             record.step(step, values, waited=feed.wait_seconds)
             checkpoints.check()
             last, stop = step == durations.total_steps, interrupt.read(values) is not None
-            owed = bool(run.evaluators) and (last or _due(step, durations.eval_steps))
+            owed = run.evaluates(step)
             if owed and not stop:
                 owed = not record.evaluation(step, functools.partial(evaluate, run, state))
                 stop = owed
@@ -173,17 +173,24 @@ def loop(
 
 
 def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
-    """The scores of a state by all evaluators of the stage, by `<evaluator>/<metric>`.
+    """The scores of a state by the evaluators that are due, by `<evaluator>/<metric>`.
 
     At the end of the stage they are also written to W/<stage>/evaluation.json, with intervals.
     """
+    step = int(state.step)
     results = {
         name: evaluation.run(evaluator, run.config.evals[name].to_dict(), state)
-        for name, evaluator in run.evaluators.items()
+        for name, evaluator in run.due(step).items()
     }
-    if int(state.step) == run.durations.total_steps:
+    if step == run.durations.total_steps:
         mesh = run.program.mesh
-        record = evaluation.make(str(run.folder), results, params=state.params, mesh=mesh)
+        missing = {
+            name: evaluation.absent(error, run.config.evals[name].to_dict())
+            for name, error in run.missing.items()
+        }
+        record = evaluation.make(
+            str(run.folder), results, params=state.params, mesh=mesh, missing=missing
+        )
         evaluation.write(run.folder / workdir.EVALUATION, record)
     return evaluation.values(results)
 

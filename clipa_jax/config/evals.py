@@ -1,8 +1,4 @@
-"""Evaluators of data sets by name, for the configs in `configs/eval/`.
-
-    python -m clipa_jax.evaluate --config=configs/eval/imagenet.py --checkpoint=W
-    python -m clipa_jax.evaluate --config=configs/eval/zero_shot.py:cifar10,food101 \\
-        --checkpoint=W --config.root=/data/evaluation
+"""Evaluators of data sets by name: of the published stages, of `configs/eval/`, from the shell.
 
 docs/evaluation.md has the names, and where each data set is looked for.
 """
@@ -60,12 +56,26 @@ OTHERS = (
     "fer2013",
 )
 RETRIEVAL = ("mscoco_captions", "flickr30k", "flickr8k")
+ALIASES = {"imagenet": "imagenet1k", "coco": "mscoco_captions"}  # in `--config.evals=`
+# ImageNet-1k with the seven prompts that OpenAI chose of the eighty: cheap enough while training.
+QUICK = "imagenet1k_7"
+
+
+def published() -> ConfigDict:
+    """The evaluators of the published stages: the suite at the end, a quick one while training."""
+    c = ConfigDict()
+    for name in IMAGENET:
+        if name != "imagenet_real":
+            c[name] = {"type": "zero_shot", "dataset": name, "when": "end"}
+    c[QUICK] = {"type": "zero_shot", "dataset": "imagenet1k", "templates": "imagenet_7"}
+    for name in ("mscoco_captions", "flickr30k"):
+        c[name] = {"type": "retrieval", "dataset": name, "when": "end"}
+    return c
 
 
 def config() -> ConfigDict:
     """A config for evaluation with what all of its evaluators share."""
     c = schema.evaluation()
-    c.root = ""  # a folder with data sets; TFDS has its own (TFDS_DATA_DIR)
     c.batch_size = 256  # global, of pictures and of texts
     c.preprocess = placeholder(str)  # ops on the pictures; None: the checkpoint's own
     c.language = "en"  # of names and sentences; others from an installed clip_benchmark
@@ -73,33 +83,34 @@ def config() -> ConfigDict:
 
 
 def add(c: ConfigDict, kind: str, names: Iterable[str], suffix: str = "", **arguments: Any) -> None:
-    """Adds an evaluator of type `kind` for each data set, named after it and `suffix`.
+    """Adds an evaluator of type `kind` for each data set, named after it.
 
-    `names` are of the catalogue, or sources such as "clip_benchmark:/data/mine"; `arguments` are
-    those of all evaluators. Raises `ValueError` without names.
+    Names are those of the catalogue, or sources such as "clip_benchmark:/data/mine"; `suffix` ends
+    the evaluators' names, `arguments` are keys of all of them.
     """
     names = [name for name in names if name]
     if not names:
         raise ValueError("name data sets after the colon, e.g. cifar10,food101")
     for name in names:
-        section = ConfigDict({"type": kind, **arguments})
-        for key in ("dataset", "source", "split"):
-            section[key] = placeholder(str)
-        if ":" in name:
-            section.source, section.split = name, "test"
-        else:
-            section.dataset = name
-        section.root = c.get_ref("root")
-        section.batch_size = c.get_ref("batch_size")
-        section.preprocess = c.get_ref("preprocess")
-        key = name.rstrip("/").rpartition("/")[2].rpartition(":")[2].replace("-", "_")
-        c.evals[key + suffix] = section
+        c.evals[name_of(name) + suffix] = section(c, kind, name, **arguments)
 
 
 def zero_shot(c: ConfigDict, names: Iterable[str]) -> None:
     """Adds zero-shot classification of data sets."""
-    before = set(c.evals)
     add(c, "zero_shot", names, canonicalize=False)
-    for key in set(c.evals) - before:
-        c.evals[key].language = c.get_ref("language")
-        c.evals[key].templates = placeholder(object)  # None: those of the data set
+
+
+def name_of(dataset: str) -> str:
+    """The evaluator's name for a data set or a source."""
+    return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].replace("-", "_")
+
+
+def section(c: ConfigDict, kind: str, name: str, **arguments: Any) -> ConfigDict:
+    """The section of an evaluator of a data set or a source, with what those of `c` share."""
+    made = ConfigDict({"type": kind, **arguments})
+    if name:
+        made["source" if ":" in name else "dataset"] = name
+    for key in ("batch_size", "preprocess", *(["language"] if kind == "zero_shot" else [])):
+        if key in c:
+            made[key] = c.get_ref(key)
+    return made

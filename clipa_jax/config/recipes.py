@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from clipa_jax.config import bundled, schema
+from clipa_jax.config import bundled, evals, schema
 
 CONFIGS = bundled.ROOT / "configs"
 LAION_400M = 407_332_084  # samples in an epoch of CLIPA-v1: the size that its data.py notes
@@ -27,6 +27,8 @@ def stage(name: str, after: str = "") -> ConfigDict:
     c.model.dtype = "bfloat16"
     c.input.preprocess = augmentation(jitter=0.4)
     c.input.preprocess_eval = SQUASH
+    c.eval_percent = 20.0
+    c.evals = evals.published()
     return c
 
 

@@ -57,7 +57,7 @@ def default() -> ConfigDict:
     c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
 
     c.logs = logs()
-    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    evaluators(c)
     return c
 
 
@@ -77,8 +77,16 @@ def evaluation() -> ConfigDict:
     c.model.dtype = placeholder(str)
     c.model.attention = placeholder(str)
     machine(c)
-    c.evals = ConfigDict()  # evaluators by name: their type and arguments
+    evaluators(c)
     return c
+
+
+def evaluators(c: ConfigDict) -> None:
+    """Adds the evaluators; docs/evaluation.md has their keys."""
+    # By name: their type and its keys; when="end": not during the stage, only at its end.
+    c.evals = ConfigDict()
+    c.root = ""  # a folder with evaluation data sets; those of TFDS have their own (TFDS_DATA_DIR)
+    c.evals_required = False  # whether missing data is an error, else the others are evaluated
 
 
 def machine(c: ConfigDict) -> None:
@@ -231,7 +239,7 @@ def allows_none(key: str) -> bool:
     value: Any = default()
     for part in key.split("."):
         if not isinstance(value, ConfigDict) or part not in value:
-            return key.startswith("evals.")  # the evaluator's own check decides
+            return False
         value = value[part]
     return value is None or key == "model.temperature_max"
 

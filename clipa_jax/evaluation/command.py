@@ -122,12 +122,14 @@ def run(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) ->
         )
     encoders = checkpoint.with_fixed_resolution(loaded.model.encoders, loaded.model.res)
     observed = embed.observed(encoders, display.add_images, display.add_texts)
-    context = evaluators.EvalContext.of_model(replace(loaded.model, encoders=observed))
+    model = replace(loaded.model, encoders=observed)
+    context = evaluators.EvalContext.of_model(model, given.get("root", ""))
     errors: dict[str, DataError] = {}
-    built = evaluators.build(Settings(given.evals, "config.evals"), context, errors)
-    _agree(built, errors)
+    required = given.get("evals_required", False)
+    sections = Settings(given.evals, "config.evals")
+    built = evaluators.build(sections, context, None if required else errors)
     if not built and not errors:
-        raise ConfigError("the config has no evaluators; name some in config.evals")
+        raise ConfigError("the config has no evaluators; name some: --config.evals=imagenet1k")
     options = {name: given.evals[name].to_dict() for name in (*built, *errors)}
     evaluated = {}
     for name, evaluator in built.items():
@@ -135,7 +137,7 @@ def run(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) ->
             with display.of(name, evaluator.info().num_examples):
                 evaluated[name] = record.run(evaluator, options[name], loaded.model)
         except DataError as error:
-            if distributed.several():  # the others may be in the middle of it
+            if required or distributed.several():  # the others may be in the middle of it
                 raise
             errors[name] = error
     return record.make(
@@ -174,12 +176,3 @@ class _Display:
         self._num_texts += len(z_BE)
         if self._progress is not None:
             self._progress.annotate(f"{self._num_texts:,} texts")
-
-
-def _agree(built: dict[str, Any], errors: dict[str, DataError]) -> None:
-    """Drops evaluators whose data any process misses, so that all run the same ones."""
-    for name in sorted({*built, *errors}):
-        misses = distributed.from_all(int(name in errors))
-        if any(misses) and name in built:
-            del built[name]
-            errors[name] = DataError(f"evaluator {name}: no data on process {misses.index(1)}")

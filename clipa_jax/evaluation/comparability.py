@@ -63,9 +63,11 @@ _DERIVED = (
 )
 # Options that other facts cover, or that change no score.
 _WORDING = ("classes", "templates", "canonicalize", "language")
-_COVERED = (*_WORDING, "type", "source", "split", "dataset", "root", "preprocess", "batch_size") + (
-    "train_source",
-    "train_split",
+_COVERED = (*_WORDING, "type", "when", "source", "split", "train_source", "train_split") + (
+    "dataset",
+    "root",
+    "preprocess",
+    "batch_size",
 )
 
 

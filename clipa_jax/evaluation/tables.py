@@ -107,7 +107,8 @@ def _notes(report: Report, compared: bool) -> Iterator[str]:
             message, command = entry["error"], entry["command"]
             if command and command not in message:
                 message = f"{message}; make it with: {command}"
-            yield f"{prefix}{name} was not evaluated: {message}"
+            missing = "missing: " if entry.get("looked") else ""
+            yield f"{prefix}{name}: not evaluated: {missing}{message}"
     if compared:
         yield from _refusals(report)
 

@@ -1,9 +1,11 @@
 """Evaluators by type: each has a `Config` of legal keys, and `outcomes(state)`."""
 
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 from clipa_jax.config.settings import Settings, choice
-from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.errors import ConfigError, DataError, MissingData
 from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
 from clipa_jax.evaluators.contrastive import Contrastive
 from clipa_jax.evaluators.dataset import EvalInfo
@@ -11,6 +13,7 @@ from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.evaluators.probes import LinearProbe
 from clipa_jax.evaluators.retrieval import Retrieval
 from clipa_jax.evaluators.zero_shot import ZeroShot
+from clipa_jax.runtime import distributed
 
 __all__ = [
     "EVALUATORS",
@@ -29,14 +32,16 @@ EVALUATORS: dict[str, Any] = {
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }
+# Values of keys that have a default of a type.
+_LEGAL: dict[type, Any] = {bool: bool, int: int, str: str, tuple: Sequence}
 OFF = "off"
+ALWAYS, END = "always", "end"  # when an evaluator of a stage runs
 
 
 def configs(sections: Settings) -> dict[str, tuple[str, Any]]:
     """The (type, keys) of each evaluator of `config.evals`, by name, without those of type "off".
 
-    Raises:
-      ConfigError: an unknown type or key.
+    An unknown type or key is a `ConfigError`, as is a value of another type than the default.
     """
     checked: dict[str, tuple[str, Any]] = {}
     for name in sections:
@@ -46,27 +51,34 @@ def configs(sections: Settings) -> dict[str, tuple[str, Any]]:
         kind = choice(section, "type", [*EVALUATORS, OFF])
         if kind == OFF:
             section.as_dict()  # its keys are of no known type
-        else:
-            checked[name] = kind, section.call(EVALUATORS[kind].Config, skip=("type",))
+            continue
+        if "when" in section:
+            choice(section, "when", [ALWAYS, END])
+        config = section.call(EVALUATORS[kind].Config, skip=("type", "when"))
+        for field in fields(config):
+            value, usual = getattr(config, field.name), type(field.default)
+            if field.default not in (None, MISSING) and not isinstance(value, _LEGAL[usual]):
+                raise ConfigError(
+                    f"evals.{name}.{field.name}={value!r}: expected {usual.__name__}, "
+                    f"as {field.default!r}"
+                )
+        checked[name] = kind, config
     return checked
+
+
+def at_end(sections: Settings) -> frozenset[str]:
+    """The names of the evaluators that run at the end of a stage alone."""
+    return frozenset(name for name in sections if sections[name].as_dict().get("when") == END)
 
 
 def build(
     sections: Settings, context: EvalContext, missing: dict[str, DataError] | None = None
 ) -> dict[str, Evaluator]:
-    """The evaluators of `config.evals`, by name and in that order.
+    """The evaluators of `config.evals`, by name and in that order; every process must call it.
 
-    Cheap: checks that the data is there, reads none of it.
-
-    Args:
-      sections: `type` and the keys of that type's `Config`; type "off" disables an evaluator.
-      context: shared by the evaluators.
-      missing: receives the errors of evaluators whose data is missing, by name; None to raise
-        the first of them.
-
-    Raises:
-      ConfigError: an unknown type or key.
-      DataError: missing data; names the evaluator.
+    Cheap: checks that the data is there, reads none of it. `missing` receives the errors of
+    evaluators whose data cannot be used here or on another process; without it the first of them is
+    raised.
     """
     built: dict[str, Evaluator] = {}
     for name, (kind, config) in configs(sections).items():
@@ -76,4 +88,11 @@ def build(
             if missing is None:
                 raise
             missing[name] = error
+    if missing is not None:
+        everywhere = distributed.from_all(sorted(missing))
+        for name in [name for name in built if any(name in names for names in everywhere)]:
+            process = [name in names for names in everywhere].index(True)
+            where = f"no data on process {process}"
+            missing[name] = MissingData(f"evaluator {name}: {where}", dataset=name, looked=where)
+            del built[name]
     return built

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, MissingData, unknown
 from clipa_jax.evaluators import tables
 from clipa_jax.evaluators.dataset import ReadConfig
@@ -17,6 +18,8 @@ from clipa_jax.runtime import storage
 
 CLASSIFICATION, RETRIEVAL = "classification", "retrieval"
 _LABELS = {"clip_benchmark": "cls"}  # other layouts call it "label"
+# Of a source that is not in the catalogue, unless it is named.
+_SPLITS = {"clip_benchmark": "test", "class_folders": "all", "karpathy": "test"}
 CLIP_BENCHMARK, TFDS = "clip_benchmark", "tfds"
 
 
@@ -27,7 +30,8 @@ class DataConfig(ReadConfig):
     # A name in the catalogue, such as "imagenet1k", which sets the keys that are not given; None
     # where `source` is given.
     dataset: str | None = None
-    root: str = ""  # a folder with data sets, for `dataset`; "" for those of TFDS alone
+    # A folder with data sets, for `dataset`; "" for those of TFDS alone, None for the config's.
+    root: str | None = None
     source: str | None = None  # the data, such as "tfds:data/emoji/1.0.0"
     split: str | None = None
 
@@ -50,11 +54,12 @@ class Entry:
     least: int = 1  # captions that a picture must have
 
 
-def entry(config: DataConfig, evaluator: str, task: str) -> Entry:
+def entry(config: DataConfig, root: str, evaluator: str, task: str) -> Entry:
     """How the data of an evaluator is read: by its own keys, and those of the catalogue.
 
     Args:
       config: the keys.
+      root: the folder with data sets where the config names none.
       evaluator: its name, for messages.
       task: `CLASSIFICATION` or `RETRIEVAL`.
 
@@ -63,7 +68,7 @@ def entry(config: DataConfig, evaluator: str, task: str) -> Entry:
       MissingData: the set is in none of its locations.
     """
     try:
-        known = _of_catalogue(config, task)
+        known = _of_catalogue(config, root if config.root is None else config.root, task)
     except MissingData as error:
         raise error.of(f"evaluator {evaluator}") from None
     given = {field.name: getattr(config, field.name, None) for field in fields(known)}
@@ -76,10 +81,10 @@ def entry(config: DataConfig, evaluator: str, task: str) -> Entry:
     return known
 
 
-def _of_catalogue(config: DataConfig, task: str) -> Entry:
+def _of_catalogue(config: DataConfig, root: str, task: str) -> Entry:
     known: dict[str, Any] = {}
     layout: dict[str, Any] = {}
-    root, source = config.root.rstrip("/"), config.source or ""
+    root, source = root.rstrip("/"), config.source or ""
     if config.dataset is not None:
         name, known = _known(config.dataset)
         if known["task"] != task:
@@ -91,11 +96,12 @@ def _of_catalogue(config: DataConfig, task: str) -> Entry:
     mappings = layout.get("mappings")
     keys = ("templates", "naming", "metric", "outside")
     captions = known.get("captions")
+    kind = source.partition(":")[0]
     return Entry(
         source=source,
-        split=layout.get("split", ""),
+        split=layout.get("split", _SPLITS.get(kind, "")),
         train_split=layout.get("train", ""),
-        label=layout.get("label", _LABELS.get(source.partition(":")[0], "label")),
+        label=layout.get("label", _LABELS.get(kind, "label")),
         pictures=layout.get("pictures", ""),
         classes=tables.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
         captions=captions and range(captions),
@@ -129,19 +135,25 @@ def _known(dataset: str) -> tuple[str, dict[str, Any]]:
 
 def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, Any]]:
     """(source, layout) of the first location that exists."""
-    looked = []
-    for kind, where, layout in _places(known, root):
-        looked.append(where)
-        if kind == TFDS or storage.exists(where):  # opening a TFDS source names its location
-            return f"{kind}:{where}", layout
-    if not looked:
-        looked = ["root= (no folder with data sets is given)"]
-    # The command makes the layout of CLIP_benchmark.
-    layout, root = known["layouts"][CLIP_BENCHMARK], root or "ROOT"
+    looked = [] if root else ["root= (it names no folder with data sets)"]
+    # The command makes the first layout, in `root`, or where TFDS keeps its own.
+    made = known["layouts"].get(CLIP_BENCHMARK, {})
     command = (
-        f"clip_benchmark_export_wds --dataset {layout['name']} --split {layout['split']} "
-        f"--dataset_root {root}/raw/{name} --output {root}/{layout['name']}"
+        f"clip_benchmark_export_wds --dataset {made.get('name')} --split {made.get('split')} "
+        f"--dataset_root {root or 'ROOT'}/raw/{name} --output {root or 'ROOT'}/{made.get('name')}"
     )
+    for kind, where, layout in _places(known, root):
+        if kind != TFDS:
+            looked.append(where)
+            if storage.exists(where):
+                return f"{kind}:{where}", layout
+            continue
+        try:
+            sources.open(f"{kind}:{where}", layout["split"])
+            return f"{kind}:{where}", layout
+        except MissingData as error:
+            looked.append(error.looked)
+            command = command if root and made else error.command
     raise MissingData(
         f"dataset {name} is not there; looked for {', '.join(looked)}; make it with: {command}",
         dataset=name,

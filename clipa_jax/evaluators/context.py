@@ -52,18 +52,20 @@ class EvalContext:
     tokenize: Callable[[list[str]], np.ndarray]  # texts -> int32 (N, L), as in training
     preprocess_image: str  # makes a uint8 picture of the model's size: "decode|resize(64)"
     temperature_max: float | None = None  # cap of the inverse temperature; None for none
+    root: str = ""  # a folder with data sets, for evaluators that name none
     _cache: WeightsCache = field(default_factory=WeightsCache, init=False, repr=False)
     _features: dict[Any, dict[str, None]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of_model(cls, model: Any) -> "EvalContext":
-        """The context of a model from `clipa_jax.load`."""
+    def of_model(cls, model: Any, root: str = "") -> "EvalContext":
+        """The context of a model from `clipa_jax.load`; `root` as in the attribute."""
         inputs = model.config.input
         return cls(
             encoders=model.encoders,
             tokenize=model.tokenize,
             preprocess_image=pipeline.fill(inputs.preprocess_eval, inputs),
             temperature_max=model.config.model.temperature_max,
+            root=root,
         )
 
     def dataset(

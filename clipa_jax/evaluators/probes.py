@@ -83,7 +83,7 @@ class LinearProbe(Evaluator):
     Config = LinearProbeConfig
 
     def __init__(self, config: LinearProbeConfig, context: EvalContext, name: str):
-        task = Task.of(config, name)
+        task = Task.of(config, context.root, name)
         entry = task.entry
         self._config, self._context = config, context
         self._l2 = _penalties(config, name)

@@ -18,9 +18,9 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
     """Prompt templates, each with one `{}` for the class name.
 
     Args:
-      source: the templates; the name of a file in `evaluators/templates/`; a data set of the
-        tables, e.g. "imagenet1k"; or the path of a JSON file with a list `templates`,
-        `provenance` and `licence`.
+      source: the templates, or a single one; the name of a file in `evaluators/templates/`; a
+        data set of the tables, e.g. "imagenet1k"; or the path of a JSON file with a list
+        `templates`, `provenance` and `licence`.
       language: of a data set's templates.
 
     Raises:
@@ -28,7 +28,7 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
       DataError: a file that is not of this form.
     """
     if isinstance(source, str):
-        source = _named(source, language)
+        source = [source] if SLOT in source else _named(source, language)
     checked = tables.strings(source, "prompt templates")
     for template in checked:
         if template.count(SLOT) != 1:

@@ -44,7 +44,7 @@ class Retrieval(Evaluator):
     Config = RetrievalConfig
 
     def __init__(self, config: RetrievalConfig, context: EvalContext, name: str):
-        entry = catalogue.entry(config, name, catalogue.RETRIEVAL)
+        entry = catalogue.entry(config, context.root, name, catalogue.RETRIEVAL)
         right = config.right or ("own" if config.dataset else "same_text")
         if right not in RIGHT:
             raise ConfigError(f"evaluator {name}: {unknown('right', right, RIGHT)}")

@@ -34,14 +34,17 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
     """The classes of a data set, from a file, or as given.
 
     Args:
-      source: the names; a data set of the tables, e.g. "imagenet1k"; or the path of a JSON file: a
-        list of names, or an object with a list `classes` and perhaps another, `keys`.
+      source: the names, also with commas between them; a data set of the tables, e.g.
+        "imagenet1k"; or the path of a JSON file: a list of names, or an object with a list
+        `classes` and perhaps another, `keys`.
       language: of a data set's names.
 
     Raises:
       ConfigError: an unknown data set.
       DataError: a file that is not of this form.
     """
+    if isinstance(source, str) and "," in source:
+        source = [name.strip() for name in source.split(",")]
     if not isinstance(source, str):
         return Classes(strings(source, "class names"))
     if source.endswith(".json"):

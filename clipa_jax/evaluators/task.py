@@ -19,9 +19,9 @@ class Task:
     language: str  # of class names and templates
 
     @classmethod
-    def of(cls, config: catalogue.DataConfig, name: str) -> "Task":
+    def of(cls, config: catalogue.DataConfig, root: str, name: str) -> "Task":
         """The task of the evaluator `name`; see `catalogue.entry`."""
-        entry = catalogue.entry(config, name, catalogue.CLASSIFICATION)
+        entry = catalogue.entry(config, root, name, catalogue.CLASSIFICATION)
         for key, legal in (("metric", [*METRICS]), ("outside", [labels.ERROR, labels.LEAVE_OUT])):
             if getattr(entry, key) not in legal:
                 raise ConfigError(f"evaluator {name}: {unknown(key, getattr(entry, key), legal)}")

@@ -55,7 +55,7 @@ class ZeroShot(Evaluator):
 
     def __init__(self, config: ZeroShotConfig, context: EvalContext, name: str):
         self._config, self._context = config, context
-        task = Task.of(config, name)
+        task = Task.of(config, context.root, name)
         features = [feature for feature in (task.entry.label, config.by, "id") if feature]
         self._data = context.dataset(name, task.entry.source, task.entry.split, config, features)
         self.names, self._labels = task.classes(self._data)

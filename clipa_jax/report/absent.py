@@ -1,6 +1,6 @@
 """What a report could show but lacks, with the commands that would produce it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from shlex import quote
 
@@ -30,6 +30,7 @@ def of(run: Run) -> list[Absent]:
         command = f"python -m clipa_jax.train --config=CONFIG.py --workdir={root}"
         why = "not finished: the numbers here are those so far"
         absent.append(Absent(f"the end of {unfinished}", "", why, (command,)))
+    absent += _not_evaluated(stages)
     if bare := _names(stage for stage in stages if not stage.records):
         absent.append(Absent(f"the curves of {bare}", _each(run, workdir.METRICS)))
     if plain := [s for s in stages if s.result and not s.evaluation and s.scores]:
@@ -54,6 +55,18 @@ def of(run: Run) -> list[Absent]:
         command += f" --json={quote(str(file))}"
         absent.append(Absent("a plan to compare with", str(file), why, (command,)))
     return absent
+
+
+def _not_evaluated(stages: Iterable[Stage]) -> Iterator[Absent]:
+    """Evaluators that had no data, once for all stages."""
+    by_set: dict[tuple[str, str, str], list[Stage]] = {}
+    for stage in stages:
+        for name, entry in ((stage.evaluation or {}).get("missing") or {}).items():
+            where, command = entry.get("looked") or "", entry.get("command") or ""
+            by_set.setdefault((name, where, command), []).append(stage)
+    for (name, where, command), lacking in by_set.items():
+        what, commands = f"{name} of {_names(lacking)}", (command,) if command else ()
+        yield Absent(what, where, "not evaluated: missing", commands)
 
 
 def _evaluate(stage: Stage) -> str:

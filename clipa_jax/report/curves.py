@@ -59,11 +59,11 @@ def of_headline(run: Run) -> list[Curve]:
     """The curves of a finished run's headline score; `DataError` where it has none."""
     if not run.finished:
         raise DataError(f"{run.root} is not finished")
-    if run.headline is None:
+    if run.watched is None:
         raise DataError(f"{run.root} has no accuracy: none of its stages was evaluated")
-    curves = of_run(run, run.headline)
+    curves = of_run(run, run.watched)
     if not any(curve.points for curve in curves):
-        raise DataError(f"no value of {run.headline!r} in the records of {run.root}")
+        raise DataError(f"no value of {run.watched!r} in the records of {run.root}")
     return curves
 
 

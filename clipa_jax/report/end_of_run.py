@@ -37,6 +37,9 @@ def end_of_stage(run: Stage, state: Any) -> None:
 def end(root: Path, summary: dict[str, Any], stages: Sequence[Stage]) -> None:
     """Draws W/accuracy.png and the report; logs the table of stages and the files."""
     logging.info("\n%s\n", figures.stage_table(summary["stages"]))
+    for stage in summary["stages"]:
+        if missing := stage.get("not_evaluated"):
+            logging.info("%s: not evaluated: missing: %s", stage["name"], ", ".join(missing))
     if jax.process_index():
         return
     written = [root / workdir.SUMMARY, stages[-1].folder / workdir.HELD_OUT_SHEET]

@@ -57,7 +57,7 @@ def save(figure: Figure, out: PathLike, **options: Any) -> Path:
 
 def _score_label(run: Run) -> str:
     """The headline score with its split: `zero_shot, top-1 on heldout_vendor`."""
-    evaluator, _, metric = (run.headline or "").partition("/")
+    evaluator, _, metric = (run.watched or "").partition("/")
     split = run.last_evaluated.evals.get(evaluator, {}).get("split")
     name = f"{evaluator}, {metric.replace('top1', 'top-1')}"
     return f"{name} on {split}" if split else name

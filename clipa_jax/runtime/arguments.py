@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from clipa_jax.config import bundled, durations, schema
+from clipa_jax.config import bundled, durations, eval_overrides, schema
 from clipa_jax.errors import ConfigError, unknown
 
 _CONFIG = "--config."
@@ -36,6 +36,8 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     """
     argv = [argv[0], *(_bundled(_HOME.sub(str(Path.home()), arg)) for arg in argv[1:])]
     _check_repeats(argv)
+    about_evals = [arg for arg in argv[1:] if eval_overrides.matches(arg)]
+    argv = [arg for arg in argv if arg not in about_evals]
     nones = [_name(arg)[len("config.") :] for arg in argv if _is_none(arg)]
     rest = _parse([arg for arg in argv if not _is_none(arg)])
     if rest[1:] and not positional:
@@ -48,6 +50,7 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     config = flags.FLAGS["config"].value
     if isinstance(config, ConfigDict):
         _apply(config, list(config_flags.get_override_values(flags.FLAGS["config"])), nones)
+        eval_overrides.apply(config, about_evals)
         return rest
     given = next((arg for arg in argv if arg.startswith("--config=")), None)
     if given is not None:

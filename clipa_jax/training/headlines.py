@@ -1,6 +1,6 @@
 """The scores that represent a stage, whatever its evaluators are called."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 # By their key in summary.json: the type of an evaluator, and one of its metrics.
@@ -12,11 +12,15 @@ HEADLINES = {
 }
 
 
-def names(evals: Mapping[str, Any]) -> dict[str, str]:
+def names(evals: Mapping[str, Any], scores: Collection[str] = ()) -> dict[str, str]:
     """The score, `<evaluator>/<metric>`, of each headline.
 
-    The first evaluator of the type counts, in the order of the config; without one, an evaluator
-    that is named like its type.
+    `evals` are sections of the config by evaluator. The first evaluator of the type counts of those
+    among `scores`, else the first of all; without one, an evaluator that is named like its type.
     """
-    first = {section.get("type"): name for name, section in reversed(list(evals.items()))}
-    return {key: f"{first.get(kind, kind)}/{metric}" for key, (kind, metric) in HEADLINES.items()}
+    chosen = {}
+    for key, (kind, metric) in HEADLINES.items():
+        names = [f"{name}/{metric}" for name, e in evals.items() if e.get("type") == kind]
+        known = [name for name in names if name in scores]
+        chosen[key] = next(iter([*known, *names]), f"{kind}/{metric}")
+    return chosen

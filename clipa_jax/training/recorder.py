@@ -96,7 +96,8 @@ class Recorder:
         self._writer.write(step, {**self.scores, **measured, records.TRAIN_SECONDS: self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
         shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
-        self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
+        if shown:
+            self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
         return True
 
     def _process_pending(self) -> None:

@@ -13,8 +13,8 @@ from clipa_jax import evaluators, models, sharding, trees
 from clipa_jax.config.durations import Durations, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
-from clipa_jax.errors import CheckpointError, ConfigError, DataError
-from clipa_jax.evaluators import embed
+from clipa_jax.errors import CheckpointError, ConfigError, DataError, MissingData
+from clipa_jax.evaluators import Evaluator, embed
 from clipa_jax.models import surgery
 from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
 from clipa_jax.preprocess.vocab import keep_copy, kept_copy, read_vocabulary
@@ -47,7 +47,9 @@ class Stage:
     data: pipeline.TrainData
     program: program.Program
     encoders: steps.Encoders
-    evaluators: dict[str, evaluators.Evaluator]
+    evaluators: dict[str, Evaluator]
+    at_end: frozenset[str]  # those that run at the end of the stage alone
+    missing: dict[str, DataError]  # evaluators without data
     open_checkpoints: Callable[..., checkpoint.Checkpoints]
     open_writer: Callable[..., metrics.Writer]
     profile_steps: tuple[int, ...]  # first and last to trace; () for none
@@ -55,6 +57,19 @@ class Stage:
     @property
     def durations(self) -> Durations:
         return self.program.durations
+
+    def due(self, step: int) -> dict[str, Evaluator]:
+        """The evaluators that run after a step: at the end all, else those of its interval."""
+        if step == self.durations.total_steps:
+            return self.evaluators
+        every = self.durations.eval_steps
+        on = every > 0 and step % every == 0
+        return {name: e for name, e in self.evaluators.items() if on and name not in self.at_end}
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation is due after a step; at the end also to record what is missing."""
+        last = step == self.durations.total_steps
+        return bool(self.due(step)) or (last and bool(self.missing))
 
     def claim(self) -> None:
         """Creates the stage's folder, or checks that it is of this experiment, see `workdir`."""
@@ -98,8 +113,9 @@ class Stage:
             "text_tokens": self.program.text_tokens,
             "num_params": self.program.num_params,
             "data": self.data.fingerprint,
-            **{key: scores.get(name) for key, name in headlines.names(evals).items()},
+            **{key: scores.get(name) for key, name in headlines.names(evals, scores).items()},
             "scores": dict(scores),
+            "not_evaluated": {name: f"missing: {error}" for name, error in self.missing.items()},
         }
 
 
@@ -136,6 +152,7 @@ def prepare(
     training = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).vocabulary.check_fits(training.model.txt.config.vocab_size)
     encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
+    built, missing = _evaluators(c, durations, training.model, encoders, before)
     stage = Stage(
         name=c.name,
         config=config,
@@ -146,7 +163,9 @@ def prepare(
         data=data,
         program=training,
         encoders=encoders,
-        evaluators=_evaluators(c, durations, training.model, encoders),
+        evaluators=built,
+        at_end=evaluators.at_end(c.evals),
+        missing=missing,
         open_checkpoints=c.checkpoint.bind(checkpoint.Checkpoints, later=("workdir",)),
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
@@ -200,19 +219,36 @@ def _warn_of_repeats(name: str, durations: Durations, num_examples: int | None) 
 
 
 def _evaluators(
-    c: Settings, durations: Durations, model: models.CLIP, encoders: steps.Encoders
-) -> dict[str, evaluators.Evaluator]:
-    """The evaluators of a stage by name; none where it never evaluates."""
+    c: Settings,
+    durations: Durations,
+    model: models.CLIP,
+    encoders: steps.Encoders,
+    before: Mapping[str, Stage],
+) -> tuple[dict[str, Evaluator], dict[str, DataError]]:
+    """The evaluators of a stage by name, and those whose data is missing, with a line for each.
+
+    None where the stage never evaluates. Data that an earlier stage misses has its line already.
+    """
     context = evaluators.EvalContext(
         encoders=encoders,
         tokenize=make_tokenize(c.input),
         preprocess_image=pipeline.fill(c.input.preprocess_eval, c.input),
         temperature_max=model.temperature_max,
+        root=c.root,
     )
+    missing: dict[str, DataError] = {}
+    required = c.evals_required
     if not durations.eval_steps:
         evaluators.configs(c.evals)  # checks the keys; the data may be missing
-        return {}
-    return evaluators.build(c.evals, context)
+        return {}, missing
+    built = evaluators.build(c.evals, context, None if required else missing)
+    announced = {str(error) for stage in before.values() for error in stage.missing.values()}
+    for error in missing.values():
+        if not isinstance(error, MissingData):
+            raise error
+        if str(error) not in announced:
+            logging.warning("not evaluated: missing: %s", error)
+    return built, missing
 
 
 def _init(

@@ -41,7 +41,8 @@ POINTS = "points.txt"
 MAY_CHANGE = (
     "log_",
     "eval_",
-    "evals.",
+    "evals",
+    "root",
     "checkpoint",
     "logs.",
     "mesh.",

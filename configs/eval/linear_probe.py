@@ -1,7 +1,5 @@
 """Linear probes, few-shot and full, of data sets by name: `linear_probe.py:cifar10`."""
 
-from ml_collections.config_dict import placeholder
-
 from clipa_jax.config import evals
 
 
@@ -11,6 +9,4 @@ def get_config(arg="imagenet1k"):
     evals.add(c, "linear_probe", names, "_few_shot", fit="ridge", shots=(1, 5, 10, 25))
     evals.add(c, "linear_probe", names, "_ridge", fit="ridge")
     evals.add(c, "linear_probe", names, "_logistic", fit="logistic")
-    for section in c.evals.values():
-        section.train_split = placeholder(str)  # None: the data set's
     return c

@@ -111,7 +111,7 @@ def test_with_data_missing_the_others_run_and_the_status_says_so(root, tmp_path,
     assert "evaluator gone" in gone["error"]
     assert "caption=7, but a picture has" in report["missing"]["late"]["error"]
     assert "24 x 24 pixels, but the checkpoint takes 16 x 16" in report["missing"]["sized"]["error"]
-    assert "gone was not evaluated" in (tmp_path / "evaluation.md").read_text()
+    assert "gone: not evaluated: missing: " in (tmp_path / "evaluation.md").read_text()
 
 
 def test_a_result_and_an_archive_are_compared(alone, root, tmp_path, capsys):

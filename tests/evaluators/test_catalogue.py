@@ -11,7 +11,7 @@ LISTED = tables.table("datasets")["datasets"]
 
 def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION, split=None):
     config = catalogue.DataConfig(dataset=dataset, root=root, source=source, split=split)
-    return catalogue.entry(config, "x", task)
+    return catalogue.entry(config, "", "x", task)
 
 
 def names(task):
@@ -20,7 +20,7 @@ def names(task):
 
 def test_every_set_has_its_sentences_and_names():
     for name in names(catalogue.CLASSIFICATION):
-        entry = choose(name, source="clip_benchmark:/data/x", split="test")
+        entry = choose(name, source="clip_benchmark:/data/x")
         assert prompts.templates(entry.templates)
         if entry.classes is not None:
             assert len(tables.classes(entry.classes).names) > 1
@@ -36,9 +36,11 @@ def test_the_configs_have_every_set():
     assert set(tables.named("en", "templates")) - {"dummy"} <= listed
 
 
-def test_the_first_place_that_is_there_is_taken(tmp_path):
-    assert choose("cifar10").source == "tfds:cifar10"
-    assert choose("cifar10", str(tmp_path)).source == "tfds:cifar10"
+def test_the_first_place_that_is_there_is_taken(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue.sources, "open", lambda source, split: None)  # prepared
+        assert choose("cifar10").source == "tfds:cifar10"
+        assert choose("cifar10", str(tmp_path)).source == "tfds:cifar10"
     for folder in ("wds_vtab-cifar10", "wds/vtab/cifar10", "vtab/cifar10"):
         (tmp_path / folder).mkdir(parents=True)
         entry = choose("cifar10", f"{tmp_path}/")
@@ -50,22 +52,38 @@ def test_the_first_place_that_is_there_is_taken(tmp_path):
     assert (entry.split, entry.label, entry.classes) == ("val", "label", "imagenet1k")
 
 
+def test_the_config_s_folder_counts_where_the_evaluator_has_none(tmp_path):
+    (tmp_path / "gtsrb").mkdir()
+    config = catalogue.DataConfig(dataset="gtsrb")
+    entry = catalogue.entry(config, str(tmp_path), "x", catalogue.CLASSIFICATION)
+    assert entry.source == f"clip_benchmark:{tmp_path}/gtsrb"
+    config = catalogue.DataConfig(dataset="gtsrb", root="")
+    with pytest.raises(MissingData):
+        catalogue.entry(config, str(tmp_path), "x", catalogue.CLASSIFICATION)
+
+
 def test_what_is_nowhere_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(MissingData, match="no folder with data sets is given"):
+    with pytest.raises(MissingData, match="names no folder with data sets"):
         choose("gtsrb")
     with pytest.raises(MissingData, match=f"looked for {tmp_path}/gtsrb, .*wds_gtsrb") as missing:
         choose("gtsrb", str(tmp_path))
     assert missing.value.dataset == "gtsrb"
     assert missing.value.command.startswith("clip_benchmark_export_wds --dataset gtsrb")
+    with pytest.raises(MissingData, match="tfds build imagenet_a") as missing:
+        choose("imagenet_a")
+    assert missing.value.looked.endswith("dataset_info.json")
+    with pytest.raises(MissingData, match=f"{tmp_path}/imagenet-a, .*dataset_info.json") as missing:
+        choose("imagenet_a", str(tmp_path))
+    assert missing.value.command.endswith(f"--output {tmp_path}/imagenet-a")
 
 
 def test_names_are_forgiving_and_tasks_are_not():
-    assert choose("imagenet-a").classes == "imagenet_a"
+    assert choose("imagenet-a", source="tfds:imagenet_a").classes == "imagenet_a"
     with pytest.raises(ConfigError, match="unknown dataset 'cifar11'; nearest: cifar10"):
         choose("cifar11")
     with pytest.raises(ConfigError, match="'coco' is for retrieval, not for classification"):
         choose("coco")
-    entry = choose("coco", task=catalogue.RETRIEVAL)
+    entry = choose("coco", source="tfds:coco_captions", task=catalogue.RETRIEVAL)
     assert (entry.source, entry.split) == ("tfds:coco_captions", "test")
     assert (entry.captions, entry.least) == (range(5), 5)
 
@@ -75,7 +93,8 @@ def test_a_given_source_takes_the_layout_of_its_kind():
     assert (entry.label, entry.metric) == ("npy", "mean_average_precision")
     entry = choose("voc2007_multilabel", source="tfds:voc/2007")
     assert entry.label == "labels"
-    assert choose(None, source="class_folders:/data/mine", split="all").label == "label"
+    entry = choose(None, source="class_folders:/data/mine")
+    assert (entry.label, entry.split) == ("label", "all")
 
 
 def test_objectnet_from_its_own_folder(tmp_path):

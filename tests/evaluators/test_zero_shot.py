@@ -170,6 +170,7 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     monkeypatch.setattr(catalogue.tables, "table", lambda name: listed)
     names = tuple(f"class {i}" for i in range(7))
     monkeypatch.setattr(task.tables, "classes", lambda *_: tables.Classes(names))
+    monkeypatch.setattr(catalogue.sources, "open", lambda source, split: None)
     opened = []
     data_open = data.open
     data.open = lambda source, split, _: opened.append((source, split)) or data_open("fake", split)
