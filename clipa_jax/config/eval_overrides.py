@@ -17,7 +17,6 @@ from clipa_jax.errors import ConfigError, unknown
 _ARGUMENT = re.compile(r"--?config\.(?:(\w+)\.)?evals(?:\.([\w-]+)\.(\w+))?=(.*)", re.DOTALL)
 ALL, NONE = "all", "none"
 DATASETS = (*evals.IMAGENET, *evals.VTAB, *evals.OTHERS, *evals.RETRIEVAL, *evals.ALIASES)
-Keys = Mapping[str, Mapping[str, Any]]  # values by evaluator and key
 
 
 def matches(argument: str) -> bool:
@@ -38,7 +37,12 @@ def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
     for argument in arguments:
         match = _ARGUMENT.fullmatch(argument)
         assert match
-        stage, name, key, text = match[1] or "", match[2], match[3], match[4]
+        stage, name, key, text = (
+            match[1] or "",
+            (match[2] or "").replace("-", "_"),
+            match[3],
+            match[4],
+        )
         if stage not in scopes:
             legal = [f"--config.{scope}.evals".replace("..", ".") for scope in scopes]
             hint = f"legal: {', '.join(legal)}" if legal else "it has no evaluators"
@@ -46,32 +50,36 @@ def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
         if key is None:
             lists[stage] = text
         else:
+            name = match[2].replace("-", "_")
             keys.setdefault(stage, {}).setdefault(name, {})[key] = _value(text)
+    known = {name for stage in stages for name in config[stage].evals}
     with config.unlocked(), config.ignore_type():
         for stage in stages or ("",):
             section = config[stage] if stage else config
             for scope in (ALL, stage) if stage else ("",):
                 if scope in lists:
                     section.evals = _chosen(section, lists[scope])
-                _set(section, keys.get(scope, {}))
+                for name, values in keys.get(scope, {}).items():
+                    if scope != ALL or name in section.evals or name not in known:
+                        _set(section, name, values)
 
 
 def _chosen(c: ConfigDict, text: str) -> ConfigDict:
     """The evaluators of a list of data sets, with the settings of those that exist."""
     chosen = ConfigDict()
-    for dataset in [] if text == NONE else [part.strip() for part in text.split(",")]:
+    for dataset in [] if text.lower() == NONE else [part.strip() for part in text.split(",")]:
         name = evals.name_of(evals.ALIASES.get(dataset, dataset))
         chosen[name] = c.evals[name] if name in c.evals else _new(c, dataset)
     return chosen
 
 
-def _set(c: ConfigDict, keys: Keys) -> None:
-    for name, values in keys.items():
-        if name not in c.evals:
-            own = {"type", "source", "dataset"} & set(values)
-            c.evals[name] = evals.section(c, "zero_shot", "") if own else _new(c, name)
-        for key, value in values.items():
-            c.evals[name][key] = value
+def _set(c: ConfigDict, name: str, values: Mapping[str, Any]) -> None:
+    """Sets keys of an evaluator, which is added if there is none."""
+    if name not in c.evals:
+        own = {"source", "dataset"} & set(values)
+        c.evals[name] = evals.section(c, "zero_shot", "") if own else _new(c, name)
+    for key, value in values.items():
+        c.evals[name][key] = value
 
 
 def _new(c: ConfigDict, dataset: str) -> ConfigDict:

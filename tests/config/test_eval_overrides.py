@@ -98,3 +98,14 @@ def test_published_stages_have_the_published_suite():
         assert at_end == classified | {"objectnet", "mscoco_captions", "flickr30k"}
         assert set(config.evals) - at_end == {"imagenet1k_7"}
         json.dumps(config.evals.to_dict())
+
+
+def test_a_key_for_all_stages_reaches_those_that_have_the_evaluator():
+    schedule = recipes.load("model_h/schedule")
+    apply(schedule, "--config.pretrain.evals=imagenet_a", "--config.all.evals.imagenet1k.type=off")
+    assert schedule.finetune_224.evals.imagenet1k.type == "off"
+    apply(
+        schedule, *(f"--config.all.evals.{n}.batch_size=64" for n in ("imagenet-a", "imagenet1k"))
+    )
+    assert list(schedule.pretrain.evals) == ["imagenet_a"]
+    assert {schedule[stage].evals.imagenet_a.batch_size for stage in schedule.stages} == {64}
