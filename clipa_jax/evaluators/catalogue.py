@@ -145,7 +145,9 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
     for kind, where, layout in _places(known, root):
         if kind != TFDS:
             looked.append(where)
-            if storage.exists(where):
+            # A folder of classes may have the name that it has in CLIP_benchmark.
+            sign = f"{where}/{layout['split']}" if kind == CLIP_BENCHMARK else where
+            if storage.exists(sign):
                 return f"{kind}:{where}", layout
             continue
         try:

@@ -74,12 +74,11 @@ def shrunk(data, **overrides):
     for tower in (c.model.image, c.model.text):
         tower.update(width=16, depth=1, mlp_dim=32, num_heads=2)
     c.input.update(source="tfds:data/emoji/1.0.0", split="heldout_pictures", batch_size=16, res=16)
-    c.total_examples, c.warmup_examples = 16 * 5, 16
+    c.total_examples, c.warmup_examples = 16 * 2, 16
+    c.eval_percent = 50.0
     c.logs.tensorboard = False
     names = [name for name in c.evals if c.evals[name].type == "zero_shot"]
-    few = [f"--config.evals.{name}.templates={{}}" for name in names]
-    large = [f"--config.evals.{name}.batch_size=1024" for name in names]
-    eval_overrides.apply(c, [*few, *large])
+    eval_overrides.apply(c, [f"--config.evals.{name}.templates={{}}" for name in names])
     c.update(overrides)
     return c
 
@@ -102,7 +101,7 @@ def test_the_suite_is_evaluated_at_the_end_and_imagenet_alone_before(finished):
         r["step"]: {name.partition("/")[0] for name in r if "/top1" in name} for r in records
     }
     quick = [step for step, names in by_step.items() if names == {"imagenet1k_7"}]
-    assert quick == [1, 2, 3, 4]
+    assert quick == [1]
     report = json.loads((finished / "finetune_336" / workdir.EVALUATION).read_text())
     assert sorted(report["evaluations"]) == sorted(
         ["imagenet1k", "imagenet1k_7", "imagenet_a", "imagenetv2", "mscoco_captions"]

@@ -42,7 +42,7 @@ def test_the_first_place_that_is_there_is_taken(tmp_path, monkeypatch):
         assert choose("cifar10").source == "tfds:cifar10"
         assert choose("cifar10", str(tmp_path)).source == "tfds:cifar10"
     for folder in ("wds_vtab-cifar10", "wds/vtab/cifar10", "vtab/cifar10"):
-        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "test").mkdir(parents=True)
         entry = choose("cifar10", f"{tmp_path}/")
         assert entry.source == f"clip_benchmark:{tmp_path}/{folder}"
         assert (entry.split, entry.label, entry.train_split) == ("test", "cls", "train")
@@ -52,8 +52,14 @@ def test_the_first_place_that_is_there_is_taken(tmp_path, monkeypatch):
     assert (entry.split, entry.label, entry.classes) == ("val", "label", "imagenet1k")
 
 
+def test_a_folder_of_classes_may_have_the_name_of_clip_benchmark(tmp_path):
+    (tmp_path / "imagenet-a" / "n01498041").mkdir(parents=True)
+    entry = choose("imagenet_a", str(tmp_path))
+    assert (entry.source, entry.split) == (f"class_folders:{tmp_path}/imagenet-a", "all")
+
+
 def test_the_config_s_folder_counts_where_the_evaluator_has_none(tmp_path):
-    (tmp_path / "gtsrb").mkdir()
+    (tmp_path / "gtsrb" / "test").mkdir(parents=True)
     config = catalogue.DataConfig(dataset="gtsrb")
     entry = catalogue.entry(config, str(tmp_path), "x", catalogue.CLASSIFICATION)
     assert entry.source == f"clip_benchmark:{tmp_path}/gtsrb"
