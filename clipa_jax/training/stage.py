@@ -152,7 +152,6 @@ def prepare(
     training = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).vocabulary.check_fits(training.model.txt.config.vocab_size)
     encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
-    built, missing = _evaluators(c, durations, training.model, encoders, before)
     stage = Stage(
         name=c.name,
         config=config,
@@ -163,9 +162,7 @@ def prepare(
         data=data,
         program=training,
         encoders=encoders,
-        evaluators=built,
-        at_end=evaluators.at_end(c.evals),
-        missing=missing,
+        **_evaluators(c, durations, training.model, encoders, before),
         open_checkpoints=c.checkpoint.bind(checkpoint.Checkpoints, later=("workdir",)),
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
@@ -224,10 +221,11 @@ def _evaluators(
     model: models.CLIP,
     encoders: steps.Encoders,
     before: Mapping[str, Stage],
-) -> tuple[dict[str, Evaluator], dict[str, DataError]]:
-    """The evaluators of a stage by name, and those whose data is missing, with a line for each.
+) -> dict[str, Any]:
+    """The attributes `evaluators`, `at_end` and `missing` of a stage, with a line for what misses.
 
-    None where the stage never evaluates. Data that an earlier stage misses has its line already.
+    No evaluators where the stage never evaluates. Data that an earlier stage misses has its line
+    already.
     """
     context = evaluators.EvalContext(
         encoders=encoders,
@@ -240,7 +238,7 @@ def _evaluators(
     required = c.evals_required
     if not durations.eval_steps:
         evaluators.configs(c.evals)  # checks the keys; the data may be missing
-        return {}, missing
+        return {"evaluators": {}, "at_end": frozenset(), "missing": missing}
     built = evaluators.build(c.evals, context, None if required else missing)
     announced = {str(error) for stage in before.values() for error in stage.missing.values()}
     for error in missing.values():
@@ -248,7 +246,7 @@ def _evaluators(
             raise error
         if str(error) not in announced:
             logging.warning("not evaluated: missing: %s", error)
-    return built, missing
+    return {"evaluators": built, "at_end": evaluators.at_end(c.evals), "missing": missing}
 
 
 def _init(
