@@ -82,7 +82,7 @@ def test_the_report_is_written_and_lacks_nothing_but_a_plan(finished):
     assert [one.what for one in absent.of(run)] == ["a plan to compare with"]
     held = [stage.held_out for stage in run.stages]
     assert {one.num_pictures for one in held} == {280}
-    assert len({tuple(shown.row for shown in one.shown) for one in held}) == 1
+    assert len({tuple(shown["row"] for shown in one.shown) for one in held}) == 1
     assert [one.image_NSSC.shape[1] for one in held] == [16, 40, 48]
 
 

@@ -1,17 +1,25 @@
-"""A bucket of Google Cloud Storage on this machine, which can fail on demand."""
+"""A bucket of Google Cloud Storage on this machine, which can fail on demand.
+
+python -m tests.helpers.bucket bash    # a shell whose commands find gs://bucket
+"""
 
 import functools
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import HTTPServer
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import fsspec
 import pytest
 from gcp_storage_emulator import server
+from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import buckets
 from gcp_storage_emulator.storage import Storage
 
@@ -72,15 +80,41 @@ class _Server(HTTPServer):
 
 
 class _Handler(server.RequestHandler):
+    """Adds what the emulator lacks: generations of objects, on which TensorStore builds."""
+
     def __init__(self, storage, bucket, *args):
-        self._bucket = bucket
+        self._bucket, self._objects = bucket, storage
         super().__init__(storage, *args)
+
+    def _generation(self, name: str) -> str:
+        """Of an object; 0 if there is none."""
+        try:
+            return self._objects.get_file_obj("bucket", name)["generation"]
+        except NotFound:
+            return "0"
+
+    def end_headers(self):
+        url = urlsplit(self.path)
+        if self.command == "GET" and "/o/" in url.path:
+            self.send_header(
+                "x-goog-generation", self._generation(unquote(url.path.split("/o/")[1]))
+            )
+        super().end_headers()
+
+    def _precondition(self) -> HTTPStatus | None:
+        """412 for a write that expects another generation of the object."""
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        name = query.get("name") or unquote(url.path.partition("/o/")[2])
+        expected = query.get("ifGenerationMatch")
+        fits = self.command == "GET" or expected in (None, self._generation(name))
+        return None if fits else HTTPStatus.PRECONDITION_FAILED
 
     def parse_request(self):
         if not super().parse_request():
             return False
         self._bucket.requests.append((self.command, self.path))
-        status = self._bucket.fails(self.command, self.path)
+        status = self._bucket.fails(self.command, self.path) or self._precondition()
         if status is None:
             return True
         server._read_raw_data(self)
@@ -90,3 +124,7 @@ class _Handler(server.RequestHandler):
         self.end_headers()
         self.wfile.write(text)
         return False
+
+
+if __name__ == "__main__":
+    sys.exit(subprocess.run(sys.argv[1:], env=os.environ | Bucket().environment).returncode)
