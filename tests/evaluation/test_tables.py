@@ -25,7 +25,7 @@ def test_an_evaluation_on_a_terminal():
     assert "66.67 %" in top1 and " to 100.00 %" in top1 and " 6 " in f"{top1} "
     assert next(line for line in rest if "loss" in line).split() == FILLED
     assert "input.res is 24 here; the checkpoint was trained with 16" in said
-    assert "pets was not evaluated" in said and said.count("tfds build pets") == 1
+    assert "pets: not evaluated" in said and said.count("tfds build pets") == 1
     assert max(map(len, rest)) < 120
 
 
@@ -35,7 +35,7 @@ def test_markdown_has_a_row_for_each_metric():
     assert len(rows) == 2 + 4
     assert {line.count("|") for line in rows} == {7}
     assert rows[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
-    assert any(line.startswith("- pets was not evaluated") for line in lines)
+    assert any(line.startswith("- pets: not evaluated") for line in lines)
 
 
 def test_a_comparison_says_who_is_higher():
