@@ -283,7 +283,7 @@ def test_the_parameters_of_h_14_counted_by_hand():
     ("name", "said"),
     [
         ("X/14", "unknown model size 'X'"),
-        ("H14", "unknown model size 'H14'; legal: B, G, H, L, S, micro, mini, nano"),
+        ("H14", "unknown model size 'H14'; nearest: H/14"),
         ("H", "model size 'H' lacks the patch size; write for example H/14"),
         ("H/x", "lacks the patch size"),
     ],

@@ -119,6 +119,8 @@ def test_training_reads_it_without_a_skipped_sample(made):
             "lanes": 1,
             "shuffle_window": 16,
             "max_skip_percent": 0.0,
+            "caption": None,
+            "clean": "none",
         }
     )
     data = pipeline.train(Settings(config, "config.input"), seed=0)
