@@ -1,7 +1,7 @@
 # Two commands for a newcomer, on Python 3.12 (3.11 and 3.13 work too):
 #   make demo    set up, then train the whole schedule in miniature on the bundled data
 #   make test    set up, then lint and all tests
-# The rest: make demo DEMO=quick, make demo-compare, make lint, make lock, make clean.
+# The rest: make demo DEMO=quick, make demo-compare, make test-slow, make lint, make lock, make clean.
 
 SHELL := /bin/bash
 # The first of 3.12, 3.13 and 3.11 that starts, on the PATH or in pyenv.
@@ -21,7 +21,7 @@ CPU_MALLOC := MALLOC_TOP_PAD_=268435456 MALLOC_TRIM_THRESHOLD_=17179869184 \
   MALLOC_MMAP_MAX_=0 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
-.PHONY: help setup setup-dev demo demo-compare test lint lock clean
+.PHONY: help setup setup-dev demo demo-compare test test-slow lint lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -61,6 +61,10 @@ demo-compare: setup
 test: $(VENV)/.installed-torch lint
 	@echo "== test"
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n 2
+
+# Proofs that take minutes: the notebook, executed as a user would.
+test-slow: $(VENV)/.installed-torch
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -m slow
 
 lint: setup-dev
 	@echo "== lint"

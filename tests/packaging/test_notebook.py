@@ -4,12 +4,14 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "clipa.ipynb"
 FACTOR = 0.005
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_training_to_report(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
