@@ -4,7 +4,7 @@ import collections
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from clipa_jax.errors import ConfigError, unknown
 _CONFIG = "--config."
 # `~/` where a path can begin: a value, behind `webdataset:`, in a list or a mixture.
 _HOME = re.compile(r"(?:(?<=[\s:=,*+'\"(\[])|^)~(?=/)")
-
-
 _TYPES = {
     "int": "an integer",
     "float": "a number",
@@ -38,7 +36,7 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     _check_repeats(argv)
     about_evals = [arg for arg in argv[1:] if eval_overrides.matches(arg)]
     argv = [arg for arg in argv if arg not in about_evals]
-    nones = [_name(arg)[len("config.") :] for arg in argv if _is_none(arg)]
+    nones = [_key(arg) for arg in argv if _is_none(arg)]
     rest = _parse([arg for arg in argv if not _is_none(arg)])
     if rest[1:] and not positional:
         raise ConfigError(
@@ -60,9 +58,9 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     return rest
 
 
-def usage(main: Callable[..., Any]) -> str:
-    """The description of the command with this `main`, and its flags."""
-    text = [inspect.cleandoc(inspect.getmodule(main).__doc__ or "")]
+def usage() -> str:
+    """The description of the running command, which `cli.run` has set, and its flags."""
+    text = [inspect.cleandoc(sys.modules["__main__"].__doc__ or "")]
     for module in flags.FLAGS.flags_by_module_dict():
         if module.startswith("clipa_jax") or module == sys.argv[0]:
             text.append(flags.FLAGS.module_help(module).strip())
@@ -137,6 +135,10 @@ def _name(argument: str) -> str:
     return argument.lstrip("-").split("=")[0]
 
 
+def _key(override: str) -> str:
+    return _name(override).removeprefix("config.")
+
+
 def _check_repeats(argv: Sequence[str]) -> None:
     """Raises `ConfigError` for a flag that is given twice and takes one value."""
     counts = collections.Counter(_name(arg) for arg in argv[1:] if arg.startswith("-"))
@@ -200,7 +202,7 @@ def _wrong_value(argv: Sequence[str], error: str) -> str | None:
 def _unknown_override(argv: Sequence[str]) -> str | None:
     """The error message for the first `--config.KEY` that the config does not have."""
     config = _config(argv)
-    keys = [_name(arg)[len("config.") :] for arg in argv if arg.startswith(_CONFIG)]
+    keys = [_key(arg) for arg in argv if arg.startswith(_CONFIG)]
     return next(filter(None, (_unknown_key(config, key) for key in keys)), None)
 
 

@@ -70,7 +70,7 @@ def run(
 
     def parse(argv: list[str]) -> list[str]:
         if {"--help", "-help", "-h", "--helpshort"} & set(argv[1:]):
-            say(arguments.usage(main))
+            say(arguments.usage())
             raise SystemExit(0)
         try:
             return arguments.parse(argv, needs_config=needs_config, positional=positional)

@@ -180,10 +180,10 @@ def program(monkeypatch, command):
     monkeypatch.setattr(cli.app, "run", app)
     monkeypatch.setattr(cli, "quiet", lambda: None)
 
-    def run(main, *arguments):
+    def run(main, *arguments, **options):
         monkeypatch.setattr(sys, "argv", ["train", *(str(a) for a in arguments)])
         with pytest.raises(SystemExit) as caught:
-            cli.run(main)
+            cli.run(main, **options)
         return caught.value.code
 
     return run
@@ -216,6 +216,8 @@ def test_help_lists_the_flags_and_where_keys_are_documented(program, capsys):
     assert program(main, "--help") == 0
     text = capsys.readouterr().out
     assert text.startswith("Command lines: overrides of a config")  # of this module
+    assert program(main, "--help", doc="One of several commands of a module.") == 0
+    assert capsys.readouterr().out.startswith("One of several commands of a module.")
     assert "--config:" in text and "config/schema.py" in text
 
 
