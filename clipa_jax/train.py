@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags, logging
 
 from clipa_jax.config import schedules
+from clipa_jax.config.durations import due
 from clipa_jax.data import to_device
 from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
@@ -53,14 +54,15 @@ def main(argv: list[str]) -> int | None:
         stages[config.name] = stage.prepare(
             config, root, stages, between=interrupt.check, open_weights=open_weights
         )
-    for run in stages.values():
-        if not workdir.is_finished(run.folder):
-            capacity.check(run.name, run.config, run.program)
+    finished = {name for name, run in stages.items() if workdir.is_finished(run.folder)}
+    for name, run in stages.items():
+        if name not in finished:
+            capacity.check(name, run.config, run.program)
     logging.info(metrics.parameter_overview(next(iter(stages.values())).program.spec.shapes.params))
     with interrupt:
-        for run in stages.values():
-            if workdir.is_finished(run.folder):
-                logging.info("stage %s is finished, nothing to do", run.name)
+        for name, run in stages.items():
+            if name in finished:
+                logging.info("stage %s is finished, nothing to do", name)
             elif interrupt.read() or not train(run, interrupt):
                 logging.warning("stopped; run the same command again to go on")
                 return 128 + (interrupt.shared or 0)
@@ -160,7 +162,7 @@ def loop(
             if owed and not stop:
                 owed = not record.evaluation(step, functools.partial(evaluate, run, state))
                 stop = owed
-            if last or stop or _due(step, durations.checkpoint_steps):
+            if last or stop or due(step, durations.checkpoint_steps):
                 record.flush()  # a state whose metrics are not finite is never saved
                 kept = {"seconds": record.seconds, "scores": record.scores, "owed": owed}
                 kept["efficiency"] = record.efficiency.state()
@@ -193,10 +195,6 @@ def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
         )
         evaluation.write(run.folder / workdir.EVALUATION, record)
     return evaluation.values(results)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
 
 
 start = functools.partial(cli.run, main)

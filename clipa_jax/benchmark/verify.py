@@ -8,8 +8,6 @@ use the trainer's own stage, step, checkpoints and pipeline.
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import math
 import os
 import re
@@ -70,6 +68,11 @@ class Setup:
     def platform(self) -> str:
         return self.run.program.mesh.devices.flat[0].platform
 
+    @property
+    def chip(self) -> chips.Chip | None:
+        """The chip of the devices, where it is known."""
+        return chips.of_kind(self.run.program.mesh.devices.flat[0].device_kind)
+
 
 def setup(config: ConfigDict, root: str) -> Setup:
     """The first stage of a config, from scratch and without evaluation, in the folder `root`."""
@@ -118,10 +121,9 @@ def processes(given: Setup) -> str:
         "device": jax.local_devices()[0].device_kind,
     }
     for name, value in content.items():
-        digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).digest()
-        numbers = distributed.from_all(int.from_bytes(digest[:4], "big") >> 1)
-        if len(set(numbers)) > 1:
-            other = next(i for i, number in enumerate(numbers) if number != numbers[0])
+        values = distributed.from_all(value)
+        other = next((i for i, theirs in enumerate(values) if theirs != values[0]), None)
+        if other is not None:
             raise ConfigError(f"process {other} has another {name} than process 0")
     return f"{jax.process_count()} with the same config, data and versions"
 
@@ -135,7 +137,7 @@ def devices(given: Setup) -> str:
     if min(rates) < SLOWEST_PEER * max(rates):
         slowest = rates.index(min(rates))
         raise ConfigError(f"{sentence}; process {slowest} has {min(rates) / 1e12:.3g}: replace it")
-    chip = chips.of_kind(mesh.devices.flat[0].device_kind)
+    chip = given.chip
     if chip is None:
         return f"{sentence}; the chip's peak is unknown"
     share = rate / chip.peak
@@ -147,11 +149,8 @@ def devices(given: Setup) -> str:
 def memory_of_the_plan(given: Setup) -> str:
     """State and activations fit a device, by the plan."""
     run = given.run
-    capacity.check(run.name, run.config, run.program)
-    work = workload.of_program(run.name, run.config, run.program)
-    expected = analytic.memory(work, run.program.mesh.size).total
-    limit = capacity.device_memory(run.program.mesh.local_devices[0])
-    return f"about {memory(expected)} of {memory(limit)} a device"
+    needed, limit = capacity.check(run.name, run.config, run.program)
+    return f"about {memory(needed)} of {memory(limit)} a device"
 
 
 def attention_implementations(given: Setup) -> str:
@@ -205,7 +204,7 @@ def step(given: Setup) -> str:
     if not all(math.isfinite(float(loss)) for loss in losses):
         raise ConfigError(f"losses of random batches are {[float(loss) for loss in losses]}")
     sentence = f"{given.step_seconds:.3g} s for {work.durations.batch_size:,} samples"
-    chip = chips.of_kind(run.program.mesh.devices.flat[0].device_kind)
+    chip = given.chip
     if chip is None:
         return sentence
     size, efficiency = run.program.mesh.size, published.EFFICIENCY

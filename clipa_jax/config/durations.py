@@ -89,6 +89,11 @@ def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Durati
     return Durations(batch_size=batch_size, total_steps=total, **rest)
 
 
+def due(step: int, every: int) -> bool:
+    """Whether something that is done every so many steps, 0 for never, is due after a step."""
+    return every > 0 and step % every == 0
+
+
 def override_siblings(config: Any, overridden: list[str]) -> None:
     """Unsets the other units of overridden durations: `total_steps=10` unsets `total_examples`.
 

@@ -37,12 +37,7 @@ def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
     for argument in arguments:
         match = _ARGUMENT.fullmatch(argument)
         assert match
-        stage, name, key, text = (
-            match[1] or "",
-            (match[2] or "").replace("-", "_"),
-            match[3],
-            match[4],
-        )
+        stage, name, key, text = match[1] or "", match[2], match[3], match[4]
         if stage not in scopes:
             legal = [f"--config.{scope}.evals".replace("..", ".") for scope in scopes]
             hint = f"legal: {', '.join(legal)}" if legal else "it has no evaluators"
@@ -50,7 +45,7 @@ def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
         if key is None:
             lists[stage] = text
         else:
-            name = match[2].replace("-", "_")
+            name = name.replace("-", "_")
             keys.setdefault(stage, {}).setdefault(name, {})[key] = _value(text)
     known = {name for stage in stages for name in config[stage].evals}
     with config.unlocked(), config.ignore_type():

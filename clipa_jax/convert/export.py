@@ -91,9 +91,9 @@ def stablehlo(folder: Path, model: CLIP, leaves: Arrays, config: ConfigDict) -> 
         "image": (model.encode_image, jax.ShapeDtypeStruct((batch, res, res, 3), jnp.uint8)),
         "text": (model.encode_text, jax.ShapeDtypeStruct((batch, text_len), jnp.int32)),
     }
+    shapes = {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in weights.items()}
     runs = {}
     for name, (method, spec) in inputs.items():
-        shapes = {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in weights.items()}
         with jax.default_matmul_precision("highest"):
             exported = jax.export.export(jax.jit(tower(method)), platforms=PLATFORMS)(shapes, spec)
         file = folder / f"{name}.stablehlo"

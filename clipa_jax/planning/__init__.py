@@ -1,1 +1,1 @@
-"""What training will take, before it is paid for: memory, time and cost of every stage."""
+"""Estimates of memory, time and cost of every stage, before launching."""

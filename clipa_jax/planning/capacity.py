@@ -14,20 +14,18 @@ from clipa_jax.training.program import Program
 CERTAIN = 2.0  # an estimate above this multiple of the memory is an error, above 1 a warning
 
 
-def check(name: str, config: ConfigDict, built: Program) -> None:
-    """Compares the expected memory of a stage with a device's.
+def check(name: str, config: ConfigDict, built: Program) -> tuple[float, float | None]:
+    """(bytes that a stage is expected to need on a device, bytes that a device has).
 
     Raises:
-      ConfigError: the state alone, or twice the estimate of `analytic.memory`, does not fit.
+      ConfigError: the state alone does not fit, or half of what is needed.
     """
     limit = device_memory(built.mesh.local_devices[0])
-    if limit is None:
-        return
     state = built.spec.bytes_per_device()
     estimate = analytic.memory(workload.of_program(name, config, built), built.mesh.size)
-    needed = max(estimate.total - estimate.state + state, state)
-    if needed <= limit:
-        return
+    needed = estimate.total - estimate.state + state
+    if limit is None or needed <= limit:
+        return needed, limit
     sentence = (
         f"stage {name} needs about {memory(needed)} on each of {built.mesh.size} devices, which "
         f"have {memory(limit)}: {memory(state)} for parameters and optimizer, the rest for "
@@ -37,6 +35,7 @@ def check(name: str, config: ConfigDict, built: Program) -> None:
     if state > limit or needed > CERTAIN * limit:
         raise ConfigError(sentence)
     logging.warning("%s", sentence)
+    return needed, limit
 
 
 def samples_held(config: ConfigDict) -> int:

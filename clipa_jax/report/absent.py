@@ -1,4 +1,4 @@
-"""What a report could show but lacks, with the commands that would produce it."""
+"""Missing parts of a report, with the commands that produce them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -31,8 +31,8 @@ from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import stage as stages
+from clipa_jax.training import workdir
 
-DERIVED = "derived.json"  # in the workdir
 CACHED, WINDOW, ROWS = 30_000, 16_384, 128
 TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
 RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
@@ -130,13 +130,14 @@ def _samples(
     asked = {"minutes": config.minutes, "pairs": pairs, "source": str(configs[0].input.source)}
     if root is None:
         raise ConfigError("--config.minutes is for training; give --config.all.total_examples here")
-    known: Any = files.read_json(root / DERIVED) if (root / DERIVED).exists() else {}
+    file = root / workdir.DERIVED
+    known: Any = files.read_json(file) if file.exists() else {}
     if known and {key: known[key] for key in asked} == asked:
         return known["samples"]
     samples = distributed.from_first(_fitting(config.minutes * 60, configs, weights))
     if distributed.first():
         root.mkdir(parents=True, exist_ok=True)
-        files.write_json(root / DERIVED, asked | {"samples": samples})
+        files.write_json(file, asked | {"samples": samples})
     return samples
 
 

@@ -1,4 +1,4 @@
-"""Where the wall time of a stage goes, and how much of their peak its chips reach."""
+"""Wall time of a stage by cause, and the share of their peak that its chips reach."""
 
 import contextlib
 import math

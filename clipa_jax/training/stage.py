@@ -10,7 +10,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from clipa_jax import evaluators, models, sharding, trees
-from clipa_jax.config.durations import Durations, resolve
+from clipa_jax.config.durations import Durations, due, resolve
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, MissingData
@@ -62,9 +62,9 @@ class Stage:
         """The evaluators that run after a step: at the end all, else those of its interval."""
         if step == self.durations.total_steps:
             return self.evaluators
-        every = self.durations.eval_steps
-        on = every > 0 and step % every == 0
-        return {name: e for name, e in self.evaluators.items() if on and name not in self.at_end}
+        if not due(step, self.durations.eval_steps):
+            return {}
+        return {name: e for name, e in self.evaluators.items() if name not in self.at_end}
 
     def evaluates(self, step: int) -> bool:
         """Whether an evaluation is due after a step; at the end also to record what is missing."""

@@ -33,6 +33,7 @@ COMPILED = "cache/xla"  # a folder of compiled programs
 SUMMARY = "summary.json"  # the results of the finished stages, in order
 ACCURACY = "accuracy.png"
 REPORT = "report.html"
+DERIVED = "derived.json"  # the samples that follow from the time: derive.py
 PLAN = "plan.json"  # from tools/plan.py --json
 # In a folder of runs, from tools/sweeps/points.sh: the names of all runs, one per line.
 POINTS = "points.txt"

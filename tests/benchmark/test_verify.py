@@ -59,7 +59,7 @@ def test_a_sound_stage_passes_all_checks_and_leaves_nothing(given, monkeypatch):
 
 
 def test_a_process_with_another_config_is_named(given, others):
-    others(lambda mine: mine + 1)
+    others(lambda mine: "another value")
     with pytest.raises(UserError, match="process 1 has another config"):
         verify.processes(given)
 

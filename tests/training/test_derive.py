@@ -7,7 +7,7 @@ import pytest
 
 from clipa_jax.config import recipes
 from clipa_jax.errors import ConfigError
-from clipa_jax.training import derive
+from clipa_jax.training import derive, workdir
 
 DATA, PAIRS = "tfds:data/emoji/1.0.0", 6_729
 VOCAB = "data/emoji/vocab.txt"
@@ -79,7 +79,7 @@ def test_the_samples_fit_the_minutes_and_a_resumed_run_keeps_them(tmp_path, monk
     stages = derive.fill(c, tmp_path)
     steps = sum(stage.total_examples / 128 for stage in stages)
     assert steps * 0.5 + 3 * 10 == pytest.approx(0.9 * 3_600, rel=0.01)
-    assert json.loads((tmp_path / derive.DERIVED).read_text())["minutes"] == 60
+    assert json.loads((tmp_path / workdir.DERIVED).read_text())["minutes"] == 60
     monkeypatch.delattr(derive, "pace")  # nothing is measured again
     assert derive.fill(c, tmp_path)[0].total_examples == stages[0].total_examples
 

@@ -105,20 +105,18 @@ def keep(args: argparse.Namespace, pod: dict[str, Step], describe: Command, ask:
                 _all(pod["delete"](args))
                 return max(int(code) for code in ended)
             if not silent and "running" not in words and "fresh" in words:
-                steps = ["setup", *(["secrets"] if args.file else []), "run"]
-                silent += any(_all(pod[step](args)) for step in steps)
+                silent += any(_all(pod[step](args)) for step in _steps(args))
         time.sleep(args.poll)
 
 
 def show(args: argparse.Namespace, pod: dict[str, Step], describe: Command, ask: Command) -> int:
     """Prints the commands of one slice, for --dry-run."""
-    steps = ["setup", *(["secrets"] if args.file else []), "run"]
     for command in (
         describe,
         *pod["create"](args),
         describe,
         ask,
-        *(command for step in steps for command in pod[step](args)),
+        *(command for step in _steps(args) for command in pod[step](args)),
         ask,
         *pod["delete"](args),
     ):
@@ -126,6 +124,11 @@ def show(args: argparse.Namespace, pod: dict[str, Step], describe: Command, ask:
     most = args.max_dollars / (chips(args.type) * args.price)
     print(f"at most {args.attempts} slices and {most:.1f} hours of {chips(args.type)} chips")
     return 0
+
+
+def _steps(args: argparse.Namespace) -> list[str]:
+    """What brings a new slice to the run."""
+    return ["setup", *(["secrets"] if args.file else []), "run"]
 
 
 def _state(describe: Command) -> tuple[bool, str]:
