@@ -7,7 +7,6 @@ On several processes run it on each; process 0 writes. See docs/embeddings.md.
 """
 
 import collections
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,20 +26,6 @@ from clipa_jax.runtime.progress import Progress
 from clipa_jax.weights import open_weights
 
 KINDS = {"image": embeddings.IMAGE, "text": embeddings.TEXT}
-
-flags.DEFINE_string("checkpoint", None, "As clipa_jax.load takes it.", required=True)
-flags.DEFINE_string("numerics", "", "Of an open_clip model; see docs/released_weights.md.")
-flags.DEFINE_string("source", None, "As config.input.source has it.", required=True)
-flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
-flags.DEFINE_string("out", None, "Folder of the embeddings.", required=True)
-flags.DEFINE_list("write", list(KINDS), "Embeddings to keep: image, text or both.")
-flags.DEFINE_bool("scores", False, "Add the similarity of picture and caption.")
-flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the files.")
-flags.DEFINE_integer("batch_size", 256, "On all devices together.", lower_bound=1)
-flags.DEFINE_integer(
-    "part_size", 65_536, "Samples of a file; rounded up to batches.", lower_bound=1
-)
-CONFIG = config_flags.DEFINE_config_dict("config", schema.evaluation(), lock_config=True)
 
 
 @dataclass(frozen=True)
@@ -62,9 +47,9 @@ class Job:
 def main(argv: list[str]) -> None:
     """Embeds what is not yet embedded."""
     del argv
-    cli.start_jax(CONFIG.value)
+    cli.start_jax(flags.FLAGS.config)
     values: dict[str, Any] = {name: flags.FLAGS[name].value for name in Job.__dataclass_fields__}
-    run(Job(**values), CONFIG.value)
+    run(Job(**values), flags.FLAGS.config)
 
 
 def run(job: Job, config: ConfigDict) -> None:
@@ -176,7 +161,23 @@ def _texts(model: loading.Model, captions: list[str], width: int, batch_size: in
     return z_NE
 
 
-start = functools.partial(cli.run, main)
+def start() -> None:
+    """Runs the command line, whose flags are not defined for those who only import this module."""
+    flags.DEFINE_string("checkpoint", None, "As clipa_jax.load takes it.", required=True)
+    flags.DEFINE_string("numerics", "", "Of an open_clip model; see docs/released_weights.md.")
+    flags.DEFINE_string("source", None, "As config.input.source has it.", required=True)
+    flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
+    flags.DEFINE_string("out", None, "Folder of the embeddings.", required=True)
+    flags.DEFINE_list("write", list(KINDS), "Embeddings to keep: image, text or both.")
+    flags.DEFINE_bool("scores", False, "Add the similarity of picture and caption.")
+    flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the files.")
+    flags.DEFINE_integer("batch_size", 256, "On all devices together.", lower_bound=1)
+    flags.DEFINE_integer(
+        "part_size", 65_536, "Samples of a file; rounded up to batches.", lower_bound=1
+    )
+    config_flags.DEFINE_config_dict("config", schema.evaluation(), lock_config=True)
+    cli.run(main)
+
 
 if __name__ == "__main__":
     start()

@@ -36,18 +36,13 @@ from clipa_jax.training import (
 from clipa_jax.training.state import TrainState
 from clipa_jax.weights import open_weights
 
-CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, also gs://BUCKET/FOLDER.", required=True
-)
-
 
 def main(argv: list[str]) -> int | None:
     """Trains every stage of the config that is not finished."""
     del argv
-    root = Path(WORKDIR.value)
-    cli.start_jax(schedules.split(CONFIG.value)[0], root / workdir.COMPILED)
-    configs = derive.fill(CONFIG.value, root)
+    config, root = flags.FLAGS.config, Path(flags.FLAGS.workdir)
+    cli.start_jax(schedules.split(config)[0], root / workdir.COMPILED)
+    configs = derive.fill(config, root)
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:
@@ -197,7 +192,14 @@ def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
     return evaluation.values(results)
 
 
-start = functools.partial(cli.run, main)
+def start() -> None:
+    """Runs the command line, whose flags are not defined for those who only import this module."""
+    cli.define_config()
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run, also gs://BUCKET/FOLDER.", required=True
+    )
+    cli.run(main)
+
 
 if __name__ == "__main__":
     start()
