@@ -20,16 +20,16 @@ import pathlib
 import random
 import re
 import shutil
-import subprocess
 import sys
-import tarfile
 import unicodedata
 
 from absl import flags
-from PIL import Image
 from tqdm import tqdm
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for artwork
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # for clipa_jax
+
+import artwork
 
 from clipa_jax.errors import UserError
 from clipa_jax.runtime import cli, quiet
@@ -101,38 +101,6 @@ class Picture:
         return f"{self.style}/{self.concept.key}"
 
 
-def fetch(package: str, cache: pathlib.Path) -> pathlib.Path:
-    """Returns the package's archive in `cache`; npm fetches it if it is missing."""
-    archive = cache / (package.removeprefix("@").replace("/", "-").replace("@", "-") + ".tgz")
-    if archive.exists():
-        return archive
-    if shutil.which("npm") is None:
-        raise UserError(
-            f"{archive} is missing and npm, which would fetch it, is not on the PATH; "
-            "install npm or put the archive there yourself"
-        )
-    cache.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["npm", "pack", "--silent", package], cwd=cache, capture_output=True, text=True
-    )
-    if done.returncode or not archive.exists():
-        raise UserError(f"npm pack {package} gave no {archive}:\n{done.stdout}{done.stderr}")
-    return archive
-
-
-def members(archive: pathlib.Path, pattern: str) -> dict[str, bytes]:
-    """Reads the files whose path matches; keys are the pattern's first group."""
-    contents = {}
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            match = re.fullmatch(pattern, member.name)
-            if match and (file := tar.extractfile(member)):
-                contents[match[1]] = file.read()
-    if not contents:
-        raise UserError(f"{archive} has no file like {pattern!r}; is it the expected version?")
-    return contents
-
-
 def key_of(code_points: str) -> str:
     """'1F468-200D-2708-FE0F' -> '1f468-200d-2708', the spelling that all vendors share."""
     parts = code_points.lower().split("-")
@@ -141,7 +109,7 @@ def key_of(code_points: str) -> str:
 
 def read_concepts(archive: pathlib.Path) -> dict[str, Concept]:
     """Key -> concept in CLDR order, without skin-tone variants."""
-    files = members(archive, r"package/((?:en/data|meta/groups)\.json)")
+    files = artwork.members(archive, r"package/((?:en/data|meta/groups)\.json)")
     meta = json.loads(files["meta/groups.json"])
     concepts = {}
     for entry in sorted(json.loads(files["en/data.json"]), key=lambda e: e.get("order", 0)):
@@ -179,24 +147,13 @@ def captions(concept: Concept, rng: random.Random) -> list[str]:
 
 def to_jpeg(image: bytes) -> bytes:
     """PNG with alpha -> JPEG on white. Full chroma: at 64 pixels, halved chroma smears outlines."""
-    rgba = Image.open(io.BytesIO(image)).convert("RGBA")
-    flat = Image.new("RGBA", rgba.size, "white")
-    flat.alpha_composite(rgba)
-    flat = flat.reduce(rgba.width // SIZE)
+    flat = artwork.on_white(image)
+    flat = flat.reduce(flat.width // SIZE)
     if flat.size != (SIZE, SIZE):
-        raise UserError(f"a picture is {rgba.size}, not {SIZE} pixels a side or a multiple")
+        raise UserError(f"a picture is {flat.size}, not {SIZE} pixels a side or a multiple")
     out = io.BytesIO()
     flat.convert("RGB").save(out, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return out.getvalue()
-
-
-def render(svg: str) -> bytes:
-    try:
-        import resvg_py  # only here: rebuilding is rare, and reading the data must not need it
-    except ImportError as error:
-        raise UserError("SVG needs a renderer: pip install resvg-py==0.5.0") from error
-    side = SIZE * OVERSAMPLE
-    return resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
 
 
 def fluent_svg(icons: dict, name: str) -> str | None:
@@ -205,19 +162,11 @@ def fluent_svg(icons: dict, name: str) -> str | None:
     icon = icons["icons"].get(alias.get("parent", name))
     if icon is None:
         return None
-    width = icon.get("width", icons["width"])  # a few drawings are 33 wide or high, not 32
-    height = icon.get("height", icons["height"])
-    body = icon["body"]
-    if alias.get("hFlip"):
-        body = f'<g transform="translate({width} 0) scale(-1 1)">{body}</g>'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'width="{SIZE}" height="{SIZE}" viewBox="0 0 {width} {height}">{body}</svg>'
-    )
+    return artwork.iconify_svg(icon, icons, SIZE, flip=bool(alias.get("hFlip")))
 
 
 def read_fluent(archive: pathlib.Path, concepts: dict[str, Concept]) -> dict[str, str]:
-    icons = json.loads(members(archive, r"package/(icons\.json)")["icons.json"])
+    icons = json.loads(artwork.members(archive, r"package/(icons\.json)")["icons.json"])
     drawings = {}
     for concept in concepts.values():
         plain = unicodedata.normalize("NFKD", concept.name).encode("ascii", "ignore").decode()
@@ -234,10 +183,10 @@ def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) 
     """All pictures of one vendor whose key is a concept, in the order of the concepts."""
     drawings: dict[str, str] | dict[str, bytes]
     if style in ("noto", "twemoji"):  # the folders, unlike the sheets, hold no other vendor's
-        pngs = members(archive, r"package/img/\w+/64/([0-9a-f-]+)\.png")
+        pngs = artwork.members(archive, r"package/img/\w+/64/([0-9a-f-]+)\.png")
         drawings = {key_of(name): png for name, png in pngs.items()}
     elif style == "openmoji":
-        svgs = members(archive, r"package/color/svg/([0-9A-F-]+)\.svg")
+        svgs = artwork.members(archive, r"package/color/svg/([0-9A-F-]+)\.svg")
         drawings = {key_of(name): svg.decode() for name, svg in svgs.items()}
     else:
         drawings = read_fluent(archive, concepts)
@@ -245,7 +194,7 @@ def read_style(style: str, archive: pathlib.Path, concepts: dict[str, Concept]) 
     todo = [c for key, c in concepts.items() if key in drawings and (style, key) not in WRONG]
     for concept in tqdm(todo, f"{style:12}", unit=" pictures"):
         drawing = drawings[concept.key]
-        png = render(drawing) if isinstance(drawing, str) else drawing
+        png = artwork.render(drawing, SIZE * OVERSAMPLE) if isinstance(drawing, str) else drawing
         pictures.append(Picture(style, concept, to_jpeg(png)))
     return pictures
 
@@ -361,7 +310,8 @@ def build(out: pathlib.Path, cache: pathlib.Path, seed: int, heldout: float) -> 
     """Fetches the packages, draws all pictures and writes the dataset."""
     packages = [NAMES_PACKAGE, *PACKAGES.values()]
     archives = {
-        package: fetch(package, cache) for package in tqdm(packages, "packages", unit=" packages")
+        package: artwork.fetch(package, cache)
+        for package in tqdm(packages, "packages", unit=" packages")
     }
     concepts = read_concepts(archives[NAMES_PACKAGE])
     pictures = [
