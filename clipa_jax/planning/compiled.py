@@ -13,7 +13,8 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from clipa_jax import sharding
 from clipa_jax.config.settings import Settings
-from clipa_jax.planning import hlo, kernels, topology, traced
+from clipa_jax.planning import hlo, kernels, operations, topology, traced
+from clipa_jax.planning.operations import Operation
 from clipa_jax.planning.workload import Workload
 from clipa_jax.training import program
 
@@ -60,6 +61,7 @@ class Compiled:
     flops: float  # recomputation included
     counts: hlo.Counts | None  # None for a step that does not fit
     seconds: float  # duration of the compilation
+    operations: tuple[Operation, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -83,7 +85,8 @@ def compile_step(work: Workload, tpu_slice: topology.Slice) -> Compiled:
     temporaries = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
     temporaries += stats.output_size_in_bytes - stats.alias_size_in_bytes
     memory = Memory(stats.argument_size_in_bytes, temporaries, memory_limit(tpu_slice))
-    counts = hlo.count(executable.as_text() or "")
+    text = executable.as_text() or ""
+    counts = hlo.count(text)
     for name in kernels.without_schedule(counts.kernels, tpu_slice.chip):
         logging.warning(
             "the schedule of the kernel %s on %s is not recorded in planning/kernels.py: it counts "
@@ -91,7 +94,8 @@ def compile_step(work: Workload, tpu_slice: topology.Slice) -> Compiled:
             name,
             tpu_slice.chip.name,
         )
-    return Compiled(memory, step.flops, counts, time.monotonic() - began)
+    duration = time.monotonic() - began
+    return Compiled(memory, step.flops, counts, duration, tuple(operations.read(text)))
 
 
 def trace(work: Workload, tpu_slice: topology.Slice) -> Traced:

@@ -2,26 +2,33 @@
 
 from dataclasses import dataclass
 
-from clipa_jax.planning import chips, compiled, kernels
+from clipa_jax.planning import chips, compiled, kernels, operations
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """Lower bound and expectation of the seconds of one training step.
+    """Lower bounds and expectation of the seconds of one training step.
 
-    `compute` and `interconnect` are the seconds that each needs alone at its peak. `cycles` is the
-    compiler's estimate, which includes memory traffic and operations that are no products, and the
-    kernels, for which it has none; None where the chip's clock is not known.
+    `compute` and `interconnect` are the seconds that each needs alone at its peak. `operations` is
+    the sum over all operations, one after the other, each bound by its products or its memory
+    traffic; it knows no stalls. `cycles` is the compiler's estimate, which charges memory traffic
+    several times its bound; None where the chip's clock is not known. Both include the kernels.
     """
 
     compute: float
     interconnect: float
+    operations: float | None
     cycles: float | None
 
     @property
     def seconds(self) -> float:
         """The lower bound of any schedule: products at the peak while all links are busy."""
         return max(self.compute, self.interconnect)
+
+    @property
+    def bottom_up(self) -> float | None:
+        """The bound of all operations one by one, with communication overlapped."""
+        return None if self.operations is None else max(self.operations, self.interconnect)
 
     @property
     def expected(self) -> float | None:
@@ -34,11 +41,15 @@ def roofline(step: compiled.Compiled, chip: chips.Chip) -> StepTime | None:
     counts = step.counts
     if counts is None:
         return None
-    expected = None
+    expected = bound = None
+    in_kernels = kernels.seconds(counts.kernels, chip)
+    if step.operations:
+        bound = operations.seconds(step.operations, chip.peak, chip.bandwidth) + in_kernels
     if chip.clock and counts.cycles:
-        expected = counts.cycles / chip.clock + kernels.seconds(counts.kernels, chip)
+        expected = counts.cycles / chip.clock + in_kernels
     return StepTime(
         compute=step.flops / chip.peak,
         interconnect=sum(counts.collectives.values()) / chip.interconnect,
+        operations=bound,
         cycles=expected,
     )

@@ -60,7 +60,7 @@ class Counts:
     kernels: dict[Kernel, float] = field(default_factory=dict)  # number of runs of each
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """A computation, how often it runs, and the opcode of its caller."""
 
     name: str
@@ -76,7 +76,7 @@ def count(text: str) -> Counts:
     # They share one channel, which runs as often as its rarest part.
     channels: dict[str, tuple[str, float]] = {}
     kernels: dict[Kernel, float] = {}
-    for run in _runs(module, entry):
+    for run in runs(module, entry):
         cycles += run.times * _cycles(module, run)
         for instruction in module[run.name].values():
             if 'custom_call_target="tpu_custom_call"' in instruction.attributes:
@@ -95,14 +95,14 @@ def count(text: str) -> Counts:
     return Counts(collectives, cycles, kernels)
 
 
-def _runs(module: Module, entry: str) -> Iterator[_Run]:
+def runs(module: Module, entry: str) -> Iterator[Run]:
     """Every computation of the module, once for each call."""
 
     @functools.cache
     def cycles(name: str) -> float:
-        return sum(run.times * _cycles(module, run) for run in below(_Run(name, 1, "")))
+        return sum(run.times * _cycles(module, run) for run in below(Run(name, 1, "")))
 
-    def below(run: _Run) -> Iterator[_Run]:
+    def below(run: Run) -> Iterator[Run]:
         yield run
         computation = module[run.name]
         for instruction in computation.values():
@@ -111,14 +111,19 @@ def _runs(module: Module, entry: str) -> Iterator[_Run]:
             times = run.times
             if instruction.opcode == "while":
                 times *= trips(instruction, computation, module)
-            for called in _CALLED.findall(instruction.attributes):
-                yield from below(_Run(called, times, instruction.opcode))
+            for name in called(instruction):
+                yield from below(Run(name, times, instruction.opcode))
             groups = _BRANCHES.findall(instruction.attributes)
             names = [n.lstrip("%") for group in groups for n in group.split(",") if n]
             if names:  # one of them runs; the most expensive one counts
-                yield from below(_Run(max(names, key=cycles), times, instruction.opcode))
+                yield from below(Run(max(names, key=cycles), times, instruction.opcode))
 
-    yield from below(_Run(entry, 1, ""))
+    yield from below(Run(entry, 1, ""))
+
+
+def called(instruction: Instruction) -> list[str]:
+    """Names of the computations that an instruction always runs."""
+    return _CALLED.findall(instruction.attributes)
 
 
 def parse(text: str) -> tuple[Module, str]:
@@ -205,7 +210,7 @@ def _constant(computation: Computation, name: str, index: int | None = None) -> 
     return int(instruction.inside) if instruction.inside.lstrip("-").isdigit() else None
 
 
-def _cycles(module: Module, run: _Run) -> float:
+def _cycles(module: Module, run: Run) -> float:
     """Estimated cycles of one run of a computation, without those that it calls."""
     if run.caller == "fusion":
         return 0.0  # written on the fusion
@@ -235,7 +240,7 @@ def size(shape: str) -> float:
 
 
 def _received(
-    kind: str, instruction: Instruction, computation: Computation, run: _Run
+    kind: str, instruction: Instruction, computation: Computation, run: Run
 ) -> tuple[str, float]:
     """(kind, bytes that each chip of the group receives by the best known algorithm)."""
     operands = (computation[name] for name in instruction.operands if name in computation)

@@ -130,10 +130,13 @@ def quantities(stage: PlannedStage) -> list[Quantity]:
     if stage.compiled is None:
         return [*_work(stage), *_estimated(stage), *_paid(stage, stage.step_seconds, "", "")]
     expected = stage.expected_seconds
+    bottom_up = stage.step and stage.step.bottom_up
     return [
         *_work(stage),
         *_compiled(stage),
         *_paid(stage, stage.step_seconds, "", ", at least"),
+        Quantity("bottom_up_step_seconds", "bottom-up step", bottom_up, _seconds),
+        *_paid(stage, bottom_up, "bottom_up_", ", bottom-up"),
         Quantity("expected_step_seconds", "compiler expects a step of", expected, _seconds),
         *_paid(stage, expected, "expected_", ", expected"),
         Quantity("nearest_batch", "", stage.nearest_batch or None),

@@ -100,3 +100,17 @@ def test_a_step_with_packed_attention_compiles_for_a_slice(caplog):
     ]
     assert runs == dict(zip(names, (6, 3, 2, 2), strict=True))
     assert all(f"the kernel {name} on v5e is not recorded" in caplog.text for name in names)
+    # What the kernels leave of the traced products is read from the text.
+    samples = c.input.batch_size // 4
+    products = {"forward": 2, "backward": 5}
+    in_kernels = sum(
+        times * products[kind] * 2 * samples * tokens**2 * 128
+        for (kind, tokens), times in zip(
+            (("forward", 17), ("backward", 17), ("forward", 8), ("backward", 8)),
+            runs.values(),
+            strict=True,
+        )
+    )
+    in_text = sum(operation.times * operation.flops for operation in result.operations)
+    # XLA writes products as small as some of these without a product.
+    assert 0.8 <= in_text / (result.flops - in_kernels) <= 1.0001
