@@ -34,6 +34,7 @@ from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.format import memory, percent, table
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import attention, derive, stage, workdir
+from clipa_jax.weights import open_weights
 
 LOWEST_RATE = 0.5  # of a chip's published peak, for a plain matrix product
 SLOWEST_PEER = 0.8  # rate of the slowest process over the fastest
@@ -77,7 +78,7 @@ class Setup:
 def setup(config: ConfigDict, root: str) -> Setup:
     """The first stage of a config, from scratch and without evaluation, in the folder `root`."""
     cli.start_jax(schedules.split(config)[0])
-    first = derive.fill(config)[0].copy_and_resolve_references()
+    first = derive.fill(config, open_weights)[0].copy_and_resolve_references()
     first.name, first.after, first.init = "verify", "", "scratch"
     first.eval_percent, first.eval_examples, first.eval_steps = None, None, 0
     return Setup(stage.prepare(first, Path(root), {}), root)

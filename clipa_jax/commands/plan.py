@@ -28,6 +28,7 @@ from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.format import clock, memory
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import derive
+from clipa_jax.weights import open_weights
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int | None:
 
 def _chosen(config: ConfigDict) -> list[ConfigDict]:
     """The stages that --stages names, or all."""
-    stages = derive.fill(config)
+    stages = derive.fill(config, open_weights)
     names = [stage.name for stage in stages]
     for name in STAGES.value:
         if name not in names:

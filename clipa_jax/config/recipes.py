@@ -39,6 +39,18 @@ def follow(c: ConfigDict, name: str, after: str) -> ConfigDict:
     return c
 
 
+def as_weights(c: ConfigDict) -> None:
+    """Leaves open what follows from the weights in `init`: the model and the input of its towers.
+
+    `training/derive.py` fills it in.
+    """
+    towers = {"image": {"remat": c.model.image.remat}, "text": {"remat": c.model.text.remat}}
+    kept = {key: c.model[key] for key in ("dtype", "attention", "layers")}
+    c.model = schema.unset(c.model)
+    c.model.update(kept | towers)
+    c.input.update(schema.evaluation().input)
+
+
 def augmentation(jitter: float) -> str:
     """The ops on training samples; color jitter of a strength, with grayscale, unless it is 0."""
     color = f"jitter({jitter}, p=0.8, gray=0.2)|" if jitter else ""

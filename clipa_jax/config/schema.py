@@ -228,7 +228,7 @@ def schedule(stages: dict[str, ConfigDict]) -> ConfigDict:
     """
     c = ConfigDict()
     c.stages = tuple(stages)  # which to train, in order
-    c.all = _unset(next(iter(stages.values())))  # whatever is set here holds for every stage
+    c.all = unset(next(iter(stages.values())))  # whatever is set here holds for every stage
     for name, stage in stages.items():
         c[name] = stage
     return c
@@ -244,9 +244,9 @@ def allows_none(key: str) -> bool:
     return value is None or key == "model.temperature_max"
 
 
-def _unset(config: ConfigDict) -> ConfigDict:
+def unset(config: ConfigDict) -> ConfigDict:
     """The same keys, all None, of any type."""
     c = ConfigDict()
     for key, value in config.items():
-        c[key] = _unset(value) if isinstance(value, ConfigDict) else placeholder(object)
+        c[key] = unset(value) if isinstance(value, ConfigDict) else placeholder(object)
     return c

@@ -24,13 +24,14 @@ from clipa_jax.runtime import files
 from clipa_jax.runtime.format import percent, table
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import derive
+from clipa_jax.weights import open_weights
 
 REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_sheet.png"
 
 
 def choose(config: ConfigDict, name: str) -> ConfigDict:
     """The stage `name` of a config, or its first one."""
-    stages = {stage.name: stage for stage in derive.fill(config)}
+    stages = {stage.name: stage for stage in derive.fill(config, open_weights)}
     if name and name not in stages:
         raise ConfigError("--stage: " + unknown("stage", name, stages))
     return stages[name] if name else next(iter(stages.values()))

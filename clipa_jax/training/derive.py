@@ -1,9 +1,14 @@
-"""Values of the recipe `configs/own/` that follow from N pairs and the devices.
+"""Values of the recipes in `configs/own/` and `configs/finetune/` that follow from N pairs, the
+devices and the initial weights.
 
+- model, resolution, text length, vocabulary and preprocessing, where they are None: those of the
+  weights in `init`; the token table that of the vocabulary, if it starts anew
 - batch: the power of two at or below N / 64, at least 128 if there are so many pairs, at most 256
-  for each CPU device and 1,024 for each accelerator; a multiple of the devices
-- samples of all stages: 10,000 times the square root of N (10M for 1M pairs, 10 epochs), or as many
-  as `minutes` allow, by the time of a few steps of each stage on this machine
+  for each CPU device and 1,024 for each accelerator, or `batch_per_device`; a multiple of the
+  devices
+- samples of all stages: 10,000 (`samples_per_root`) times the square root of N (10M for 1M pairs,
+  10 epochs), at most `passes` times N; or as many as `minutes` allow, by the time of a few steps of
+  each stage on this machine
 - cache: the samples stay in memory up to 30,000 pairs; window of the shuffle: N, at most 16,384
 - token table: the size of the vocabulary, rounded up to a multiple of 128
 - arithmetic: float32 on CPUs, bfloat16 on accelerators
@@ -15,6 +20,7 @@ What is set on the command line stays. A workdir keeps the samples that were der
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,42 +28,53 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from clipa_jax import sharding
-from clipa_jax.config import durations, schedules
+from clipa_jax.config import durations, schedules, schema
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline, sources, to_device
-from clipa_jax.errors import ConfigError, UserError
+from clipa_jax.errors import CheckpointError, ConfigError, UserError
 from clipa_jax.preprocess.text import load_tokenizer
 from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.files import Path
 from clipa_jax.runtime.progress import waiting
+from clipa_jax.training import origin, workdir
 from clipa_jax.training import stage as stages
-from clipa_jax.training import workdir
 
 CACHED, WINDOW, ROWS = 30_000, 16_384, 128
 TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
 RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
+RULES = ("pairs", "minutes", "samples_per_root", "passes", "batch_per_device")
+
+OpenWeights = Callable[[str], Any]
 
 
-def fill(config: ConfigDict, root: Path | None = None) -> list[ConfigDict]:
-    """The stages of a config; those of the recipe with all values that it leaves open.
+def fill(
+    config: ConfigDict, open_weights: OpenWeights, root: Path | None = None
+) -> list[ConfigDict]:
+    """The stages of a config; those of a recipe with all values that it leaves open.
 
     Args:
       config: from a config file; unless it has the key `pairs`, its stages are returned as given.
+      open_weights: opens the weights of `init`.
       root: the workdir that keeps the samples; None measures nothing and keeps nothing.
+
+    Raises `UserError` if the values cannot be derived.
     """
-    configs = schedules.split(config)
     if "pairs" not in config:
-        return configs
+        return schedules.split(config)
+    configs = [_without_rules(stage) for stage in schedules.split(config)]
     source = Settings(configs[0].input, "config.input")
     data = pipeline.open_source(source)
     pairs = config.pairs or data.num_examples
+    per_device = config.get("batch_per_device")
     for stage in configs:
-        _complete(stage, pairs, data.spec)
+        if stage.model.size is None:
+            _take_after(stage, open_weights)
+        _complete(stage, pairs, data.spec, per_device)
     names = [stage.name for stage in configs]
-    shares = dict(zip(config.stages, config.shares, strict=False))
+    shares = dict(zip(config.get("stages", names), config.get("shares", (1.0,)), strict=False))
     open_stages = [stage for stage in configs if not _lengths(stage)]
     if open_stages:
-        weights = {name: shares.get(name, min(config.shares)) for name in names}
+        weights = {name: shares.get(name, min(shares.values())) for name in names}
         samples = _samples(config, configs, weights, pairs, root)
         for stage in open_stages:
             batch = stage.input.batch_size
@@ -73,13 +90,61 @@ def batch_size(pairs: int, devices: int, per_device: int) -> int:
     return max(batch // devices, 1) * devices
 
 
-def _complete(stage: ConfigDict, pairs: int, spec: str) -> None:
+def _without_rules(stage: ConfigDict) -> ConfigDict:
+    """A copy of a stage without the keys that only this module reads."""
+    stage = stage.copy_and_resolve_references()
+    with stage.unlocked():
+        for key in RULES:
+            if key in stage:
+                del stage[key]
+    return stage
+
+
+def _take_after(stage: ConfigDict, open_weights: OpenWeights) -> None:
+    """Sets what is None in the model, and in the input of the towers, as the weights have it."""
+    if not stage.init:
+        raise ConfigError(
+            "name the weights to start from: --config.init=hf-hub:OWNER/NAME, the name of a "
+            "released model, or a path"
+        )
+    given = open_weights(stage.init).config
+    if given is None:
+        raise CheckpointError(
+            f"{stage.init} carries no config; start from it with the recipe of its model, such as "
+            "--config=configs/model_l/finetune_224.py"
+        )
+    default = schema.default()
+    _fill_in(stage.model, given.model, default.model)
+    for key in schema.evaluation().input:
+        if stage.input[key] is None:
+            stage.input[key] = given.input.get(key, default.input[key])
+    if not stage.input.vocab:
+        raise CheckpointError(
+            f"{stage.init} has a tokenizer that is not among ours; name a vocabulary that gives "
+            "the same token ids with --config.input.vocab="
+        )
+    if origin.is_fresh(origin.TOKEN_TABLE, stage.surgery):
+        stage.model.text.vocab_size = 0
+
+
+def _fill_in(section: ConfigDict, given: ConfigDict, default: ConfigDict) -> None:
+    """Replaces leaves that are None by those of `given`, or of `default` where it lacks them."""
+    for key in section:
+        value = given.get(key, default[key])
+        if isinstance(section[key], ConfigDict):
+            _fill_in(section[key], value, default[key])
+        elif section[key] is None:
+            section[key] = value
+
+
+def _complete(stage: ConfigDict, pairs: int, spec: str, per_device: int | None) -> None:
     """Sets what does not depend on the speed of the machine."""
     cpu = jax.default_backend() == "cpu"
     devices = Settings(stage.mesh).call(sharding.make_mesh).size
     vocab = load_tokenizer(stage.input.vocab).vocabulary.size
     inputs = stage.input
-    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, 256 if cpu else 1_024)
+    per_device = per_device or (256 if cpu else 1_024)
+    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, per_device)
     inputs.cache = inputs.cache or ("encoded" if pairs <= CACHED else "none")
     inputs.shuffle_window = inputs.shuffle_window or min(pairs, WINDOW)
     stage.model.dtype = stage.model.dtype or ("float32" if cpu else "bfloat16")
@@ -126,7 +191,8 @@ def _samples(
 ) -> float:
     """Samples of which each stage gets its share."""
     if config.minutes is None:
-        return 1e4 * math.sqrt(pairs)
+        passes = config.get("passes") or math.inf
+        return min(config.get("samples_per_root", 1e4) * math.sqrt(pairs), passes * pairs)
     asked = {"minutes": config.minutes, "pairs": pairs, "source": str(configs[0].input.source)}
     if root is None:
         raise ConfigError("--config.minutes is for training; give --config.all.total_examples here")

@@ -28,11 +28,12 @@ def check(path: str, origin: ConfigDict | None, config: Settings, edits: Sequenc
             logging.warning(
                 "model.%s=%s, but the weights in %s were trained with %s", key, new, path, old
             )
-    if not _is_fresh(TOKEN_TABLE, edits):
+    if not is_fresh(TOKEN_TABLE, edits):
         _check_vocabulary(path, origin.input.vocab, config.input.vocab)
 
 
-def _is_fresh(name: str, edits: Sequence[str]) -> bool:
+def is_fresh(name: str, edits: Sequence[str]) -> bool:
+    """Whether an edit initializes the parameter of this name."""
     patterns = (edit.removeprefix("fresh:") for edit in edits if edit.startswith("fresh:"))
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 

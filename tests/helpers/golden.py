@@ -30,7 +30,8 @@ VARIANTS = {
 def files() -> list[str]:
     """The config files of training, as `model_h/pretrain`."""
     found = sorted((ROOT / "configs").glob("*/*.py"))
-    found = [file for file in found if file.parent.name not in ("eval", "own")]  # tested elsewhere
+    derived = ("eval", "finetune", "own")  # tested elsewhere
+    found = [file for file in found if file.parent.name not in derived]
     return [
         f"{file.parent.name}/{file.stem}" for file in found if "def get_config" in file.read_text()
     ]
