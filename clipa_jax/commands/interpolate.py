@@ -31,7 +31,7 @@ CONFIG = cli.define_config()
 
 def main(argv: list[str]) -> None:
     """Writes or evaluates the mean weights."""
-    opened = [open_weights(path) for path in argv[1:]]
+    opened = [mix.kept(open_weights(path)) for path in argv[1:]]
     if len(opened) < 2 or (ALPHA.value and len(opened) > 2):
         raise ConfigError("name two checkpoints and --alpha=, or several to average")
     try:

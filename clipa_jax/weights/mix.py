@@ -1,6 +1,7 @@
 """Weighted means of weights: WiSE-FT between two checkpoints (arXiv 2109.01903), soups of several
 (arXiv 2203.05482)."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -10,6 +11,12 @@ from ml_collections import ConfigDict
 from clipa_jax import trees
 from clipa_jax.errors import CheckpointError
 from clipa_jax.weights.kinds import Weights
+
+
+def kept(weights: Weights) -> Weights:
+    """The same weights, which are read once and then stay in memory."""
+    config = functools.cache(functools.partial(_config, weights))
+    return dataclasses.replace(weights, read=functools.cache(weights.read), _read_config=config)
 
 
 def mixed(opened: Sequence[Weights], shares: Sequence[float]) -> Weights:

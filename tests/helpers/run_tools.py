@@ -2,9 +2,9 @@
 
 python run_tools.py COMMAND [ARGUMENTS] -- COMMAND [ARGUMENTS] ...
 
-A command is a script such as tools/plan.py or the name of an entry point such as clipa-plan.
-Importing PyTorch, TensorFlow and JAX takes longest, so all share one process. Stops at the first
-that fails, with its status.
+A command is a script such as tools/plan.py, the name of an entry point such as clipa-plan, `-m`
+with a module, or `-c` with code. Importing PyTorch, TensorFlow and JAX takes longest, so all share one
+process. Stops at the first that fails, with its status.
 """
 
 import importlib
@@ -24,9 +24,14 @@ SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scrip
 
 def run(command: list[str]) -> int:
     """Runs a command; its exit status."""
-    sys.argv = command
+    sys.argv = command[command[0] == "-m" :]
     try:
-        if command[0] in SCRIPTS:
+        if command[0] == "-m":
+            module = importlib.import_module(command[1])
+            module.start()
+        elif command[0] == "-c":
+            exec(command[1], {"__name__": "__main__"})  # noqa: S102, code of a page
+        elif command[0] in SCRIPTS:
             module, function = SCRIPTS[command[0]].split(":")
             getattr(importlib.import_module(module), function)()
         else:
