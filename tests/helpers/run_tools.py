@@ -3,8 +3,8 @@
 python run_tools.py COMMAND [ARGUMENTS] -- COMMAND [ARGUMENTS] ...
 
 A command is a script such as tools/plan.py, the name of an entry point such as clipa-plan, `-m`
-with a module, or `-c` with code. Importing PyTorch, TensorFlow and JAX takes longest, so all share one
-process. Stops at the first that fails, with its status.
+with a module, or `-c` with code. Importing PyTorch, TensorFlow and JAX takes longest, so all share
+one process. Stops at the first that fails, with its status.
 """
 
 import importlib
