@@ -7,7 +7,7 @@ On several processes run it on each; process 0 writes. See docs/embeddings.md.
 """
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +54,14 @@ def main(argv: list[str]) -> None:
 
 def run(job: Job, config: ConfigDict) -> None:
     """Embeds what is not yet embedded; on several processes all call it."""
+    write(job, lambda: checkpoint.load(open_weights(job.checkpoint, job.numerics), config).model)
+
+
+def write(job: Job, load: Callable[[], loading.Model]) -> None:
+    """Embeds what is not yet embedded with a model, which is loaded once the source is open."""
     source = sources.open(job.source, job.split, ("id",))
     kinds = _kinds(job, source.has_captions)
-    model = checkpoint.load(open_weights(job.checkpoint, job.numerics), config).model
+    model = load()
     batch_size = embed.round_up(job.batch_size, model.encoders.batch_sharding)
     part_size, total = -(-job.part_size // batch_size) * batch_size, source.num_examples
     preprocess = pipeline.fill(model.config.input.preprocess_eval, model.config.input)

@@ -14,6 +14,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from tests.helpers import torchvision_ops
@@ -43,6 +44,11 @@ def run(command: list[str]) -> int:
     return 0
 
 
+def no_cluster(**_: object) -> None:
+    """Stands for `jax.distributed.initialize`, which only the first command could call."""
+    raise ValueError("no coordinator_address: this process is alone")
+
+
 def forget_flags() -> None:
     """Removes the flags of the package and the modules that define them."""
     for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
@@ -58,6 +64,7 @@ def forget_flags() -> None:
 
 
 if __name__ == "__main__":
+    jax.distributed.initialize = no_cluster
     torchvision_ops.declare()
     sys.path.insert(0, str(ROOT / "tools"))
     groups = itertools.groupby(sys.argv[1:], lambda word: word == "--")
