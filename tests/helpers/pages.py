@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,16 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def run(page: list[list[str]], folder: Path, variables: Mapping[str, str] | None = None) -> str:
-    """Runs the commands in a folder, and returns what they print to standard error."""
+def run(
+    page: Iterable[list[str]],
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    status: int = 0,
+) -> str:
+    """Runs the commands in a folder, and returns what they print to standard error.
+
+    `status` is expected of the last one.
+    """
     words = [word for command in page for word in (*command, "--")]
     path = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
@@ -47,5 +55,5 @@ def run(page: list[list[str]], folder: Path, variables: Mapping[str, str] | None
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, f"{done.stdout[-2_000:]}{done.stderr[-6_000:]}"
+    assert done.returncode == status, f"{done.stdout[-2_000:]}{done.stderr[-6_000:]}"
     return done.stderr

@@ -17,8 +17,6 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from tests.helpers import torchvision_ops
-
 ROOT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -65,7 +63,8 @@ def forget_flags() -> None:
 
 if __name__ == "__main__":
     jax.distributed.initialize = no_cluster
-    torchvision_ops.declare()
+    if any("torch" in word for word in sys.argv):
+        importlib.import_module("tests.helpers.torchvision_ops").declare()
     sys.path.insert(0, str(ROOT / "tools"))
     groups = itertools.groupby(sys.argv[1:], lambda word: word == "--")
     status = 0

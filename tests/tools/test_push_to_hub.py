@@ -1,15 +1,8 @@
 """tools/push_to_hub.py as its users run it, with the loopback hub."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.helpers import fake_runs, loopback_hub, random_clip
-
-TOOL = str(Path(__file__).parents[2] / "tools/push_to_hub.py")
+from tests.helpers import fake_runs, loopback_hub, pages, random_clip
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +17,14 @@ def trained(tmp_path_factory):
     return root
 
 
-def push(root, hub, *arguments):
-    environment = dict(os.environ, HF_ENDPOINT=hub.url, HF_TOKEN="good", HF_HUB_DISABLE_XET="1")
-    same = [f"--folder={root / 'torch'}", f"--workdir={root / 'W'}", "--license=apache-2.0"]
-    command = [sys.executable, TOOL, *same, "--repository=me/clip", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 def test_a_dry_run_writes_the_card_and_the_push_uploads_all_files(trained):
+    card = trained / "torch/README.md"
+    same = [f"--folder={card.parent}", f"--workdir={trained / 'W'}", "--license=apache-2.0"]
+    push = ["tools/push_to_hub.py", *same, "--repository=me/clip"]
+    edit = f"open({str(card)!r}, 'a').write('Edited by hand.')"
     with loopback_hub.serve() as hub:
-        push(trained, hub, "--dry_run")
-        card = (trained / "torch/README.md").read_text()
-        assert not hub.requests
+        variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "good", "HF_HUB_DISABLE_XET": "1"}
+        pages.run([[*push, "--dry_run"], ["-c", edit], push], pages.ROOT, variables)
         for words in (
             "license: apache-2.0",
             'load("hf-hub:me/clip")',
@@ -46,9 +33,9 @@ def test_a_dry_run_writes_the_card_and_the_push_uploads_all_files(trained):
             "finetune_2",
             fake_runs.DATA,
         ):
-            assert words in card
-        (trained / "torch/README.md").write_text(f"{card}\nEdited by hand.\n")
-        push(trained, hub)
+            assert words in card.read_text()
+        created = [path for _, path, _ in hub.requests if path == "/api/repos/create"]
+        assert len(created) == 1  # not by the dry run
         files = hub.repositories["me/clip"].files
-        assert files == {file.name: file.read_bytes() for file in (trained / "torch").iterdir()}
-        assert files["README.md"].endswith(b"Edited by hand.\n")
+        assert files == {file.name: file.read_bytes() for file in card.parent.iterdir()}
+        assert files["README.md"].endswith(b"Edited by hand.")

@@ -1,5 +1,7 @@
 """Weighted means of weights."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,21 @@ def test_the_mean_has_the_shares_of_both_and_the_config_of_the_last(opened):
         whole = mix.mixed(opened, (1 - alpha, alpha)).read()
         for name, leaf in end.items():
             np.testing.assert_array_equal(whole[name], leaf)
+
+
+def test_kept_weights_are_read_once_for_all_shares(opened):
+    reads = []
+
+    def counted(weights):
+        read = lambda: (reads.append(weights.path), weights.read())[1]  # noqa: E731
+        return mix.kept(dataclasses.replace(weights, read=read))
+
+    kept = [counted(weights) for weights in opened]
+    for alpha in (0.0, 0.5, 1.0):
+        mixed, expected = (mix.mixed(w, (1 - alpha, alpha)).read() for w in (kept, opened))
+        for name, leaf in expected.items():
+            np.testing.assert_array_equal(mixed[name], leaf)
+    assert reads == [weights.path for weights in opened]
 
 
 def test_weights_of_other_models_are_refused(opened, tmp_path):
