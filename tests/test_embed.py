@@ -15,7 +15,7 @@ from clipa_jax.errors import DataError
 from clipa_jax.prepare.filters import LOW_SCORE, drop_reason
 from clipa_jax.prepare.options import Options
 from clipa_jax.prepare.samples import Sample
-from tests.helpers import small_stage
+from tests.helpers import processes, small_stage
 
 COUNT, BAD, SILENT = 21, 5, 7
 
@@ -73,6 +73,34 @@ def test_rows_are_the_embeddings_of_load_and_bad_samples_are_counted(job, pictur
     assert captions[:2] == ["picture number 0", "picture number 1"]
     assert captions[good.index(SILENT)] == ""
     assert embeddings.skipped(one.out) == {"decode": 1}
+
+
+def test_two_processes_lose_and_repeat_no_sample(job, tmp_path):
+    alone, two = job(scores=True), job(scores=True, out=str(tmp_path / "two"))
+    run(alone)
+    flags = [f"--{key}={getattr(two, key)}" for key in ("checkpoint", "source", "out", "dtype")]
+    flags += ["--scores", f"--batch_size={two.batch_size}", f"--part_size={two.part_size}"]
+    pair = processes.start(
+        2,
+        lambda index, port: [
+            *(
+                "-m",
+                "clipa_jax.embed",
+                *flags,
+                f"--config.distributed.coordinator=localhost:{port}",
+            ),
+            *("--config.distributed.processes=2", f"--config.distributed.process={index}"),
+        ],
+    )
+    for process in pair:
+        errors = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, errors
+    for name in ("position", "image_path", "caption"):
+        assert embeddings.column(two.out, name) == embeddings.column(alone.out, name)
+    for kind in ("img_emb", "text_emb"):
+        rows = (embeddings.read(folder, kind) for folder in (two.out, alone.out))
+        np.testing.assert_allclose(*rows, atol=1e-5)
+    assert embeddings.skipped(two.out) == embeddings.skipped(alone.out) == {"decode": 1}
 
 
 @pytest.mark.parametrize("parts", [0, 1, 2])
