@@ -1,7 +1,7 @@
 """Publishes a converted model on the Hugging Face hub, with a model card.
 
-    python tools/convert_to_torch.py --checkpoint=runs/demo --out=torch
-    python tools/push_to_hub.py --folder=torch --workdir=runs/demo --repository=OWNER/NAME \\
+    python tools/convert_to_torch.py --checkpoint=runs/tuned --out=torch
+    python tools/push_to_hub.py --folder=torch --workdir=runs/tuned --repository=OWNER/NAME \\
         --license=apache-2.0 --dry_run
 
 The card has the data, the schedule with its FLOPs, and the scores with intervals of the workdir, or

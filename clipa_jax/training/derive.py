@@ -5,7 +5,7 @@ devices and the initial weights.
   weights in `init`; the token table that of the vocabulary, if it starts anew
 - batch: the power of two at or below N / 64, at least 128 if there are so many pairs, at most 256
   for each CPU device and 1,024 for each accelerator, or `batch_per_device`; a multiple of the
-  devices
+  devices; in micro-batches of `microbatch_per_device`, if that is set
 - samples of all stages: 10,000 (`samples_per_root`) times the square root of N (10M for 1M pairs,
   10 epochs), at most `passes` times N; or as many as `minutes` allow, by the time of a few steps of
   each stage on this machine
@@ -42,7 +42,9 @@ from clipa_jax.training import stage as stages
 CACHED, WINDOW, ROWS = 30_000, 16_384, 128
 TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
 RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
-RULES = ("pairs", "minutes", "samples_per_root", "passes", "batch_per_device")
+RULES = ("pairs", "minutes", "samples_per_root", "passes", "batch_per_device") + (
+    "microbatch_per_device",
+)
 
 OpenWeights = Callable[[str], Any]
 
@@ -65,11 +67,10 @@ def fill(
     source = Settings(configs[0].input, "config.input")
     data = pipeline.open_source(source)
     pairs = config.pairs or data.num_examples
-    per_device = config.get("batch_per_device")
     for stage in configs:
         if stage.model.size is None:
             _take_after(stage, open_weights)
-        _complete(stage, pairs, data.spec, per_device)
+        _complete(stage, pairs, data.spec, config)
     names = [stage.name for stage in configs]
     shares = dict(zip(config.get("stages", names), config.get("shares", (1.0,)), strict=False))
     open_stages = [stage for stage in configs if not _lengths(stage)]
@@ -137,14 +138,17 @@ def _fill_in(section: ConfigDict, given: ConfigDict, default: ConfigDict) -> Non
             section[key] = value
 
 
-def _complete(stage: ConfigDict, pairs: int, spec: str, per_device: int | None) -> None:
-    """Sets what does not depend on the speed of the machine."""
+def _complete(stage: ConfigDict, pairs: int, spec: str, rules: ConfigDict) -> None:
+    """Sets what does not depend on the speed of the machine; `rules` has those of the config."""
     cpu = jax.default_backend() == "cpu"
     devices = Settings(stage.mesh).call(sharding.make_mesh).size
     vocab = load_tokenizer(stage.input.vocab).vocabulary.size
     inputs = stage.input
-    per_device = per_device or (256 if cpu else 1_024)
-    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, per_device)
+    most = rules.get("batch_per_device") or (256 if cpu else 1_024)
+    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, most)
+    held = devices * (rules.get("microbatch_per_device") or 0)
+    if stage.microbatch is None and held and inputs.batch_size % held == 0:
+        stage.microbatch = held
     inputs.cache = inputs.cache or ("encoded" if pairs <= CACHED else "none")
     inputs.shuffle_window = inputs.shuffle_window or min(pairs, WINDOW)
     stage.model.dtype = stage.model.dtype or ("float32" if cpu else "bfloat16")

@@ -3,6 +3,8 @@
 python -m clipa_jax.train --config=configs/finetune/domain.py --workdir=W \\
     --config.init=clipa-l14-datacomp1b --config.input.source=tfds:data/pairs/1.0.0
 
+`:small_memory` is for devices of 16 to 24 GB, such as v5e chips: micro-batches of 64 samples a
+device, with the gradient of the whole batch.
 Model, vocabulary and resolution are those of the weights, batch and length follow from the number
 of pairs and the devices (`clipa_jax/training/derive.py` has the rules). Rate, weight decay and
 schedule: arXiv 2212.00638, with a warm-up of a tenth.
@@ -14,7 +16,8 @@ from ml_collections.config_dict import placeholder
 from clipa_jax.config import recipes
 
 
-def get_config():
+def get_config(variant=""):
+    recipes.check_variant(variant, "small_memory")
     c = recipes.follow(recipes.stage("finetune"), "finetune", after="")
     c.surgery = ("image_positions", "text_positions")  # for another input.res or input.text_len
     c.warmup_percent = 10.0
@@ -38,4 +41,5 @@ def get_config():
     c.minutes = placeholder(float)  # of training and evaluation
     c.samples_per_root, c.passes = 1_000.0, 10.0
     c.batch_per_device = 256
+    c.microbatch_per_device = 64 if variant else 0
     return c

@@ -3,15 +3,15 @@
 python -m clipa_jax.train --config=configs/finetune/lit.py --workdir=W \\
     --config.init=clipa-l14-datacomp1b --config.input.source=tfds:data/pairs/1.0.0
 
-With `--config.surgery="('fresh:txt/.*',)" --config.input.vocab=vocab.txt` the text tower starts
+`:small_memory` as there. With `--config.surgery="('fresh:txt/.*',)" --config.input.vocab=vocab.txt` the text tower starts
 anew, with a vocabulary of its own; raise `optim.lr_per_256` then, as to 1e-4.
 """
 
 from clipa_jax.config import recipes
 
 
-def get_config():
-    c = recipes.load("finetune/domain")
+def get_config(variant=""):
+    c = recipes.load("finetune/domain", variant)
     c.optim.freeze = ("image",)
     c.optim.layer_decay = None
     c.optim.lr_per_256 = 2e-5

@@ -126,9 +126,9 @@ def weights(tmp_path_factory):
     return str(root)
 
 
-def tuned(init, file="domain", **overrides):
+def tuned(init, file="domain", variant="", **overrides):
     """The only stage of a recipe of fine-tuning."""
-    c = recipes.load(f"finetune/{file}")
+    c = recipes.load(f"finetune/{file}", variant)
     values = {"input.source": DATA, "init": init}
     values |= {key.replace("__", "."): value for key, value in overrides.items()}
     c.update_from_flattened_dict(values)
@@ -155,6 +155,13 @@ def test_the_length_of_fine_tuning_is_ten_passes_or_a_thousand_times_the_root(we
     assert tuned(weights, pairs=1_000_000).total_examples == pytest.approx(1e6, abs=2_048)
     assert tuned(weights, pairs=1_000_000).input.batch_size == 256 * 8  # on the devices of the test
     assert tuned(weights, total_epochs=2.0).total_examples is None
+
+
+def test_micro_batches_are_for_devices_of_little_memory(weights):
+    many = {"pairs": 1_000_000}
+    assert tuned(weights, **many).microbatch is None
+    assert tuned(weights, variant="small_memory", **many).microbatch == 64 * 8
+    assert tuned(weights, variant="small_memory").microbatch is None  # a batch of 128
 
 
 def test_a_larger_side_and_another_length_stay_as_given(weights):
