@@ -3,8 +3,9 @@
 python -m clipa_jax.train --config=configs/finetune/lit.py --workdir=W \\
     --config.init=clipa-l14-datacomp1b --config.input.source=tfds:data/pairs/1.0.0
 
-`:small_memory` as there. With `--config.surgery="('fresh:txt/.*',)" --config.input.vocab=vocab.txt` the text tower starts
-anew, with a vocabulary of its own; raise `optim.lr_per_256` then, as to 1e-4.
+`:small_memory` is for devices of 16 to 24 GB. With `--config.surgery="('fresh:txt/.*',)"` and
+`--config.input.vocab=vocab.txt` the text tower starts anew, with a vocabulary of its own; raise
+`optim.lr_per_256` then, as to 1e-4.
 """
 
 from clipa_jax.config import recipes
