@@ -44,6 +44,7 @@ def released(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # 50 s of a processor: eleven commands
 def test_the_commands_of_the_page_run_in_order(place, released):
     commands = list(pages.commands("docs/finetuning.md", "sh"))
     assert len(commands) == 11

@@ -25,7 +25,8 @@ def build(freeze):
     config = recipes.load("model_s/pretrain")
     config.total_steps, config.total_examples, config.warmup_steps = 100, None, 0
     config.input.batch_size, config.input.text_len = 32, 16
-    config.model.dtype, config.model.image.remat = "float32", "none"
+    config.model.dtype, config.model.layers = "float32", "scanned"
+    config.model.image.remat = "none"
     config.optim.freeze = freeze
     c = Settings(config)
     durations = resolve(c, batch_size=32, num_examples=None)
