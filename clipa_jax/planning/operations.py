@@ -76,32 +76,65 @@ def _bytes(instruction: Instruction, computation: Computation, module: Module) -
     operands = [computation[name].shape for name in instruction.operands if name in computation]
     if instruction.opcode != "fusion":
         return _in_hbm(instruction.shape) + sum(map(_in_hbm, operands))
-    fused = module[hlo.called(instruction)[0]]
-    users: dict[str, list[Instruction]] = {}
-    for inner in fused.values():
-        for name in inner.operands:
-            users.setdefault(name, []).append(inner)
-    parameters = {
-        int(inner.inside): inner for inner in fused.values() if inner.opcode == "parameter"
-    }
-    total = 0.0
-    for index, shape in enumerate(operands):
-        uses = users.get(parameters[index].name, [])
-        if uses and all(use.opcode == "dynamic-slice" for use in uses):
-            total += sum(_moved(shape, use.shape) for use in uses)
-        elif not (uses and all(_updates(use, parameters[index]) for use in uses)):
-            total += _in_hbm(shape)
+    fused, parameters = _fused(instruction, module)
     root = list(fused.values())[-1]
-    results = [fused[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    for result, array in zip(results, _ARRAY.finditer(instruction.shape), strict=False):
-        update = result.opcode == "dynamic-update-slice"
-        shape = fused[result.operands[1]].shape if update else array.group()
-        total += _moved(array.group(), shape)
-    return total
+    results = root.operands if root.opcode == "tuple" else (root.name,)
+    arrays = (match.group() for match in _ARRAY.finditer(instruction.shape))
+    return sum(
+        _read(shape, name, fused, module) for shape, name in zip(operands, parameters, strict=True)
+    ) + sum(
+        _written(array, name, fused, module) for array, name in zip(arrays, results, strict=False)
+    )
 
 
-def _updates(use: Instruction, array: Instruction) -> bool:
-    return use.opcode == "dynamic-update-slice" and use.operands[0] == array.name
+def _fused(fusion: Instruction, module: Module) -> tuple[Computation, list[str]]:
+    """What a fusion calls, and the names of its parameters in order."""
+    fused = module[hlo.called(fusion)[0]]
+    parameters = (inner for inner in fused.values() if inner.opcode == "parameter")
+    return fused, [inner.name for inner in sorted(parameters, key=lambda p: int(p.inside))]
+
+
+def _read(array: str, name: str, fused: Computation, module: Module) -> float:
+    """Bytes that the users of a value in a fusion read of an array in memory."""
+    total = 0.0
+    for use in fused.values():
+        if name not in use.operands:
+            continue
+        if use.opcode == "bitcast":
+            total += _read(array, use.name, fused, module)
+        elif use.opcode == "fusion":
+            inner, parameters = _fused(use, module)
+            total += sum(
+                _read(array, parameter, inner, module)
+                for parameter, operand in zip(parameters, use.operands, strict=True)
+                if operand == name
+            )
+        elif use.opcode == "dynamic-slice":
+            total += _moved(array, use.shape)
+        elif not _in_place(use, name):
+            return _in_hbm(array)
+    return min(total, _in_hbm(array))
+
+
+def _in_place(use: Instruction, name: str) -> bool:
+    """Whether a value is passed on, updated in place, or sent to other chips."""
+    updated = use.opcode == "dynamic-update-slice" and use.operands[0] == name
+    return updated or use.opcode == "tuple" or use.opcode in hlo.COLLECTIVES
+
+
+def _written(array: str, name: str, fused: Computation, module: Module) -> float:
+    """Bytes of an array in memory that a value of a fusion is written to."""
+    value = fused[name]
+    if value.opcode == "bitcast":
+        return _written(array, value.operands[0], fused, module)
+    if value.opcode == "fusion" and not value.shape.startswith("("):
+        inner, _ = _fused(value, module)
+        return _written(array, list(inner)[-1], inner, module)
+    if value.opcode == "dynamic-update-slice":
+        return _moved(array, fused[value.operands[1]].shape)
+    if value.opcode == "parameter" or value.opcode in hlo.COLLECTIVES:
+        return 0.0  # passed on, or received from other chips
+    return _in_hbm(array)
 
 
 def _moved(array: str, part: str) -> float:

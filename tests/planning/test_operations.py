@@ -60,20 +60,37 @@ def test_bytes_are_of_whole_tiles_in_hbm():
     assert operation == (1, 0, 16 * 40 * 128 * 4 + 16 * 40 * 128 * 2)
 
 
-def test_a_slice_and_an_update_of_stacked_layers_count_as_one_layer():
-    fused = """%fused (w: f32[24,8,128], g: f32[24,8,128], i: s32[]) -> f32[24,8,128] {
+FUSED = """%inner (v: f32[24,8,128], j: s32[]) -> f32[8,128] {
+  %v = f32[24,8,128]{2,1,0:T(8,128)} parameter(0)
+  %j = s32[] parameter(1)
+  %s = f32[1,8,128]{2,1,0:T(8,128)} dynamic-slice(%v, %j), dynamic_slice_sizes={1,8,128}
+  ROOT %b = f32[8,128]{1,0:T(8,128)} bitcast(%s)
+}
+
+%fused (w: f32[24,8,128], g: f32[24,8,128], i: s32[], x: f32[64,128]) -> (f32[24,8,128]) {
   %w = f32[24,8,128]{2,1,0:T(8,128)} parameter(0)
   %g = f32[24,8,128]{2,1,0:T(8,128)} parameter(1)
   %i = s32[] parameter(2)
-  %s = f32[1,8,128]{2,1,0:T(8,128)} dynamic-slice(%w, %i), dynamic_slice_sizes={1,8,128}
-  ROOT %u = f32[24,8,128]{2,1,0:T(8,128)} dynamic-update-slice(%g, %s, %i)
+  %x = f32[64,128]{1,0:T(8,128)} parameter(3)
+  %n = f32[8,128]{1,0:T(8,128)} fusion(%w, %i), kind=kLoop, calls=%inner
+  %m = f32[1,8,128]{2,1,0:T(8,128)} bitcast(%n)
+  %u = f32[24,8,128]{2,1,0:T(8,128)} dynamic-update-slice(%g, %m, %i)
+  %a = f32[256,128]{1,0:T(8,128)} all-gather(%x), dimensions={0}, replica_groups={{0,1,2,3}}
+  ROOT %t = (f32[24,8,128], f32[64,128], f32[256,128]) tuple(%u, %x, %a)
 }
 """
-    text = f"""  %w = f32[24,8,128]{{2,1,0:T(8,128)}} parameter(0)
-  %g = f32[24,8,128]{{2,1,0:T(8,128)}} parameter(1)
+
+
+def test_a_layer_of_a_stack_counts_alone_and_what_is_passed_on_or_sent_does_not():
+    """The slice may lie in a fusion of the fusion; a collective has its own seconds."""
+    stack, rows = "f32[24,8,128]{2,1,0:T(8,128)}", "f32[64,128]{1,0:T(8,128)}"
+    results = f"({stack}, {rows}, f32[256,128]{{1,0:T(8,128)}})"
+    text = f"""  %w = {stack} parameter(0)
+  %g = {stack} parameter(1)
   %i = s32[]{{:T(128)S(6)}} parameter(2)
-  %f = f32[24,8,128]{{2,1,0:T(8,128)}} fusion(%w, %g, %i), kind=kLoop, calls=%fused, {CYCLES}"""
-    (operation,) = read(text, fused)
+  %x = {rows} parameter(3)
+  %f = {results} fusion(%w, %g, %i, %x), calls=%fused, {CYCLES}"""
+    (operation,) = read(text, FUSED)
     assert operation.bytes == 2 * 8 * 128 * 4
 
 
