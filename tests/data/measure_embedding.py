@@ -26,7 +26,7 @@ from clipa_jax.config.batch import IMAGE
 from clipa_jax.data import evaluation, pipeline, sources
 from tests.helpers import small_stage, tiny
 
-ROUNDS, BATCH = 5, 64
+ROUNDS, BATCH = 3, 64
 
 
 def load(config) -> loading.Model:
