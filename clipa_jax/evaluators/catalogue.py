@@ -81,6 +81,15 @@ def entry(config: DataConfig, root: str, evaluator: str, task: str) -> Entry:
     return known
 
 
+def locate(dataset: str, root: str) -> tuple[str, str]:
+    """(source, split) of a data set, where it is first found.
+
+    Raises `ConfigError` for an unknown name, `MissingData` if it is in none of its locations.
+    """
+    source, layout = _find(*_known(dataset), root.rstrip("/"))
+    return source, layout.get("split", _SPLITS.get(source.partition(":")[0], ""))
+
+
 def _of_catalogue(config: DataConfig, root: str, task: str) -> Entry:
     known: dict[str, Any] = {}
     layout: dict[str, Any] = {}

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from clipa_jax.data import sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import flow, partitions, records, report
+from clipa_jax.prepare import flow, near_duplicates, partitions, records, report
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, Layout
 from clipa_jax.prepare.options import DIRECT, Options
@@ -40,6 +40,7 @@ def make(
         raise DataError(
             f"{source.spec}: make a dataset of each source by itself, and mix them in the config"
         )
+    excluded = [near_duplicates.locate(name, options.exclude_root) for name in options.exclude]
     work = partitions.divide(source)
     features = records.features(source, SampleReader(source, features=options.keep).spec)
     plan, plan_path = _plan(options, source), storage.join(folder, PLAN)
@@ -58,6 +59,8 @@ def make(
     )
     for path in (job.partitions, job.shards, job.buckets):
         storage.make_folder(path)
+    if excluded:
+        near_duplicates.write(excluded, job.partitions)
     stages = {"reading": lambda: _read(job, work), "writing": lambda: _written(job)}
     with progress.poll(stages, every_seconds=30 if storage.scheme(out) else 2):
         counters = flow.run(job, work, runner, arguments or [])

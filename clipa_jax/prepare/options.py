@@ -9,6 +9,7 @@ from clipa_jax.errors import DataError, nearest, unknown
 
 DIRECT = "direct"  # the runner in this process
 FORMATS = ("tfrecord", "array_record")
+_LISTS = ("keep", "exclude")  # options with several values
 DUPLICATES = ("none", "image", "pair")  # equal samples of which one is kept
 
 
@@ -45,6 +46,14 @@ class Options:
     min_words: int = option(0, help="Drop captions with fewer words.")
     min_score: float = option(0.0, help="Drop pairs of a smaller similarity; needs scores.")
     scores: str = option("", help="Folder of `clipa_jax.embed --scores` on the source.")
+    exclude: tuple[str, ...] = option(
+        (),
+        help="Evaluation sets whose pictures are dropped: imagenet1k,folder:DIR,tfds:DIR@test.",
+    )
+    exclude_root: str = option("", help="A folder with the sets that are given by name.")
+    exclude_distance: int = option(
+        6, help="Bits of 64 in which the hashes of like pictures differ."
+    )
     holdout: float = option(0.0, help="Share to hold out of training, such as 2%.")
     holdout_into: str = option("validation", help="The split with that share.")
 
@@ -80,6 +89,8 @@ class Options:
                 f"min_score={self.min_score} needs scores=, the folder of "
                 "`python -m clipa_jax.embed --scores` on the source"
             )
+        if not 0 <= self.exclude_distance < 32:
+            raise DataError(f"exclude_distance={self.exclude_distance}: expected 0 to 31")
         if self.max_chars and self.max_chars < self.min_chars:
             raise DataError(f"max_chars={self.max_chars} is below min_chars={self.min_chars}")
         if len(set(self.keep)) < len(self.keep) or {"image", "captions", "id"} & set(self.keep):
@@ -90,7 +101,7 @@ class Options:
 
     def as_dict(self) -> dict[str, Any]:
         """The options as JSON."""
-        return dataclasses.asdict(self) | {"keep": list(self.keep)}
+        return dataclasses.asdict(self) | {key: list(getattr(self, key)) for key in _LISTS}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Options":
@@ -99,7 +110,7 @@ class Options:
         for key in values:
             if key not in fields:
                 raise DataError(f"unknown option {key!r}; {nearest(key, fields)}")
-        return cls(**values | {"keep": tuple(values.get("keep", ()))})
+        return cls(**values | {key: tuple(values.get(key, ())) for key in _LISTS})
 
 
 def parse_share(name: str, text: str) -> float:

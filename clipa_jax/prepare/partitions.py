@@ -18,7 +18,7 @@ import numpy as np
 from clipa_jax.data import embeddings, sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
-from clipa_jax.prepare import index, records
+from clipa_jax.prepare import index, near_duplicates, records
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.filters import drop_reason
 from clipa_jax.prepare.options import Options
@@ -60,7 +60,14 @@ class PartitionWriter:
         self._options, self._folder = options, folder
         self._source = sources.open(options.source, options.split, options.keep)
         encode = records.encoder(options.resize, options.quality)
-        self._reader = SampleReader(self._source, encode, options.keep)
+        self._reader = SampleReader(
+            self._source, encode, options.keep, hashed=bool(options.exclude)
+        )
+        self._excluded: near_duplicates.Excluded | None = None
+        if options.exclude:
+            self._excluded = near_duplicates.Excluded(
+                options.exclude, folder, options.exclude_distance
+            )
         self._scores: np.ndarray | None = None
         if options.scores:
             split = options.source, options.split, self._source.num_examples
@@ -81,7 +88,7 @@ class PartitionWriter:
             samples = self._reader.read(partition.shard, partition.start, partition.length)
             for row, key, sample in zip(rows, keys, samples, strict=True):
                 score = None if self._scores is None else float(self._scores[row])
-                reason, captions = drop_reason(sample, self._options, score)
+                reason, captions = drop_reason(sample, self._options, score, self._excluded)
                 if reason:
                     counters.add(DROPPED + reason, rows=[int(row)])
                     continue

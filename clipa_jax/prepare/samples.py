@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from clipa_jax.data import bad_samples, reading
 from clipa_jax.data.sources.base import Source
+from clipa_jax.prepare import near_duplicates
 from clipa_jax.preprocess import decode, registry
 
 # encoded bytes () and the picture uint8 (H, W, C) -> the bytes () to store
@@ -30,6 +31,7 @@ class Sample:
     width: int = 0
     captions: tuple[bytes, ...] = ()  # valid UTF-8, without blank ones
     id: bytes = b""  # from the data; "" if it has none
+    hash: int = 0  # of the picture, see near_duplicates.py, where it is wanted
     features: dict[str, Any] = field(default_factory=dict)  # further features by name
 
 
@@ -37,7 +39,7 @@ class SampleReader:
     """Reads and decodes the samples of a source on all cores.
 
     `encode` makes the bytes to store; None stores those of the source. Pictures of more than
-    `max_pixels` are not decoded.
+    `max_pixels` are not decoded. `hashed` says whether samples carry their hash.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class SampleReader:
         encode: Encode | None = None,
         features: Sequence[str] = (),
         max_pixels: int = decode.MAX_PIXELS,
+        hashed: bool = False,
     ):
         source.check_features(features)
         self._source, self._encode, self._features = source, encode, tuple(features)
-        self._max_pixels = max_pixels
+        self._max_pixels, self._hashed = max_pixels, hashed
         self._decode = registry.build("decode")
         # Traced once, not for every shard.
         self._function = tf.function(self._graph, autograph=False).get_concrete_function(
@@ -92,6 +95,7 @@ class SampleReader:
             width=int(values["_shape"][1]),
             captions=tuple(values["captions"]),
             id=values["id"],
+            hash=int(values["_hash"]),
             features={name: values[name] for name in self._features},
         )
 
@@ -114,6 +118,9 @@ class SampleReader:
             "_row": row,
             "_reason": reason,
             "_shape": tf.shape(image),
+            "_hash": near_duplicates.picture_hash(image)
+            if self._hashed
+            else tf.constant(0, tf.int64),
             "_stored": stored,
         }
 

@@ -19,11 +19,12 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from PIL import Image
 from pyarrow import parquet
 
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import pipeline
-from clipa_jax.errors import DataError
+from clipa_jax.errors import DataError, UserError
 from clipa_jax.prepare import dataset, index, report, shards
 from clipa_jax.prepare.options import Options, parse_share
 from clipa_jax.runtime import storage
@@ -435,3 +436,25 @@ def test_options_that_cannot_be_used_are_refused(change, message):
 def test_an_unknown_runner_is_refused(messy, tmp_path):
     with pytest.raises(DataError, match="runner NoSuchRunner"):
         dataset.make(options(messy), str(tmp_path / "x"), runner="NoSuchRunner")
+
+
+def test_pictures_of_evaluation_sets_are_dropped_however_they_are_encoded(messy, tmp_path):
+    for name, number in (("resized", 3), ("mirrored", 5), ("another", 99)):
+        (tmp_path / name).mkdir()
+        picture = photo(number).resize((24, 20))
+        if name == "mirrored":
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture.save(tmp_path / name / "0.png")
+    sets = tuple(f"folder:{tmp_path}/{name}" for name in ("resized", "mirrored", "another"))
+    summary = dataset.make(options(messy, exclude=sets), str(tmp_path / "out"))
+    counted = {name: entry["samples"] for name, entry in summary["dropped"].items()}
+    # `other` has the picture of good3.
+    near = {name: count for name, count in counted.items() if name.startswith("near")}
+    assert near == {f"near duplicate of {sets[0]}": 2, f"near duplicate of {sets[1]}": 1}
+    assert {"good3", "good5", "other"} & set(ids(tmp_path / "out")) == set()
+    assert summary["kept"] == len(messy.good) - 3
+
+
+def test_an_unknown_evaluation_set_is_refused_before_any_work(messy, tmp_path):
+    with pytest.raises(UserError, match="imagenet2k"):
+        dataset.make(options(messy, exclude=("imagenet2k",)), str(tmp_path / "out"))
