@@ -7,9 +7,11 @@ writes, values that only one process knows, and what happens when a process is g
 import json
 import logging as std_logging
 import os
+import random
 import signal
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from clipa_jax.errors import ConfigError
 
+T = TypeVar("T")
 AUTO, ALONE = "auto", "none"
 
 
@@ -121,6 +124,18 @@ def from_all(value: Any) -> list[Any]:
     padded = np.pad(data, (0, int(sizes.max()) - len(data)))
     everyone = multihost_utils.process_allgather(padded)
     return [json.loads(row[:size].tobytes()) for row, size in zip(everyone, sizes, strict=True)]
+
+
+def own_part_first(items: Sequence[T]) -> list[T]:
+    """The items in an order of this process's own: an equal part that is no other's first, then the
+    rest at random. For work that all processes need and that each does unless another has."""
+    if not jax.distributed.is_initialized():
+        return list(items)
+    index, count = jax.process_index(), jax.process_count()
+    begin, end = (len(items) * number // count for number in (index, index + 1))
+    rest = [*items[:begin], *items[end:]]
+    random.Random(index).shuffle(rest)
+    return [*items[begin:end], *rest]
 
 
 class Flag:

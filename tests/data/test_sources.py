@@ -429,3 +429,27 @@ def test_a_bucket_of_many_shards_is_listed_and_not_asked_file_by_file(monkeypatc
     paths = storage.expand("memory://many/{00000..00049}.tar", "webdataset")
     assert [scan.length for scan in index.build(paths, None)] == [10] * count
     assert len(requests) < 10
+
+
+def test_counting_that_was_cut_off_is_gone_on_with(specs, tmp_path, monkeypatch):
+    """So it is for what another host has counted."""
+    folder = tmp_path / "a"
+    copied(specs, "webdataset", folder)
+    shutil.rmtree(folder / index.NAME, ignore_errors=True)
+    (folder / f"{index.NAME}.json").unlink(missing_ok=True)
+    monkeypatch.setattr(index, "_THREADS", 1)
+    paths, looked = sorted(map(str, folder.glob("*.tar"))), []
+
+    def scan(path):
+        looked.append(path)
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        return sources.tar.scan(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        index.build(paths, scan)
+    before = len(looked)
+    scans = index.build(paths, scan)
+    assert [scan.length for scan in scans] == list(LENGTHS)
+    assert paths[2] in looked[before:] and not {*paths[:2]} & {*looked[before:]}
+    assert all(scan.names and scan.table is None for scan in scans)

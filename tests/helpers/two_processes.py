@@ -25,6 +25,7 @@ from tests.training import test_checkpoint
 MESHES = {"dp": {}, "fsdp": {"replica": 2}, "fsdp_tp": {"tensor": 2}}
 PEER_TIMEOUT = 20  # seconds
 STEPS = 2
+BUCKET = "gs://bucket/two"
 
 
 def train(name: str, devices: list[jax.Device] | None = None) -> dict[str, np.ndarray]:
@@ -61,12 +62,16 @@ def weights() -> Any:
 
 
 def checkpoints(folder: Path, index: int) -> int:
-    """Moves a checkpoint from `one` to `two`; the step resumed where only process 1 sees damage."""
+    """Moves a checkpoint from `one` to `two`, and through a bucket; the step resumed where only
+    process 1 sees damage."""
     laid = test_checkpoint.spec("unrolled", 8, "fsdp_tp", 2)
     alone = checkpoint.read_params(str(folder / "one"))  # as a stage reads those before it
     moved = test_checkpoint.restore(folder / "one", laid)
     assert fingerprint.of(trees.unflatten(alone)) == fingerprint.of(moved.state.params)
-    test_checkpoint.save(folder / "two", moved.state)
+    for place in (folder / "two", BUCKET):
+        test_checkpoint.save(place, moved.state)
+    again = test_checkpoint.restore(BUCKET, laid)
+    assert fingerprint.of(again.state.params) == fingerprint.of(moved.state.params)
     read = checkpoint.Checkpoints._read
     if index == 1:
         checkpoint.Checkpoints._read = lambda self, step, plan: (

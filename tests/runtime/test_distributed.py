@@ -12,6 +12,7 @@ import pytest
 
 from clipa_jax.errors import ConfigError
 from clipa_jax.runtime import distributed
+from tests.helpers import bucket as buckets
 from tests.helpers import processes, two_processes
 from tests.training import test_checkpoint
 
@@ -45,6 +46,8 @@ def pair(tmp_path_factory):
     """(folder of what they found, status and last words of process 1, seconds it outlived 0)."""
     folder = tmp_path_factory.mktemp("pair")
     test_checkpoint.save(folder / "one", *saved())
+    server, patch = buckets.Bucket(), pytest.MonkeyPatch()
+    buckets.use(server, patch)
     first, second = processes.start(
         2, lambda index, port: [str(SCRIPT), str(index), str(port), str(folder)]
     )
@@ -57,6 +60,8 @@ def pair(tmp_path_factory):
     finally:
         for process in (first, second):
             process.kill()
+        patch.undo()
+        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +112,17 @@ def test_a_process_ends_after_its_peers_are_gone(pair):
     assert status not in (0, None)
     assert seconds < two_processes.PEER_TIMEOUT + 20
     assert "resume from the last checkpoint" in said or "another task died" in said, said
+
+
+def test_every_process_begins_with_a_part_of_its_own(monkeypatch):
+    items = list(range(11))
+    assert distributed.own_part_first(items) == items
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    first = []
+    for process in range(3):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        order = distributed.own_part_first(items)
+        assert sorted(order) == items
+        first += order[: len(items) // 3 + (process > 0)]
+    assert sorted(first) == items

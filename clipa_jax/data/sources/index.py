@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +21,12 @@ from absl import logging
 
 from clipa_jax.data.sources import lengths
 from clipa_jax.errors import DataError
-from clipa_jax.runtime import storage
+from clipa_jax.runtime import distributed, storage
+from clipa_jax.runtime.progress import Progress
 
 NAME = ".clipa_jax_index"
 _HELD = 64  # tables in memory
+_THREADS = 32  # that count: they wait for the storage
 # What compressed files begin with. Pictures inside are compressed already, so nothing is lost
 # without it, and it would rule out reading from the middle.
 _COMPRESSED = {
@@ -64,10 +66,7 @@ def build(paths: Sequence[str], scan: Callable[[str], Scan]) -> list[Scan]:
     scans = {path: Scan(length, None) for path, length in recorded.items()}
     count = [path for path in new if path not in scans]
     if count:
-        logging.info("counting the samples of %d files, first %s", len(count), count[0])
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            found = pool.map(lambda path: _scanned(path, scan, stamps[path]), count)
-            scans |= dict(zip(count, found, strict=True))
+        scans |= _counted({path: stamps[path] for path in count}, scan)
     for path, scanned in scans.items():
         names = None if scanned.names is None else list(scanned.names)
         record = [*stamps[path], scanned.length, names]
@@ -78,10 +77,38 @@ def build(paths: Sequence[str], scan: Callable[[str], Scan]) -> list[Scan]:
     return [Scan(n, None if names is None else tuple(names)) for _, _, n, names in entries]
 
 
+def _counted(stamps: Mapping[str, list[int]], scan: Callable[[str], Scan]) -> dict[str, Scan]:
+    """Scans of files, without their tables, in parallel.
+
+    Each host begins with a part of its own, and takes over the tables of files that another host,
+    or a start that was cut off, has stored by then.
+    """
+    logging.info("counting the samples of %d files, first %s", len(stamps), next(iter(stamps)))
+    scans: dict[str, Scan] = {}
+
+    def count(path: str) -> tuple[str, Scan]:
+        scanned = _stored(path, stamps[path]) or _scanned(path, scan, stamps[path])
+        return path, scanned._replace(table=None)
+
+    with (
+        concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
+        Progress("counting", len(stamps), unit="files", shown=len(stamps) > _THREADS) as progress,
+    ):
+        for path, scanned in pool.map(count, distributed.own_part_first(list(stamps))):
+            scans[path] = scanned
+            progress.update(len(scans))
+    return scans
+
+
 @functools.lru_cache(maxsize=_HELD)
 def opened(path: str, scan: Callable[[str], Scan]) -> Scan:
     """The scan of a file with its table, which is made when the file is opened first."""
     stamp = storage.stamp(path)
+    return _stored(path, stamp) or _scanned(path, scan, stamp)
+
+
+def _stored(path: str, stamp: list[int]) -> Scan | None:
+    """The scan of a file whose table is stored; None if there is none for this state of it."""
     for place in _places(os.path.dirname(path), _table_name(path)):
         content = storage.read_or_nothing(place)
         if not content:
@@ -89,7 +116,7 @@ def opened(path: str, scan: Callable[[str], Scan]) -> Scan:
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             if saved["stamp"].tolist() == stamp:
                 return Scan(len(saved["table"]), tuple(saved["names"].tolist()), saved["table"])
-    return _scanned(path, scan, stamp)
+    return None
 
 
 def refuse_compressed(path: str) -> None:
