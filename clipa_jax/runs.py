@@ -16,7 +16,7 @@ from clipa_jax.evaluation.held_out import HeldOut
 from clipa_jax.planning import workload
 from clipa_jax.runtime import files
 from clipa_jax.runtime.files import Path
-from clipa_jax.training import headlines, optim, records, workdir
+from clipa_jax.training import headlines, optim, records, spikes, workdir
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,15 @@ class Stage:
         """Entries of evaluation.json by evaluator."""
         return (self.evaluation or {}).get("evaluations") or {}
 
+    @functools.cached_property
+    def spikes(self) -> list[dict[str, Any]]:
+        """Spikes of the loss, see training/spikes.py."""
+        try:
+            return spikes.read(self.folder)
+        except (DataError, ValueError) as error:
+            self.damaged.append(f"{self.folder / workdir.SPIKES}: {error}")
+            return []
+
     @property
     def skipped(self) -> dict[str, int]:
         """Counts of samples that could not be used, by reason."""
@@ -175,7 +184,7 @@ class Run:
     def damaged(self) -> tuple[str, ...]:
         """Sentences on files that could not be read."""
         for stage in self.stages:
-            _ = stage.held_out, stage.sizes  # read when first asked for
+            _ = stage.held_out, stage.sizes, stage.spikes  # read when first asked for
         return (*self.own_damaged, *(text for stage in self.stages for text in stage.damaged))
 
     @property

@@ -29,6 +29,7 @@ from clipa_jax.training import (
     metrics,
     profiling,
     recorder,
+    spikes,
     stage,
     steps,
     workdir,
@@ -66,9 +67,20 @@ def main(argv: list[str]) -> int | None:
 
 
 def train(run: stage.Stage, interrupt: Interrupt) -> bool:
-    """Trains a stage from its last checkpoint to its end; False if it was interrupted."""
+    """Trains a stage to its end; False if it was interrupted."""
     run.claim()
     machine.save(run)
+    logging.info("\n%s", run.describe())
+    while True:
+        try:
+            return train_from_checkpoint(run, interrupt)
+        except spikes.Rollback:
+            if interrupt.shared:
+                return False
+
+
+def train_from_checkpoint(run: stage.Stage, interrupt: Interrupt) -> bool:
+    """`train` from the last checkpoint; raises `spikes.Rollback` if it is to be called again."""
     checkpoints = run.open_checkpoints(workdir=str(run.folder))
     start = checkpoint.first_state(
         checkpoints,
@@ -79,7 +91,6 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
         open_weights=open_weights,
     )
     first = int(start.state.step)
-    logging.info("\n%s", run.describe())
     saved = start.position.get("efficiency")
     efficiency = workload.efficiency(run.settings, run.program.mesh, saved)
     for line in start.lines:
@@ -96,6 +107,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             shown=distributed.first(),
         ) as progress,
     ):
+        watch = run.watch_losses(start.position)
         record = recorder.Recorder(
             run.durations,
             writer,
@@ -105,6 +117,7 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             run.program.max_skips,
             WaitWarning(run.data),
             efficiency,
+            watch.add,
         )
         record.scores = start.position.get("scores", {})
         with progress.paused("compiling"), efficiency.losing("compile"):
@@ -112,8 +125,8 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
             attention.compare(program.spec, program.mesh, start.state.params, program.image_tokens)
             update = program.compile()
         try:
-            state = loop(run, update, start, checkpoints, record, interrupt)
-        except UserError:
+            state = loop(run, update, start, checkpoints, record, watch, interrupt)
+        except (UserError, spikes.Rollback):
             with contextlib.suppress(CheckpointError):
                 checkpoints.close()  # completes earlier saves
             raise
@@ -132,11 +145,12 @@ def loop(
     start: checkpoint.Start,
     checkpoints: checkpoint.Checkpoints,
     record: recorder.Recorder,
+    watch: spikes.Spikes,
     interrupt: Interrupt,
 ) -> TrainState:
     """Runs steps from `start` to the end of the stage or an interrupt; returns the last state."""
     state, durations = start.state, run.durations
-    batches = run.data.start(start.position.get("data"))
+    batches = run.data.start(start.position.get("data"), watch.left_out)
     # An evaluation that was due when the run stopped is made when it resumes.
     owed = start.position.get("owed", False) and run.evaluates(int(state.step))
     if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
@@ -150,7 +164,7 @@ def loop(
             batch, position = next(feed)
             state, values = update(state, batch)
             trace.end(step, values)
-            record.step(step, values, waited=feed.wait_seconds)
+            record.step(step, values, feed.wait_seconds, position["samples"])
             checkpoints.check()
             last, stop = step == durations.total_steps, interrupt.read(values) is not None
             owed = run.evaluates(step)
@@ -161,6 +175,7 @@ def loop(
                 record.flush()  # a state whose metrics are not finite is never saved
                 kept = {"seconds": record.seconds, "scores": record.scores, "owed": owed}
                 kept["efficiency"] = record.efficiency.state()
+                kept["losses"] = watch.saved(position["samples"])
                 with record.efficiency.losing("checkpoint"):
                     checkpoints.save(state, {"data": position, **kept})
             if stop:

@@ -66,8 +66,9 @@ def main(argv: list[str]) -> None:
     config = schedules.split(CONFIG.value)[0]
     config.input.batch_size = BATCH.value
     # The window is at most a round, so that every round reads.
-    config.input.shuffle_window = min(config.input.shuffle_window, SAMPLES.value)
-    config.input.lanes = min(config.input.lanes, _LANES)
+    config.input.lanes = min(config.input.lanes or _LANES, _LANES)
+    window = config.input.shuffle_window or pipeline.default_window(config.input.lanes)
+    config.input.shuffle_window = min(window, SAMPLES.value)
     inputs = Settings(config).input
     with tempfile.TemporaryDirectory() as folder:
         parts = _parts(inputs)

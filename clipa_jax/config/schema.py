@@ -46,6 +46,8 @@ def default() -> ConfigDict:
     c.microbatch = placeholder(int)  # samples whose activations are held; None: the whole batch
     c.on_nonfinite = "stop"  # the run, or skip the update: if loss or gradient is not finite
     c.max_skips = 10  # updates in a row that may be skipped; one more stops the run
+    c.on_spike = placeholder(str)  # None: only log a spike of the loss; or rollback
+    c.max_rollbacks = 3  # of a stage; one spike more stops the run
     c.profile_steps = ()  # first and last step to trace for TensorBoard and Perfetto: (100, 105)
     c.input = inputs()
     c.optim = optim()
@@ -175,8 +177,10 @@ def inputs() -> ConfigDict:
     c.batch_size = 0  # global
     c.cache = "none"  # or encoded: the samples stay in memory, with random access
     c.order = "auto"  # global: one shuffle of all samples; lanes; auto: global if access is random
-    c.lanes = 16  # files read side by side in the order of lanes
-    c.shuffle_window = 16_384  # samples that are shuffled together in the order of lanes
+    # In the order of lanes: files that all hosts together read side by side; None: 16, or 4 a host.
+    c.lanes = placeholder(int)
+    # Samples that are shuffled together there; None: 16,384, or 1,024 a lane.
+    c.shuffle_window = placeholder(int)
     c.max_skip_percent = 1.0  # share of unusable samples above which the run stops
     c.max_pixels = 67_108_864  # of a picture; larger ones are skipped by what their header says
     c.res = 0  # pixels a side

@@ -52,12 +52,14 @@ def train(
     source = open_source(config)
     if choice(config, "cache", ("none", "encoded")) == "encoded":
         source = _cached(source)
+    lanes = config.lanes or default_lanes(config.batch_size, process_count)
+    lanes = math.gcd(lanes, config.batch_size)
     order = _order(
         source,
         choice(config, "order", ("auto", "global", "lanes")),
         seed=seed,
-        lanes=math.gcd(config.lanes, config.batch_size),
-        window=config.shuffle_window,
+        lanes=lanes,
+        window=config.shuffle_window or default_window(lanes),
     )
     preprocess = fill(config.preprocess, config) if preprocess is None else preprocess
     share = reading.Share.of(config.batch_size, process_index, process_count)
@@ -75,6 +77,17 @@ def train(
     )
     spec = _batch_spec(preprocess, out, config.batch_size)
     return TrainData(source, preprocess, spec, order, share, process, skips)
+
+
+def default_lanes(batch_size: int, hosts: int) -> int:
+    """Files that are read side by side: 16, or four a host, so that no two hosts share a lane."""
+    each = {1: 16, 2: 8}.get(hosts, 4)
+    return hosts * math.gcd(each, batch_size // hosts)
+
+
+def default_window(lanes: int) -> int:
+    """Samples that are shuffled together, of all lanes."""
+    return max(16_384, 1_024 * lanes)
 
 
 def open_source(config: Settings) -> sources.Source:
@@ -152,19 +165,35 @@ class TrainData:
         """Samples of this host that could not be used, by reason."""
         return self._skips.counts
 
-    def start(self, position: Position | None = None) -> Iterator[tuple[Batch, Position]]:
+    def start(
+        self, position: Position | None = None, left_out: Sequence[tuple[int, int]] = ()
+    ) -> Iterator[tuple[Batch, Position]]:
         """This host's rows of each global batch, and the position after it.
 
         Continues at a `position` that came with an earlier batch, on any number of hosts; one of
-        other data or another order raises `DataError`, and so do too many bad samples.
+        other data or another order raises `DataError`, and so do too many bad samples. Stretches
+        [begin, end) of samples of the stage are left out; all are multiples of the batch size.
         """
         count = self._check(position)
         rows = self._order.rows(self._share.batch_size)[self._share.begin : self._share.end]
-        for batch in feed.Feed(self._dataset(count)):
-            batch = {key: np.asarray(value) for key, value in batch.items()}  # not a copy
-            self._skips.add(batch.pop(map_chunk.REASON), count + rows)
-            count += self._share.batch_size
-            yield batch, {"samples": count, "order": self._order.fingerprint}
+        while True:
+            for begin, end in sorted(left_out):
+                count = end if begin <= count < end else count
+            for batch in feed.Feed(self._dataset(count)):
+                batch = {key: np.asarray(value) for key, value in batch.items()}  # not a copy
+                self._skips.add(batch.pop(map_chunk.REASON), count + rows)
+                count += self._share.batch_size
+                yield batch, {"samples": count, "order": self._order.fingerprint}
+                if any(begin <= count < end for begin, end in left_out):
+                    break
+
+    def places(self, begin: int, end: int) -> dict[str, list[int]]:
+        """The samples [begin, end) of the stage, of all hosts: by file, their numbers in it."""
+        places: dict[str, list[int]] = {}
+        for shard, index in zip(*self._order.locate(np.arange(begin, end)), strict=True):
+            file = self.source.shards[shard]
+            places.setdefault(file.path, []).append(file.start + int(index))
+        return {path: sorted(numbers) for path, numbers in sorted(places.items())}
 
     def _check(self, position: Position | None) -> int:
         if position is None:

@@ -129,11 +129,16 @@ def _by_index(source: Source, order: GlobalOrder, count: int, share: Share) -> t
     return read.map(lambda chunk: _sized(chunk, share.chunk, source.width))
 
 
+def lanes_of(order: Order, share: Share) -> range:
+    """The lanes that a host reads, and in whole, although it may have a part of their rows."""
+    block = share.batch_size // order.lanes
+    return range(share.begin // block, -(-share.end // block))
+
+
 def _by_lanes(
     source: Source, order: LaneOrder | MixedOrder, count: int, share: Share
 ) -> tf.data.Dataset:
-    block = share.batch_size // order.lanes
-    lanes = range(share.begin // block, -(-share.end // block))
+    block, lanes = share.batch_size // order.lanes, lanes_of(order, share)
     count_Cn = order.rows(share.batch_size)[share.begin : share.end].reshape(-1, share.chunk)
     begin, end = (row - lanes[0] * block for row in (share.begin, share.end))
 

@@ -97,6 +97,8 @@ def _speed(stage: Stage) -> dict[str, str]:
         "waiting for input": format.percent(statistics.fmean(waits) if waits else None),
         "skipped samples": format.count(sum(stage.skipped.values())),
         "skipped updates": format.count(dropped),
+        "loss spikes": format.count(len(stage.spikes)),
+        "rollbacks": format.count(sum(bool(spike["left_out"]) for spike in stage.spikes)),
     }
 
 

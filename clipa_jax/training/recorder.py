@@ -28,6 +28,7 @@ class Recorder:
       skipped: returns the number of unusable samples so far, by reason.
       max_skips: consecutive updates that may be skipped because they are not finite.
       slow_input: called with the share of time spent waiting for input since the last record.
+      watch: called with the number and the loss of each step, and the samples used after it.
       efficiency: told of the time that is lost to input and evaluation.
     """
 
@@ -41,13 +42,14 @@ class Recorder:
         max_skips: int = 0,
         slow_input: Callable[[float], object] = lambda share: None,
         efficiency: Efficiency | None = None,
+        watch: Callable[[int, float, int], None] = lambda step, loss, samples: None,
     ):
         self._durations, self._writer, self._progress = durations, writer, progress
-        self._skipped, self._slow_input = skipped, slow_input
+        self._skipped, self._slow_input, self._watch = skipped, slow_input, watch
         self._max_skips, self._skips, self._consecutive = max_skips, 0, 0
         self.efficiency = Efficiency() if efficiency is None else efficiency
         self._began = time.monotonic() - seconds
-        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._pending: tuple[int, dict[str, jax.Array], int] | None = None
         self._waited = 0.0  # seconds of waiting for input
         self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
         self.scores: dict[str, float] = {}
@@ -57,16 +59,20 @@ class Recorder:
         """Seconds of training so far, with compilation, without evaluation."""
         return time.monotonic() - self._began
 
-    def step(self, step: int, values: dict[str, jax.Array], waited: float) -> None:
+    def step(
+        self, step: int, values: dict[str, jax.Array], waited: float, samples: int | None = None
+    ) -> None:
         """Stores the metrics of a running step, and processes those of the step before.
 
         `step` is the number of updates at its end, `values` are scalars on the device, `waited` the
-        seconds of waiting for input so far.
+        seconds of waiting for input so far; `samples` those of the data that are used at its end,
+        if it is not a batch for each step.
         """
         self.efficiency.lose("input", waited - self._waited)
         self._waited = waited
         self._process_pending()
-        self._pending = (step, values)
+        used = step * self._durations.batch_size if samples is None else samples
+        self._pending = (step, values, used)
 
     def flush(self) -> None:
         """Waits for the metrics of the last step, and for the workdir to hold all of them.
@@ -103,7 +109,7 @@ class Recorder:
     def _process_pending(self) -> None:
         if self._pending is None:
             return
-        step, on_device = self._pending
+        step, on_device, samples = self._pending
         self._pending = None
         values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
         self._progress.update(step, f"loss {values['loss']:.3f}")
@@ -118,10 +124,11 @@ class Recorder:
         if bad:
             size = self._durations.batch_size
             self._report_nonfinite(
-                f"{bad[0]} is {values[bad[0]]} at step {step} (samples {(step - 1) * size:,} to "
-                f"{step * size:,} of the stage)",
+                f"{bad[0]} is {values[bad[0]]} at step {step} (samples {samples - size:,} to "
+                f"{samples:,} of the stage)",
                 stop,
             )
+        self._watch(step, values["loss"], samples)
 
     def _report_nonfinite(self, problem: str, stop: bool) -> None:
         """Logs a step that is not finite; raises `UserError` if it ends the run."""

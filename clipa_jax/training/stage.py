@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from clipa_jax import evaluators, models, sharding, trees
 from clipa_jax.config.durations import Durations, due, resolve
-from clipa_jax.config.settings import Settings
+from clipa_jax.config.settings import Settings, choice
 from clipa_jax.data import pipeline
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, MissingData
 from clipa_jax.evaluators import Evaluator, embed
@@ -27,6 +27,7 @@ from clipa_jax.training import (
     origin,
     profiling,
     program,
+    spikes,
     steps,
     workdir,
 )
@@ -52,6 +53,7 @@ class Stage:
     missing: dict[str, DataError]  # evaluators without data
     open_checkpoints: Callable[..., checkpoint.Checkpoints]
     open_writer: Callable[..., metrics.Writer]
+    max_rollbacks: int | None  # after spikes of the loss; None: they are only recorded
     profile_steps: tuple[int, ...]  # first and last to trace; () for none
 
     @property
@@ -87,6 +89,17 @@ class Stage:
             return False
         return files.read_json(recorded)["fingerprint"] == self.data.fingerprint
 
+    def watch_losses(self, position: checkpoint.Position) -> spikes.Spikes:
+        """What finds spikes, from the position of a checkpoint on."""
+        return spikes.Spikes(
+            self.folder,
+            self.data.places,
+            self.durations.batch_size,
+            saved=position.get("losses", ()),
+            samples=position.get("data", {}).get("samples", 0),
+            max_rollbacks=self.max_rollbacks,
+        )
+
     def describe(self) -> str:
         """A line for the log: the model, its input, durations and devices."""
         durations, program, inputs = self.durations, self.program, self.settings.input
@@ -115,6 +128,7 @@ class Stage:
             "data": self.data.fingerprint,
             **{key: scores.get(name) for key, name in headlines.names(evals, scores).items()},
             "scores": dict(scores),
+            "rollbacks": sum(bool(spike["left_out"]) for spike in spikes.read(self.folder)),
             "not_evaluated": {name: f"missing: {error}" for name, error in self.missing.items()},
         }
 
@@ -137,6 +151,7 @@ def prepare(
 
     Raises `UserError` if the config, the data or the workdir cannot be used.
     """
+    config = _with_order(config, root / config.name)
     c = Settings(_with_vocabulary(config, root / config.name))
     surgery.check(c.surgery)
     mesh = c.mesh.call(sharding.make_mesh)
@@ -167,6 +182,7 @@ def prepare(
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
         ),
+        max_rollbacks=_max_rollbacks(c),
         profile_steps=profiling.check(c.profile_steps),
     )
     # `cli.start_jax` has used these of the first stage; the report reads the last.
@@ -176,6 +192,24 @@ def prepare(
     if c.after in before:
         _check_connects(before[c.after], stage)
     return stage
+
+
+def _max_rollbacks(c: Settings) -> int | None:
+    number = c.max_rollbacks
+    return number if c.on_spike is not None and choice(c, "on_spike", ["rollback"]) else None
+
+
+def _with_order(config: ConfigDict, folder: Path) -> ConfigDict:
+    """The config with lanes and window: as the stage began, else by the number of processes."""
+    config = config.copy_and_resolve_references()
+    inputs, recorded = config.input, {}
+    if files.exists(folder / workdir.CONFIG):
+        recorded = files.read_json(folder / workdir.CONFIG)["input"]
+    lanes = pipeline.default_lanes(inputs.batch_size, jax.process_count())
+    inputs.lanes = inputs.lanes or recorded.get("lanes") or lanes
+    window = recorded.get("shuffle_window") or pipeline.default_window(inputs.lanes)
+    inputs.shuffle_window = inputs.shuffle_window or window
+    return config
 
 
 def _with_vocabulary(config: ConfigDict, folder: Path) -> ConfigDict:

@@ -22,6 +22,7 @@ CONFIG = "config.json"  # the stage's config as it ran
 RESULT = "result.json"  # present once the stage is finished
 DATA = "data.json"  # the fingerprint of the training data
 METRICS = "metrics.jsonl"  # see metrics.py
+SPIKES = "spikes.jsonl"  # loss spikes and rollbacks: spikes.py
 EVALUATION = "evaluation.json"  # the last evaluation, with evaluation.npz: evaluation/record.py
 ENVIRONMENT = "environment.json"  # versions, devices and data: report/machine.py
 HELD_OUT = "held_out.json"  # pictures and captions: evaluation/held_out.py
@@ -55,6 +56,8 @@ MAY_CHANGE = (
     "microbatch",
     "on_nonfinite",
     "max_skips",
+    "on_spike",
+    "max_rollbacks",
     "input.max_skip_percent",
     "profile_steps",
     "model.attention",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clipa_jax.data import shuffle
+from clipa_jax.data import pipeline, reading, shuffle
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Shards
 
 LENGTHS = np.array([13, 0, 9, 170, 11, 1])
@@ -102,3 +102,28 @@ def test_fingerprint_tells_orders_apart():
     ]
     assert len({order.fingerprint for order in orders}) == len(orders)
     assert LaneOrder(shards(), 0, 4, 5).fingerprint == orders[0].fingerprint
+
+
+def read_per_used(batch_size, hosts, lanes):
+    """Samples that all hosts read in an epoch, over its samples, if a file that a lane enters in
+    its middle is read from its beginning."""
+    order = LaneOrder(shards(np.full(10_000, 8_000)), seed=0, lanes=lanes, window=1)
+    read = 0
+    for host in range(hosts):
+        for lane in reading.lanes_of(order, reading.Share.of(batch_size, host, hosts)):
+            _, _, length = order._lane(lane, 0)
+            pieces = order.pieces(lane, 0, 0, length)
+            read += int(pieces[:, 1:].sum())
+    return read / order.shards.total
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4, 16, 24, 64, 128])
+def test_by_default_hosts_read_little_more_than_they_use(hosts):
+    batch_size = 65_536 if 65_536 % hosts == 0 else 49_152
+    lanes = pipeline.default_lanes(batch_size, hosts)
+    assert batch_size % lanes == 0 and 16 <= lanes <= 4 * max(hosts, 4)
+    assert read_per_used(batch_size, hosts, lanes) <= 1.1
+
+
+def test_fewer_lanes_than_hosts_are_read_by_several():
+    assert read_per_used(65_536, 64, lanes=16) == pytest.approx(4.0, rel=0.1)
