@@ -79,7 +79,7 @@ def losses(workdir: Path, stage: str = "pretrain") -> list[float]:
     return [record["loss"] for record in records(workdir, stage) if "loss" in record]
 
 
-def weights(workdir: Path) -> dict[str, str]:
+def weights(workdir: Path, stage: str = "pretrain") -> dict[str, str]:
     """A hash of each weight of the last checkpoint."""
-    params = checkpoint.read_params(str(workdir / "pretrain"))
+    params = checkpoint.read_params(str(workdir / stage))
     return {name: hashlib.sha256(leaf.tobytes()).hexdigest() for name, leaf in params.items()}

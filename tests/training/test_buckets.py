@@ -1,20 +1,32 @@
 """A workdir in a bucket, against an emulator of Google Cloud Storage."""
 
+import json
 import threading
 import time
 from http import HTTPStatus
 
+import fsspec
 import gcsfs.retry
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+import clipa_jax
+from clipa_jax import embed, runs, trees
+from clipa_jax.config import schema
+from clipa_jax.convert import convert
+from clipa_jax.data import embeddings
 from clipa_jax.errors import CheckpointError, UserError
+from clipa_jax.evaluation import record
+from clipa_jax.evaluation.command import Command
+from clipa_jax.report import find_runs, page
 from clipa_jax.runtime.files import Path
 from clipa_jax.training import checkpoint, metrics, workdir
 from clipa_jax.training.mirror import Mirror
 from tests.helpers import bucket as buckets
-from tests.helpers import small_stage
+from tests.helpers import small_stage, tiny
+from tests.helpers.sweep_runs import plant
 from tests.training.test_checkpoint import assert_same, restore, save, spec, state, steps_in
 
 
@@ -175,3 +187,56 @@ def test_compiled_programs_are_kept_in_a_bucket(bucket):
         jax.config.update("jax_compilation_cache_dir", before)
         compilation_cache.reset_cache()
     assert list(Path(cache).iterdir())
+
+
+def trained(bucket):
+    """A workdir with a stage of known weights."""
+    small_stage.stage(bucket, small_stage.config())
+    return str(bucket)
+
+
+def test_load_and_embed_read_a_workdir_in_a_bucket(bucket, tmp_path):
+    workdir = trained(bucket)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in "ab":
+        Image.effect_noise((20, 24), 50).save(pictures / f"{name}.png")
+    model = clipa_jax.load(workdir)
+    assert_same_leaves(model.params, tiny.init(small_stage.config())[1])
+    job = {"out": str(tmp_path / "out"), "write": ["image"], "dtype": "float32", "batch_size": 8}
+    embed.run(
+        embed.Job(checkpoint=workdir, source=f"folder:{pictures}", **job), schema.evaluation()
+    )
+    expected = model.encode_image([pictures / "a.png", pictures / "b.png"])
+    np.testing.assert_allclose(embeddings.read(job["out"], "img_emb"), expected, atol=1e-5)
+
+
+def assert_same_leaves(got, expected):
+    got, expected = trees.flatten(got), trees.flatten(expected)
+    assert set(got) == set(expected)
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(np.asarray(got[name]), leaf, err_msg=name)
+
+
+@pytest.mark.slow
+def test_evaluate_and_convert_to_torch_read_a_workdir_in_a_bucket(bucket, tmp_path, capsys):
+    path = trained(bucket)
+    command = Command(small_stage.config(), out=f"{bucket}/evaluated")
+    assert command.evaluate(path) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert sorted(printed["evaluations"]) == sorted(small_stage.EVALS)
+    assert record.read(bucket / "evaluated" / workdir.EVALUATION).report == printed
+    convert.to_torch(path, tmp_path / "torch", None)
+    assert (tmp_path / "torch" / "parity.json").exists()
+
+
+def test_report_and_collect_read_finished_runs_in_a_bucket(bucket, tmp_path, capsys):
+    for seed in (0, 1):
+        plant(tmp_path / "runs" / str(seed), 0.25 + seed / 4, seed=seed)
+    fsspec.filesystem("gcs").put(f"{tmp_path}/runs/", f"{bucket}/", recursive=True)
+    run = bucket / "0"
+    page.write(runs.read([run]), run / workdir.REPORT)
+    assert "25.0" in (run / workdir.REPORT).read_text()
+    collected = find_runs.read([bucket])
+    assert not collected.broken
+    assert sorted(row.scores["zero_shot/top1"] for row in collected.rows) == [0.25, 0.5]
