@@ -37,12 +37,6 @@ import artwork
 from clipa_jax.prepare import perceptual
 from clipa_jax.runtime import cli
 
-OUT = flags.DEFINE_string("out", "icons", "Folder of the pairs and of the held-out pictures.")
-CACHE = flags.DEFINE_string("cache", "/tmp/icon_packages", "Folder of the npm package.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the variants, the families held out and the names.")
-SETS = flags.DEFINE_list("sets", [], "Build from these sets alone; empty for all.")
-NAMES = flags.DEFINE_integer("names", 2000, "Names with a held-out picture.")
-
 PACKAGE = "@iconify/json@2.2.535"
 SIDE = 64  # pixels
 PER_TAR = 10_000
@@ -208,9 +202,9 @@ def build(out: pathlib.Path, cache: pathlib.Path, seed: int, only: list[str], na
     near = perceptual.are_near(*hashes, NEAR)
     kept = [icon for icon, is_near in zip(train, near, strict=True) if not is_near]
     random.Random(seed).shuffle(kept)
-    infos = {prefix: sets[prefix]["info"] for prefix in sets}
-    write(kept, test, {p: info["license"]["title"] for p, info in infos.items()}, out)
     count = collections.Counter(icon.set for icon in icons)
+    infos = {prefix: sets[prefix]["info"] for prefix in sets if count[prefix]}
+    write(kept, test, {p: info["license"]["title"] for p, info in infos.items()}, out)
     training = {family[icon.set] for icon in train}
     table = {
         prefix: {
@@ -221,9 +215,12 @@ def build(out: pathlib.Path, cache: pathlib.Path, seed: int, only: list[str], na
     }  # fmt: skip
     (out / "sets.json").write_text(json.dumps(table, indent=1))
     held = [row for row in table.values() if row["held_out"]]
+    all_families, held_families = (
+        {row["family"] for row in rows} for rows in (table.values(), held)
+    )
     cli.say(
-        f"{len(icons)} pictures of {len(set(family.values()))} families ({len(sets)} sets)\n"
-        f"held out: {len({row['family'] for row in held})} families ({len(held)} sets, "
+        f"{len(icons)} pictures of {len(all_families)} families ({len(table)} sets)\n"
+        f"held out: {len(held_families)} families ({len(held)} sets, "
         f"{sum(row['pictures'] for row in held)} pictures), of which {len(test)} names are used\n"
         f"training: {len(kept)} pictures; {len(train) - len(kept)} near-duplicates of the "
         f"{len(test)} held-out pictures went"
@@ -233,9 +230,21 @@ def build(out: pathlib.Path, cache: pathlib.Path, seed: int, only: list[str], na
 def main(argv: list[str]) -> None:
     """Builds the pairs and says how many there are."""
     del argv
-    out, cache = pathlib.Path(OUT.value), pathlib.Path(CACHE.value)
-    build(out, cache, SEED.value, SETS.value, NAMES.value)
+    values = flags.FLAGS
+    build(
+        pathlib.Path(values.out), pathlib.Path(values.cache), values.seed, values.sets, values.names
+    )
+
+
+def start() -> None:
+    """Defines the flags and runs `main`."""
+    flags.DEFINE_string("out", "icons", "Folder of the pairs and of the held-out pictures.")
+    flags.DEFINE_string("cache", "/tmp/icon_packages", "Folder of the npm package.")
+    flags.DEFINE_integer("seed", 0, "Of the variants, the families held out and the names.")
+    flags.DEFINE_list("sets", [], "Build from these sets alone; empty for all.")
+    flags.DEFINE_integer("names", 2000, "Names with a held-out picture.")
+    cli.run(main, needs_config=False)
 
 
 if __name__ == "__main__":
-    cli.run(main, needs_config=False)
+    start()

@@ -10,12 +10,12 @@ PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "TPU_USAGE.md", "CHANGELOG.md")),
         *(ROOT / "docs").rglob("*.md"),
-        ROOT / "data" / "emoji" / "README.md",
+        *(ROOT / "data").glob("*/README.md"),
         ROOT / "clipa_jax" / "preprocess" / "assets" / "README.md",
         ROOT / "tests" / "golden" / "README.md",
     ]
 )
-TOP = "clipa_jax|configs|notebooks|tools|tests|docs|data/emoji"
+TOP = "clipa_jax|configs|notebooks|tools|tests|docs|data/emoji|data/icons"
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)

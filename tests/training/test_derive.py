@@ -98,10 +98,10 @@ def test_too_few_minutes_are_refused(tmp_path, monkeypatch):
         fill(c, tmp_path)
 
 
-def test_the_pace_of_a_stage_is_measured_with_its_data():
-    stage = fill(own(input__batch_size=16))[2]
-    for tower in (stage.model.image, stage.model.text):
-        tower.update(width=12, depth=1, num_heads=3, mlp_dim=24)
+def test_the_pace_of_a_stage_is_measured_with_its_data(monkeypatch):
+    monkeypatch.setattr(derive, "TRIAL", 4)
+    data = {"source": DATA, "preprocess": recipes.augmentation(jitter=0.0)}
+    stage = small_stage.config(**{f"input__{key}": value for key, value in data.items()})
     start, step = derive.pace(stage)
     assert start > 0 and step > 0
 
