@@ -36,7 +36,7 @@ def place(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow  # eight commands, three stages of Ti
+@pytest.mark.slow  # nearly three minutes of a processor: eight commands, three stages of Ti
 def test_the_commands_of_the_page_run_in_order(place):
     commands = list(pages.commands("docs/your_data.md", "sh|python"))
     assert [command[0].removeprefix("clipa-") for command in commands] == [
