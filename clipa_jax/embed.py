@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from clipa_jax import loading
 from clipa_jax.config import schema
-from clipa_jax.data import bad_samples, embeddings, evaluation, map_chunk, pipeline, sources
+from clipa_jax.data import bad_samples, embeddings, evaluation, map_chunk, pipeline
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluation import checkpoint
 from clipa_jax.evaluators import embed
@@ -59,7 +59,7 @@ def run(job: Job, config: ConfigDict) -> None:
 
 def write(job: Job, load: Callable[[], loading.Model]) -> None:
     """Embeds what is not yet embedded with a model, which is loaded once the source is open."""
-    source = sources.open(job.source, job.split, ("id",))
+    source = evaluation.listed(job.source, job.split, ("id", "captions"))
     kinds = _kinds(job, source.has_captions)
     model = load()
     batch_size = embed.round_up(job.batch_size, model.encoders.batch_sharding)

@@ -7,8 +7,7 @@
 
 DIR gets test/0.tar, ..., test/nshards.txt, dataset_type.txt and, but for retrieval, classnames.txt
 and zeroshot_classification_templates.txt. CLIP_benchmark reads it as `--dataset wds/NAME
---dataset_root DIR`, we as `clip_benchmark:DIR`. open_clip makes quotation marks straight before it
-tokenizes; --quotes=straight writes them so, for comparisons.
+--dataset_root DIR`, we as `clip_benchmark:DIR`.
 """
 
 import functools
@@ -28,7 +27,6 @@ LABEL = flags.DEFINE_string("label", "label", "The feature with the class.")
 PREPROCESS = flags.DEFINE_string(
     "preprocess", "", 'Ops, e.g. "decode|resize(224)", then PNG; "" copies the files.'
 )
-QUOTES = flags.DEFINE_string("quotes", "kept", "In names and captions: kept, or straight.")
 TEMPLATES = flags.DEFINE_multi_string("templates", [], "A sentence with {}; may be repeated.")
 
 
@@ -45,7 +43,6 @@ def main(argv: list[str]) -> None:
         label=label,
         preprocess=PREPROCESS.value,
         templates=TEMPLATES.value,
-        quotes=QUOTES.value,
     )
     cli.say(f"wrote {count:,} samples to {Path(OUT.value) / OUT_SPLIT.value}")
 

@@ -75,6 +75,12 @@ def pictures(
     return np.concatenate([part[IMAGE].numpy() for part in done])[row_N]
 
 
+@functools.lru_cache(maxsize=32)
+def listed(source: str, split: str, features: tuple[str, ...]) -> sources.Source:
+    """A split with these features, which is listed once for all that read it."""
+    return sources.open(source, split, features)
+
+
 @functools.lru_cache(maxsize=32)  # a split is evaluated many times
 def _chunks(
     source: str,
@@ -92,7 +98,7 @@ def _chunks(
 def _process(
     source: str, split: str, preprocess: str, features: tuple[str, ...], chunk: int
 ) -> tuple[sources.Source, robust_map.Process]:
-    opened = sources.open(source, split, features)
+    opened = listed(source, split, features)
     if isinstance(opened, sources.Mixture):
         raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
     opened.check_features(features)

@@ -13,12 +13,6 @@ from clipa_jax.data.sources import Source, clip_benchmark
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess import registry
 
-# The treatment of quotation marks in texts: open_clip straightens them before it tokenizes, so
-# texts with typographic ones have other tokens there.
-QUOTES: dict[str, dict[int, str]] = {
-    "kept": {},
-    "straight": str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}),
-}
 _SUFFIXES = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"))
 
 
@@ -31,7 +25,6 @@ def write(
     label: str = "",
     preprocess: str = "",
     templates: Sequence[str] = (),
-    quotes: str = "kept",
     shard_size: int = 10_000,
 ) -> int:
     """Writes the samples of a source in their order, and returns their number.
@@ -39,13 +32,11 @@ def write(
     The source is opened with the feature `label`, which holds the class; retrieval has none. The
     folder gets the split and the files about it. `kind` is classification, multilabel or retrieval.
     Pictures are copied, or changed by `preprocess` and stored as PNG. `templates` are sentences
-    with `{}` for a class's name, `quotes` says what becomes of those in names and captions (see
-    `QUOTES`), and a tar has `shard_size` samples.
+    with `{}` for a class's name, and a tar has `shard_size` samples.
     """
     legal = (clip_benchmark.CLASSIFICATION, clip_benchmark.MULTILABEL, clip_benchmark.RETRIEVAL)
-    for name, value, options in (("kind", kind, legal), ("quotes", quotes, QUOTES)):
-        if value not in options:
-            raise DataError(f"{name}={value!r}; legal: {', '.join(options)}")
+    if kind not in legal:
+        raise DataError(f"kind={kind!r}; legal: {', '.join(legal)}")
     names = source.class_names(label) if label else None
     if kind == clip_benchmark.RETRIEVAL and not source.has_captions:
         raise DataError(f"{source.spec}: no captions to write")
@@ -54,7 +45,7 @@ def write(
     place = folder / split
     place.mkdir(parents=True, exist_ok=True)
     count = shards = 0
-    members = _members(source, kind, label, len(names or ()), preprocess, QUOTES[quotes])
+    members = _members(source, kind, label, len(names or ()), preprocess)
     while count < source.num_examples:
         with tarfile.open(place / f"{shards}.tar", "w") as tar:
             for _ in range(min(shard_size, source.num_examples - count)):
@@ -64,7 +55,7 @@ def write(
     _text(place / clip_benchmark.SHARDS, [str(shards)])
     _text(folder / clip_benchmark.TYPE, [kind])
     if kind != clip_benchmark.RETRIEVAL:
-        _text(folder / clip_benchmark.CLASSES, [n.translate(QUOTES[quotes]) for n in names or ()])
+        _text(folder / clip_benchmark.CLASSES, names or ())
         sentences = [text.replace("{}", clip_benchmark.PLACE) for text in templates]
         _text(folder / clip_benchmark.TEMPLATES, sentences)
     return count
@@ -79,12 +70,7 @@ def _add(tar: tarfile.TarFile, name: str, sample: dict[str, bytes]) -> None:
 
 
 def _members(
-    source: Source,
-    kind: str,
-    label: str,
-    classes: int,
-    preprocess: str,
-    quotes: dict[int, str],
+    source: Source, kind: str, label: str, classes: int, preprocess: str
 ) -> Iterator[dict[str, bytes]]:
     """The files of each sample, by suffix."""
     ops = registry.build(preprocess) if preprocess else None
@@ -103,14 +89,12 @@ def _members(
                 f"{source.spec}: the picture of sample {number} is no JPEG, PNG or WebP; give "
                 f"preprocess, e.g. decode"
             )
-        yield {suffix: image, **_label(sample, kind, label, classes, quotes)}
+        yield {suffix: image, **_label(sample, kind, label, classes)}
 
 
-def _label(
-    sample: dict, kind: str, label: str, classes: int, quotes: dict[int, str]
-) -> dict[str, bytes]:
+def _label(sample: dict, kind: str, label: str, classes: int) -> dict[str, bytes]:
     if kind == clip_benchmark.RETRIEVAL:
-        texts = [text.decode("utf8", "replace").translate(quotes) for text in sample["captions"]]
+        texts = [text.decode("utf8", "replace") for text in sample["captions"]]
         return {"txt": "\n".join(" ".join(text.splitlines()) for text in texts).encode()}
     if kind == clip_benchmark.CLASSIFICATION:
         return {clip_benchmark.LABEL: b"%d" % sample[label]}

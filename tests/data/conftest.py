@@ -13,6 +13,7 @@ from PIL import Image
 
 from clipa_jax.config.settings import Settings
 from clipa_jax.data import reading, sources
+from tests.helpers import writers
 
 LENGTHS = (13, 9, 17, 11)  # samples of each shard
 TOTAL = sum(LENGTHS)
@@ -42,6 +43,11 @@ def sample(number: int) -> dict:
         "id": f"id{number}",
         "label": number % 3,
     }
+
+
+SAMPLES = [sample(number) for number in range(TOTAL)]
+SHARDED = ("tfds", "array_record", "tfrecord", "webdataset", "parquet")
+SINGLE = ("folder", "table")
 
 
 def write_tfrecords(folder: Path, samples: list[dict], lengths=LENGTHS) -> str:
@@ -127,12 +133,34 @@ def write_tfds(
             )
         )
     tfds.folder_dataset.write_metadata(
-        data_dir=str(folder),
-        features=features,
-        split_infos=infos,
-        check_data=kind == "tfrecord",
+        data_dir=str(folder), features=features, split_infos=infos, check_data=kind == "tfrecord"
     )
     return f"tfds:{folder}"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Indexes that cannot be kept beside the data go here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def specs(tmp_path_factory) -> dict[str, str]:
+    """TOTAL samples in every format."""
+    folder = tmp_path_factory.mktemp("formats")
+    splits = {"train": SAMPLES}
+    return {
+        "tfds": write_tfds(folder / "tfds" / "tiny" / "1.0.0", splits),
+        "array_record": write_tfds(
+            folder / "array" / "tiny" / "1.0.0", splits, kind="array_record"
+        ),
+        "tfrecord": write_tfrecords(folder / "tfrecord", SAMPLES),
+        "webdataset": writers.write_tars(folder / "tars", SAMPLES, LENGTHS),
+        "parquet": writers.write_parquet(folder / "parquet", SAMPLES, LENGTHS),
+        "parquet flat": writers.write_parquet(folder / "flat", SAMPLES, LENGTHS, nested=False),
+        "folder": writers.write_folder(folder / "folder", SAMPLES),
+        "table": writers.write_table(folder / "table", SAMPLES),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,10 @@ from clipa_jax.data import evaluation, pipeline, sources
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.preprocess import registry
 from tests.data.conftest import everything, picture, settings
-from tests.data.test_odd_input import write_records, write_tar
+from tests.helpers.odd_data import write_records, write_tar
 
 SHARES = {"re_caption": 0.7, "text": 0.3}
 TEXTS = "decode|resize(8)|choose_caption|hash_caption"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """Indexes that cannot be kept beside the data go here."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def fields(number: int) -> dict[str, str]:

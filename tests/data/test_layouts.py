@@ -12,12 +12,6 @@ from clipa_jax.errors import DataError, MissingData
 from tests.data.conftest import numbers, picture, sample, write_tfds
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """Indexes that cannot be kept beside the data go here."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 def write_wds(folder, samples, per_shard=2, files=(), shards=None):
     """Dictionaries of suffix -> content, in tars; `files` are texts by name."""
     place = folder / "test"
@@ -193,23 +187,10 @@ def test_what_is_exported_reads_the_same(tmp_path):
     ]
 
 
-def test_quotation_marks_may_be_straightened(tmp_path):
-    one = sample(0) | {"captions": ["one o\u2019clock", "\u201chello\u201d"]}
-    source = write_tfds(tmp_path / "tiny" / "1.0.0", {"train": [one]}, (1,))
-    opened = sources.open(source, "train")
-    for quotes, want in (("kept", one["captions"]), ("straight", ["one o'clock", '"hello"'])):
-        export.write(opened, tmp_path / quotes, "test", kind="retrieval", quotes=quotes)
-        with tarfile.open(tmp_path / quotes / "test" / "0.tar") as tar:
-            member = tar.extractfile("s0000000.txt")
-            assert member.read().decode().split("\n") == want
-
-
 def test_export_refuses_what_it_cannot_write(tmp_path):
     source = write_tfds(tmp_path / "tiny" / "1.0.0", {"train": [sample(0)]}, (1,))
     opened = sources.open(source, "train")
     with pytest.raises(DataError, match="legal: classification, multilabel, retrieval"):
         export.write(opened, tmp_path, "test", kind="labels")
-    with pytest.raises(DataError, match="quotes='bent'; legal: kept, straight"):
-        export.write(opened, tmp_path, "test", kind="retrieval", quotes="bent")
     with pytest.raises(DataError, match="no names for the classes of 'id'"):
         export.write(opened, tmp_path, "test", kind="classification", label="id")

@@ -61,6 +61,11 @@ class ClassFoldersSource(fields.ListedSource):
         text = storage.read_or_nothing(storage.join(where, TEMPLATES_FILE))
         lines = text.decode("utf-8", "replace").splitlines()
         templates = [line.strip() for line in lines if line.strip()] or TEMPLATES
+        without = next((line for line in templates if "{}" not in line), None)
+        if without is not None:
+            raise DataError(
+                f"{self.spec}: {TEMPLATES_FILE} has {without!r} without {{}} for the class's name"
+            )
         names = [name.replace("_", " ") for name in self._classes]
         filled = ([captions.encoded(t.replace("{}", name)) for t in templates] for name in names)
         return [captions.joined(texts) for texts in filled]

@@ -31,6 +31,7 @@ _THREADS = 32  # that count: they wait for the storage
 # without it, and it would rule out reading from the middle.
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",

@@ -8,7 +8,17 @@ from absl import logging
 from clipa_jax.data.sources import base
 from clipa_jax.runtime import storage
 
-_HIDDEN = ("__MACOSX", "@eaDir")  # besides names that begin with a dot
+# Besides names that begin with a dot: of archives, of file servers, of what was deleted.
+_HIDDEN = (
+    "__MACOSX",
+    "@eaDir",
+    "@Recycle",
+    "#recycle",
+    "#snapshot",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)
 
 
 def pictures(folder: str, names: list[str], spec: str) -> list[str]:

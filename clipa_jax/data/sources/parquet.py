@@ -2,9 +2,11 @@
 
 import collections
 import functools
+import io
 import os
+import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,7 @@ _LISTS = (
     pa.ListViewType,
     pa.LargeListViewType,
 )
+_TAIL = 8  # bytes at the end of a file: the length of the metadata before them, and PAR1
 
 
 class _Columns(NamedTuple):
@@ -136,9 +139,27 @@ def _scan(path: str) -> index.Scan:
 def _metadata(path: str) -> parquet.FileMetaData:
     try:
         with storage.open(path) as file:
-            return parquet.ParquetFile(file).metadata
+            meta = parquet.ParquetFile(file).metadata
+            return _without_arrow_schema(file) if _has_fixed_lists(meta) else meta
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _has_fixed_lists(meta: parquet.FileMetaData) -> bool:
+    return any("fixed_size_list" in str(field.type) for field in meta.schema.to_arrow_schema())
+
+
+def _without_arrow_schema(file: BinaryIO) -> parquet.FileMetaData:
+    """The metadata of a file with the types of Parquet alone, whose lists have any size.
+
+    Arrow's own types, which are stored beside them, have lists of a fixed size, of which Arrow
+    cannot read a row group that has missing ones.
+    """
+    file.seek(-_TAIL, os.SEEK_END)
+    (size,) = struct.unpack("<I", file.read(4))
+    file.seek(-_TAIL - size, os.SEEK_END)
+    footer = file.read(size + _TAIL).replace(b"ARROW:schema", b"ARROW:unread")
+    return parquet.read_metadata(io.BytesIO(b"PAR1" + footer))
 
 
 def _schema(path: str) -> pa.Schema:

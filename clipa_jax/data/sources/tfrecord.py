@@ -2,7 +2,7 @@
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ _FOOTER = 4
 _BUFFER = 256 << 10  # bytes read at once
 _BATCH = 128  # records that go through the check for missing ones together
 _LOOKED_AT = 16  # records of a file that tell which features there are
+# The types of features by their fields, and values for missing ones.
+_TYPES: dict[str, tuple[tf.DType, Any]] = {
+    "bytes_list": (tf.string, ""),
+    "int64_list": (tf.int64, -1),
+    "float_list": (tf.float32, float("nan")),
+}
 
 
 class TfrecordSource(base.Source):
@@ -72,7 +78,8 @@ class TfrecordSource(base.Source):
         wanted: dict[str, Any] = {n: tf.io.FixedLenFeature([], *self._kinds[n]) for n in scalars}
         wanted |= {name: tf.io.RaggedFeature(tf.string) for name in self._captions}
         wanted |= {name: tf.io.FixedLenFeature([], tf.string, "") for name in self._images}
-        values = tf.io.parse_single_example(record[0], wanted)
+        legal = tf.numpy_function(self._legal, [record[0]], tf.string, stateful=False)
+        values = tf.io.parse_single_example(tf.ensure_shape(legal, []), wanted)
         texts = [values[name] for name in self._captions]
         return {
             "image": _first_image([values[name] for name in self._images]),
@@ -80,6 +87,27 @@ class TfrecordSource(base.Source):
             "id": text(values[self._id]) if self._id else tf.constant(""),
             **{name: values[name] for name in features if name in values},
         }
+
+    def _legal(self, record: bytes | np.ndarray) -> bytes:
+        """A record without features of another type than that of the source, or of several values
+        where one is expected: they count as missing."""
+        record = record if isinstance(record, bytes) else record.item()  # outside of a graph
+        example = tf.train.Example.FromString(record)
+        features = example.features.feature
+        wrong = [
+            name for name in self._kinds if name in features and not self._fits(name, features)
+        ]
+        for name in wrong:
+            del features[name]
+        return example.SerializeToString() if wrong else record
+
+    def _fits(self, name: str, features: Mapping[str, tf.train.Feature]) -> bool:
+        field = features[name].WhichOneof("kind")
+        if field is None:
+            return True
+        expected, _ = self._kinds[name]
+        several = len(getattr(features[name], field).value) > 1 and name not in self._captions
+        return not several and _TYPES[field][0] == expected
 
     def parse_all(self, record_nF: tf.Tensor, *, captions: bool) -> dict[str, Any]:
         texts = self._captions if captions else ()
@@ -237,11 +265,6 @@ def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:
 
     Of several types text counts, so that a number in the place of a caption does not hide captions.
     """
-    options = {
-        "bytes_list": (tf.string, ""),
-        "int64_list": (tf.int64, -1),
-        "float_list": (tf.float32, float("nan")),
-    }
     kinds: dict[str, tuple[tf.DType, Any]] = {}
     for path in paths:
         start, length = tf.constant(0, tf.int64), tf.constant(_LOOKED_AT, tf.int64)
@@ -251,7 +274,7 @@ def _kinds(paths: Sequence[str]) -> dict[str, tuple[tf.DType, Any]]:
             except DecodeError:  # unreadable, as it will be in training
                 continue
             for name, feature in example.features.feature.items():
-                kind = options.get(feature.WhichOneof("kind"))
+                kind = _TYPES.get(feature.WhichOneof("kind"))
                 if not kind or not getattr(feature, feature.WhichOneof("kind")).value:
                     continue
                 if name not in kinds or kind[0] == tf.string:

@@ -54,7 +54,8 @@ class WebdatasetSource(fields.IndexedSource):
         if tar.IMAGE not in members:
             raise DataError(
                 f"{self.spec}: no member with a suffix of {', '.join(base.IMAGE_SUFFIXES)}; "
-                f"there are {', '.join(sorted(members)) or '(none)'}"
+                f"there are {', '.join(sorted(members)) or '(none)'}; a suffix is all behind the "
+                f"first dot of a name"
             )
         names = _TEXTS if caption.is_usual else caption.names
         self._texts = (*names, captions.JSON)
