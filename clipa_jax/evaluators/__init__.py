@@ -56,11 +56,12 @@ def configs(sections: Settings) -> dict[str, tuple[str, Any]]:
             choice(section, "when", [ALWAYS, END])
         config = section.call(EVALUATORS[kind].Config, skip=("type", "when"))
         for field in fields(config):
-            value, usual = getattr(config, field.name), type(field.default)
-            if field.default not in (None, MISSING) and not isinstance(value, _LEGAL[usual]):
+            value = getattr(config, field.name)
+            usual = str if field.default is MISSING else type(field.default)
+            if field.default is not None and not isinstance(value, _LEGAL[usual]):
+                example = "" if field.default is MISSING else f", as {field.default!r}"
                 raise ConfigError(
-                    f"evals.{name}.{field.name}={value!r}: expected {usual.__name__}, "
-                    f"as {field.default!r}"
+                    f"evals.{name}.{field.name}={value!r}: expected {usual.__name__}{example}"
                 )
         checked[name] = kind, config
     return checked

@@ -139,17 +139,28 @@ def _key(override: str) -> str:
     return _name(override).removeprefix("config.")
 
 
+def _set_by(argument: str) -> str:
+    """The name of the flag that an argument sets, which for `--noscores` is `scores`."""
+    name = _name(argument)
+    key = name.removeprefix("no")
+    if key.startswith("config."):
+        return key.replace("-", "_")
+    return key if key in flags.FLAGS and flags.FLAGS[key].boolean else name
+
+
 def _check_repeats(argv: Sequence[str]) -> None:
     """Raises `ConfigError` for a flag that is given twice and takes one value."""
-    counts = collections.Counter(_name(arg) for arg in argv[1:] if arg.startswith("-"))
-    for name, count in counts.items():
+    given = collections.defaultdict(list)
+    for arg in argv[1:]:
+        if arg.startswith("-"):
+            given[_set_by(arg)].append(arg)
+    for name, values in given.items():
         flag = flags.FLAGS[name] if name in flags.FLAGS else None  # noqa: SIM401, no mapping
         known = flag is not None or name.startswith("config.")
-        if count > 1 and known and not isinstance(flag, flags.MultiFlag):
-            values = [arg for arg in argv if arg.startswith("-") and _name(arg) == name]
+        if len(values) > 1 and known and not isinstance(flag, flags.MultiFlag):
             raise ConfigError(
-                f"--{name} is given {count:,} times: {values[0]} ... {values[-1]}. Give it once; "
-                "a shell expands {} and * unless the argument stands in single quotes"
+                f"--{name} is given {len(values):,} times: {values[0]} ... {values[-1]}. Give it "
+                "once; a shell expands {} and * unless the argument stands in single quotes"
             )
 
 

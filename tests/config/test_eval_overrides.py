@@ -1,10 +1,14 @@
 """Evaluators chosen and changed from the command line, in configs of every kind."""
 
+import dataclasses
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
+from clipa_jax import evaluators
 from clipa_jax.config import eval_overrides, evals, recipes
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.evaluators import tables
 
@@ -109,3 +113,18 @@ def test_a_key_for_all_stages_reaches_those_that_have_the_evaluator():
     )
     assert list(schedule.pretrain.evals) == ["imagenet_a"]
     assert {schedule[stage].evals.imagenet_a.batch_size for stage in schedule.stages} == {64}
+
+
+@pytest.mark.parametrize("kind", evaluators.EVALUATORS)
+def test_none_can_be_given_to_the_keys_of_an_evaluator_that_allow_it(kind):
+    for field in dataclasses.fields(evaluators.EVALUATORS[kind].Config):
+        mine = {"type": kind, "source": "folder:a", "split": "train", field.name: 1}
+        config = apply(
+            ConfigDict({"evals": {"mine": mine}}), f"--config.evals.mine.{field.name}=None"
+        )
+        sections = Settings(config.evals, "config.evals")
+        if "None" in str(field.type):
+            assert getattr(evaluators.configs(sections)["mine"][1], field.name) is None
+        else:
+            with pytest.raises(ConfigError, match=f"evals.mine.{field.name}=None: expected "):
+                evaluators.configs(sections)

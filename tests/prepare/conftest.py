@@ -9,6 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from clipa_jax.prepare import dataset
+from tests.helpers.prepared import options
+
 
 @dataclass(frozen=True)
 class Messy:
@@ -98,3 +101,9 @@ def messy(tmp_path_factory) -> Messy:
     content[-20] ^= 0xFF  # inside the last record
     last.write_bytes(content)
     return Messy(f"tfrecord:{folder}/*.tfrecord", good, {k: list(v) for k, v in bad.items()})
+
+
+@pytest.fixture(scope="session")
+def made(messy, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("made") / "pairs" / "1.0.0"
+    return out, dataset.make(options(messy), str(out))

@@ -139,6 +139,18 @@ def test_a_key_given_twice_is_refused_with_both_values(command, file):
         command(f"--config={file}", *shards)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--noconfig.logs.tensorboard", "--config.logs.tensorboard"),
+        ("--config.evals.imagenet-a.batch_size=1", "--config.evals.imagenet_a.batch_size=2"),
+    ],
+)
+def test_a_key_given_twice_in_two_ways_is_refused(command, file, flags):
+    with pytest.raises(ConfigError, match="is given 2 times"):
+        command(f"--config={file}", *flags)
+
+
 def test_a_key_given_for_a_stage_and_for_all_is_refused(command, file):
     with pytest.raises(ConfigError, match="both.*pretrain.seed.*all.seed"):
         command(f"--config={file}:schedule", "--config.pretrain.seed=1", "--config.all.seed=2")
