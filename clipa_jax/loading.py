@@ -74,6 +74,8 @@ class Model:
         return self._encode(self.encoders.text, [self._tokens(texts)])
 
     def _tokens(self, texts: Any) -> np.ndarray:
+        if not isinstance(texts, Iterable):
+            raise DataError(f"came {type(texts).__name__}; expected strings, or token ids")
         texts = [texts] if isinstance(texts, str) else list(texts)
         length, rows = self.config.input.text_len, len(self.params["txt"]["Embed_0"]["embedding"])
         if all(isinstance(text, str) for text in texts):

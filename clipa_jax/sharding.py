@@ -126,6 +126,10 @@ def check_batch(batch_size: int, mesh: Mesh, processes: int = 1) -> None:
         )
 
 
+def _spec(axes: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(axis) if isinstance(axis, list) else axis for axis in axes)
+
+
 def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
     """The sharding of every parameter, by the preset and the rules of the `sharding` section.
 
@@ -134,10 +138,7 @@ def param_shardings(shapes: Any, mesh: Mesh, config: Settings) -> Any:
     """
     preset = PRESETS[choice(config, "preset", PRESETS)]
     flat = trees.flatten(shapes)
-    rules = [
-        (pattern, tuple(tuple(axis) if isinstance(axis, list) else axis for axis in spec))
-        for pattern, spec in config.rules
-    ]
+    rules = trees.rules(config.rules, _spec, "sharding.rules")
     for pattern, spec in rules:
         _check_axes(pattern, spec)
     overrides = trees.match(rules, flat, None, what="sharding rule")

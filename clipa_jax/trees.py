@@ -43,6 +43,16 @@ def map_with_names(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return jax.tree_util.tree_map_with_path(call, tree, *rest)
 
 
+def rules(pairs: Any, read: Callable[[Any], T], what: str) -> Rules[T]:
+    """Rules as a config has them, with their values read; `ConfigError` if they are none."""
+    try:
+        return [(re.compile(pattern).pattern, read(value)) for pattern, value in pairs]
+    except (TypeError, ValueError, re.error) as error:
+        raise ConfigError(
+            f"{what}={pairs!r}: expected pairs of a regular expression and a value; {error}"
+        ) from None
+
+
 def first(rules: Rules[T], name: str, default: T) -> T:
     """The value of the first rule whose regex matches all of the name."""
     return next((value for pattern, value in rules if re.fullmatch(pattern, name)), default)

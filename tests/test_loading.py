@@ -83,6 +83,7 @@ def test_nothing_gives_no_embeddings(model):
         (None, "picture 1 is object"),
         ("nowhere.png", "no file nowhere.png"),
         (b"text", "picture 1 is no picture"),
+        (np.full((16, 16, 3), np.nan, np.float32), "picture 1 has values that are not finite"),
     ],
 )
 def test_what_is_no_picture_is_named(model, pictures, picture, words):

@@ -83,3 +83,9 @@ def test_same_layout_lists_at_most_a_few_leaves():
     got = {f"x{i}": np.zeros(1) for i in range(9)}
     lines = trees.same_layout(got, {}, limit=3)
     assert lines == ["x0: extra, (1,)", "x1: extra, (1,)", "x2: extra, (1,)", "and 6 more"]
+
+
+@pytest.mark.parametrize("pairs", [(("(", 1),), ((1, 2),), (("a",),), ("ab",), (("a", "x"),), 5])
+def test_rules_that_are_no_pairs_of_regex_and_value_are_refused(pairs):
+    with pytest.raises(ConfigError, match="my rules=.*expected pairs of a regular expression"):
+        trees.rules(pairs, float, "my rules")

@@ -1,8 +1,8 @@
 """Evaluators by type: each has a `Config` of legal keys, and `outcomes(state)`."""
 
+import types
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError, DataError, MissingData
@@ -32,8 +32,6 @@ EVALUATORS: dict[str, Any] = {
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }
-# Values of keys that have a default of a type.
-_LEGAL: dict[type, Any] = {bool: bool, int: int, str: str, tuple: Sequence}
 OFF = "off"
 ALWAYS, END = "always", "end"  # when an evaluator of a stage runs
 
@@ -55,16 +53,33 @@ def configs(sections: Settings) -> dict[str, tuple[str, Any]]:
         if "when" in section:
             choice(section, "when", [ALWAYS, END])
         config = section.call(EVALUATORS[kind].Config, skip=("type", "when"))
-        for field in fields(config):
-            value = getattr(config, field.name)
-            usual = str if field.default is MISSING else type(field.default)
-            if field.default is not None and not isinstance(value, _LEGAL[usual]):
-                example = "" if field.default is MISSING else f", as {field.default!r}"
-                raise ConfigError(
-                    f"evals.{name}.{field.name}={value!r}: expected {usual.__name__}{example}"
-                )
+        for key, hint in get_type_hints(type(config)).items():
+            value = getattr(config, key)
+            if not _is(value, hint):
+                raise ConfigError(f"evals.{name}.{key}={value!r}: expected {_words(hint)}")
         checked[name] = kind, config
     return checked
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type of an evaluator's key."""
+    if isinstance(hint, types.UnionType):
+        return any(_is(value, part) for part in hint.__args__)
+    if get_origin(hint) is Sequence:
+        return isinstance(value, list | tuple) and all(_is(item, *get_args(hint)) for item in value)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    """The types of a key as a message names them: "str, tuple of str or None"."""
+    if isinstance(hint, types.UnionType):
+        *parts, last = map(_words, hint.__args__)
+        return f"{', '.join(parts)} or {last}"
+    if get_origin(hint) is Sequence:
+        return f"tuple of {_words(*get_args(hint))}"
+    return "None" if hint is types.NoneType else hint.__name__
 
 
 def at_end(sections: Settings) -> frozenset[str]:

@@ -41,6 +41,7 @@ def check(edits: Sequence[str]) -> None:
         name, _, pattern = edit.partition(":")
         if edit not in EDITS and (name not in PATTERN_EDITS or not pattern):
             raise ConfigError(unknown("surgery", edit, [*EDITS, "fresh:REGEX", "drop:REGEX"]))
+        trees.rules([(pattern, True)], bool, "surgery")
 
 
 def apply(

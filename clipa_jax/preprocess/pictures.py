@@ -3,7 +3,7 @@
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -24,9 +24,7 @@ _EXPECTED = (
 )
 
 
-def batches(
-    pictures: Sequence[Any], preprocess: str, res: int, batch_size: int
-) -> Iterator[np.ndarray]:
+def batches(pictures: Any, preprocess: str, res: int, batch_size: int) -> Iterator[np.ndarray]:
     """Prepares pictures in threads, the next batch while the caller has the last.
 
     Args:
@@ -41,6 +39,10 @@ def batches(
     Raises:
       DataError: a picture that cannot be read, or of another dtype or shape; names it.
     """
+    if isinstance(pictures, Iterator):
+        pictures = list(pictures)
+    if not hasattr(pictures, "__len__"):
+        raise DataError(f"came {type(pictures).__name__}; {_EXPECTED.format(res=res)}")
     rest = preprocess.removeprefix("decode").removeprefix("|")
     encoded, decoded = _traced(preprocess, ENCODED), _traced(rest, DECODED) if rest else None
     prepare = functools.partial(_prepare, encoded, decoded, res)
@@ -69,6 +71,8 @@ def _prepare(
             raise DataError(f"{name} is no picture, is damaged, or too large") from None
     array = np.asarray(picture)
     if array.dtype.kind == "f" and array.shape == (res, res, 3):
+        if not np.isfinite(array).all():
+            raise DataError(f"{name} has values that are not finite")
         return array.astype(np.float32)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise DataError(f"{name} is {array.dtype} {array.shape}; {_EXPECTED.format(res=res)}")

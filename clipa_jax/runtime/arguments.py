@@ -38,6 +38,9 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     argv = [arg for arg in argv if arg not in about_evals]
     nones = [_key(arg) for arg in argv if _is_none(arg)]
     rest = _parse([arg for arg in argv if not _is_none(arg)])
+    for flag in map(flags.FLAGS.__getitem__, flags.FLAGS):
+        if flag.present and flag.value == "" and flag.default is None:
+            raise ConfigError(f"--{flag.name} is empty")  # such as --workdir=$W without W
     if rest[1:] and not positional:
         raise ConfigError(
             f"unexpected argument {rest[1]!r}; flags are written --name=value, with quotes around "
@@ -112,6 +115,8 @@ def _set_none(config: ConfigDict, key: str) -> None:
     section = config
     for parent in parents:
         section = section[parent]
+    if isinstance(section[leaf], ConfigDict):
+        raise ConfigError(f"--config.{key} is a section, with the keys {', '.join(section[leaf])}")
     if section[leaf] is not None and not _allows_none(key):
         raise ConfigError(
             f"--config.{key} cannot be None; its value is {section[leaf]!r} unless it is set"

@@ -120,7 +120,7 @@ def _factors(config: Settings, params: Any) -> dict[str, float]:
     """The factor of the learning rate of each parameter, by name with layers unrolled."""
     leaves = trees.flatten(params)
     names = [part for name, leaf in leaves.items() for part in layout.unrolled_names(name, leaf)]
-    rules = [(pattern, float(factor)) for pattern, factor in config.lr_rules]
+    rules = trees.rules(config.lr_rules, float, "optim.lr_rules")
     factors = trees.match(rules, names, 1.0, what="optim.lr_rules")
     decay = config.layer_decay
     if decay is None:

@@ -77,7 +77,8 @@ def build(freeze: Sequence[str], factors: Mapping[str, float]) -> Partition:
     are frozen too. Raises `ConfigError` if an expression matches no parameter, or nothing remains
     to be trained.
     """
-    rules = [(TOWERS.get(pattern, pattern), True) for pattern in freeze]
+    pairs = [(TOWERS.get(pattern, pattern), True) for pattern in freeze]
+    rules = trees.rules(pairs, bool, "optim.freeze")
     matched = trees.match(rules, factors, False, what="optim.freeze")
     frozen = frozenset(name for name, factor in factors.items() if matched[name] or not factor)
     if len(frozen) == len(factors):

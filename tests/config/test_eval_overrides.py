@@ -128,3 +128,20 @@ def test_none_can_be_given_to_the_keys_of_an_evaluator_that_allow_it(kind):
         else:
             with pytest.raises(ConfigError, match=f"evals.mine.{field.name}=None: expected "):
                 evaluators.configs(sections)
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "expected"),
+    [
+        ("zero_shot", "by=5", "str or None"),
+        ("zero_shot", "templates=5", "str, tuple of str or None"),
+        ("retrieval", "captions=x", "tuple of int or None"),
+        ("retrieval", "ks=(1,'a')", "tuple of int"),
+        ("linear_probe", "l2=True", "float, tuple of float or None"),
+    ],
+)
+def test_an_evaluators_value_of_another_type_is_refused(kind, argument, expected):
+    mine = {"type": kind, "source": "folder:a", "split": "train"}
+    config = apply(ConfigDict({"evals": {"mine": mine}}), f"--config.evals.mine.{argument}")
+    with pytest.raises(ConfigError, match=f"expected {expected}$"):
+        evaluators.configs(Settings(config.evals, "config.evals"))

@@ -156,6 +156,17 @@ def test_a_key_given_for_a_stage_and_for_all_is_refused(command, file):
         command(f"--config={file}:schedule", "--config.pretrain.seed=1", "--config.all.seed=2")
 
 
+def test_a_flag_that_has_no_default_cannot_be_empty(command, file):
+    flags.DEFINE_string("workdir", None, "Of the run.", flag_values=flags.FLAGS)
+    with pytest.raises(ConfigError, match="--workdir is empty"):
+        command(f"--config={file}", "--workdir=")
+
+
+def test_a_section_cannot_be_none(command, file):
+    with pytest.raises(ConfigError, match="--config.mask is a section, with the keys name, ratio"):
+        command(f"--config={file}", "--config.mask=None")
+
+
 def test_an_argument_without_a_flag_is_refused(command, file):
     with pytest.raises(ConfigError, match="'two.tar'"):
         command(f"--config={file}", "--config.input.source=webdataset:one.tar", "two.tar")
