@@ -9,7 +9,9 @@ import pytest
 
 from clipa_jax.data import evaluation, export, sources
 from clipa_jax.errors import DataError, MissingData
+from clipa_jax.runtime import storage
 from tests.data.conftest import numbers, picture, sample, write_tfds
+from tests.helpers.odd_data import write_pictures
 
 
 def write_wds(folder, samples, per_shard=2, files=(), shards=None):
@@ -194,3 +196,13 @@ def test_export_refuses_what_it_cannot_write(tmp_path):
         export.write(opened, tmp_path, "test", kind="labels")
     with pytest.raises(DataError, match="no names for the classes of 'id'"):
         export.write(opened, tmp_path, "test", kind="classification", label="id")
+
+
+def test_a_split_is_listed_once_for_all_that_read_it(tmp_path, monkeypatch):
+    write_pictures(tmp_path, [f"{number}.png" for number in range(3)])
+    walked, walk = [], storage.walk
+    monkeypatch.setattr(storage, "walk", lambda folder: walked.append(folder) or walk(folder))
+    spec = f"folder:{tmp_path}"
+    assert evaluation.listed(spec, "train", ("id",)).num_examples == 3
+    assert len(read(spec, ("id",), "train")) == 3
+    assert walked == [str(tmp_path)]
