@@ -36,6 +36,19 @@ Step = PerSample | Callable[[Samples], Samples]  # on each sample, or on all of 
 Process = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
+def takes_captions(source: Source, preprocess: str) -> bool:
+    """Whether an op needs captions; `DataError` if the source has none for it."""
+    captions = any("text" in phase.entries for phase in fusion.phases(preprocess))
+    if captions and not source.has_captions:
+        names = ", ".join(source.features) or "(none)"
+        legal = ", ".join(source.caption.names)
+        raise DataError(
+            f"{source.spec}: no captions among the features {names}; looked for {legal}"
+            + source.no_text
+        )
+    return captions
+
+
 def chunk_function(
     source: Source,
     preprocess: str,
@@ -58,14 +71,7 @@ def chunk_function(
     captions are cleaned by `preprocess.cleaning`.
     """
     phases = fusion.phases(preprocess)
-    captions = any("text" in phase.entries for phase in phases)
-    if captions and not source.has_captions:
-        names = ", ".join(source.features) or "(none)"
-        legal = ", ".join(source.caption.names)
-        raise DataError(
-            f"{source.spec}: no captions among the features {names}; looked for {legal}"
-            + source.no_text
-        )
+    captions = takes_captions(source, preprocess)
     parser = _Parser(source, tuple(features), captions, max_pixels, clean)
     steps = functools.partial(_steps, phases=phases, measured=keep is None)
     quickly = carefully = steps(PerSample(parser.parse))

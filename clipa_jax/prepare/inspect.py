@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from clipa_jax.config.batch import IMAGE, TOKENS
 from clipa_jax.config.settings import Settings
-from clipa_jax.data import pipeline, sources
+from clipa_jax.data import pipeline, robust_map, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.models import color_jitter
 from clipa_jax.prepare import charts, source_statistics, throughput
@@ -71,6 +71,7 @@ def examine(
     section = Settings(config, "config").input
     required, chip_name = (chip or ChipRate()).resolve(config) if seconds else (0.0, "")
     source = pipeline.open_source(section)
+    robust_map.takes_captions(source, pipeline.fill(section.preprocess, section))
     components = source.components if isinstance(source, sources.Mixture) else (source,)
     tokenizer = load_tokenizer(section.vocab)
     out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.planning import workload
 from clipa_jax.prepare import charts, inspect, source_statistics, throughput
 from clipa_jax.preprocess.text import load_tokenizer
-from tests.prepare.conftest import example, write
+from tests.prepare.conftest import example, photo, write
 
 ROOT = Path(__file__).parents[2]
 VOCAB = "data/emoji/vocab.txt"
@@ -173,6 +173,13 @@ def test_a_stage_is_chosen_by_name():
     assert inspect.choose(schedule, "finetune_2").input.res == 48
     with pytest.raises(ConfigError, match="nearest: finetune_1"):
         inspect.choose(schedule, "finetune1")
+
+
+def test_a_source_without_captions_is_refused_before_it_is_read(tmp_path):
+    photo(0).save(tmp_path / "0.png")
+    with pytest.raises(DataError, match="no captions among the features"):
+        inspect.examine(config(f"folder:{tmp_path}"), tmp_path / "out", limit=0, sheet=4, seconds=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_empty_source_is_refused(tmp_path):
