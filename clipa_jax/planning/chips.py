@@ -94,7 +94,7 @@ def chip(name: str) -> Chip:
     """The chip of a name in any spelling of case, blanks and signs: `A100-40GB`, `RTX 4090`."""
     by_key = {_key(known): chip for known, chip in CHIPS.items()} | {"4090": CHIPS["rtx4090"]}
     if _key(name) not in by_key:
-        hint = unknown("device", name.lower(), CHIPS)
+        hint = unknown("device", name.lower(), CHIPS).partition("; legal")[0]
         raise ConfigError(f"{hint}; known: {', '.join(CHIPS)}")
     return by_key[_key(name)]
 
