@@ -87,7 +87,7 @@ def hashes(texts: list[str]) -> set[int]:
     return {int(function({"caption": tf.constant(text)})["caption_hash"]) for text in texts}
 
 
-@pytest.mark.parametrize("kind", ["tfrecord", "webdataset", "parquet"])
+@pytest.mark.parametrize("kind", ["tfrecord", "parquet"])
 def test_fields_are_drawn_by_their_shares_and_a_resumed_run_draws_the_same(kind, tmp_path):
     spec = write(kind, tmp_path, [fields(number) for number in range(40)])
     batches = drawn(spec, 100)

@@ -53,13 +53,22 @@ def test_a_missing_list_of_a_fixed_size_costs_its_own_sample(tmp_path):
     pair = pa.list_(pa.string(), 2)
     texts = pa.array([["a", "b"], None, ["c", None]], pair)
     pixels = pa.array([list(PICTURE), list(PICTURE), None], pa.list_(pa.uint8(), len(PICTURE)))
-    inside = pa.array([{"text": ["a", "b"]}, {"text": None}, None], pa.struct([("text", pair)]))
+    inside = pa.array(
+        [{"text": ["a", "b"]}, None, {"text": ["c", "d"]}], pa.struct([("text", pair)])
+    )
     parquet.write_table(
         pa.table({"image": [PICTURE] * 3, "caption": texts}), tmp_path / "0.parquet"
     )
     parquet.write_table(pa.table({"image": pixels, "caption": inside}), tmp_path / "1.parquet")
     samples = everything(f"parquet:{tmp_path}/*.parquet")
-    assert [s["captions"] for s in samples] == [["a", "b"], [""], ["c"], ["a", "b"], [""], [""]]
+    assert [s["captions"] for s in samples] == [
+        ["a", "b"],
+        [""],
+        ["c"],
+        ["a", "b"],
+        [""],
+        ["c", "d"],
+    ]
     assert [s["image"] for s in samples] == [PICTURE] * 5 + [b""]
 
 
