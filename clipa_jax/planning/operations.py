@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from clipa_jax.planning import hlo
@@ -38,7 +38,7 @@ def read(text: str) -> list[Operation]:
     ]
 
 
-def seconds(operations: list[Operation], peak: float, bandwidth: float) -> float:
+def seconds(operations: Sequence[Operation], peak: float, bandwidth: float) -> float:
     """Each at the larger of its products at `peak` FLOP/s and its bytes at `bandwidth` bytes/s."""
     return sum(op.times * max(op.flops / peak, op.bytes / bandwidth) for op in operations)
 

@@ -130,7 +130,7 @@ def quantities(stage: PlannedStage) -> list[Quantity]:
     if stage.compiled is None:
         return [*_work(stage), *_estimated(stage), *_paid(stage, stage.step_seconds, "", "")]
     expected = stage.expected_seconds
-    bottom_up = stage.step and stage.step.bottom_up
+    bottom_up = stage.step.bottom_up if stage.step else None
     return [
         *_work(stage),
         *_compiled(stage),

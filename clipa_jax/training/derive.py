@@ -42,8 +42,9 @@ from clipa_jax.training import stage as stages
 CACHED, WINDOW, ROWS = 30_000, 16_384, 128
 TRIAL, SECONDS = 20, 5.0  # steps that measure the pace of a stage, or seconds if that is less
 RESERVE = 0.1  # share of the minutes for evaluation, checkpoints and the report
-RULES = ("pairs", "minutes", "samples_per_root", "passes", "batch_per_device") + (
-    "microbatch_per_device",
+RULES = (
+    *("pairs", "minutes", "samples_per_root", "passes"),
+    *("batch_per_device", "microbatch_per_device"),
 )
 
 OpenWeights = Callable[[str], Any]
