@@ -1,9 +1,4 @@
-"""Pictures of evaluation sets, which training data must not hold: found by perceptual hash.
-
-The hash (pHash) has the signs of the 64 lowest frequencies of a gray picture against their median,
-so it survives resizing, recompression and small changes of color; the share of its bits that differ
-measures the likeness of two pictures.
-"""
+"""Pictures of evaluation sets, which training data must not hold: found by perceptual hash."""
 
 import io
 from collections.abc import Sequence
@@ -13,21 +8,19 @@ import tensorflow as tf
 
 from clipa_jax.data import reading, sources
 from clipa_jax.evaluators import catalogue
+from clipa_jax.prepare import perceptual
 from clipa_jax.preprocess import registry
 from clipa_jax.runtime import progress, storage
 
 FILE = "excluded.npz"
-SIDE, FREQUENCIES = 32, 8  # of the gray picture, and of each axis of the hash
 
 
 def picture_hash(image_HWC: tf.Tensor) -> tf.Tensor:
-    """The hash of a picture, uint8 RGB: int64 ()."""
-    gray = tf.image.rgb_to_grayscale(tf.cast(image_HWC, tf.float32))
-    small = tf.image.resize(gray, [SIDE, SIDE], antialias=True)[..., 0]
-    low = tf.reshape(_DCT @ small @ _DCT.T, [-1])
-    above = tf.cast(low > tf.sort(low)[low.shape[0] // 2], tf.int32)
-    bytes_8 = tf.reduce_sum(tf.reshape(above, [8, 8]) * 2 ** np.arange(8), axis=1)
-    return tf.bitcast(tf.cast(bytes_8, tf.uint8), tf.int64)
+    """`perceptual.picture_hash` in a graph, as a signed number: int64 ()."""
+    number = tf.numpy_function(
+        lambda image_HWC: perceptual.picture_hash(image_HWC).view(np.int64), [image_HWC], tf.int64
+    )
+    return tf.ensure_shape(number, [])
 
 
 def locate(name: str, root: str) -> tuple[str, str]:
@@ -84,11 +77,3 @@ def _hashes(spec: str, split: str) -> np.ndarray:
             hashes.append(pair)
             shown.update(number)
     return np.array(hashes, np.int64).reshape(-1).view(np.uint64)
-
-
-def _dct() -> np.ndarray:
-    frequency_F, place_S = np.arange(FREQUENCIES), np.arange(SIDE)
-    return np.cos(np.pi / SIDE * frequency_F[:, None] * (place_S + 0.5)).astype(np.float32)
-
-
-_DCT = _dct()

@@ -31,7 +31,7 @@ class Sample:
     width: int = 0
     captions: tuple[bytes, ...] = ()  # valid UTF-8, without blank ones
     id: bytes = b""  # from the data; "" if it has none
-    hash: int = 0  # of the picture, see near_duplicates.py, where it is wanted
+    hash: int = 0  # of the picture, see perceptual.py, where it is wanted
     features: dict[str, Any] = field(default_factory=dict)  # further features by name
 
 
