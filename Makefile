@@ -60,7 +60,7 @@ demo-compare: setup
 
 test: $(VENV)/.installed-torch lint
 	@echo "== test"
-	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n 2
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Proofs that take minutes: the notebook, executed as a user would.
 test-slow: $(VENV)/.installed-torch

@@ -24,14 +24,14 @@ def unit(z):
 
 
 class FakeData:
-    """Stands for `data.evaluation` and `data.sources` with rows held in memory."""
+    """Stands for `data.evaluation` with rows held in memory."""
 
     def __init__(self, rows, names):
         self.rows, self.names = rows, names
         self.passes = []  # (split, features) of each pass over the rows
         self.decoded = []  # positions of pictures that were decoded alone
 
-    def open(self, source, split, features=()):
+    def listed(self, source, split, features=()):
         if source != "fake" or split not in ("heldout", "train"):
             raise DataError(f"no dataset {source}, split {split}")
         return SimpleNamespace(
@@ -124,7 +124,7 @@ def values_of(evaluator, state):
 
 def install(data, setattr_=setattr):
     """Puts fake data in the place of the data room."""
-    setattr_(context, "sources", data)
+    setattr_(context, "evaluation", data)
     setattr_(dataset, "evaluation", data)
 
 

@@ -87,7 +87,7 @@ def test_draws_do_not_depend_on_how_often_memory_is_cleared(monkeypatch):
 
 def test_classes_of_both_splits_must_be_the_same(world):
     data, model = world
-    open_ = data.open
+    open_ = data.listed
 
     def other(source, split, features):
         found = open_(source, "heldout")
@@ -95,7 +95,7 @@ def test_classes_of_both_splits_must_be_the_same(world):
             found.class_names = lambda label: ("class 0",)
         return found
 
-    data.open = other
+    data.listed = other
     with pytest.raises(DataError, match="7 classes, but 1 in fake, split train, or other names"):
         make(LinearProbe, model.context(), **DATA)
 

@@ -90,14 +90,14 @@ def test_captions_that_are_missing_are_an_error(world):
     data.rows[3]["captions"] = np.asarray([b" "], object)
     with pytest.raises(DataError, match="picture 'id/3' has 0 captions, at least 1 are needed"):
         values_of(make(Retrieval, model.context(), **HELD_OUT), model.state)
-    open_ = data.open
+    open_ = data.listed
 
     def without(source, split, features):
         found = open_(source, split, features)
         found.has_captions = False
         return found
 
-    data.open = without
+    data.listed = without
     with pytest.raises(DataError, match="evaluator ret on fake.*the data has no captions"):
         make(Retrieval, model.context(), **HELD_OUT)
 

@@ -109,8 +109,8 @@ def digest(batch):
     return hashlib.sha256(np.asarray(batch["image"]).tobytes()).hexdigest()
 
 
-class Interrupted(Exception):
-    """Stands for a kill."""
+class Interrupted(UserError):
+    """Ends a run; saves that have begun are completed, since this process goes on."""
 
 
 @pytest.fixture(scope="module")
