@@ -76,20 +76,19 @@ def test_runs_are_alike_and_seeds_differ(tfds_spec, cache):
 
 
 @pytest.mark.parametrize(
-    ("cache", "window"), [("none", 1), ("none", 16), ("none", 1000), ("encoded", 1)]
+    ("cache", "window"), [("none", 1), ("none", 16), ("encoded", 1000)]
 )
 def test_resume_continues_with_the_next_batch(tfds_spec, cache, window):
     config = settings(tfds_spec, cache=cache, shuffle_window=window)
     data = pipeline.train(config, seed=0)
     batches, positions = take(data, 20)
-    for done in (1, 6, 7, 12, 19):  # 6 and 12: at the borders of epochs
+    for done in (1, 6, 19):  # 6: at the border of an epoch
         rest, ends = take(data, 20 - done, positions[done - 1])
         assert rest == batches[done:]
         assert ends == positions[done:]
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("hosts", [2, 4])
+@pytest.mark.parametrize(("cache", "hosts"), [("none", 4), ("encoded", 2)])
 def test_hosts_share_the_same_global_batches(tfds_spec, cache, hosts):
     config = settings(tfds_spec, cache=cache)
     whole, positions = run(config, 14)

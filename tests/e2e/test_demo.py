@@ -117,9 +117,8 @@ def test_one_seed_gives_the_same_losses_to_the_last_bit(finished, tmp_path):
     assert losses(tmp_path) == losses(finished)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_losses_do_not_depend_on_the_number_of_devices(finished, tmp_path, devices):
-    done = run(tmp_path, *SMALL, *ONE_STAGE, f"--config.all.cpu_devices={devices}")
+def test_losses_do_not_depend_on_the_number_of_devices(finished, tmp_path):
+    done = run(tmp_path, *SMALL, *ONE_STAGE, "--config.all.cpu_devices=8")
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=1e-4)
 

@@ -106,6 +106,7 @@ def pairs():
         process.kill()
 
 
+@pytest.mark.slow
 def test_two_processes_stop_go_on_and_end_together(whole, pairs, tmp_path):
     """Two with SIGTERM to one of them; one on another mesh; two of which one is killed."""
     four = [*LONGER, "--config.all.cpu_devices=4", "--config.all.distributed.peer_timeout=20"]

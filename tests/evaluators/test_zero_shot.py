@@ -172,8 +172,8 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     monkeypatch.setattr(task.tables, "classes", lambda *_: tables.Classes(names))
     monkeypatch.setattr(catalogue.sources, "open", lambda source, split: None)
     opened = []
-    listed = data.listed
-    data.listed = lambda source, split, _: opened.append((source, split)) or listed("fake", split)
+    fake = data.listed
+    data.listed = lambda source, split, _: opened.append((source, split)) or fake("fake", split)
     evaluator = make(ZeroShot, model.context(), name="zs", dataset="mine")
     assert opened == [("tfds:x", "heldout")] and evaluator.names == names
     make(ZeroShot, model.context(), name="zs", dataset="mine", split="train")
