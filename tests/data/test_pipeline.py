@@ -75,9 +75,7 @@ def test_runs_are_alike_and_seeds_differ(tfds_spec, cache):
     assert run(config, 5)[0] != run(config, 5, seed=1)[0]
 
 
-@pytest.mark.parametrize(
-    ("cache", "window"), [("none", 1), ("none", 16), ("encoded", 1000)]
-)
+@pytest.mark.parametrize(("cache", "window"), [("none", 1), ("none", 16), ("encoded", 1000)])
 def test_resume_continues_with_the_next_batch(tfds_spec, cache, window):
     config = settings(tfds_spec, cache=cache, shuffle_window=window)
     data = pipeline.train(config, seed=0)
