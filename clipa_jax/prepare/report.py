@@ -19,7 +19,7 @@ def summary(options: Options, source: Source, counters: Counters, layout: Layout
     """The report of a dataset; `DataError` if samples were lost or counted twice."""
     names = sorted(
         (name for name in counters.counts if name.startswith(DROPPED) and counters[name]),
-        key=lambda name: -counters[name],
+        key=lambda name: (-counters[name], name),  # whatever the runner counted first
     )
     dropped: dict[str, dict[str, Any]] = {
         name.removeprefix(DROPPED): {
