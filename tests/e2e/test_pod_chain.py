@@ -35,11 +35,8 @@ SHRUNK = {
 @pytest.fixture(scope="module")
 def bucket():
     """The bucket, with the training data in `data`."""
-    with pytest.MonkeyPatch.context() as patch:
-        server = buckets.Bucket()
-        buckets.use(server, patch)
+    with buckets.running() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture(scope="module")

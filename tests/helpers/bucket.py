@@ -3,6 +3,7 @@
 python -m tests.helpers.bucket bash    # a shell whose commands find gs://bucket
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import HTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -65,11 +66,18 @@ class Bucket:
         self._server.server_close()
 
 
-def use(bucket: Bucket, patch: pytest.MonkeyPatch) -> None:
-    """Lets the libraries of this process and of those that it starts find the emulator."""
-    for name, value in bucket.environment.items():
-        patch.setenv(name, value)
-    patch.setitem(fsspec.config.conf["gcs"], "token", "anon")
+@contextlib.contextmanager
+def running() -> Iterator[Bucket]:
+    """A bucket that the libraries of this process, and of those that it starts, find."""
+    bucket = Bucket()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in bucket.environment.items():
+                patch.setenv(name, value)
+            patch.setitem(fsspec.config.conf["gcs"], "token", "anon")
+            yield bucket
+    finally:
+        bucket.stop()
 
 
 class _Server(HTTPServer):

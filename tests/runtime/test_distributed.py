@@ -46,22 +46,19 @@ def pair(tmp_path_factory):
     """(folder of what they found, status and last words of process 1, seconds it outlived 0)."""
     folder = tmp_path_factory.mktemp("pair")
     test_checkpoint.save(folder / "one", *saved())
-    server, patch = buckets.Bucket(), pytest.MonkeyPatch()
-    buckets.use(server, patch)
-    first, second = processes.start(
-        2, lambda index, port: [str(SCRIPT), str(index), str(port), str(folder)]
-    )
-    try:
-        said = first.communicate(timeout=300)[1]
-        died = time.monotonic()
-        assert first.returncode == -signal.SIGKILL, said
-        said = second.communicate(timeout=120)[1]
-        return folder, second.returncode, said, time.monotonic() - died
-    finally:
-        for process in (first, second):
-            process.kill()
-        patch.undo()
-        server.stop()
+    with buckets.running():
+        first, second = processes.start(
+            2, lambda index, port: [str(SCRIPT), str(index), str(port), str(folder)]
+        )
+        try:
+            said = first.communicate(timeout=300)[1]
+            died = time.monotonic()
+            assert first.returncode == -signal.SIGKILL, said
+            said = second.communicate(timeout=120)[1]
+            return folder, second.returncode, said, time.monotonic() - died
+        finally:
+            for process in (first, second):
+                process.kill()
 
 
 @pytest.fixture(scope="module")

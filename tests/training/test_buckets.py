@@ -32,11 +32,8 @@ from tests.training.test_checkpoint import assert_same, restore, save, spec, sta
 
 @pytest.fixture(scope="module")
 def server():
-    with pytest.MonkeyPatch.context() as patch:
-        server = buckets.Bucket()
-        buckets.use(server, patch)
+    with buckets.running() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture
