@@ -45,7 +45,7 @@ def as_weights(c: ConfigDict) -> None:
     `training/derive.py` fills it in.
     """
     towers = {"image": {"remat": c.model.image.remat}, "text": {"remat": c.model.text.remat}}
-    kept = {key: c.model[key] for key in ("dtype", "attention", "layers")}
+    kept = {key: c.model[key] for key in ("dtype", "attention", "layers", "unroll")}
     c.model = schema.unset(c.model)
     c.model.update(kept | towers)
     c.input.update(schema.evaluation().input)

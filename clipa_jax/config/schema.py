@@ -48,6 +48,8 @@ def default() -> ConfigDict:
     c.max_skips = 10  # updates in a row that may be skipped; one more stops the run
     c.on_spike = placeholder(str)  # None: only log a spike of the loss; or rollback
     c.max_rollbacks = 3  # of a stage; one spike more stops the run
+    # Of XLA for the step, as "NAME=VALUE NAME=VALUE"; those for other devices are left out.
+    c.compiler_options = ""
     c.profile_steps = ()  # first and last step to trace for TensorBoard and Perfetto: (100, 105)
     c.input = inputs()
     c.optim = optim()
@@ -131,6 +133,7 @@ def model() -> ConfigDict:
     # short sequences on TPU, never taken by auto.
     c.attention = "auto"
     c.layers = "unrolled"  # or scanned: compiles one layer, whatever the depth
+    c.unroll = 1  # layers of one iteration of the scan
     c.image = tower()
     c.image.posemb = "sincos2d"  # or learned
     c.image.pre_norm = False  # a norm before the first layer, as in OpenAI's CLIP
@@ -151,7 +154,9 @@ def tower() -> ConfigDict:
     c.num_heads = placeholder(int)
     c.gelu = "tanh"  # tanh (CLIPA), exact (open_clip) or quick (OpenAI)
     c.norm_eps = 1e-6
-    c.remat = "none"  # what the backward pass recomputes: none, dots, dots_no_batch or full
+    # What the backward pass recomputes: none, dots, dots_no_batch, full, or all but the named
+    # values: any of qkv, attention, out and hidden, as qkv+out; auto: as little as memory allows.
+    c.remat = "none"
     return c
 
 

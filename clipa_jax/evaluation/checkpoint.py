@@ -26,7 +26,7 @@ from clipa_jax.weights import Weights
 
 MACHINE_KEYS = ("cpu_devices", "distributed", "compilation_cache", "mesh", "sharding")
 # Fields of a model that change how it is computed, not its result, or that only training reads.
-_SAME_RESULT = ("attention", "layers", "remat", "parent", "name", "temperature_init")
+_SAME_RESULT = ("attention", "layers", "unroll", "remat", "parent", "name", "temperature_init")
 
 
 @dataclasses.dataclass(frozen=True)

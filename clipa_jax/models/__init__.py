@@ -24,6 +24,7 @@ def build(config: Settings) -> CLIP:
         "embed_dim": config.embed_dim or size.embed_dim,
         "attention": choice(config, "attention", layers.ATTENTION),
         "layers": choice(config, "layers", layers.LAYERS),
+        "unroll": config.unroll,
         "dtype": DTYPES[choice(config, "dtype", DTYPES)],
     }
     choice(config.image, "posemb", vit.POSEMB)
@@ -68,7 +69,7 @@ def _sizes(config: Settings, default: Tower, pools: tuple[str, ...]) -> dict[str
     """The tower's sizes: from the config where it gives them, else from the table."""
     choice(config, "pool", pools)
     choice(config, "gelu", layers.GELU)
-    choice(config, "remat", layers.REMAT)
+    layers.remat_policy(config.remat)
     sizes = {key: config[key] or getattr(default, key) for key in SIZE_KEYS}
     if sizes["width"] % sizes["num_heads"]:
         raise ConfigError(

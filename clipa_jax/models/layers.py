@@ -14,9 +14,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from clipa_jax import sharding
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, unknown
 from clipa_jax.models import packed
 from clipa_jax.models.packed import Tiling
 from clipa_jax.models.sizes import Tower
@@ -27,13 +28,17 @@ GELU: dict[str, Callable[[jax.Array], jax.Array]] = {
     "quick": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
 }
 
-# What a rematerialized layer saves for the backward pass.
-REMAT: dict[str, Any] = {
-    "none": None,
+# What a rematerialized layer saves for the backward pass: the policies of JAX, or any of its named
+# values, as "qkv+out": the projections, the weighted values, the attention's result, the MLP's
+# hidden units before the GELU.
+NAMED = ("qkv", "attention", "out", "hidden")
+POLICIES: dict[str, Any] = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_saveable,
     "dots_no_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+# "auto" is for `planning.capacity` to replace; where it is not, nothing is recomputed.
+REMAT = ("auto", "none", *POLICIES)
 
 # Implementations of jax.nn.dot_product_attention, and the kernels of `models.packed`.
 ATTENTION = ("auto", "xla", "cudnn", "packed")
@@ -50,9 +55,24 @@ class TowerConfig(Tower):
     norm_eps: float  # epsilon of all norms
     causal: bool = False  # whether a position attends only to those before it
     attention: str  # in ATTENTION; "auto" leaves the choice to JAX, which never takes "packed"
-    remat: str  # in REMAT
+    remat: str  # in REMAT, or of NAMED
     layers: str  # in LAYERS
+    unroll: int  # layers of an iteration of the scan
     dtype: Any  # of the arithmetic
+
+
+def remat_policy(remat: str) -> Any:
+    """The policy of `jax.checkpoint` for a setting, None for one that recomputes nothing.
+
+    Raises `ConfigError` for an unknown one.
+    """
+    if remat in REMAT:
+        return POLICIES.get(remat)
+    names = remat.split("+")
+    for name in names:
+        if name not in NAMED:
+            raise ConfigError(unknown("remat", name, (*REMAT, *NAMED)))
+    return jax.checkpoint_policies.save_only_these_names(*names)
 
 
 def layer_norm(config: TowerConfig, name: str) -> nn.LayerNorm:
@@ -72,7 +92,7 @@ class MlpBlock(nn.Module):
             "bias_init": nn.initializers.normal(stddev=1e-6),
             "dtype": self.config.dtype,
         }
-        x_BTM = nn.Dense(self.config.mlp_dim, **init)(x_BTD)
+        x_BTM = checkpoint_name(nn.Dense(self.config.mlp_dim, **init)(x_BTD), "hidden")
         x_BTM = GELU[self.config.gelu](x_BTM)
         return nn.Dense(x_BTD.shape[-1], **init)(x_BTM)
 
@@ -90,9 +110,12 @@ class Attention(nn.Module):
         width, num_heads = q_BTD.shape[-1], self.config.num_heads
         init = {"kernel_init": nn.initializers.xavier_uniform(), "dtype": self.config.dtype}
         heads = (num_heads, width // num_heads)
-        q_BTHK = nn.DenseGeneral(heads, name="query", **init)(q_BTD)
-        k_BSHK = nn.DenseGeneral(heads, name="key", **init)(kv_BSD)
-        v_BSHK = nn.DenseGeneral(heads, name="value", **init)(kv_BSD)
+
+        def project(x_BTD: jax.Array, name: str) -> jax.Array:
+            return checkpoint_name(nn.DenseGeneral(heads, name=name, **init)(x_BTD), "qkv")
+
+        q_BTHK, k_BSHK = project(q_BTD, "query"), project(kv_BSD, "key")
+        v_BSHK = project(kv_BSD, "value")
         name = self.config.attention
         implementation: Any = {"auto": None, "packed": "xla"}.get(name, name)
         # Scaled before the product with the keys, as in Flax and so in the released code.
@@ -100,7 +123,9 @@ class Attention(nn.Module):
         x_BTHK = jax.nn.dot_product_attention(
             q_BTHK, k_BSHK, v_BSHK, scale=1.0, is_causal=causal, implementation=implementation
         )
-        return nn.DenseGeneral(width, axis=(-2, -1), name="out", **init)(x_BTHK)
+        x_BTHK = checkpoint_name(x_BTHK, "attention")
+        x_BTD = nn.DenseGeneral(width, axis=(-2, -1), name="out", **init)(x_BTHK)
+        return checkpoint_name(x_BTD, "out")
 
 
 class PackedAttention(nn.Module):
@@ -121,8 +146,10 @@ class PackedAttention(nn.Module):
             return packed.attention(z_NE, bias_E, self.tiling)
 
         x_ND = sharding.on_each_device(attend, x_ND @ kernel_DE, bias_E, self.tiling.stride)
+        x_ND = checkpoint_name(x_ND, "attention")
         kernel_HKD, bias_D = _Projection(heads, (width,), name="out")()
-        return x_ND @ kernel_HKD.reshape(width, width).astype(dtype) + bias_D.astype(dtype)
+        x_ND = x_ND @ kernel_HKD.reshape(width, width).astype(dtype) + bias_D.astype(dtype)
+        return checkpoint_name(x_ND, "out")
 
 
 class _Projection(nn.Module):
@@ -195,12 +222,17 @@ class Transformer(nn.Module):
         c = self.config
         scanned = c.layers == "scanned"
         block: Any = ScanBlock if scanned else Block
-        if c.remat != "none":
+        policy = remat_policy(c.remat)
+        if policy is not None:
             # Inside a scan XLA cannot merge the recomputation with the first pass.
-            block = nn.remat(block, policy=REMAT[c.remat], prevent_cse=not scanned)
+            block = nn.remat(block, policy=policy, prevent_cse=not scanned)
         if scanned:
             stack = nn.scan(
-                block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth
+                block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                length=c.depth,
+                unroll=c.unroll,
             )
             return stack(c, tiling, name="encoderblock")(x_BTD, None)[0]
         for index in range(c.depth):

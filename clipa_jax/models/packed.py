@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -172,7 +173,7 @@ def attention(z_N3D: jax.Array, bias_3D: jax.Array, tiling: Tiling) -> jax.Array
 
 
 def _attention_fwd(z_N3D: jax.Array, bias_3D: jax.Array, tiling: Tiling) -> tuple[Any, Any]:
-    qkv_N3D = z_N3D + bias_3D.astype(z_N3D.dtype)
+    qkv_N3D = checkpoint_name(z_N3D + bias_3D.astype(z_N3D.dtype), "qkv")
     (out_ND,) = _call("forward", (qkv_N3D,), tiling)
     return out_ND[: len(qkv_N3D)], qkv_N3D
 

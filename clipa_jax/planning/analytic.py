@@ -4,9 +4,11 @@ For GPUs, and for TPUs without libtpu. The default efficiency is that of the pub
 (`published.EFFICIENCY`); memory is a sum of the known buffers of a step, and only a guide.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipa_jax.errors import ConfigError
+from clipa_jax.models import layers
 from clipa_jax.models.layers import TowerConfig
 from clipa_jax.planning import chips, flops
 from clipa_jax.planning.workload import Workload
@@ -83,19 +85,21 @@ def step_flops(work: Workload) -> float:
 
 
 def _recomputed(tower: TowerConfig, tokens: int) -> float:
-    """FLOPs of one sample that a tower's layers recompute, by rematerialization policy.
+    """FLOPs of one sample that a tower's layers recompute.
 
     The last dense layer is not recomputed: its result is the next layer's input.
     """
+    if tower.remat in ("auto", "none", "dots"):
+        return 0.0
     width, hidden = tower.width, tower.mlp_dim
-    attention = 4.0 * tokens**2 * width
-    again = {
-        "none": 0.0,
-        "dots": 0.0,
-        "dots_no_batch": attention,
-        "full": flops.layer(tokens, width, hidden) - 2.0 * tokens * width * hidden,
+    again = flops.layer(tokens, width, hidden) - 2.0 * tokens * width * hidden
+    saved = {
+        "qkv": 6.0 * tokens * width**2,
+        "attention": 2.0 * tokens**2 * width,
+        "out": 2.0 * tokens * width**2,
+        "hidden": 2.0 * tokens * width * hidden,
     }
-    return tower.depth * again[tower.remat]
+    return tower.depth * (again - sum(saved[name] for name in _named(tower.remat)))
 
 
 def _kept(tower: TowerConfig, tokens: float, sequence: int) -> float:
@@ -109,16 +113,24 @@ def _working(tower: TowerConfig, tokens: float, sequence: int) -> float:
 
 
 def _per_token(tower: TowerConfig, remat: str, sequence: int) -> float:
-    """Bytes that a layer keeps of each token, by rematerialization policy.
+    """Bytes that a layer keeps of each token.
 
-    `full` keeps the layer's input; `dots_no_batch` also the results of its dense layers (query,
-    key, value, attention output and hidden units); `dots` also scores and weighted values; `none`
-    also the norms, the softmax and the activation function.
+    All keep the layer's input and the named values; `dots` also the scores; `none` also the norms,
+    the softmax and the activation function.
     """
     item = tower.dtype.dtype.itemsize
     width, hidden, heads = tower.width, tower.mlp_dim, tower.num_heads
-    kept = {"full": width * item}
-    kept["dots_no_batch"] = kept["full"] + (4 * width + hidden) * item
-    kept["dots"] = kept["dots_no_batch"] + width * item + FLOAT32 * heads * sequence
-    kept["none"] = kept["dots"] + (4 * width + 2 * hidden + heads * sequence) * item
-    return float(kept[remat])
+    sizes = {"qkv": 3 * width, "attention": width, "out": width, "hidden": hidden}
+    kept = (width + sum(sizes[name] for name in _named(remat))) * item
+    if remat in ("auto", "none", "dots"):
+        kept += FLOAT32 * heads * sequence
+    if remat in ("auto", "none"):
+        kept += (4 * width + 2 * hidden + heads * sequence) * item
+    return float(kept)
+
+
+def _named(remat: str) -> Sequence[str]:
+    """The named values that a layer keeps."""
+    if remat in ("auto", "none", "dots"):
+        return layers.NAMED
+    return {"full": (), "dots_no_batch": ("qkv", "out", "hidden")}.get(remat, remat.split("+"))

@@ -26,6 +26,7 @@ from clipa_jax.training import attention, optim, steps
 from clipa_jax.training import state as states
 
 BatchSpec = dict[str, jax.ShapeDtypeStruct]
+_PREFIXES = (("tpu", "xla_tpu_"), ("tpu", "xla_jf_"), ("gpu", "xla_gpu_"), ("cpu", "xla_cpu_"))
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
         duplicates=duplicates,
         microbatch=c.microbatch,
         on_nonfinite=on_nonfinite,
+        compiler_options=compiler_options(c.compiler_options, mesh.devices.flat[0].platform),
     )
     image_tokens = mask.image_tokens(model, batch[IMAGE].shape[1])
     attention.check(model, mesh, image_tokens, batch[TOKENS].shape[1])
@@ -97,6 +99,22 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
         image_tokens=image_tokens,
         text_tokens=batch[TOKENS].shape[1],
     )
+
+
+def compiler_options(text: str, platform: str) -> dict[str, str]:
+    """Options of XLA from the config, without those of other platforms by their prefix.
+
+    Raises `ConfigError` unless they are written as "NAME=VALUE NAME=VALUE".
+    """
+    options = {}
+    for option in text.split():
+        name, equals, value = option.removeprefix("--").partition("=")
+        if not equals:
+            raise ConfigError(f"compiler_options: expected NAME=VALUE, came {option!r}")
+        owner = next((of for of, prefix in _PREFIXES if name.startswith(prefix)), platform)
+        if owner == platform:
+            options[name] = value
+    return options
 
 
 def batch_spec(config: Settings) -> BatchSpec:

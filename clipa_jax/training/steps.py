@@ -88,6 +88,7 @@ def make_update(
     duplicates: str = "keep",
     microbatch: int | None = None,
     on_nonfinite: str = "stop",
+    compiler_options: dict[str, str] | None = None,
 ) -> jax.stages.Wrapped:
     """The jitted training step: (state, batch) -> (state, metrics).
 
@@ -95,7 +96,7 @@ def make_update(
     `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
 
     `loss`, `duplicates` and `on_nonfinite` are names of this package's tables; `microbatch` as in
-    `gradients.build`; the metrics need the schedule.
+    `gradients.build`; the metrics need the schedule; `compiler_options` are XLA's.
     """
     model, split = spec.model, sharding.batch_sharding(mesh)
     differentiate = gradients.build(spec, mesh, losses.build(loss, mesh, duplicates), microbatch)
@@ -128,6 +129,7 @@ def make_update(
         in_shardings=(spec.shardings, dict.fromkeys(spec.batch, split)),
         out_shardings=(spec.shardings, sharding.replicated(mesh)),
         donate_argnums=0,
+        compiler_options=compiler_options,
     )
 
 

@@ -60,8 +60,10 @@ MAY_CHANGE = (
     "max_rollbacks",
     "input.max_skip_percent",
     "profile_steps",
+    "compiler_options",
     "model.attention",
     "model.layers",
+    "model.unroll",
     "model.image.remat",
     "model.text.remat",
 )

@@ -146,6 +146,7 @@ def from_open_clip(content: Json, wordpieces: str = "", merges: str = "") -> Con
                 "dtype": "float32",
                 "attention": "auto",
                 "layers": "unrolled",
+                "unroll": 1,
                 "image": {
                     **_from_tower("vision_cfg", vision, model["quick_gelu"]),
                     "num_heads": vision["width"] // vision["head_width"],

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from clipa_jax.config.settings import Settings
 from clipa_jax.models import packed
 from clipa_jax.planning import chips, compiled, hlo, kernels, topology, traced, workload
+from clipa_jax.training import program
 from tests.helpers import tiny
 
 V5E = chips.chip("v5e")
@@ -73,6 +75,26 @@ def test_flops_of_the_packed_kernels_are_those_of_attention():
     assert traced.flops(step) == 5 * product  # the forward pass is not needed
     step = jax.jit(jax.value_and_grad(total)).trace(z, bias)
     assert traced.flops(step) == (2 + 5) * product
+
+
+def test_a_layer_that_keeps_the_kernels_arrays_runs_neither_kernel_nor_projection_again():
+    def step_flops(remat):
+        c = tiny.config(
+            model__layers="scanned",
+            model__dtype="bfloat16",
+            model__attention="packed",
+            input__text_len=8,
+        )
+        c.model.text.update(width=128, num_heads=2)
+        c.model.image.update(width=128, num_heads=2, depth=2, remat=remat)
+        work, settings = workload.read(c), Settings(c)
+        inputs = program.batch_spec(settings.input)
+        built = program.build(settings, tiny.mesh(), work.durations, inputs)
+        return traced.flops(built.trace())
+
+    rows = 2 * 16 * 17  # layers, samples, tokens
+    kernel, projection = 2 * 2 * rows * 17 * 128, 3 * 2 * rows * 128**2
+    assert step_flops("full") - step_flops("qkv+attention") == kernel + projection
 
 
 @needs_libtpu

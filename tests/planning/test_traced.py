@@ -72,7 +72,7 @@ def test_a_convolution_counts_its_kernel_at_every_output():
 
 
 @pytest.mark.parametrize("layers", ["unrolled", "scanned"])
-@pytest.mark.parametrize("remat", ["none", "dots_no_batch", "full"])
+@pytest.mark.parametrize("remat", ["none", "dots_no_batch", "qkv+hidden", "full"])
 def test_the_training_step_counts_its_recomputation(layers, remat):
     """By hand: the model, no gradient of the pixels, and for `full` the layers once more."""
     config = tiny.config(
@@ -88,6 +88,7 @@ def test_the_training_step_counts_its_recomputation(layers, remat):
     dense = 2 * (3 * 17 + 4) * 16 * 32
     projections = 3 * 8 * 17 * 16**2 + 8 * 4 * 16**2
     again = {"none": 0, "dots_no_batch": attention, "full": attention + projections + dense}
+    again["qkv+hidden"] = attention + projections / 4
     expected = batch * (forward.training - pixels + again[remat])
     # The tiled loss computes the logits once more.
     expected += batch * forward.loss
