@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int | None:
     del argv
     config, root = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     cli.start_jax(schedules.split(config)[0], root / workdir.COMPILED)
-    configs = derive.fill(config, open_weights, root)
+    configs = [capacity.settle_here(c) for c in derive.fill(config, open_weights, root)]
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:

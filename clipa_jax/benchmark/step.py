@@ -18,7 +18,7 @@ from clipa_jax.benchmark.device import matrix_rate, peak_memory, random_batch, t
 from clipa_jax.config import schedules
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import workload
+from clipa_jax.planning import capacity, workload
 from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.format import memory
@@ -94,9 +94,8 @@ def main(argv: list[str]) -> None:
     if name not in stages:
         raise ConfigError(f"--stage={name}: the config has {', '.join(stages)}")
     cli.start_jax(stages[name])
-    result = measure(
-        workload.read(stages[name]), steps=STEPS.value, warmup=WARMUP.value, matrix=MATRIX.value
-    )
+    work = workload.read(capacity.settle_here(stages[name]))
+    result = measure(work, steps=STEPS.value, warmup=WARMUP.value, matrix=MATRIX.value)
     cli.say(result.text())
     if JSON.value:
         files.write_json(JSON.value, result.as_dict(), indent=2)

@@ -81,7 +81,7 @@ def setup(config: ConfigDict, root: str) -> Setup:
     first = derive.fill(config, open_weights)[0].copy_and_resolve_references()
     first.name, first.after, first.init = "verify", "", "scratch"
     first.eval_percent, first.eval_examples, first.eval_steps = None, None, 0
-    return Setup(stage.prepare(first, Path(root), {}), root)
+    return Setup(stage.prepare(capacity.settle_here(first), Path(root), {}), root)
 
 
 def verify(given: Setup) -> list[Row]:

@@ -20,7 +20,16 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import analytic, chips, compiled, published, report, search, topology
+from clipa_jax.planning import (
+    analytic,
+    capacity,
+    chips,
+    compiled,
+    published,
+    report,
+    search,
+    topology,
+)
 from clipa_jax.planning import workload as workloads
 from clipa_jax.planning.report import PlannedStage
 from clipa_jax.planning.workload import Workload
@@ -64,11 +73,8 @@ def main(argv: list[str]) -> int | None:
         raise ConfigError("--config=FILE.py is needed, e.g. configs/model_h/schedule.py")
     if bool(TOPOLOGY.value) == bool(DEVICE.value):
         raise ConfigError("either --topology=v5e:8x8 (compiled) or --device=h200 (estimate)")
-    work = [workloads.read(config) for config in _chosen(CONFIG.value)]
-    if TOPOLOGY.value:
-        plans, title = _compile(work)
-    else:
-        plans, title = _estimate(work)
+    stages = _chosen(CONFIG.value)
+    plans, title = _compile(stages) if TOPOLOGY.value else _estimate(stages)
     _show(
         report.text(plans, title),
         {"title": title, "stages": [report.as_dict(plan) for plan in plans]},
@@ -86,32 +92,32 @@ def _chosen(config: ConfigDict) -> list[ConfigDict]:
     return [stage for stage in stages if stage.name in (STAGES.value or names)]
 
 
-def _estimate(stages: list[Workload]) -> tuple[list[PlannedStage], str]:
+def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     """Plans without a compiler, and their title."""
     assert DEVICE.value
     chip, number, efficiency = chips.chip(DEVICE.value), CHIPS.value, EFFICIENCY.value
     price = _price(chip)
     plans = []
-    for work in stages:
+    for config in stages:
+        work = workloads.read(capacity.settle(config, number, chip.memory))
         estimate = analytic.estimate(work, chip, number, efficiency)
         plans.append(PlannedStage(work, chip, number, price, estimate=estimate))
     title = f"{number} x {chip.name}, an estimate at {efficiency:.1%} of their peak; {price}"
     return plans, title
 
 
-def _compile(stages: list[Workload]) -> tuple[list[PlannedStage], str]:
+def _compile(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     """Plans by the TPU compiler, and their title."""
     assert TOPOLOGY.value
     tpu_slice = topology.find(TOPOLOGY.value)
-    price = _price(tpu_slice.chip)
+    number, price = len(tpu_slice.devices), _price(tpu_slice.chip)
     compiler = _Compiler(tpu_slice, len(stages))
     plans = []
-    for index, work in enumerate(stages):
+    for index, config in enumerate(stages):
         compiler.stage = index
+        work = workloads.read(capacity.settle(config, number, tpu_slice.chip.memory))
         plans.append(_planned(work, tpu_slice, price, compiler))
-    title = (
-        f"{tpu_slice.name}: {len(tpu_slice.devices)} chips, libtpu {topology.version()}; {price}"
-    )
+    title = f"{tpu_slice.name}: {number} chips, libtpu {topology.version()}; {price}"
     return plans, title
 
 

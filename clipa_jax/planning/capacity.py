@@ -6,12 +6,42 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from clipa_jax import sharding
+from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.planning import analytic, workload
 from clipa_jax.runtime.format import memory
 from clipa_jax.training.program import Program
 
+REMAT = ("none", "dots_no_batch", "full")  # the settings that `auto` chooses from, in this order
+ROOM = 0.7  # share of the memory that an estimate may take with them
 CERTAIN = 2.0  # an estimate above this multiple of the memory is an error, above 1 a warning
+
+
+def settle(config: ConfigDict, num_chips: int, limit: float | None) -> ConfigDict:
+    """The stage's config with `remat=auto` replaced by what recomputes least within the memory.
+
+    `limit` is in bytes of a chip; with None everything is recomputed.
+    """
+    names = [name for name in ("image", "text") if config.model[name].remat == "auto"]
+    if not names:
+        return config
+    config = config.copy_and_resolve_references()
+    for remat in REMAT:
+        for name in names:
+            config.model[name].remat = remat
+        # The memory does not depend on the length of an epoch, which is not known yet.
+        work = workload.read(config, num_examples=2**40)
+        if limit is not None and analytic.memory(work, num_chips).total <= ROOM * limit:
+            break
+    logging.info("%s: remat=auto is %s in the tower(s) %s", config.name, remat, ", ".join(names))
+    return config
+
+
+def settle_here(config: ConfigDict) -> ConfigDict:
+    """`settle` for the devices of this run."""
+    mesh = Settings(config.mesh).call(sharding.make_mesh)
+    return settle(config, mesh.size, device_memory(mesh.local_devices[0]))
 
 
 def check(name: str, config: ConfigDict, built: Program) -> tuple[float, float | None]:

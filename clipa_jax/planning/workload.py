@@ -62,10 +62,13 @@ def sizes(c: Settings) -> Sizes:
     return Sizes(model, *tokens, _forward(model, c.input, *tokens))
 
 
-def read(config: ConfigDict) -> Workload:
-    """The workload from a stage's config; `ConfigError` for a value that does not fit others."""
+def read(config: ConfigDict, num_examples: int | None = None) -> Workload:
+    """The workload from a stage's config; `ConfigError` for a value that does not fit others.
+
+    `num_examples` of the data are needed where a duration is given in epochs.
+    """
     c = Settings(config)
-    durations = resolve(c, batch_size=c.input.batch_size, num_examples=None)
+    durations = resolve(c, batch_size=c.input.batch_size, num_examples=num_examples)
     stage = sizes(c)
     shapes = state.param_shapes(_traceable(config), c.input.res, stage.text_tokens)
     return Workload(

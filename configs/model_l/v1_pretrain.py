@@ -12,7 +12,7 @@ def get_config(variant=""):
     recipes.check_variant(variant, "i17_t16", "i37_t8")
     c = recipes.stage("pretrain")
     c.model.size = "L/16"
-    c.model.image.remat = "full"
+    c.model.image.remat = "auto"
     c.total_examples = 6 * recipes.LAION_400M
     c.warmup_steps = 1_563
     c.input.batch_size = 32_768

@@ -5,7 +5,7 @@ import pytest
 from clipa_jax.config import durations
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
-from clipa_jax.planning import capacity
+from clipa_jax.planning import analytic, capacity, workload
 from clipa_jax.training import program
 from tests.helpers import tiny
 
@@ -47,6 +47,21 @@ def test_activations_far_above_the_memory_are_refused(config, built, monkeypatch
         config.input.batch_size = 4096
     with pytest.raises(ConfigError, match="4,096 samples"):
         capacity.check("train", config, program_of(config))
+
+
+def test_auto_recomputes_as_little_as_the_memory_allows(config):
+    config = config.copy_and_resolve_references()
+    config.model.image.remat = "auto"
+    config.total_steps, config.total_epochs = None, 0.5
+    needs = {}
+    for remat in capacity.REMAT:
+        config.model.image.remat = remat
+        needs[remat] = analytic.memory(workload.read(config, 2**20), 1).total
+    config.model.image.remat = "auto"
+    for remat in capacity.REMAT:
+        chosen = capacity.settle(config, 1, needs[remat] / capacity.ROOM * 1.001)
+        assert (chosen.model.image.remat, chosen.model.text.remat) == (remat, "none")
+    assert capacity.settle(config, 1, None).model.image.remat == "full"
 
 
 def test_a_stage_that_fits_says_nothing(config, built, caplog):
