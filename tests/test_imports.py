@@ -48,6 +48,8 @@ WITHOUT_TENSORFLOW = (
     "runtime.progress",
 )
 
+QUIET = ("preprocess", "data", "prepare")  # importing the package holds the messages back
+
 # Besides convert/: one reader of weights, and the loader that the data benchmark compares with.
 WITH_TORCH = ("clipa_jax/weights/state_file.py", "clipa_jax/benchmark/open_clip_loader.py")
 
@@ -156,6 +158,13 @@ def test_torch_is_imported_only_by_conversion_and_one_reader_of_weights():
 def test_only_weights_imports_safetensors():
     users = {file.parent.name for file in [*MODULES, *SCRIPTS] if "safetensors" in roots(file)}
     assert users == {"weights"}
+
+
+def test_the_start_up_messages_of_tensorflow_are_held_back_wherever_it_is_imported():
+    for file in MODULES:
+        if "tensorflow" in roots(file) and place(module_of(file)) not in QUIET:
+            first = next(node for node in tree(file).body if isinstance(node, ast.Import))
+            assert first.names[0].name == "clipa_jax.preprocess", name(file)
 
 
 def test_preprocessing_does_not_import_jax():

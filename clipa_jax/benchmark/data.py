@@ -8,6 +8,9 @@ turns and on one core, so that other load on the machine affects them alike. Tim
 times of all threads; a ratio is the median of the ratios of the rounds.
 """
 
+import clipa_jax.preprocess  # noqa: F401 (first, since it keeps TensorFlow quiet)
+
+# isort: split
 import importlib
 import io
 import os

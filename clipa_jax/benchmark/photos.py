@@ -10,6 +10,9 @@ same number of random squares, reduced to `--side` pixels and written with img2d
 JPEG of quality 95 with subsampled chroma.
 """
 
+import clipa_jax.preprocess  # noqa: F401 (first, since it keeps TensorFlow quiet)
+
+# isort: split
 import gzip
 import io
 import math

@@ -6,6 +6,9 @@ in RGB and HSV, in four steps of random order. tf.data chooses threads and prefe
 pipeline, since the original settings fit one machine only.
 """
 
+import clipa_jax.preprocess  # noqa: F401 (first, since it keeps TensorFlow quiet)
+
+# isort: split
 from collections.abc import Iterator
 
 import numpy as np

@@ -17,8 +17,11 @@ SUBJECTS = ("step", "data")
 def start() -> None:
     """Runs one benchmark; `step` needs no TensorFlow, so only its own module is imported."""
     subject = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if subject in ("--help", "-h", "--helpfull"):
+        sys.stdout.write(__doc__)
+        sys.exit()
     if subject not in SUBJECTS:
-        sys.exit(f"error: expected a subject, step or data, came {subject!r}")
+        sys.exit(f"error: expected a subject, step or data, got {subject!r}")
     cli.run(importlib.import_module(f"clipa_jax.benchmark.{subject}").main)
 
 

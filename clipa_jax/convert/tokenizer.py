@@ -6,6 +6,9 @@ that captions of 31 pieces and more would lose a piece at the pooled position. I
 where tensorflow_text folds case and compatibility forms, which is imitated character by character.
 """
 
+import clipa_jax.preprocess  # noqa: F401 (first, since it keeps TensorFlow quiet)
+
+# isort: split
 import functools
 from collections.abc import Iterable
 from pathlib import Path

@@ -12,6 +12,7 @@ devices and the initial weights.
 - cache: the samples stay in memory up to 30,000 pairs; window of the shuffle: N, at most 16,384
 - token table: the size of the vocabulary, rounded up to a multiple of 128
 - arithmetic: float32 on CPUs, bfloat16 on accelerators
+- layers: unrolled on CPUs, where a scan makes small steps slower; scanned on accelerators
 - evaluation: on the split `validation` of a TFDS dataset; none where there is no such split
 
 What is set on the command line stays. A workdir keeps the samples that were derived first.
@@ -153,6 +154,7 @@ def _complete(stage: ConfigDict, pairs: int, spec: str, rules: ConfigDict) -> No
     inputs.cache = inputs.cache or ("encoded" if pairs <= CACHED else "none")
     inputs.shuffle_window = inputs.shuffle_window or min(pairs, WINDOW)
     stage.model.dtype = stage.model.dtype or ("float32" if cpu else "bfloat16")
+    stage.model.layers = stage.model.layers or ("unrolled" if cpu else "scanned")
     text = stage.model.text
     text.vocab_size = text.vocab_size or -(-vocab // ROWS) * ROWS
     for name in list(stage.evals):

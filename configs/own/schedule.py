@@ -16,9 +16,9 @@ from clipa_jax.config import recipes, schema
 
 # Share of the samples, patches and text tokens, masked share, and rate to that of pre-training.
 STAGES = {
-    "pretrain": (0.72, 4, 8, 0.0, 1.0),
-    "finetune_1": (0.22, 7, 16, 0.3, 0.5),
-    "finetune_2": (0.06, 10, 24, 0.1, 0.2),
+    "pretrain": (0.88, 4, 8, 0.0, 1.0),
+    "finetune_1": (0.10, 7, 16, 0.3, 0.5),
+    "finetune_2": (0.02, 10, 24, 0.1, 0.2),
 }
 RATES = {"mini": 2e-3, "Ti": 1e-3, "S": 7e-4, "B": 4e-4}  # peak learning rate for a batch of 256
 
@@ -44,8 +44,7 @@ def stage(name, before, size, patch):
     c.log_percent, c.log_steps = 2.0, None
     c.eval_percent = 100.0
     c.model.size = f"{size}/{patch}"
-    c.model.layers = "scanned"
-    c.model.dtype = ""  # derived, as is what else is 0, "" or None here
+    c.model.layers = c.model.dtype = ""  # derived, as is what else is 0, "" or None here
     c.model.text.vocab_size = 0
     c.model.text.pool = "gap"
     c.mask.ratio = masked

@@ -48,13 +48,14 @@ def test_the_batch_is_a_64th_of_the_pairs_within_the_bounds_of_the_devices(
 def test_what_the_recipe_leaves_open_follows_from_the_pairs():
     stages = fill(own())
     assert [stage.name for stage in stages] == ["pretrain", "finetune_1", "finetune_2"]
-    for stage, share in zip(stages, (0.72, 0.22, 0.06), strict=True):
+    for stage, share in zip(stages, (0.88, 0.10, 0.02), strict=True):
         assert stage.input.batch_size == 128
         expected = share * 1e4 * math.sqrt(PAIRS)
         assert stage.total_examples % 128 == 0
         assert stage.total_examples == pytest.approx(expected, abs=128)
         assert (stage.input.cache, stage.input.shuffle_window) == ("encoded", PAIRS)
-        assert (stage.model.dtype, stage.model.text.vocab_size) == ("float32", 2_048)
+        assert (stage.model.dtype, stage.model.layers) == ("float32", "unrolled")
+        assert stage.model.text.vocab_size == 2_048
     assert [stage.input.res for stage in stages] == [64, 112, 160]
 
 
