@@ -30,7 +30,7 @@ help:
 $(VENV)/.installed: requirements.txt
 	@echo "== set-up: creating $(VENV) with $$($(PYTHON) --version); downloading requirements.txt (about 0.6 GB) with $(or $(UV),pip)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	  sys.exit(0 if (3, 11) <= v <= (3, 13) else "error: Python 3.11, 3.12 or 3.13 is needed, came %d.%d; use make PYTHON=/path/to/python3.12" % v)'
+	  sys.exit(0 if (3, 11) <= v <= (3, 13) else "error: Python 3.11, 3.12 or 3.13 is needed, got %d.%d; use make PYTHON=/path/to/python3.12" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps --editable .

@@ -1,8 +1,8 @@
 """Errors of the input, and hints at the nearest legal name.
 
-Every error caused by bad input is a `UserError`: one sentence with what came, what was expected
-and what to do. Commands print it and exit with status 1; callers of the library catch it as a
-`ValueError`.
+Every error caused by bad input is a `UserError`: one sentence with what was given, what was
+expected and what to do. Commands print it and exit with status 1; callers of the library catch it
+as a `ValueError`.
 """
 
 import difflib

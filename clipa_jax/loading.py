@@ -75,7 +75,7 @@ class Model:
 
     def _tokens(self, texts: Any) -> np.ndarray:
         if not isinstance(texts, Iterable):
-            raise DataError(f"came {type(texts).__name__}; expected strings, or token ids")
+            raise DataError(f"got {type(texts).__name__}; expected strings, or token ids")
         texts = [texts] if isinstance(texts, str) else list(texts)
         length, rows = self.config.input.text_len, len(self.params["txt"]["Embed_0"]["embedding"])
         if all(isinstance(text, str) for text in texts):
@@ -86,7 +86,7 @@ class Model:
             tokens_BL = np.asarray(texts, object)
         if tokens_BL.dtype.kind not in "iu" or tokens_BL.shape[1:] != (length,):
             raise DataError(
-                f"came {tokens_BL.dtype} {tokens_BL.shape}; expected strings, or token ids (B, "
+                f"got {tokens_BL.dtype} {tokens_BL.shape}; expected strings, or token ids (B, "
                 f"{length})"
             )
         if tokens_BL.min() < 0 or tokens_BL.max() >= rows:

@@ -96,6 +96,6 @@ def same_layout(got: Mapping[str, Any], expected: Mapping[str, Any], limit: int 
         elif name not in got:
             lines.append(f"{name}: missing, expected {tuple(expected[name].shape)}")
         elif tuple(got[name].shape) != tuple(expected[name].shape):
-            came, wanted = tuple(got[name].shape), tuple(expected[name].shape)
-            lines.append(f"{name}: shape {came}, expected {wanted}")
+            actual, wanted = tuple(got[name].shape), tuple(expected[name].shape)
+            lines.append(f"{name}: shape {actual}, expected {wanted}")
     return lines if len(lines) <= limit else [*lines[:limit], f"and {len(lines) - limit} more"]

@@ -103,10 +103,10 @@ def test_token_ids_are_taken_as_arrays_and_lists(model):
     [
         ([[0] * 11 + [2_500]], "token ids from 0 to 2500; the model has 0 to 2499"),
         ([[-1] * 12], "token ids from -1"),
-        ([[0] * 11], r"came int64 \(1, 11\); expected strings, or token ids \(B, 12\)"),
+        ([[0] * 11], r"got int64 \(1, 11\); expected strings, or token ids \(B, 12\)"),
         ([[0] * 11, [0] * 12], "expected strings, or token ids"),
         (["a dog", 3], "expected strings, or token ids"),
-        ([[0.5] * 12], "came float64"),
+        ([[0.5] * 12], "got float64"),
     ],
 )
 def test_other_ids_than_the_models_are_refused_and_give_no_nan(model, texts, words):

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     sentences = json.loads((folder / "en_zeroshot_classification_templates.json").read_text())
     _write(
         tables.TABLES / "clip_benchmark_en.json",
-        description="English class names and sentences, by data set; {} takes the name.",
+        description="English class names and sentences, by dataset; {} takes the name.",
         provenance=f"{_release('clip_benchmark')}, datasets/en_classnames.json and "
         "en_zeroshot_classification_templates.json: the prompts of OpenAI's CLIP and their own",
         licence=MIT,

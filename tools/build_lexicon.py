@@ -316,7 +316,7 @@ def main(argv: list[str]) -> None:
     elif action == "agree":
         agree(sources, Path(CAPTIONS.value), VOCAB.value)
     else:
-        raise UserError(f"expected silver, build or agree, came {action!r}")
+        raise UserError(f"expected silver, build or agree, got {action!r}")
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def to_steps(
     given = {key: config[key] for key in keys}  # reads all, so that none counts as ignored
     given = {key: value for key, value in given.items() if value is not None}
     if len(given) != 1:
-        came = ", ".join(f"{key}={value}" for key, value in given.items()) or "none"
-        raise ConfigError(f"exactly one of {', '.join(keys)} must be set; came: {came}")
+        got = ", ".join(f"{key}={value}" for key, value in given.items()) or "none"
+        raise ConfigError(f"exactly one of {', '.join(keys)} must be set; got: {got}")
     (key, value), unit = next(iter(given.items())), next(iter(given)).removeprefix(f"{name}_")
     if value < 0 or not math.isfinite(value):
         raise ConfigError(f"{key}={value} must be a finite number, 0 or more")

@@ -1,4 +1,4 @@
-"""Evaluators from the command line: chosen by data set, and single keys of one evaluator.
+"""Evaluators from the command line: chosen by dataset, and single keys of one evaluator.
 
 --config.evals=imagenet1k,mscoco_captions    --config.evals=none
 --config.evals.mine.source=class_folders:/data/mine    --config.all.evals.objectnet.type=off
@@ -27,7 +27,7 @@ def matches(argument: str) -> bool:
 def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
     """Applies arguments that `matches` to the config of a stage, a schedule or an evaluation.
 
-    A list of data sets keeps or adds their evaluators, and drops all others. A key of an evaluator
+    A list of datasets keeps or adds their evaluators, and drops all others. A key of an evaluator
     that does not exist adds it: of type zero_shot, unless it says otherwise.
     """
     stages = config.stages if "stages" in config else ()
@@ -60,7 +60,7 @@ def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
 
 
 def _chosen(c: ConfigDict, text: str) -> ConfigDict:
-    """The evaluators of a list of data sets, with the settings of those that exist."""
+    """The evaluators of a list of datasets, with the settings of those that exist."""
     chosen = ConfigDict()
     for dataset in [] if text.lower() == NONE else [part.strip() for part in text.split(",")]:
         name = evals.name_of(evals.ALIASES.get(dataset, dataset))
@@ -78,12 +78,12 @@ def _set(c: ConfigDict, name: str, values: Mapping[str, Any]) -> None:
 
 
 def _new(c: ConfigDict, dataset: str) -> ConfigDict:
-    """An evaluator of a data set by name, or of a source."""
+    """An evaluator of a dataset by name, or of a source."""
     name = dataset.replace("-", "_")
     if ":" in dataset:
         return evals.section(c, "zero_shot", dataset)
     if name not in DATASETS:
-        raise ConfigError(unknown("evaluator or data set", dataset, [*c.evals, *DATASETS, NONE]))
+        raise ConfigError(unknown("evaluator or dataset", dataset, [*c.evals, *DATASETS, NONE]))
     name = evals.ALIASES.get(name, name)
     return evals.section(c, "retrieval" if name in evals.RETRIEVAL else "zero_shot", name)
 

@@ -1,6 +1,6 @@
-"""Evaluators of data sets by name: of the published stages, of `configs/eval/`, from the shell.
+"""Evaluators of datasets by name: of the published stages, of `configs/eval/`, from the shell.
 
-docs/evaluation.md has the names, and where each data set is looked for.
+docs/evaluation.md has the names, and where each dataset is looked for.
 """
 
 from collections.abc import Iterable
@@ -83,30 +83,30 @@ def config() -> ConfigDict:
 
 
 def add(c: ConfigDict, kind: str, names: Iterable[str], suffix: str = "", **arguments: Any) -> None:
-    """Adds an evaluator of type `kind` for each data set, named after it.
+    """Adds an evaluator of type `kind` for each dataset, named after it.
 
     Names are those of the catalogue, or sources such as "clip_benchmark:/data/mine"; `suffix` ends
     the evaluators' names, `arguments` are keys of all of them.
     """
     names = [name for name in names if name]
     if not names:
-        raise ValueError("name data sets after the colon, e.g. cifar10,food101")
+        raise ValueError("name datasets after the colon, e.g. cifar10,food101")
     for name in names:
         c.evals[name_of(name) + suffix] = section(c, kind, name, **arguments)
 
 
 def zero_shot(c: ConfigDict, names: Iterable[str]) -> None:
-    """Adds zero-shot classification of data sets."""
+    """Adds zero-shot classification of datasets."""
     add(c, "zero_shot", names, canonicalize=False)
 
 
 def name_of(dataset: str) -> str:
-    """The evaluator's name for a data set or a source."""
+    """The evaluator's name for a dataset or a source."""
     return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].replace("-", "_")
 
 
 def section(c: ConfigDict, kind: str, name: str, **arguments: Any) -> ConfigDict:
-    """The section of an evaluator of a data set or a source, with what those of `c` share."""
+    """The section of an evaluator of a dataset or a source, with what those of `c` share."""
     made = ConfigDict({"type": kind, **arguments})
     if name:
         made["source" if ":" in name else "dataset"] = name

@@ -89,7 +89,7 @@ def evaluators(c: ConfigDict) -> None:
     """Adds the evaluators; docs/evaluation.md has their keys."""
     # By name: their type and its keys; when="end": not during the stage, only at its end.
     c.evals = ConfigDict()
-    c.root = ""  # a folder with evaluation data sets; those of TFDS have their own (TFDS_DATA_DIR)
+    c.root = ""  # a folder with evaluation datasets; those of TFDS have their own (TFDS_DATA_DIR)
     c.evals_required = False  # whether missing data is an error, else the others are evaluated
 
 

@@ -45,7 +45,7 @@ def configs(sections: Settings) -> dict[str, tuple[str, Any]]:
     for name in sections:
         section = sections[name]
         if not isinstance(section, Settings):
-            raise ConfigError(f"evals.{name} must be a section with `type`; came: {section!r}")
+            raise ConfigError(f"evals.{name} must be a section with `type`; got: {section!r}")
         kind = choice(section, "type", [*EVALUATORS, OFF])
         if kind == OFF:
             section.as_dict()  # its keys are of no known type

@@ -1,4 +1,4 @@
-"""Data sets by name: their locations in each layout, and their prompts.
+"""Datasets by name: their locations in each layout, and their prompts.
 
 `tables/datasets.json` has the name of each set in the layouts that evaluators read: a folder of
 CLIP_benchmark, a folder for each class, Karpathy's captions, TFDS. The first that exists is taken;
@@ -30,7 +30,7 @@ class DataConfig(ReadConfig):
     # A name in the catalogue, such as "imagenet1k", which sets the keys that are not given; None
     # where `source` is given.
     dataset: str | None = None
-    # A folder with data sets, for `dataset`; "" for those of TFDS alone, None for the config's.
+    # A folder with datasets, for `dataset`; "" for those of TFDS alone, None for the config's.
     root: str | None = None
     source: str | None = None  # the data, such as "tfds:data/emoji/1.0.0"
     split: str | None = None
@@ -38,7 +38,7 @@ class DataConfig(ReadConfig):
 
 @dataclass(frozen=True)
 class Entry:
-    """How a data set is read; evaluators' keys of these names replace it."""
+    """How a dataset is read; evaluators' keys of these names replace it."""
 
     source: str = ""
     split: str = ""  # of the scored pictures
@@ -59,7 +59,7 @@ def entry(config: DataConfig, root: str, evaluator: str, task: str) -> Entry:
 
     Args:
       config: the keys.
-      root: the folder with data sets where the config names none.
+      root: the folder with datasets where the config names none.
       evaluator: its name, for messages.
       task: `CLASSIFICATION` or `RETRIEVAL`.
 
@@ -82,7 +82,7 @@ def entry(config: DataConfig, root: str, evaluator: str, task: str) -> Entry:
 
 
 def locate(dataset: str, root: str) -> tuple[str, str]:
-    """(source, split) of a data set, where it is first found.
+    """(source, split) of a dataset, where it is first found.
 
     Raises `ConfigError` for an unknown name, `MissingData` if it is in none of its locations.
     """
@@ -144,7 +144,7 @@ def _known(dataset: str) -> tuple[str, dict[str, Any]]:
 
 def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, Any]]:
     """(source, layout) of the first location that exists."""
-    looked = [] if root else ["root= (it names no folder with data sets)"]
+    looked = [] if root else ["root= (it names no folder with datasets)"]
     # The command makes the first layout, in `root`, or where TFDS keeps its own.
     made = known["layouts"].get(CLIP_BENCHMARK, {})
     command = (

@@ -1,7 +1,7 @@
 """Text embeddings of classes, shared by the evaluators of a model.
 
 The embedding of a class is the mean of the unit embeddings of its prompts, scaled to unit length
-(CLIP, arXiv 2103.00020, section 3.1.4). Data sets with the same templates and class names, such
+(CLIP, arXiv 2103.00020, section 3.1.4). Datasets with the same templates and class names, such
 as ImageNet and its variants, share them.
 C classes, T templates, N = C x T texts, L tokens, E embedding.
 """

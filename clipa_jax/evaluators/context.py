@@ -52,7 +52,7 @@ class EvalContext:
     tokenize: Callable[[list[str]], np.ndarray]  # texts -> int32 (N, L), as in training
     preprocess_image: str  # makes a uint8 picture of the model's size: "decode|resize(64)"
     temperature_max: float | None = None  # cap of the inverse temperature; None for none
-    root: str = ""  # a folder with data sets, for evaluators that name none
+    root: str = ""  # a folder with datasets, for evaluators that name none
     _cache: WeightsCache = field(default_factory=WeightsCache, init=False, repr=False)
     _features: dict[Any, dict[str, None]] = field(default_factory=dict, init=False, repr=False)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from clipa_jax.runtime import storage
 
-LENGTH = 16  # hexadecimal digits; a collision among a million data sets is unlikely
+LENGTH = 16  # hexadecimal digits; a collision among a million datasets is unlikely
 
 
 def of_texts(texts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Maps the labels of a data set to the classes of a table.
+"""Maps the labels of a dataset to the classes of a table.
 
 A label is a number in the data. Where the data names its labels, the names are matched with the
 table's keys (WordNet ids, folders) or names. L labels of the data, C classes, B rows of a batch.

@@ -19,9 +19,9 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
 
     Args:
       source: the templates, or a single one; the name of a file in `evaluators/templates/`; a
-        data set of the tables, e.g. "imagenet1k"; or the path of a JSON file with a list
+        dataset of the tables, e.g. "imagenet1k"; or the path of a JSON file with a list
         `templates`, `provenance` and `licence`.
-      language: of a data set's templates.
+      language: of a dataset's templates.
 
     Raises:
       ConfigError: an unknown name, or a template without exactly one `{}`.

@@ -23,11 +23,11 @@ from clipa_jax.evaluators.qualitative import Gallery
 class RetrievalConfig(DataConfig):
     """Keys of a `retrieval` section."""
 
-    # Positions among a picture's captions that are used, those it has; None for the data set's,
+    # Positions among a picture's captions that are used, those it has; None for the dataset's,
     # or all.
     captions: Sequence[int] | None = None
-    least: int | None = None  # captions that a picture must have; None for the data set's, or one
-    # A name in `RIGHT`; None for "own" with a data set of the catalogue, as others count, else
+    least: int | None = None  # captions that a picture must have; None for the dataset's, or one
+    # A name in `RIGHT`; None for "own" with a dataset of the catalogue, as others count, else
     # "same_text".
     right: str | None = None
     ks: Sequence[int] = (1, 5, 10)  # of R@k

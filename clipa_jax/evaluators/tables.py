@@ -24,23 +24,23 @@ IMAGENET = "imagenet1k"
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a data set, in the order of its labels."""
+    """The classes of a dataset, in the order of its labels."""
 
     names: tuple[str, ...]  # as in a prompt
     keys: tuple[str, ...] | None = None  # as in the data, such as WordNet ids; None if unknown
 
 
 def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
-    """The classes of a data set, from a file, or as given.
+    """The classes of a dataset, from a file, or as given.
 
     Args:
-      source: the names, also with commas between them; a data set of the tables, e.g.
+      source: the names, also with commas between them; a dataset of the tables, e.g.
         "imagenet1k"; or the path of a JSON file: a list of names, or an object with a list
         `classes` and perhaps another, `keys`.
-      language: of a data set's names.
+      language: of a dataset's names.
 
     Raises:
-      ConfigError: an unknown data set.
+      ConfigError: an unknown dataset.
       DataError: a file that is not of this form.
     """
     if isinstance(source, str) and "," in source:
@@ -66,7 +66,7 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
 
 
 def templates(source: str, language: str = ENGLISH) -> Sequence[str] | None:
-    """The templates of a data set of the tables; None if it has none."""
+    """The templates of a dataset of the tables; None if it has none."""
     babel = _babel(language) if source == IMAGENET else None
     return babel[2] if babel else named(language, "templates").get(source)
 
@@ -88,7 +88,7 @@ def strings(values: Any, what: str) -> tuple[str, ...]:
     """Checks a list of nonempty strings."""
     good = isinstance(values, Sequence) and not isinstance(values, str)
     if not good or not values or not all(isinstance(v, str) and v.strip() for v in values):
-        raise DataError(f"{what} must be a list of strings that are not empty; came: {values!r}")
+        raise DataError(f"{what} must be a list of strings that are not empty; got: {values!r}")
     return tuple(values)
 
 
@@ -130,7 +130,7 @@ def table(name: str) -> dict[str, Any]:
 
 @functools.cache
 def named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
-    """`classes` or `templates` of a language, by data set."""
+    """`classes` or `templates` of a language, by dataset."""
     place = PLACE if what == "templates" else SLOT
     if language == ENGLISH:
         content = table("clip_benchmark_en")[what]

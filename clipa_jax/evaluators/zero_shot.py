@@ -24,12 +24,12 @@ from clipa_jax.evaluators.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotConfig(DataConfig):
-    """Keys of a `zero_shot` section; None stands for what the data set has."""
+    """Keys of a `zero_shot` section; None stands for what the dataset has."""
 
     label: str | None = None  # the feature with the class (an integer) or classes (a list)
-    # Names by label: a tuple, a data set of the tables, or the path of a JSON file.
+    # Names by label: a tuple, a dataset of the tables, or the path of a JSON file.
     classes: str | Sequence[str] | None = None
-    # Prompts with `{}` for the name: a tuple, a data set of the tables, the name of a file in
+    # Prompts with `{}` for the name: a tuple, a dataset of the tables, the name of a file in
     # `evaluators/templates/`, or the path of a JSON file.
     templates: str | Sequence[str] | None = None
     metric: str | None = None  # accuracy; mean_average_precision for pictures of several classes

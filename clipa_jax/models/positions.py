@@ -18,7 +18,7 @@ def sincos_2d(grid: int, width: int, temperature: float = 10_000.0) -> np.ndarra
     open_clip's `sin_cos_2d` spaces its frequencies otherwise.
     """
     if width % 4:
-        raise ConfigError(f"sincos2d positions need a width divisible by 4; came {width}")
+        raise ConfigError(f"sincos2d positions need a width divisible by 4; got {width}")
     frequency = temperature ** -(np.arange(width // 4) / (width // 4 - 1))
     y_P, x_P = (axis.reshape(-1, 1) for axis in np.mgrid[:grid, :grid])
     x_PF, y_PF = x_P * frequency, y_P * frequency

@@ -42,7 +42,7 @@ def batches(pictures: Any, preprocess: str, res: int, batch_size: int) -> Iterat
     if isinstance(pictures, Iterator):
         pictures = list(pictures)
     if not hasattr(pictures, "__len__"):
-        raise DataError(f"came {type(pictures).__name__}; {_EXPECTED.format(res=res)}")
+        raise DataError(f"got {type(pictures).__name__}; {_EXPECTED.format(res=res)}")
     rest = preprocess.removeprefix("decode").removeprefix("|")
     encoded, decoded = _traced(preprocess, ENCODED), _traced(rest, DECODED) if rest else None
     prepare = functools.partial(_prepare, encoded, decoded, res)

@@ -211,7 +211,7 @@ def _wrong_value(argv: Sequence[str], error: str) -> str | None:
             options = _TYPES.get(kind, f"of type {kind}")
             if _allows_none(name.removeprefix("config.")):
                 options += ", or None"
-            return f"--{name}: came {value!r}, expected {options}"
+            return f"--{name}: got {value!r}, expected {options}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""All data sets for which CLIP_benchmark has English prompts, and retrieval."""
+"""All datasets for which CLIP_benchmark has English prompts, and retrieval."""
 
 from clipa_jax.config import evals
 

@@ -1,4 +1,4 @@
-"""Linear probes, few-shot and full, of data sets by name: `linear_probe.py:cifar10`."""
+"""Linear probes, few-shot and full, of datasets by name: `linear_probe.py:cifar10`."""
 
 from clipa_jax.config import evals
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification of data sets by name: `zero_shot.py:cifar10,food101`."""
+"""Zero-shot classification of datasets by name: `zero_shot.py:cifar10,food101`."""
 
 from clipa_jax.config import evals
 

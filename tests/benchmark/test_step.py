@@ -85,7 +85,7 @@ def test_a_measurement_of_a_small_model():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "came ''"), (["stepp"], "step or data, came 'stepp'")],
+    [([], "got ''"), (["stepp"], "step or data, got 'stepp'")],
 )
 def test_a_missing_or_unknown_subject_is_refused(arguments, message):
     done = subprocess.run(

@@ -44,8 +44,8 @@ def test_rounding_errors_do_not_lose_a_step():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "exactly one of x_examples, x_steps, x_epochs, x_percent must be set; came: none"),
-        ({"x_steps": 1, "x_epochs": 2}, "came: x_steps=1, x_epochs=2"),
+        ({}, "exactly one of x_examples, x_steps, x_epochs, x_percent must be set; got: none"),
+        ({"x_steps": 1, "x_epochs": 2}, "got: x_steps=1, x_epochs=2"),
         ({"x_steps": -1}, "x_steps=-1 must be a finite number, 0 or more"),
         ({"x_percent": float("nan")}, "x_percent=nan must be a finite number"),
         ({"x_epochs": 1.0}, "x_epochs needs data of known length"),

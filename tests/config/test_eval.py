@@ -39,5 +39,5 @@ def test_names_of_evaluators_and_their_data():
 
 
 def test_names_are_needed():
-    with pytest.raises(ValueError, match="name data sets after the colon"):
+    with pytest.raises(ValueError, match="name datasets after the colon"):
         recipes.load("eval/zero_shot")

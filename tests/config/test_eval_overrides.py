@@ -90,7 +90,7 @@ def test_in_a_schedule_stages_are_named():
     "argument", ["--config.evals=imagnet1k", "--config.evals.imagnet1k.templates=photo"]
 )
 def test_a_misspelled_data_set_names_the_nearest(config, argument):
-    with pytest.raises(ConfigError, match="data set 'imagnet1k'; nearest: imagenet1k"):
+    with pytest.raises(ConfigError, match="dataset 'imagnet1k'; nearest: imagenet1k"):
         apply(config, argument)
 
 

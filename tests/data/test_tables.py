@@ -64,9 +64,9 @@ def test_quotes_of_a_tsv_that_close_are_removed(tmp_path):
     ("name", "text", "message"),
     [
         ("t.csv", 'path,text\n0.png,a\n1.png,"b\n2.png,c\n', "line 3: unexpected end of data"),
-        ("t.csv", "path,text\n0.png,a\n1.png,b,c\n", "line 3: came 3 fields, expected 2"),
-        ("t.csv", "path,text\n0.png,a\n1.png\n", "line 3: came 1 fields, expected 2"),
-        ("t.tsv", "path\ttext\n0.png\ta\tb\n", "line 2: came 3 fields, expected 2"),
+        ("t.csv", "path,text\n0.png,a\n1.png,b,c\n", "line 3: got 3 fields, expected 2"),
+        ("t.csv", "path,text\n0.png,a\n1.png\n", "line 3: got 1 fields, expected 2"),
+        ("t.tsv", "path\ttext\n0.png\ta\tb\n", "line 2: got 3 fields, expected 2"),
         ("t.csv", "path,text,text\n0.png,a,b\n", "line 1: a column occurs twice"),
         ("t.jsonl", '{"path": "a"}\n' + "[" * 100_000, "line 2: "),
     ],

@@ -69,7 +69,7 @@ def test_the_config_s_folder_counts_where_the_evaluator_has_none(tmp_path):
 
 
 def test_what_is_nowhere_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(MissingData, match="names no folder with data sets"):
+    with pytest.raises(MissingData, match="names no folder with datasets"):
         choose("gtsrb")
     with pytest.raises(MissingData, match=f"looked for {tmp_path}/gtsrb, .*wds_gtsrb") as missing:
         choose("gtsrb", str(tmp_path))

@@ -24,7 +24,7 @@ def test_sincos_of_a_finer_grid_extrapolates():
 
 
 def test_sincos_needs_a_width_divisible_by_4():
-    with pytest.raises(ConfigError, match="width divisible by 4; came 10"):
+    with pytest.raises(ConfigError, match="width divisible by 4; got 10"):
         positions.sincos_2d(2, 10)
 
 

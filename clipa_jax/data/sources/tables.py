@@ -100,7 +100,7 @@ def _rows(numbered: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
             continue
         if len(values) != len(columns):
             raise ValueError(
-                f"line {number}: came {len(values)} fields, expected {len(columns)} as in the "
+                f"line {number}: got {len(values)} fields, expected {len(columns)} as in the "
                 f"heading: {', '.join(columns)}"
             )
         yield dict(zip(columns, values, strict=True))
@@ -115,5 +115,5 @@ def _jsonl(text: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number}: expected an object, came {type(row).__name__}")
+            raise ValueError(f"line {number}: expected an object, got {type(row).__name__}")
         yield row
