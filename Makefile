@@ -1,6 +1,6 @@
-# Two commands for a newcomer, on Python 3.12 (3.11 and 3.13 work too):
+# Two commands for a newcomer, on Python 3.12 (docs/install.md has other versions):
 #   make demo    set up, then train the whole schedule in miniature on the bundled data
-#   make test    set up, then lint and all tests
+#   make test    set up, then lint and all tests but the slow ones (make test-slow)
 # The rest: make demo DEMO=quick, make demo-compare, make test-slow, make lint, make lock, make clean.
 
 SHELL := /bin/bash
@@ -15,7 +15,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip
 DEMO ?= full
 WORKDIR ?= runs/demo$(if $(filter quick,$(DEMO)),-quick,)
 
-# XLA on a CPU asks for its buffers anew at every step. Keeping freed memory in the process,
+# XLA on a CPU allocates its buffers anew at every step. Keeping freed memory in the process,
 # in huge pages, makes the small steps of the demo faster.
 CPU_MALLOC := MALLOC_TOP_PAD_=268435456 MALLOC_TRIM_THRESHOLD_=17179869184 \
   MALLOC_MMAP_MAX_=0 GLIBC_TUNABLES=glibc.malloc.hugetlb=1

@@ -1,4 +1,4 @@
-"""The commands for TPU slices and SLURM: as printed, and on a pretended worker."""
+"""The commands for TPU slices and SLURM: as printed, and on a simulated worker."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_setup_copies_the_committed_code():
     target = "clipa:clipa_jax.tar.gz --zone=us-west4-a --worker=all"
     assert copy == f"{TPUS} tpu-vm scp /tmp/clipa_jax.tar.gz {target}"
     assert install.startswith(f"{TPUS} tpu-vm ssh clipa --zone=us-west4-a --worker=all ")
-    assert "-r requirements-tpu.txt" in install
+    assert "uv venv --quiet --python 3.12" in install and "-r requirements-tpu.txt" in install
 
 
 def test_each_runs_a_command_on_every_worker():
@@ -122,7 +122,7 @@ def test_names_with_shell_syntax_are_refused(name):
 
 @pytest.fixture
 def worker(tmp_path):
-    """The environment of a pretended worker, with a command that says what it is given."""
+    """The environment of a simulated worker, with a command that says what it is given."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gcloud").write_text(GCLOUD)
     (tmp_path / "bin" / "gcloud").chmod(0o755)

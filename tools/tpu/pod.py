@@ -9,8 +9,8 @@ python tools/tpu/pod.py delete --name=NAME --zone=ZONE
 python tools/tpu/pod.py keep   --name=NAME --zone=ZONE --type=v5litepod-64 --run=RUN \\
     --price=0.6 --max-dollars=5000 -- --config=... --workdir=gs://BUCKET/W
 
-`keep` creates a spot slice, sets it up, runs, and does so again whenever the slice is taken away,
-until the run has finished; then it deletes the slice.
+`keep` creates a spot slice, sets it up and starts the run; it repeats this whenever the slice is
+preempted, until the run has finished, and then deletes the slice.
 `--dry-run` prints the commands instead of running them. Needs only the gcloud command line. Secrets
 are copied as a file (`secrets`), never passed on a command line.
 """
@@ -55,7 +55,10 @@ def create(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def setup(args: argparse.Namespace) -> Iterator[Command]:
-    """Copies the committed code to every worker and installs its requirements."""
+    """Copies the committed code to every worker and installs its requirements.
+
+    uv brings its own Python 3.12, since the images of TPU VMs have an older one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         archive = "clipa_jax.tar.gz"
         packed = str(Path("/tmp" if args.dry_run else folder) / archive)
@@ -64,11 +67,11 @@ def setup(args: argparse.Namespace) -> Iterator[Command]:
         yield _everywhere(
             args,
             f"mkdir -p {HOME} && tar -xzf {archive} -C {HOME} && cd {HOME} && "
-            "(command -v python3.11 >/dev/null || "
-            "(sudo apt-get update && sudo apt-get install -y python3.11 python3.11-venv)) && "
-            "(test -x .venv/bin/python || python3.11 -m venv .venv) && "
-            ".venv/bin/pip install --quiet -r requirements-tpu.txt && "
-            ".venv/bin/pip install --quiet --no-deps --editable .",
+            "export PATH=$HOME/.local/bin:$PATH && "
+            "(command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh) && "
+            "(test -x .venv/bin/python || uv venv --quiet --python 3.12) && "
+            "uv pip install --quiet -r requirements-tpu.txt && "
+            "uv pip install --quiet --no-deps --editable .",
         )
 
 
@@ -127,7 +130,7 @@ def logs(args: argparse.Namespace) -> Iterator[Command]:
 
 
 def keep_running(args: argparse.Namespace) -> int:
-    """Recreates a spot slice that was taken away, until the run has finished."""
+    """Recreates a preempted spot slice until the run has finished."""
     describe = _tpus("queued-resources", "describe", args.name, f"--zone={args.zone}")
     folder = f"{HOME}/{_folder(args)}"
     ask = _everywhere(
@@ -210,7 +213,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         option.add_argument("--runtime", help="software; by default the type's")
         option.add_argument("--service-account", help="what the machines act as")
         option.add_argument("--valid-until", help="leave the queue after, e.g. 6h")
-    options["create"].add_argument("--spot", action="store_true", help="cheap, may be taken away")
+    options["create"].add_argument("--spot", action="store_true", help="cheaper, may be preempted")
     options["secrets"].add_argument("--file", required=True, help="of lines NAME=value")
     options["each"].add_argument("arguments", nargs="*", help="the command, after --")
     for option in (options["run"], options["keep"]):
@@ -227,11 +230,11 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     """The options of `keep` alone."""
     add = parser.add_argument
     add("--price", type=float, required=True, help="dollars for an hour of one chip")
-    add("--max-dollars", type=float, required=True, help="then it saves, stops and deletes")
+    add("--max-dollars", type=float, required=True, help="limit at which the run saves and the slice is deleted")
     add("--attempts", type=int, default=50, help="most slices to create")
-    add("--poll", type=float, default=60, help="seconds between looks")
+    add("--poll", type=float, default=60, help="seconds between checks")
     add("--file", help="secrets, see the command secrets")
-    add("--state", default="keep.json", help="file with what was spent; one for each run")
+    add("--state", default="keep.json", help="file with the hours spent; one for each run")
     parser.set_defaults(spot=True, direct=False, now=False, yes=True)
 
 
