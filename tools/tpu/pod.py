@@ -230,7 +230,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     """The options of `keep` alone."""
     add = parser.add_argument
     add("--price", type=float, required=True, help="dollars for an hour of one chip")
-    add("--max-dollars", type=float, required=True, help="limit at which the run saves and the slice is deleted")
+    add("--max-dollars", type=float, required=True, help="then save, stop and delete the slice")
     add("--attempts", type=int, default=50, help="most slices to create")
     add("--poll", type=float, default=60, help="seconds between checks")
     add("--file", help="secrets, see the command secrets")
