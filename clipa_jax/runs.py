@@ -1,7 +1,7 @@
-"""The one reader of workdirs: used by the report, its figures and tools/collect.py.
+"""Workdirs as reports, figures, sweeps and model cards read them.
 
-Parts of a workdir may be missing; they are None or empty then. A file that cannot be read becomes
-a sentence in `damaged`. TensorFlow is not imported.
+Missing parts are None or empty. A file that cannot be read becomes a sentence in `damaged`.
+`training/workdir.py` lists the files and their other readers. TensorFlow is not imported.
 """
 
 import functools

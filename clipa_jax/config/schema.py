@@ -1,9 +1,10 @@
 """Every legal key of a stage's config, declared once, with its default.
 
 A stage is one training run: `recipes.stage` sets what all CLIPA stages share, the files in
-`configs/` set the rest. Keys that end in _examples, _steps, _epochs or _percent are forms of one
-duration; set one of them (on the command line it replaces the others). Every key can be
-overridden from the shell: `--config.optim.b2=0.98`.
+`configs/` set the rest. `configs/own/` and `configs/finetune/` add keys that `training/derive.py`
+turns into others. Keys that end in _examples, _steps, _epochs or _percent are forms of one duration;
+set one of them (on the command line it replaces the others). Every key can be overridden from the
+shell: `--config.optim.b2=0.98`.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ def default() -> ConfigDict:
 
     c.model = model()
     c.mask = ConfigDict()  # image patches that training leaves out
-    c.mask.name = "random"  # random, grid or block
+    c.mask.name = "random"  # of MASKS in clipa_jax/models/masks.py
     c.mask.ratio = 0.0  # share of the patches that is dropped
     c.loss = loss()
     c.microbatch = placeholder(int)  # samples whose activations are held; None: the whole batch
@@ -94,15 +95,17 @@ def evaluators(c: ConfigDict) -> None:
 
 
 def machine(c: ConfigDict) -> None:
-    """Adds what says how a run lies on its devices."""
-    c.mesh = ConfigDict()  # devices along each axis; one may be -1 for all the others leave
+    """Adds the keys of devices, mesh and processes."""
+    c.mesh = ConfigDict()  # devices along each axis; one may be -1: the rest
     c.mesh.replica = 1  # copies of the parameters
-    c.mesh.fsdp = -1  # parameters may be split along it; so is the batch
+    c.mesh.fsdp = -1  # the batch is split along it; so are parameters, by the preset
     c.mesh.tensor = 1  # single layers are split along it
     c.sharding = ConfigDict()
     c.sharding.preset = "dp"  # dp, fsdp or fsdp_tp
     c.sharding.rules = ()  # overrides: pairs (regex of parameter names, axis of each dimension)
-    c.cpu_devices = placeholder(int)  # on a machine without accelerator: split it into so many
+    c.cpu_devices = placeholder(
+        int
+    )  # on a machine without accelerator: how many devices to simulate
     c.compilation_cache = "workdir"  # of compiled programs: WORKDIR/cache/xla; none, or a folder
     c.distributed = distributed()
 
@@ -171,23 +174,24 @@ def loss() -> ConfigDict:
 def inputs() -> ConfigDict:
     """Training data, and how samples become arrays."""
     c = ConfigDict()
-    # tfds:NAME, tfds:FOLDER, tfrecord:GLOB, webdataset:GLOB, parquet:GLOB, folder:FOLDER or
-    # folder:TABLE; a mixture as "0.7*tfds:a + 0.3*webdataset:b", as a dict or as pairs
+    # KIND:PLACE such as tfds:NAME, see docs/data.md; a mixture as "0.7*tfds:a + 0.3*folder:b",
+    # as a dict or as pairs
     c.source = placeholder(object)
     c.split = "train"
     # The field of the captions, or several with their shares: {"re_caption": 0.7, "text": 0.3};
-    # None: the first of the usual names that has any.
+    # None: the first of the usual names that has text.
     c.caption = placeholder(object)
     c.clean = "none"  # how texts are cleaned before they are tokenized: none or open_clip
     c.batch_size = 0  # global
     c.cache = "none"  # or encoded: the samples stay in memory, with random access
     c.order = "auto"  # global: one shuffle of all samples; lanes; auto: global if access is random
-    # In the order of lanes: files that all hosts together read side by side; None: 16, or 4 a host.
+    # In the order of lanes: files that all hosts together read side by side; None: 16 for one
+    # host, 8 each for two, 4 each for more.
     c.lanes = placeholder(int)
     # Samples that are shuffled together there; None: 16,384, or 1,024 a lane.
     c.shuffle_window = placeholder(int)
     c.max_skip_percent = 1.0  # share of unusable samples above which the run stops
-    c.max_pixels = 67_108_864  # of a picture; larger ones are skipped by what their header says
+    c.max_pixels = 67_108_864  # of a picture; larger ones are skipped without decoding
     c.res = 0  # pixels a side
     c.text_len = 0  # text tokens
     c.vocab = "bert-base-uncased"  # or a path: WordPiece vocabulary or SentencePiece model

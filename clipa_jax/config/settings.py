@@ -1,8 +1,9 @@
-"""Read a config so that a misspelled or ignored key is an error.
+"""Read a config so that a key that nothing reads is an error.
 
 `Settings` is a read-only view on a `ConfigDict` that records which leaves were read. The trainer
 builds everything from one `Settings`, then calls `check_all_read`: a key that nothing read stops
-the run before any work. `Settings.call` passes a section to a function as keyword arguments, so
+the run before any work. Misspelled overrides on the command line are refused earlier, by
+`runtime/arguments.py`. `Settings.call` passes a section to a function as keyword arguments, so
 that the function's signature is the schema of that section.
 """
 

@@ -1,5 +1,14 @@
 """Comparability of results: the one list of what must agree.
 
+`TRAINING` and `EVALUATION` list the keys. They are applied by
+
+- the report of several runs or stages (`report/results.py`): results that differ are shown with a
+  warning; `OF_STAGES` may differ
+- sweeps (`report/groups.py`): runs that differ form groups of their own; `OF_STAGES` may differ.
+  Runs of a group that differ in another setting of the config (`is_setting`) are refused
+- `evaluate --compare` (`evaluation/comparison.py`): evaluations that differ are refused;
+  `OF_SAMPLES` may differ, and the keys of `ON_REQUEST` that `--across` names
+
 A result is described by flat facts, such as `train.source` of its training data and
 `zero_shot.split` of the evaluator `zero_shot`. A fact that is None was not recorded (older
 versions recorded less) and agrees with every other.

@@ -1,4 +1,11 @@
-"""Evaluators by type: each has a `Config` of legal keys, and `outcomes(state)`."""
+"""Evaluators by type.
+
+A new one is a class with `Config`, a dataclass of its keys with defaults; a constructor (config,
+context, name) that finds the data by `context.dataset` and reads none of it; `info()`, the data and
+prompts; and `outcomes(state)`, which embeds by `context.embedded` and `context.texts` and yields
+(metric, outcome), an outcome having a value per sample. Add it to `EVALUATORS`.
+`contrastive.py` is the shortest, `context.py` the interface.
+"""
 
 import types
 from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""The command line: overrides of a config, `None`, `~`, repeated and unknown flags, help."""
+"""The command line: overrides of a config, `None`, `~`, repeated and unknown flags, help.
+
+An override of a key that the config does not have is refused with the nearest legal key
+(`_unknown_key`); those of evaluators are applied by `config/eval_overrides.py`.
+"""
 
 import collections
 import inspect
@@ -196,7 +200,7 @@ def _flags(argv: Sequence[str], **options: Any) -> list[str]:
 
 
 def _config(argv: Sequence[str]) -> Any:
-    """The config without its overrides."""
+    """The config before its overrides are applied."""
     without = [argv[0], *(arg for arg in argv[1:] if not arg.startswith(_CONFIG))]
     _flags(without, known_only=True)
     return flags.FLAGS["config"].value

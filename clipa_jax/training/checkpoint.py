@@ -24,7 +24,7 @@ from clipa_jax.errors import CheckpointError
 from clipa_jax.models import layout, surgery
 from clipa_jax.runtime import distributed, files, fingerprint
 from clipa_jax.training.state import StateSpec, TrainState
-from clipa_jax.training.workdir import CHECKPOINTS
+from clipa_jax.training.workdir import CHECKPOINTS, CONFIG
 
 Position = dict[str, Any]
 ITEMS = ("params", "train", "position")
@@ -169,7 +169,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"the checkpoint of step {step} in {self.folder} does not fit the config: "
                 f"{'; '.join(differ[:3])}{f' and {len(differ) - 3} more' if differ[3:] else ''}. "
-                f"Go on with the config in {self.folder.parent / 'config.json'}, or use another "
+                f"Go on with the config in {self.folder.parent / CONFIG}, or use another "
                 f"--workdir, from these weights with --config.init={self.folder.parent}"
             )
         return items, ""

@@ -1,7 +1,13 @@
 """The files of a workdir: one folder per stage, and files about all of them.
 
-The constants below are the only place that names these files. On several processes all of them
-see the same workdir, and process 0 alone writes these files. `clipa_jax/runs.py` reads them.
+The constants below name these files. Not listed: the copy of the vocabulary
+(`preprocess/vocab.py`), TensorBoard's event files (`metrics.py`), traces (`profiling.py`) and
+`verify/`, which `benchmark/verify.py` removes. All processes use the same workdir; only process 0
+writes these files.
+
+Readers: `runs.py`, for reports, sweeps and model cards; a run that resumes, for its own files
+(`stage.py`, `derive.py`, `checkpoint.py`, `spikes.py`); and `weights/kinds.py`, for weights and
+their config.
 """
 
 import json

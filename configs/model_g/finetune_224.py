@@ -2,6 +2,8 @@
 
 python -m clipa_jax.train --config=configs/model_g/finetune_224.py --workdir=W
 
+Batch 16,384, peak learning rate 2.56e-5, mask: random, 40 %.
+
 H/14's recipe with half the batch, more masks and no warm-up.
 """
 

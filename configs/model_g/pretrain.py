@@ -2,6 +2,8 @@
 
 python -m clipa_jax.train --config=configs/model_g/pretrain.py --workdir=W
 
+Batch 65,536, peak learning rate 1.024e-3, mask: none.
+
 12.8B samples at 84 px with 8 text tokens. The branch's config file says 70 px, the published G/14
 was trained at 84.
 """

@@ -2,6 +2,8 @@
 
 python -m clipa_jax.train --config=configs/model_h/finetune_224.py --workdir=W
 
+Batch 32,768, peak learning rate 5.12e-5, mask: random, 30 %.
+
 The variant `:short` (the released unmask_tuning.py) sees all patches of 128M samples, at twice
 the rate and without color jitter.
 """
@@ -15,7 +17,7 @@ def get_config(variant=""):
     c.model.size = "H/14"
     c.total_examples = 524_288_000
     c.warmup_examples = 26_214_400
-    c.mask.ratio = 0.3
+    c.mask.name, c.mask.ratio = "random", 0.3
     c.input.batch_size = 32_768
     c.input.res = 224
     c.input.text_len = 32

@@ -2,6 +2,8 @@
 
 python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W
 
+Batch 65,536, peak learning rate 2.048e-3, mask: none.
+
 The cheaper published variant has 70 px: --config.input.res=70. Source: arXiv 2306.15658 and its
 released configs.
 """

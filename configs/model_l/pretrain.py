@@ -1,6 +1,8 @@
 """L/14 (CLIPA-v2), stage 1 of 3: H/14's recipe, 12.8B samples at 84 px with 8 text tokens.
 
 python -m clipa_jax.train --config=configs/model_l/pretrain.py --workdir=W
+
+Batch 65,536, peak learning rate 2.048e-3, mask: none.
 """
 
 from clipa_jax.config import recipes

@@ -3,6 +3,8 @@
 The numbers are those of the released configs, scripts and papers (arXiv 2306.15658, 2305.07017).
 """
 
+import re
+
 import pytest
 
 from clipa_jax.models import sizes
@@ -96,6 +98,16 @@ def test_recipe_values_are_those_of_the_tables(row):
     assert float(schedule(steps)) == pytest.approx(0, abs=1e-9)
     if warmup:
         assert float(schedule(0)) == 0
+
+
+def test_docstrings_state_batch_peak_rate_and_mask_of_the_tables():
+    """Of H, L and G, where the numbers of most files stand in a file that they load."""
+    rows = [row for row in ROWS if re.fullmatch(r"[hlg]/(pretrain|finetune_\d+)", row[0])]
+    assert len(rows) == 9
+    for row in rows:
+        mask = f"random, {float(row[5]) * 100:.0f} %" if float(row[5]) else "none"
+        line = f"Batch {int(row[6]):,}, peak learning rate {row[-2]}, mask: {mask}."
+        assert line in (golden.ROOT / "configs" / f"model_{row[0]}.py").read_text()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
