@@ -2,9 +2,9 @@
 
 A stage is one training run: `recipes.stage` sets what all CLIPA stages share, the files in
 `configs/` set the rest. `configs/own/` and `configs/finetune/` add keys that `training/derive.py`
-turns into others. Keys that end in _examples, _steps, _epochs or _percent are forms of one duration;
-set one of them (on the command line it replaces the others). Every key can be overridden from the
-shell: `--config.optim.b2=0.98`.
+turns into others. Keys that end in _examples, _steps, _epochs or _percent are forms of one
+duration; set one of them (on the command line it replaces the others). Every key can be overridden
+from the shell: `--config.optim.b2=0.98`.
 """
 
 from typing import Any
