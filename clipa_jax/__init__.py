@@ -1,4 +1,4 @@
-"""CLIP training in JAX with few tokens first (CLIPA), from one laptop to a pod."""
+"""CLIP training in JAX on few tokens first (CLIPA), from a laptop to a pod."""
 
 import os
 

@@ -2,8 +2,8 @@
 
 python -m clipa_jax.embed --checkpoint=runs/demo --source=folder:pictures --out=embeddings
 
-Run the same command again after an interruption: it goes on with the first part that is missing.
-On several processes run it on each; process 0 writes. See docs/embeddings.md.
+Run the same command again after an interruption: it continues with the first missing part. On
+several processes run it on each; process 0 writes. See docs/embeddings.md.
 """
 
 import collections

@@ -111,7 +111,7 @@ class Model:
 def load(
     path: str, config: ConfigDict | None = None, *, numerics: str = "", res: int | None = None
 ) -> Model:
-    """The model of a name, in a workdir, a weights file, or whatever else `open_weights` takes.
+    """The model of a name, in a workdir, a weights file, or another form that `open_weights` takes.
 
     A file that carries no config needs a stage's. `numerics` are "clipa" or "open_clip" (see
     `open_weights`). `res` takes pictures of another side than in training: learned positions are

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int | None:
             if name in finished:
                 logging.info("stage %s is finished, nothing to do", name)
             elif interrupt.read() or not train(run, interrupt):
-                logging.warning("stopped; run the same command again to go on")
+                logging.warning("stopped; run the same command again to resume")
                 return 128 + (interrupt.shared or 0)
     end_of_run.end(root, workdir.write_summary(root, list(stages)), list(stages.values()))
     return None

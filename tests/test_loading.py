@@ -82,7 +82,7 @@ def test_nothing_gives_no_embeddings(model):
         (np.zeros((4, 4, 3), np.float32), r"picture 1 is float32 \(4, 4, 3\)"),
         (None, "picture 1 is object"),
         ("nowhere.png", "no file nowhere.png"),
-        (b"text", "picture 1 is no picture"),
+        (b"text", "picture 1 is not a picture"),
         (np.full((16, 16, 3), np.nan, np.float32), "picture 1 has values that are not finite"),
     ],
 )

@@ -167,7 +167,7 @@ def attention_implementations(given: Setup) -> str:
 
 
 def checkpoint(given: Setup) -> str:
-    """A checkpoint written to the workdir comes back with the same numbers."""
+    """A checkpoint written to the workdir is restored with the same numbers."""
     run, spec = given.run, given.run.program.spec
     state, folder = spec.init(0), str(run.folder)
     began = time.monotonic()
@@ -183,7 +183,7 @@ def checkpoint(given: Setup) -> str:
         if distributed.first() and storage.exists(folder):
             storage.remove(folder, folder=True)
     if start is None or fingerprint.of(start.state.params) != fingerprint.of(state.params):
-        raise CheckpointError(f"{folder}: other numbers came back than were saved")
+        raise CheckpointError(f"{folder}: other numbers were read than were saved")
     size = memory(spec.bytes_per_device() * run.program.mesh.size)
     return f"up to {size}, saved in {saved - began:.1f} s, read in {read - saved:.1f} s"
 
@@ -238,7 +238,7 @@ def input_rate(given: Setup) -> str:
 
 
 def region(given: Setup) -> str:
-    """Buckets of data and workdir lie where the machine does."""
+    """Buckets of data and workdir are in the machine's region."""
     source = given.run.config.input.source
     buckets = set(re.findall(r"gs://([^/]+)", f"{given.root} {source}"))
     if not buckets:

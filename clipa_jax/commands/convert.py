@@ -52,8 +52,8 @@ def exported(argv: list[str]) -> None:
         python tools/export.py --checkpoint=runs/demo --out=exported
         python tools/export.py --checkpoint=W --out=exported --format=onnx
 
-    The checkpoint is whatever `clipa_jax.load` takes. Both towers are compared with the model
-    before the folder gets its name. docs/export.md has a client for each format.
+    The checkpoint is anything that `clipa_jax.load` takes. Both towers are compared with the model
+    before the folder gets its final name. docs/export.md has a client for each format.
     """
     del argv
     onnx = FORMAT.value == "onnx"

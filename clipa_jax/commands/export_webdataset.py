@@ -31,7 +31,7 @@ TEMPLATES = flags.DEFINE_multi_string("templates", [], "A sentence with {}; may 
 
 
 def main(argv: list[str]) -> None:
-    """Writes it and says how much."""
+    """Writes the split and logs the number of samples."""
     del argv
     label = "" if KIND.value == "retrieval" else LABEL.value
     source = sources.open(SOURCE.value, SPLIT.value, (label,) if label else ())

@@ -128,7 +128,7 @@ def _price(chip: chips.Chip) -> chips.Price:
 def _planned(
     work: Workload, tpu_slice: topology.Slice, price: chips.Price, compiler: Callable
 ) -> PlannedStage:
-    """One stage, after the search that was asked for."""
+    """One stage, after the requested search."""
     unit = len(tpu_slice.devices)
     stage = functools.partial(PlannedStage, chip=tpu_slice.chip, num_chips=unit, price=price)
     if SEARCH.value == "settings":

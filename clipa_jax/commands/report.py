@@ -4,7 +4,7 @@
     python tools/report.py runs/a runs/b --out=both.html
     python tools/report.py runs/old --look      # held-out pictures of a run that has none
 
-docs/report.md says what it shows and where that comes from.
+docs/report.md describes its sections and their files.
 """
 
 import functools

@@ -41,7 +41,7 @@ def apply(config: ConfigDict, arguments: Sequence[str]) -> None:
         if stage not in scopes:
             legal = [f"--config.{scope}.evals".replace("..", ".") for scope in scopes]
             hint = f"legal: {', '.join(legal)}" if legal else "it has no evaluators"
-            raise ConfigError(f"{argument.partition('=')[0]} is no key of this config; {hint}")
+            raise ConfigError(f"{argument.partition('=')[0]} is not a key of this config; {hint}")
         if key is None:
             lists[stage] = text
         else:

@@ -57,7 +57,7 @@ OTHERS = (
 )
 RETRIEVAL = ("mscoco_captions", "flickr30k", "flickr8k")
 ALIASES = {"imagenet": "imagenet1k", "coco": "mscoco_captions"}  # in `--config.evals=`
-# ImageNet-1k with the seven prompts that OpenAI chose of the eighty: cheap enough while training.
+# ImageNet-1k with the seven prompts that OpenAI chose of the eighty: cheap enough during training.
 QUICK = "imagenet1k_7"
 
 

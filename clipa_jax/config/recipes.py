@@ -1,7 +1,6 @@
 """Parts of config files: the defaults of a CLIPA stage, other config files, schedules.
 
-The numbers of the published stages stand in `configs/model_*/`, those of the demo in
-`configs/demo/`.
+The numbers of the published stages are in `configs/model_*/`, those of the demo in `configs/demo/`.
 """
 
 import importlib.util
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from clipa_jax.config import bundled, evals, schema
 
 CONFIGS = bundled.ROOT / "configs"
-LAION_400M = 407_332_084  # samples in an epoch of CLIPA-v1: the size that its data.py notes
+LAION_400M = 407_332_084  # samples in an epoch of CLIPA-v1, by its data.py
 # Ops on the pictures in evaluation.
 SQUASH = "decode|resize({res})"  # straight to a square
 CROP = "decode|resize_small({res})|central_crop({res})"  # the short side, then the center

@@ -46,10 +46,10 @@ def default() -> ConfigDict:
     c.loss = loss()
     c.microbatch = placeholder(int)  # samples whose activations are held; None: the whole batch
     c.on_nonfinite = "stop"  # the run, or skip the update: if loss or gradient is not finite
-    c.max_skips = 10  # updates in a row that may be skipped; one more stops the run
+    c.max_skips = 10  # consecutive updates that may be skipped; one more stops the run
     c.on_spike = placeholder(str)  # None: only log a spike of the loss; or rollback
-    c.max_rollbacks = 3  # of a stage; one spike more stops the run
-    # Of XLA for the step, as "NAME=VALUE NAME=VALUE"; those for other devices are left out.
+    c.max_rollbacks = 3  # per stage; one more spike stops the run
+    # XLA options for the step, as "NAME=VALUE NAME=VALUE"; those for other devices are ignored.
     c.compiler_options = ""
     c.profile_steps = ()  # first and last step to trace for TensorBoard and Perfetto: (100, 105)
     c.input = inputs()
@@ -59,7 +59,7 @@ def default() -> ConfigDict:
 
     c.checkpoint = ConfigDict()
     c.checkpoint.keep_last = 2  # how many of the newest to keep
-    c.checkpoint.keep_every = placeholder(int)  # steps whose multiples are kept for ever
+    c.checkpoint.keep_every = placeholder(int)  # multiples of so many steps are never deleted
 
     c.logs = logs()
     evaluators(c)
@@ -69,7 +69,7 @@ def default() -> ConfigDict:
 def evaluation() -> ConfigDict:
     """A config for `clipa_jax.evaluate` alone, to which `evals` is added.
 
-    What is None is the checkpoint's own; a checkpoint that carries no config needs a stage's.
+    Keys that are None are taken from the checkpoint's config.
     """
     c = ConfigDict()
     c.input = ConfigDict()
@@ -91,7 +91,7 @@ def evaluators(c: ConfigDict) -> None:
     # By name: their type and its keys; when="end": not during the stage, only at its end.
     c.evals = ConfigDict()
     c.root = ""  # a folder with evaluation datasets; those of TFDS have their own (TFDS_DATA_DIR)
-    c.evals_required = False  # whether missing data is an error, else the others are evaluated
+    c.evals_required = False  # whether missing data is an error; else its evaluators are skipped
 
 
 def machine(c: ConfigDict) -> None:
@@ -113,11 +113,11 @@ def machine(c: ConfigDict) -> None:
 def distributed() -> ConfigDict:
     """Several processes as one run."""
     c = ConfigDict()
-    c.coordinator = "auto"  # JAX looks for a cluster; or none, or HOST:PORT of process 0
-    c.processes = placeholder(int)  # with HOST:PORT: how many there are
-    c.process = placeholder(int)  # with HOST:PORT: which one this is, from 0
+    c.coordinator = "auto"  # JAX detects a cluster; or none, or HOST:PORT of process 0
+    c.processes = placeholder(int)  # with HOST:PORT: their number
+    c.process = placeholder(int)  # with HOST:PORT: the index of this one
     c.start_timeout = 300  # seconds to wait for the others at the start
-    c.peer_timeout = 60  # seconds after which a process that died ends the others
+    c.peer_timeout = 60  # seconds after which a dead process ends the others
     return c
 
 
@@ -135,7 +135,7 @@ def model() -> ConfigDict:
     # auto, xla or cudnn: implementations of jax.nn.dot_product_attention; packed: kernels for
     # short sequences on TPU, never taken by auto.
     c.attention = "auto"
-    c.layers = "unrolled"  # or scanned: compiles one layer, whatever the depth
+    c.layers = "unrolled"  # or scanned: compiles one layer instead of all
     c.unroll = 1  # layers of one iteration of the scan
     c.image = tower()
     c.image.posemb = "sincos2d"  # or learned
@@ -149,7 +149,7 @@ def model() -> ConfigDict:
 
 
 def tower() -> ConfigDict:
-    """What both towers have."""
+    """Keys of both towers."""
     c = ConfigDict()
     c.width = placeholder(int)  # None: the table's, as for the next three
     c.depth = placeholder(int)
@@ -167,7 +167,7 @@ def loss() -> ConfigDict:
     """The loss over the global batch, see clipa_jax/losses/."""
     c = ConfigDict()
     c.name = "softmax"  # or sigmoid; softmax_naive and sigmoid_naive hold all B x B logits
-    c.duplicates = "keep"  # texts that read like an image's own: keep as negatives, or mask
+    c.duplicates = "keep"  # texts equal to an image's own: keep as negatives, or mask
     return c
 
 
@@ -226,8 +226,8 @@ def logs() -> ConfigDict:
     c = ConfigDict()
     c.tensorboard = True
     c.wandb_project = ""  # Weights & Biases project; "" for none
-    c.wandb_entity = ""  # whose; the key comes from the environment or `wandb login`
-    c.wandb_name = ""  # of the run; "" for the folder's
+    c.wandb_entity = ""  # its owner; the key comes from the environment or `wandb login`
+    c.wandb_name = ""  # of the run; "" for the name of the folder
     c.wandb_mode = "online"  # or offline
     c.compare = ()  # drawn beside this run's accuracy: workdirs, or a recorded curve (.json)
     return c
@@ -241,7 +241,7 @@ def schedule(stages: dict[str, ConfigDict]) -> ConfigDict:
     """
     c = ConfigDict()
     c.stages = tuple(stages)  # which to train, in order
-    c.all = unset(next(iter(stages.values())))  # whatever is set here holds for every stage
+    c.all = unset(next(iter(stages.values())))  # values set here apply to every stage
     for name, stage in stages.items():
         c[name] = stage
     return c

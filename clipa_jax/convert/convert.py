@@ -1,6 +1,6 @@
 """Conversion to an open_clip folder, and from one (or from a state_dict) to .npz.
 
-Results move to their place if `parity` holds.
+Results are moved to their final place after the parity check.
 """
 
 import functools
@@ -66,7 +66,7 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
         config, model, leaves = open_clip_weights(str(checkpoint), file, content).build()
         archive = temporary / out.name
         npz.write(archive, leaves)
-        # The state_dict as it came, under names by which open_clip finds it.
+        # The state_dict as it is, under names by which open_clip finds it.
         files.write_json(Path(original) / open_clip_folder.CONFIG, content)
         suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
         (Path(original) / f"model{suffix}").symlink_to(file.resolve())

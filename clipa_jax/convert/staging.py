@@ -1,4 +1,4 @@
-"""Results that are checked before they come to their place."""
+"""Results that are checked before they are moved to their final place."""
 
 import contextlib
 import tempfile

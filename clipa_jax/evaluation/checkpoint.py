@@ -75,7 +75,7 @@ def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -
     config = given if given.get("model", {}).get("size") else merged(carried, given, path)
     if not config.input.vocab:
         raise CheckpointError(
-            f"{path} has a tokenizer that is not among ours; name a vocabulary that gives the same "
+            f"{path} has an unsupported tokenizer; name a vocabulary that gives the same "
             "token ids with --config.input.vocab="
         )
     differs = list(differences(carried, config, path)) if carried else []

@@ -20,7 +20,7 @@ from clipa_jax.evaluators.labels import Labels
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.task import Task
 
-MIN_HELD = 10_000  # examples that a drawing holds before it looks which can go
+MIN_HELD = 10_000  # buffered examples, after which those that no draw needs are dropped
 HELD_OUT_FRACTION = 5  # of the training examples, one in so many chooses among several penalties
 ACCURACY = classification.METRICS["accuracy"]
 L2: dict[str, tuple[float, ...]] = {

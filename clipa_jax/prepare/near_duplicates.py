@@ -1,4 +1,4 @@
-"""Pictures of evaluation sets, which training data must not hold: found by perceptual hash."""
+"""Pictures of evaluation sets in training data, found by perceptual hash."""
 
 import io
 from collections.abc import Sequence

@@ -67,7 +67,7 @@ def features(source: Source, spec: dict[str, tf.TensorSpec]) -> dict[str, Any]:
     }
     for name, value in spec.items():
         if value.shape.rank != 0:
-            raise DataError(f"{source.spec}: feature {name!r} is no scalar and cannot be kept")
+            raise DataError(f"{source.spec}: feature {name!r} is not a scalar and cannot be kept")
         names = source.class_names(name)
         if names is not None:
             tfds_features[name] = tfds.features.ClassLabel(names=names)

@@ -14,9 +14,9 @@ from clipa_jax.errors import ConfigError, unknown
 
 
 def open_clip(text: str) -> str:
-    """As open_clip cleans texts for its tokenizers: mended by ftfy (typographic quotes become
+    """As open_clip cleans texts for its tokenizers: fixed by ftfy (typographic quotes become
     straight, among other things), HTML entities resolved twice, one space between words."""
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # else nothing to mend
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else nothing to fix
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
 

@@ -41,7 +41,7 @@ def jpeg_sizes(encoded_n: tf.Tensor) -> tf.Tensor:
     thumbnails, and for other formats.
     """
     begin_n = tf.strings.substr(encoded_n, 0, _BEGINNING)
-    padded = _BEGINNING + 9  # such that a frame header fits behind all that is looked at
+    padded = _BEGINNING + 9  # such that a frame header fits after the bytes that are examined
     byte_nX = tf.io.decode_raw(begin_n, tf.uint8, fixed_length=padded)
 
     def words(at_n: tf.Tensor, places: list[int]) -> list[tf.Tensor]:

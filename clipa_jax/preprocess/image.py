@@ -99,7 +99,7 @@ def jitter(*strengths: float, p: float = 0.8, gray: float = 0.2) -> Function:
 
     def apply(sample: Sample, *, draws: tf.Tensor) -> Sample:
         if COLOR in sample:
-            raise ConfigError("jitter stands twice in the preprocessing; once is all it can")
+            raise ConfigError("jitter occurs twice in the preprocessing; use it once")
         active = tf.cast(draws[..., 0] < p, tf.float32)
         bright, contrast, saturate, hue = (
             active * spread * (2 * draws[..., 2 + i] - 1) for i, spread in enumerate(spreads)

@@ -68,7 +68,7 @@ def _prepare(
         try:
             return encoded(tf.constant(picture)).numpy()
         except tf.errors.OpError:
-            raise DataError(f"{name} is no picture, is damaged, or too large") from None
+            raise DataError(f"{name} is not a picture, is damaged, or too large") from None
     array = np.asarray(picture)
     if array.dtype.kind == "f" and array.shape == (res, res, 3):
         if not np.isfinite(array).all():

@@ -70,7 +70,7 @@ def truncate(vocabulary: Vocabulary, budget: int) -> Reduction:
 
 @_register
 def random(vocabulary: Vocabulary, budget: int) -> Reduction:
-    """Pieces drawn without replacement: every set of `budget` pieces is as likely."""
+    """Pieces drawn without replacement: all sets of `budget` pieces are equally likely."""
     del vocabulary
 
     # differs from CLIPA: its draw came from the first W pieces of a caption of W words
@@ -84,7 +84,7 @@ def random(vocabulary: Vocabulary, budget: int) -> Reduction:
 
 @_register
 def block(vocabulary: Vocabulary, budget: int) -> Reduction:
-    """A window of neighbouring pieces: each of the P - budget + 1 windows is as likely."""
+    """A window of neighboring pieces: all P - budget + 1 windows are equally likely."""
     del vocabulary
 
     # differs from CLIPA: its last window was never drawn (transforms/bert_ops.py:315).
@@ -108,14 +108,13 @@ def syntax(vocabulary: Vocabulary, budget: int) -> Reduction:
 
 @_register
 def syntax_released(vocabulary: Vocabulary, budget: int) -> Reduction:
-    """What the released code calls noun_tokenize, for those who continue from its weights.
+    """The released code's noun_tokenize, for continuing from its weights.
 
-    A word's rank is that of its first piece as an entry of the vocabulary, tagged all by
-    itself; captions of at most `budget` words are truncated; else the `budget` best
-    words are put in order and their pieces truncated (transforms/bert_ops.py:215-254).
-    The entries' tags come from the tagger that NLTK's is a port of, with its author's
-    weights: NLTK's own data, which CLIPA downloaded, could not be had, so single entries
-    may rank differently. Other vocabularies raise `ConfigError`.
+    A word's rank is that of its first piece as an entry of the vocabulary, tagged alone; captions
+    of at most `budget` words are truncated; else the `budget` best words are put in order and their
+    pieces truncated (transforms/bert_ops.py:215-254). The entries' tags come from the tagger that
+    NLTK's is a port of, with its author's weights instead of NLTK's, which CLIPA downloaded, so
+    single entries may rank differently. Other vocabularies raise `ConfigError`.
     """
     text = "\n".join(vocabulary.surfaces).encode()
     if hashlib.sha256(text).hexdigest()[:16] != _RELEASED_VOCABULARY:
@@ -141,11 +140,11 @@ def syntax_released(vocabulary: Vocabulary, budget: int) -> Reduction:
 
 @_register
 def frequency(vocabulary: Vocabulary, budget: int, table: str = "") -> Reduction:
-    """Rare words first, by lot: CLIPF's sampling.
+    """Random words, rare ones preferred: CLIPF's sampling.
 
-    A word of frequency f is held back by p = 1 - sqrt(t / f), at least 0, with t = 1e-6;
-    the words with the largest u - p stay, u uniform in [0, 1) for each word. So a rare
-    word goes before a frequent one more often than not, by how much rarer it is.
+    A word of frequency f is held back by p = 1 - sqrt(t / f), at least 0, with t = 1e-6; the words
+    with the largest u - p stay, u uniform in [0, 1) for each word. So the rarer a word is, the more
+    likely it stays.
 
     `table` is the path of a file of word counts, a line for each word: word, tab, count
     (`tools/count_words.py` writes it; .gz is read as well). By default counts of the web, see
@@ -165,7 +164,7 @@ def frequency(vocabulary: Vocabulary, budget: int, table: str = "") -> Reduction
 
 @_register
 def rarest(vocabulary: Vocabulary, budget: int, table: str = "") -> Reduction:
-    """The rarest words, without a lot; of equals, the first ones. `table` as in `frequency`."""
+    """The rarest words; of equals, the first ones. `table` as in `frequency`."""
     frequencies = _PerWord(vocabulary, table, lambda f_W: f_W)
 
     def shorten(ids_P, seed):
@@ -179,8 +178,8 @@ def rarest(vocabulary: Vocabulary, budget: int, table: str = "") -> Reduction:
 class _PerWord:
     """A number for each word of a caption, from the word's frequency.
 
-    Words that are not in the table are rarer than all (0); signs that are not in it are
-    commoner than all (2, which no lot brings back).
+    Words that are not in the table are rarer than all (0); punctuation that is not in it is more
+    frequent than all (2, which no draw brings back).
     """
 
     def __init__(self, vocabulary: Vocabulary, table: str, number: Callable):

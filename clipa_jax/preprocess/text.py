@@ -173,6 +173,6 @@ def make_tokenize(config: Any) -> Tokenize:
 
 def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:
     raise DataError(
-        f"got {len(texts)} strings, but this open_clip model has a tokenizer that is not among "
-        "ours; pass token ids, int32 (B, L), from open_clip.get_tokenizer"
+        f"got {len(texts)} strings, but the tokenizer of this open_clip model is not supported; "
+        "pass token ids, int32 (B, L), from open_clip.get_tokenizer"
     )

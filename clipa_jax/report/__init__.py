@@ -1,1 +1,1 @@
-"""A page to look at: one HTML file on one run or several, see docs/report.md."""
+"""The report: one HTML file on one run or several, see docs/report.md."""

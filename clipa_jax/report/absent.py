@@ -13,7 +13,7 @@ from clipa_jax.training import workdir
 class Absent:
     """Something that is missing, the files that would hold it, and the commands that produce it.
 
-    `why` is "" where it is plain; there are no commands where nothing can produce it after the run.
+    `why` is "" where it is obvious; `commands` is empty if it cannot be made after the run.
     """
 
     what: str

@@ -1,6 +1,6 @@
 """Output at the end of a run: figures, the table of stages, and the report.
 
-A training that has finished does not fail for its figures: what cannot be drawn is one line.
+A figure that cannot be drawn is logged and does not fail the finished run.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def end(root: Path, summary: dict[str, Any], stages: Sequence[Stage]) -> None:
 
 
 def _attempt(what: str, make: Callable[[], object], again: str) -> None:
-    """Makes something to look at; a failure is one line in the log, not the end of the run."""
+    """Calls a function that makes an output; a failure is logged and does not end the run."""
     try:
         make()
     except Stopped:

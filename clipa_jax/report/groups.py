@@ -180,7 +180,7 @@ def _check_alike(rows: Sequence[Row], by: Sequence[str], over: Sequence[str]) ->
 
 
 def _twins(rows: Sequence[Row], over: Iterable[str]) -> list[str]:
-    """Notes on rows of the same setting and seed, which are no independent repeats."""
+    """Notes on rows of the same setting and seed, which are not independent repeats."""
     seen: dict[tuple[Any, ...], Row] = {}
     notes = []
     for row in rows:

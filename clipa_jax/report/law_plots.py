@@ -1,4 +1,4 @@
-"""The plots of the inverse scaling law: drops by reduction, and scores against training FLOPs."""
+"""Plots of the inverse scaling law: drops by reduction, and scores against training FLOPs."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """The inverse scaling law: the drop in score with fewer tokens, by size of the towers.
 
-CLIPA (arXiv 2305.07017) says: the larger the towers, the smaller the drop. A drop is the score
-of the run at full length less that of the run with fewer tokens, of the same size and seed; of a
-loss, how much it rose. Image and text tokens are looked at apart.
+CLIPA (arXiv 2305.07017) says: the larger the towers, the smaller the drop. A drop is the score of
+the run at full length less that of the run with fewer tokens, of the same size and seed; for a
+loss, its increase. Image and text tokens are analyzed separately.
 """
 
 from collections.abc import Iterable, Sequence
@@ -122,7 +122,7 @@ class Law(NamedTuple):
 
 
 def _over_seeds(cells: Iterable[dict[Any, float]]) -> Estimate | None:
-    """The estimate from one number a seed, its mean over the cells; seeds that lack some not."""
+    """The estimate from the mean of each seed over the cells; incomplete seeds are left out."""
     seeds: dict[Any, list[float]] = {}
     for cell in cells:
         for seed, number in cell.items():

@@ -46,7 +46,7 @@ def estimate(value: Estimate | None, metric: str, sign: str = "") -> str:
 
 
 def is_loss(metric: str) -> bool:
-    """Whether less of it is better."""
+    """Whether lower values are better."""
     return not format.is_share(metric)
 
 

@@ -169,7 +169,7 @@ def _check_repeats(argv: Sequence[str]) -> None:
         if len(values) > 1 and known and not isinstance(flag, flags.MultiFlag):
             raise ConfigError(
                 f"--{name} is given {len(values):,} times: {values[0]} ... {values[-1]}. Give it "
-                "once; a shell expands {} and * unless the argument stands in single quotes"
+                "once; a shell expands {} and * unless the argument is in single quotes"
             )
 
 

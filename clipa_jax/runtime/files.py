@@ -1,7 +1,7 @@
 """Small files, read and written whole: bytes, text and JSON, by path.
 
 All files of a workdir go through this module, except for checkpoints; `Path` is a path on disk or
-in a bucket. A write that is cut off leaves the old file, or none; never a part of the new one.
+in a bucket. An interrupted write leaves the old file or none, never a partial one.
 """
 
 import json
@@ -44,7 +44,7 @@ def reason(error: Exception) -> str:
 
 
 def exists(path: PathLike) -> bool:
-    """Whether there is such a file or folder; `DataError` where a bucket does not say."""
+    """Whether there is such a file or folder; `DataError` if a bucket does not answer."""
     try:
         return storage.exists(os.fspath(path))
     except OSError as error:

@@ -1,7 +1,7 @@
 """Files of the Hugging Face hub: `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`.
 
-Its client keeps the cache, finds the token and takes up connections that break; HF_HOME, HF_TOKEN,
-HF_ENDPOINT and HF_HUB_OFFLINE are its switches.
+Its client keeps the cache, finds the token and resumes interrupted downloads; HF_HOME, HF_TOKEN,
+HF_ENDPOINT and HF_HUB_OFFLINE configure it.
 """
 
 import contextlib

@@ -321,7 +321,7 @@ def _altered(items: dict[str, Any]) -> str:
     saved = items["position"].pop(FINGERPRINTS, {})
     read = {item: number for item, number in saved.items() if item in items}
     wrong = [item for item, number in read.items() if fingerprint.of(items[item]) != number]
-    return f"{' and '.join(wrong)} came back with other numbers than were saved" if wrong else ""
+    return f"{' and '.join(wrong)} read back with other numbers than were saved" if wrong else ""
 
 
 def _cast(leaf: Any, target: jax.ShapeDtypeStruct) -> jax.Array:

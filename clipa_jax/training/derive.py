@@ -2,7 +2,7 @@
 devices and the initial weights.
 
 - model, resolution, text length, vocabulary and preprocessing, where they are None: those of the
-  weights in `init`; the token table that of the vocabulary, if it starts anew
+  weights in `init`; the token table that of the vocabulary, if it is trained from scratch
 - batch: the power of two at or below N / 64, at least 128 if there are so many pairs, at most 256
   for each CPU device and 1,024 for each accelerator, or `batch_per_device`; a multiple of the
   devices; in micro-batches of `microbatch_per_device`, if that is set
@@ -15,7 +15,8 @@ devices and the initial weights.
 - layers: unrolled on CPUs, where a scan makes small steps slower; scanned on accelerators
 - evaluation: on the split `validation` of a TFDS dataset; none where there is no such split
 
-What is set on the command line stays. A workdir keeps the samples that were derived first.
+Values set on the command line are kept. A workdir keeps the number of samples that was derived
+first.
 """
 
 import math
@@ -123,7 +124,7 @@ def _take_after(stage: ConfigDict, open_weights: OpenWeights) -> None:
             stage.input[key] = given.input.get(key, default.input[key])
     if not stage.input.vocab:
         raise CheckpointError(
-            f"{stage.init} has a tokenizer that is not among ours; name a vocabulary that gives "
+            f"{stage.init} has an unsupported tokenizer; name a vocabulary that gives "
             "the same token ids with --config.input.vocab="
         )
     if origin.is_fresh(origin.TOKEN_TABLE, stage.surgery):
@@ -196,7 +197,7 @@ def _samples(
     pairs: int,
     root: Path | None,
 ) -> float:
-    """Samples of which each stage gets its share."""
+    """Total samples, of which each stage gets its share."""
     if config.minutes is None:
         passes = config.get("passes") or math.inf
         return min(config.get("samples_per_root", 1e4) * math.sqrt(pairs), passes * pairs)
@@ -215,7 +216,7 @@ def _samples(
 
 
 def _fitting(seconds: float, configs: list[ConfigDict], weights: dict[str, float]) -> int:
-    """The samples that take so long, by a trial of each stage."""
+    """The samples that fit into the time, by a trial of each stage."""
     left, each = seconds * (1 - RESERVE), 0.0
     for stage in configs:
         began = time.monotonic()

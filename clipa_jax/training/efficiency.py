@@ -55,9 +55,9 @@ class Efficiency:
         self._lost[cause] += seconds
 
     def metrics(self, samples_per_second: float | None) -> dict[str, float]:
-        """What is logged: shares of the wall time so far, and the speed, if it is known.
+        """Metrics for the log: shares of the wall time so far, and the speed, if known.
 
-        MFU is nan on unknown chips; memory is missing where the backend does not tell it.
+        MFU is nan on unknown chips; memory is missing where the backend does not report it.
         """
         wall = max(self._wall, 1e-9)
         lost = {LOST + cause: min(seconds / wall, 1.0) for cause, seconds in self._lost.items()}
@@ -72,7 +72,7 @@ class Efficiency:
         return {"goodput": max(1 - sum(lost.values()), 0.0), **lost, **self._speed, **memory}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """The part that checkpoints store."""
         return {"wall": self._wall, "at": time.time(), "lost": dict(self._lost)}
 
     def __str__(self) -> str:

@@ -111,7 +111,7 @@ class Writer:
     def _cannot_be_written(self, error: OSError) -> UserError:
         return UserError(
             f"workdir {self._workdir} cannot be written: {files.reason(error)}. The last "
-            "checkpoint is kept; run the same command again to go on"
+            "checkpoint is kept; run the same command again to resume"
         )
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Checks that initial weights mean the same as the stage assumes, beyond the shapes of arrays."""
+"""Checks of initial weights beyond shapes: their vocabulary and pixel statistics."""
 
 import re
 from collections.abc import Sequence

@@ -110,7 +110,7 @@ def compiler_options(text: str, platform: str) -> dict[str, str]:
     for option in text.split():
         name, equals, value = option.removeprefix("--").partition("=")
         if not equals:
-            raise ConfigError(f"compiler_options: expected NAME=VALUE, came {option!r}")
+            raise ConfigError(f"compiler_options: expected NAME=VALUE, got {option!r}")
         owner = next((of for of, prefix in _PREFIXES if name.startswith(prefix)), platform)
         if owner == platform:
             options[name] = value

@@ -10,7 +10,7 @@ from clipa_jax.runtime.files import PathLike
 STEP, SECONDS = "step", "seconds"
 LOST = "lost/"  # before the cause: share of the wall time, see efficiency.py
 SKIPPED = "data/skipped/"  # before the reason: how many samples could not be used
-TRAIN_SECONDS = "train_seconds"  # the trainer's clock, which stands still during evaluation
+TRAIN_SECONDS = "train_seconds"  # the trainer's clock, which stops during evaluation
 
 
 def read(path: PathLike) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Loss spikes: detected by a robust measure, recorded in the workdir, and rolled back if wanted."""
+"""Loss spikes: detected robustly, recorded in the workdir, rolled back on request."""
 
 import collections
 import json
@@ -21,7 +21,7 @@ _NORMAL = 1.4826  # standard deviation of a normal distribution over its MAD
 
 
 class Rollback(Exception):
-    """Ends the steps: the stage goes on from its last checkpoint."""
+    """Ends the training loop; the stage continues from its last checkpoint."""
 
 
 class Spikes:
@@ -29,8 +29,8 @@ class Spikes:
 
     A loss is a spike if it exceeds the median of the last `WINDOW` by `FACTOR` standard deviations,
     estimated by the median absolute deviation (MAD), of which the smallest is `SMALLEST` of the
-    median. Of several in a row only the first is recorded. The losses are equal on all processes,
-    and so is what becomes of them.
+    median. Of consecutive spikes only the first is recorded. The losses are equal on all processes,
+    and so are the spikes.
 
     Args:
       places: the samples [begin, end) of the stage, by file, see `TrainData.places`.
@@ -55,7 +55,7 @@ class Spikes:
 
     @property
     def left_out(self) -> list[tuple[int, int]]:
-        """Stretches [begin, end) of the data, in samples, that rollbacks have left out."""
+        """Ranges [begin, end) of samples that rollbacks skip."""
         return [tuple(spike["left_out"]) for spike in self._known if spike["left_out"]]
 
     def saved(self, samples: int) -> list[float]:

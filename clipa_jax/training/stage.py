@@ -32,7 +32,7 @@ from clipa_jax.training import (
     workdir,
 )
 
-MANY_EPOCHS = 1000  # above which a stage is announced as probably too long for its data
+MANY_EPOCHS = 1000  # above which a warning says that the stage is too long for its data
 
 
 @dataclass(frozen=True)
@@ -220,14 +220,14 @@ def _with_vocabulary(config: ConfigDict, folder: Path) -> ConfigDict:
     except DataError as error:
         if copy is None:
             raise
-        logging.warning("%s; stage %s goes on with its copy %s", error, config.name, copy)
+        logging.warning("%s; stage %s uses its copy %s", error, config.name, copy)
         config = config.copy_and_resolve_references()
         config.input.vocab = copy
     return config
 
 
 def _warn_of_repeats(name: str, durations: Durations, num_examples: int | None) -> None:
-    """Says before the work begins that the data is far too small for the stage."""
+    """Warns if the data is far too small for the stage."""
     if not num_examples:
         return
     if durations.batch_size > num_examples:
@@ -256,10 +256,10 @@ def _evaluators(
     encoders: steps.Encoders,
     before: Mapping[str, Stage],
 ) -> dict[str, Any]:
-    """The attributes `evaluators`, `at_end` and `missing` of a stage, with a line for what misses.
+    """The attributes `evaluators`, `at_end` and `missing` of a stage; logs missing data.
 
-    No evaluators where the stage never evaluates. Data that an earlier stage misses has its line
-    already.
+    No evaluators where the stage never evaluates. Data that an earlier stage lacks is not logged
+    again.
     """
     context = evaluators.EvalContext(
         encoders=encoders,

@@ -34,7 +34,7 @@ ENVIRONMENT = "environment.json"  # versions, devices and data: report/machine.p
 HELD_OUT = "held_out.json"  # pictures and captions: evaluation/held_out.py
 HELD_OUT_PICTURES, HELD_OUT_SHEET = "held_out.npz", "held_out.png"
 CHECKPOINTS = "checkpoints"  # a folder: checkpoint.py; the vocabulary lies beside it
-WANDB_RUN = "wandb_run_id"  # with which a resumed stage goes on
+WANDB_RUN = "wandb_run_id"  # which a resumed stage continues
 # In the workdir:
 COMPILED = "cache/xla"  # a folder of compiled programs
 SUMMARY = "summary.json"  # the results of the finished stages, in order

@@ -28,7 +28,7 @@ RESIZE_OPS = {
     "shortest": ("decode", "resize_small", "central_crop"),
 }
 INTERPOLATIONS = ("bilinear", "bicubic")
-GRID = "image_grid"  # key of the config of a model for pictures that are no squares
+GRID = "image_grid"  # key of the config of a model for non-square pictures
 
 
 def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:

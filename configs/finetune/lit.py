@@ -4,7 +4,7 @@ python -m clipa_jax.train --config=configs/finetune/lit.py --workdir=W \\
     --config.init=clipa-l14-datacomp1b --config.input.source=tfds:data/pairs/1.0.0
 
 `:small_memory` is for devices of 16 to 24 GB. With `--config.surgery="('fresh:txt/.*',)"` and
-`--config.input.vocab=vocab.txt` the text tower starts anew, with a vocabulary of its own; raise
+`--config.input.vocab=vocab.txt` the text tower is trained from scratch on its own vocabulary; raise
 `optim.lr_per_256` then, as to 1e-4.
 """
 

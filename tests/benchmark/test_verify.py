@@ -113,7 +113,7 @@ def test_a_checkpoint_that_comes_back_changed_is_found(given, monkeypatch):
     monkeypatch.setattr(
         verify, "fingerprint", SimpleNamespace(of=lambda tree: [real(tree), time.monotonic()])
     )
-    with pytest.raises(UserError, match="other numbers came back"):
+    with pytest.raises(UserError, match="other numbers were read"):
         verify.checkpoint(given)
 
 

@@ -51,7 +51,7 @@ def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tm
     said = first.communicate(timeout=120)[1]
     assert first.returncode == 128 + signal.SIGTERM, said
     assert time.monotonic() - began < 30
-    assert "run the same command again to go on" in said
+    assert "run the same command again to resume" in said
     assert position(tmp_path, 8)["owed"] and not scores(tmp_path)
 
     second = start(tmp_path, *EVALUATED)

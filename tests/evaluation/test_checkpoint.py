@@ -81,7 +81,7 @@ def test_a_file_without_a_config_needs_one(root, tmp_path):
 def test_without_a_tokenizer_there_is_nothing_to_compare(root):
     given = small_stage.config()
     given.input.vocab = ""
-    with pytest.raises(CheckpointError, match="tokenizer that is not among ours.*input.vocab="):
+    with pytest.raises(CheckpointError, match="has an unsupported tokenizer.*input.vocab="):
         checkpoint.load(open_weights(str(root)), given)
 
 

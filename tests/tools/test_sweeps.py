@@ -160,7 +160,7 @@ def test_jobs_limits_the_running_points_and_a_signal_reaches_all(out):
         finally:
             (out / "wait").unlink()  # whatever still waits ends
     assert process.returncode == 130
-    assert complained == "stopped; run the same command again to go on\n"
+    assert complained == "stopped; run the same command again to resume\n"
     assert [file.read_text() for file in out.rglob("log")] == ["saved\n"] * 2
     assert run(out)[0] == 0
     assert calls(out) == {**dict.fromkeys(points(), 1), **dict.fromkeys(points()[:2], 2)}

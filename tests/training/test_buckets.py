@@ -127,7 +127,7 @@ def test_a_server_that_stays_away_is_an_error_and_nothing_is_lost(server, bucket
             checkpoints.save(saved[1], {})
         with pytest.raises(CheckpointError, match="gs://.* cannot be reached"):
             checkpoints.restore_last(spec())
-        with pytest.raises(UserError, match="run the same command again to go on"):
+        with pytest.raises(UserError, match="run the same command again to resume"):
             writer.write(6, {"loss": 1.0})
             writer.flush()
     finally:

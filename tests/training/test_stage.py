@@ -223,6 +223,6 @@ def test_a_run_whose_vocabulary_file_is_gone_goes_on_with_its_own_copy(tmp_path,
     assert workdir.is_finished(again.folder)
     assert again.settings.input.vocab == str(first.folder / "vocab.txt")
     assert again.config.input.vocab == str(vocab)
-    assert "goes on with its copy" in caplog.text
+    assert "uses its copy" in caplog.text
     with pytest.raises(DataError, match=r"mine\.txt"):
         stage.prepare(given, tmp_path / "W2", {})
