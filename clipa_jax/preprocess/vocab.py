@@ -226,7 +226,9 @@ def _content(vocab: str) -> bytes:
     vocab = bundled.find(vocab)
     if not storage.exists(vocab) or storage.is_folder(vocab):
         hint = unknown("vocabulary", vocab, BUNDLED)
-        raise DataError(f"there is no vocabulary file {vocab!r}, and it is not a known name: {hint}")
+        raise DataError(
+            f"there is no vocabulary file {vocab!r}, and it is not a known name: {hint}"
+        )
     content = files.read_bytes(vocab)
     try:
         return gzip.decompress(content) if vocab.endswith(".gz") else content
