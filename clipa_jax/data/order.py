@@ -1,4 +1,4 @@
-"""The order of training samples: a function of (seed, epoch, source) alone.
+"""The order of training samples: a function of seed, epoch, source, and the settings of lanes.
 
 Samples are counted through the whole run, over epochs and hosts: sample `count` belongs
 to epoch `count // N` of N samples, and every epoch has each sample once. A batch takes the
