@@ -137,8 +137,9 @@ def _set_cache(folder: str) -> None:
     """Caches compiled programs in a folder, where that is safe; "none" for no cache.
 
     It is not safe on several CPU devices: XLA orders the collectives of a CPU program when it
-    compiles it, and a cached program loses this order (jax 0.10.2), so that two devices wait in
-    different collectives and the process is aborted after 40 s. See docs/surviving.md.
+    compiles it, and a cached program loses this order, so that two devices wait in different
+    collectives and the process is aborted after 40 s (seen with JAX 0.10.2, later versions were
+    not tested). See docs/surviving.md.
     """
     if folder == "none" or (jax.default_backend() == "cpu" and jax.device_count() > 1):
         return
