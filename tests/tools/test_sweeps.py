@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -252,3 +253,28 @@ def test_every_point_trains_on_equal_samples_and_ends_at_full_length():
     assert (finetune.input.res, finetune.input.text_len, finetune.mask.ratio) == (64, 16, 0)
     steps = durations.resolve(pretrain, batch_size=64, num_examples=None)
     assert steps.eval_steps == steps.checkpoint_steps == steps.total_steps == 100
+
+
+def test_the_law_on_icons_takes_the_better_rate_of_each_cell(out):
+    trainer = out.parent / "train"
+    trainer.write_text(
+        """#!/usr/bin/env bash
+for last; do :; done
+workdir=${last#--workdir=} loss=2.5
+[[ $* != *lr_per_256=4e-3* || $* = *res=16* ]] || loss=2.25
+printf '{"stages": [{"scores": {"contrastive/loss": %s}}]}' $loss >"$workdir/summary.json"
+"""
+    )
+    python = out.parent / "python"
+    python.write_text(f'#!/usr/bin/env bash\n[ "$1" != -c ] || exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    how = {"script": "inverse_scaling_icons.sh", "SIZES": "mini", "PYTHON": str(python)}
+    status, _, complained = run(out, **how)
+    assert (status, complained) == (0, "")
+    commands = {
+        str(file.parent.relative_to(out)): file.read_text() for file in out.rglob("command")
+    }
+    assert sum(name.startswith("trials/mini/") for name in commands) == 6
+    for tokens, rate in ((64, "4e-3"), (16, "4e-3"), (4, "2e-3")):
+        for seed in (0, 1, 2):
+            assert f"lr_per_256={rate} " in commands[f"points/mini/image_{tokens}/seed_{seed}"]
