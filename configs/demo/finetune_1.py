@@ -2,8 +2,8 @@
 
 python -m clipa_jax.train --config=configs/demo/finetune_1.py --workdir=runs/demo
 
-Text positions are stretched to the new length as in the published stages, which unlearns some of
-them; so the text grows in small steps.
+Text positions are stretched to the new length as in the published stages, which loses part of what
+they learned; so the text grows in small steps.
 """
 
 from clipa_jax.config import recipes

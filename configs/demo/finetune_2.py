@@ -2,8 +2,8 @@
 
 python -m clipa_jax.train --config=configs/demo/finetune_2.py --workdir=runs/demo
 
-A stage this short does not get used to many masks: evaluation, which sees all patches, loses a
-point with 30 % of them masked.
+A stage this short does not adapt to many masked patches: with 30 % of them masked, evaluation,
+which sees all patches, loses a point.
 """
 
 from clipa_jax.config import recipes

@@ -42,8 +42,8 @@ def evals():
     """Zero-shot classification and retrieval on pictures that training never sees."""
     vendor = {"source": DATA, "split": "heldout_vendor"}
     pictures = {"source": DATA, "split": "heldout_pictures"}
-    # Captions are names, so a sentence around them only hurts: after pre-training, "{}" alone
-    # names 31.5 % of the held-out vendor's pictures, averaged with "a {}" and "the {}" 21.1 %.
+    # Captions are bare names, so sentences hurt: after pre-training, "{}" alone names 31.5 % of the
+    # held-out vendor's pictures, averaged with "a {}" and "the {}" 21.1 %.
     concepts = {"type": "zero_shot", "label": "concept", "templates": "plain"}
     # Flags are easy: without them the score says more.
     by_group = {"by": "group", "without": ("flags",)}

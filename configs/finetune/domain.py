@@ -25,7 +25,7 @@ def get_config(variant=""):
     c.eval_percent = 25.0
     recipes.recompute(c, image="full", text="none")
     recipes.as_weights(c)
-    c.model.dtype = ""  # derived, as is what else is 0, "" or None here
+    c.model.dtype = ""  # derived, like all that is 0, "" or None
     c.sharding.preset = "fsdp"
     c.input.preprocess = recipes.augmentation(jitter=0.0)
     c.input.cache = ""

@@ -5,8 +5,8 @@ python -m clipa_jax.train --config=configs/own/schedule.py:S --workdir=W \\
 
 The argument is the size: Ti, S (default) or B with patches of 16 pixels, or with others, as Ti/8;
 mini, the size of the demo, is for CPUs.
-Batch, samples and what else is open here follow from the number of pairs and the devices
-(`clipa_jax/training/derive.py` has the rules); `--config.minutes=60` fits the samples to a time.
+Batch, samples and all else that is left open follow from the number of pairs and the devices
+(`clipa_jax/training/derive.py` has the rules); `--config.minutes=60` sets the samples by time.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from ml_collections.config_dict import placeholder
 
 from clipa_jax.config import recipes, schema
 
-# Share of the samples, patches and text tokens, masked share, and rate to that of pre-training.
+# Share of the samples, patches a side, text tokens, masked share, rate over that of pre-training.
 STAGES = {
     "pretrain": (0.88, 4, 8, 0.0, 1.0),
     "finetune_1": (0.10, 7, 16, 0.3, 0.5),
@@ -44,7 +44,7 @@ def stage(name, before, size, patch):
     c.log_percent, c.log_steps = 2.0, None
     c.eval_percent = 100.0
     c.model.size = f"{size}/{patch}"
-    c.model.layers = c.model.dtype = ""  # derived, as is what else is 0, "" or None here
+    c.model.layers = c.model.dtype = ""  # derived, like all that is 0, "" or None
     c.model.text.vocab_size = 0
     c.model.text.pool = "gap"
     c.mask.ratio = masked
