@@ -57,7 +57,7 @@ def create(args: argparse.Namespace) -> Iterator[Command]:
 def setup(args: argparse.Namespace) -> Iterator[Command]:
     """Copies the committed code to every worker and installs its requirements.
 
-    uv brings its own Python 3.12, since the images of TPU VMs have an older one.
+    uv downloads Python 3.12, since images of TPU VMs may have an older one.
     """
     with tempfile.TemporaryDirectory() as folder:
         archive = "clipa_jax.tar.gz"
