@@ -32,11 +32,6 @@ from clipa_jax.preprocess.lexicon import Tagger, word_index
 from clipa_jax.preprocess.vocab import plain, read_vocabulary
 from clipa_jax.runtime import cli
 
-SOURCES = flags.DEFINE_string("sources", None, "Folder of the unpacked archives.", required=True)
-SILVER = flags.DEFINE_string("silver", "", "The tagged text, for `build`.")
-OUT = flags.DEFINE_string("out", "", "File of the tagged text, for `silver`.")
-CAPTIONS = flags.DEFINE_string("captions", "", "Unseen captions, one a line, for `agree`.")
-VOCAB = flags.DEFINE_string("vocab", "", "bert-base-uncased's vocab.txt.")
 ASSETS = Path(__file__).parents[1] / "clipa_jax" / "preprocess" / "assets"
 CLASSES = "njvo"
 FUNCTION_WORDS = 120  # the most frequent words of the silver text, each its own kind
@@ -307,17 +302,28 @@ def agree(sources: Path, captions: Path, vocab: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Runs one action."""
-    sources, action = Path(SOURCES.value), argv[1] if len(argv) > 1 else ""
+    given = flags.FLAGS
+    sources, action = Path(given.sources), argv[1] if len(argv) > 1 else ""
     if action == "silver":
-        silver(sources, Path(OUT.value))
+        silver(sources, Path(given.out))
     elif action == "build":
-        build(sources, Path(SILVER.value))
-        released(sources, Path(VOCAB.value))
+        build(sources, Path(given.silver))
+        released(sources, Path(given.vocab))
     elif action == "agree":
-        agree(sources, Path(CAPTIONS.value), VOCAB.value)
+        agree(sources, Path(given.captions), given.vocab)
     else:
         raise UserError(f"expected silver, build or agree, got {action!r}")
 
 
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_string("sources", None, "Folder of the unpacked archives.", required=True)
+    flags.DEFINE_string("silver", "", "The tagged text, for `build`.")
+    flags.DEFINE_string("out", "", "File of the tagged text, for `silver`.")
+    flags.DEFINE_string("captions", "", "Unseen captions, one a line, for `agree`.")
+    flags.DEFINE_string("vocab", "", "bert-base-uncased's vocab.txt.")
+    cli.run(main, needs_config=False, positional=True)
+
+
 if __name__ == "__main__":
-    cli.run(main, needs_config=False)
+    start()

@@ -23,11 +23,6 @@ from clipa_jax.report import curves, figures
 from clipa_jax.runtime import cli, files
 from clipa_jax.training import records, workdir
 
-WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
-OUT = flags.DEFINE_string("out", "runs/demo-compare", "Workdir of the comparison.")
-RECORD = flags.DEFINE_string("record", None, "Also save the curve to this JSON file.")
-NOTE = flags.DEFINE_string("note", "", "What the recorded curve says of the machine.")
-
 FULL_LENGTH = "full_length"
 TRIAL_STEPS, WARMUP_STEPS = 60, 20  # the first steps are slower
 
@@ -44,13 +39,10 @@ class Pace:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the comparison."""
-    del argv
-    compare(Path(WORKDIR.value), Path(OUT.value))
-
-
-def compare(demo: Path, out: Path) -> None:
     """Trains at full length and draws both curves."""
+    del argv
+    given = flags.FLAGS
+    demo, out = Path(given.workdir), Path(given.out)
     plan = out / "steps.json"
     if not plan.exists():
         plan.parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +58,10 @@ def compare(demo: Path, out: Path) -> None:
     compare = curves.Comparison(own)
     picture = figures.accuracy_against_time(runs.read_one(demo), demo / workdir.ACCURACY, compare)
     cli.say(f"wrote {picture}")
-    if RECORD.value:
-        note = f"{NOTE.value}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
-        curves.save(own, note, RECORD.value)
-        cli.say(f"wrote {RECORD.value}")
+    if given.record:
+        note = f"{given.note}, {date.today()}, {measured['steps']:,} steps".removeprefix(", ")
+        curves.save(own, note, given.record)
+        cli.say(f"wrote {given.record}")
 
 
 def demo_stages(demo: Path) -> dict[str, int]:
@@ -128,5 +120,14 @@ def train(stage: str, workdir: Path, steps: int, *overrides: str, silent: bool =
         )
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_string("workdir", "runs/demo", "Workdir of the finished demo.")
+    flags.DEFINE_string("out", "runs/demo-compare", "Workdir of the comparison.")
+    flags.DEFINE_string("record", None, "Also save the curve to this JSON file.")
+    flags.DEFINE_string("note", "", "What the recorded curve says of the machine.")
     cli.run(main, needs_config=False)
+
+
+if __name__ == "__main__":
+    start()

@@ -1,8 +1,6 @@
 """The command clipa-export without installation; see clipa_jax/commands/convert.py."""
 
-import checkout  # noqa: F401 (finds clipa_jax beside this folder)
-
-from clipa_jax.commands.convert import start_export
+from checkout import start
 
 if __name__ == "__main__":
-    start_export()
+    start("convert:start_export")

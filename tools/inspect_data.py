@@ -1,8 +1,6 @@
 """The command clipa-inspect without installation; see clipa_jax/commands/inspect.py."""
 
-import checkout  # noqa: F401 (finds clipa_jax beside this folder)
-
-from clipa_jax.commands.inspect import start
+from checkout import start
 
 if __name__ == "__main__":
-    start()
+    start("inspect")

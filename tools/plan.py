@@ -1,8 +1,6 @@
 """The command clipa-plan without installation; see clipa_jax/commands/plan.py."""
 
-import checkout  # noqa: F401 (finds clipa_jax beside this folder)
-
-from clipa_jax.commands.plan import start
+from checkout import start
 
 if __name__ == "__main__":
-    start()
+    start("plan")

@@ -1,8 +1,6 @@
 """The command clipa-train-vocab without installation; see clipa_jax/commands/captions.py."""
 
-import checkout  # noqa: F401 (finds clipa_jax beside this folder)
-
-from clipa_jax.commands.captions import start_train_vocab
+from checkout import start
 
 if __name__ == "__main__":
-    start_train_vocab()
+    start("captions:start_train_vocab")

@@ -34,13 +34,7 @@ from clipa_jax.errors import ConfigError
 from clipa_jax.preprocess import crop, decode, registry
 from clipa_jax.runtime import cli
 
-CONFIG = cli.define_config()
-SAMPLES = flags.DEFINE_integer(
-    "samples", 4_096, "Samples of each round and line: whole epochs, if possible."
-)
-ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each line.")
-BATCH = flags.DEFINE_integer("batch", 128, "Batch size; a small one reads less ahead.")
-
+FLAGS = flags.FLAGS
 _LANES = 4  # at most: the window is small, and lanes with few samples cost more each
 _JITTER = 0.4  # strength, on all sides
 
@@ -64,14 +58,14 @@ def main(argv: list[str]) -> None:
     """Measures and logs the tables."""
     del argv
     _pin_to_one_core()
-    if SAMPLES.value < BATCH.value:
-        raise ConfigError(f"--samples={SAMPLES.value} is less than one batch of {BATCH.value}")
-    config = schedules.split(CONFIG.value)[0]
-    config.input.batch_size = BATCH.value
+    if FLAGS.samples < FLAGS.batch:
+        raise ConfigError(f"--samples={FLAGS.samples} is less than one batch of {FLAGS.batch}")
+    config = schedules.split(FLAGS.config)[0]
+    config.input.batch_size = FLAGS.batch
     # The window is at most a round, so that every round reads.
     config.input.lanes = min(config.input.lanes or _LANES, _LANES)
     window = config.input.shuffle_window or pipeline.default_window(config.input.lanes)
-    config.input.shuffle_window = min(window, SAMPLES.value)
+    config.input.shuffle_window = min(window, FLAGS.samples)
     inputs = Settings(config).input
     with tempfile.TemporaryDirectory() as folder:
         parts = _parts(inputs)
@@ -88,11 +82,11 @@ def _pin_to_one_core() -> None:
 
 def measure(streams: list[Stream]) -> None:
     """Measures all streams in turns; the first turn is warm-up."""
-    steps = SAMPLES.value // BATCH.value
-    for number in range(ROUNDS.value + 1):
+    steps = FLAGS.samples // FLAGS.batch
+    for number in range(FLAGS.rounds + 1):
         for stream in streams:
-            stream.run(steps if number else 2, BATCH.value)
-        logging.info("round %d of %d", number, ROUNDS.value)
+            stream.run(steps if number else 2, FLAGS.batch)
+        logging.info("round %d of %d", number, FLAGS.rounds)
     for stream in streams:
         del stream.cpu[0]
 
@@ -101,7 +95,7 @@ def _parts(inputs: Settings) -> list[Stream]:
     """Growing beginnings of the configured pipeline; the last one is all of it."""
     preprocess = pipeline.fill(inputs.preprocess, inputs)
     read = _data(inputs, preprocess, TRAINING_KEYS)
-    number = BATCH.value // read.chunk
+    number = FLAGS.batch // read.chunk
     records = read.chunks().map(lambda chunk: tf.strings.length(chunk["record"]))
     records = records.batch(number).prefetch(tf.data.AUTOTUNE)
     streams = [Stream(profile.READ, feed.Feed(records))]
@@ -118,7 +112,7 @@ def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
     res = inputs.res
     data = _data(inputs, "", None)
     source = data.source
-    records = [chunk["record"].numpy() for chunk in data.chunks().unbatch().take(SAMPLES.value)]
+    records = [chunk["record"].numpy() for chunk in data.chunks().unbatch().take(FLAGS.samples)]
     tar = folder / "pictures.tar"
     write_tar(tar, [source.parse(record)["image"].numpy() for record in records])
     groups = {}
@@ -130,7 +124,7 @@ def _pictures(inputs: Settings, folder: Path) -> dict[str, list[Stream]]:
             Stream("ours", _data(inputs, ours, (IMAGE,)).start()),
             Stream(
                 "CLIPA chain",
-                references.clipa_chain(source, BATCH.value, inputs.shuffle_window, res, strength),
+                references.clipa_chain(source, FLAGS.batch, inputs.shuffle_window, res, strength),
             ),
         ]
         peer = _open_clip(tar, res, strength)
@@ -145,7 +139,7 @@ def _open_clip(tar: Path, res: int, strength: float) -> Iterator[Any] | None:
     except (ImportError, RuntimeError) as error:  # the latter: torchvision for another PyTorch
         logging.info("open_clip's loader is left out: %s", error)
         return None
-    return module.loader(tar, BATCH.value, res, strength)
+    return module.loader(tar, FLAGS.batch, res, strength)
 
 
 def _data(inputs: Settings, preprocess: str, keep: Sequence[str] | None) -> pipeline.TrainData:
@@ -191,5 +185,11 @@ def _comparison(pictures: dict[str, list[Stream]]) -> list[str]:
     return lines
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the command line."""
+    cli.define_config()
+    whole = "Samples of each round and line: whole epochs, if possible."
+    flags.DEFINE_integer("samples", 4_096, whole)
+    flags.DEFINE_integer("rounds", 7, "Measurements of each line.")
+    flags.DEFINE_integer("batch", 128, "Batch size; a small one reads less ahead.")
     cli.run(main)

@@ -29,12 +29,6 @@ from clipa_jax.errors import DataError
 from clipa_jax.preprocess import lexicon
 from clipa_jax.runtime import cli
 
-PHOTOS = flags.DEFINE_list("photos", None, "Folders with photographs, wheels or zips.")
-OUT = flags.DEFINE_string("out", None, "Folder of the TFRecord files.")
-COUNT = flags.DEFINE_integer("count", 4_096, "Number of pictures to make.")
-SIDE = flags.DEFINE_integer("side", 256, "Their pixels a side.")
-QUALITY = flags.DEFINE_integer("quality", 95, "Of the JPEGs.")
-
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 _ARCHIVES = (".whl", ".zip")
 _SHARDS = 16
@@ -44,10 +38,8 @@ _WORDS = (4, 20)  # of a caption, fewest and most
 def main(argv: list[str]) -> None:
     """Writes the files."""
     del argv
-    folders = [Path(folder) for folder in PHOTOS.value or ()]
-    if not folders or not OUT.value:
-        raise DataError("--photos=FOLDER and --out=FOLDER are needed")
-    write(folders, Path(OUT.value), COUNT.value, SIDE.value, QUALITY.value)
+    given = flags.FLAGS
+    write([*map(Path, given.photos)], Path(given.out), given.count, given.side, given.quality)
 
 
 def write(folders: list[Path], out: Path, count: int, side: int, quality: int) -> None:
@@ -125,5 +117,15 @@ def _example(number: int, jpeg: bytes, caption: str) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_list("photos", None, "Folders with photographs, wheels or zips.", required=True)
+    flags.DEFINE_string("out", None, "Folder of the TFRecord files.", required=True)
+    flags.DEFINE_integer("count", 4_096, "Number of pictures to make.")
+    flags.DEFINE_integer("side", 256, "Their pixels a side.")
+    flags.DEFINE_integer("quality", 95, "Of the JPEGs.")
     cli.run(main, needs_config=False)
+
+
+if __name__ == "__main__":
+    start()

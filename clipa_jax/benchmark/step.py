@@ -25,15 +25,6 @@ from clipa_jax.runtime.format import memory
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
 
-CONFIG = cli.define_config()
-STAGE = flags.DEFINE_string("stage", None, "Which stage of a schedule; its first by default.")
-STEPS = flags.DEFINE_integer("steps", 20, "Steps that are timed.", lower_bound=1)
-WARMUP = flags.DEFINE_integer("warmup", 3, "Steps before them.", lower_bound=1)
-MATRIX = flags.DEFINE_integer(
-    "matrix", None, "Side of the matrix product; 8192 on accelerators, 1024 on a CPU."
-)
-JSON = flags.DEFINE_string("json", None, "Write the result to this file too.")
-
 
 @dataclass(frozen=True)
 class Result:
@@ -89,16 +80,17 @@ class Result:
 def main(argv: list[str]) -> None:
     """Measures the step of the config."""
     del argv
-    stages = {stage.name: stage for stage in schedules.split(CONFIG.value)}
-    name = STAGE.value or next(iter(stages))
+    given = flags.FLAGS
+    stages = {stage.name: stage for stage in schedules.split(given.config)}
+    name = given.stage or next(iter(stages))
     if name not in stages:
         raise ConfigError(f"--stage={name}: the config has {', '.join(stages)}")
     cli.start_jax(stages[name])
     work = workload.read(capacity.settle_here(stages[name]))
-    result = measure(work, steps=STEPS.value, warmup=WARMUP.value, matrix=MATRIX.value)
+    result = measure(work, steps=given.steps, warmup=given.warmup, matrix=given.matrix)
     cli.say(result.text())
-    if JSON.value:
-        files.write_json(JSON.value, result.as_dict(), indent=2)
+    if given.json:
+        files.write_json(given.json, result.as_dict(), indent=2)
 
 
 def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = None) -> Result:
@@ -148,5 +140,13 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:,.1f} ms"
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the command line."""
+    cli.define_config()
+    flags.DEFINE_string("stage", None, "Which stage of a schedule; its first by default.")
+    flags.DEFINE_integer("steps", 20, "Steps that are timed.", lower_bound=1)
+    flags.DEFINE_integer("warmup", 3, "Steps before them.", lower_bound=1)
+    side = "Side of the matrix product; 8192 on accelerators, 1024 on a CPU."
+    flags.DEFINE_integer("matrix", None, side)
+    flags.DEFINE_string("json", None, "Write the result to this file too.")
     cli.run(main)

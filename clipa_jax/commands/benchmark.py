@@ -9,8 +9,6 @@ Each has flags of its own: `python tools/benchmark.py step --help`.
 import importlib
 import sys
 
-from clipa_jax.runtime import cli
-
 SUBJECTS = ("step", "data")
 
 
@@ -22,8 +20,4 @@ def start() -> None:
         sys.exit()
     if subject not in SUBJECTS:
         sys.exit(f"error: expected a subject, step or data, got {subject!r}")
-    cli.run(importlib.import_module(f"clipa_jax.benchmark.{subject}").main)
-
-
-if __name__ == "__main__":
-    start()
+    importlib.import_module(f"clipa_jax.benchmark.{subject}").start()

@@ -1,6 +1,5 @@
 """Vocabularies and word counts of captions."""
 
-import functools
 import gzip
 from pathlib import Path
 
@@ -9,12 +8,7 @@ from absl import flags
 from clipa_jax.prepare import captions, vocabulary
 from clipa_jax.runtime import cli
 
-SOURCE = flags.DEFINE_string("source", None, "Source of the captions.", required=True)
-SPLIT = flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
-FEATURE = flags.DEFINE_string("feature", "captions", "Feature with the text.")
-OUT = flags.DEFINE_string("out", None, "The file to write.", required=True)
-KIND = flags.DEFINE_enum("kind", "wordpiece", sorted(vocabulary.SUFFIXES), "Of a vocabulary.")
-SIZE = flags.DEFINE_integer("size", 2000, "Pieces of a vocabulary, at most.", lower_bound=6)
+FLAGS = flags.FLAGS
 
 
 def train_vocab(argv: list[str]) -> None:
@@ -28,9 +22,9 @@ def train_vocab(argv: list[str]) -> None:
     caption a line. `--config.*.vocab` takes the result wherever it takes BERT's vocabulary.
     """
     del argv
-    samples, out = captions.read(SOURCE.value, SPLIT.value, FEATURE.value), Path(OUT.value)
-    vocabulary.train(samples, KIND.value, SIZE.value, out)
-    cli.say(vocabulary.coverage(samples, out, SIZE.value))
+    samples, out = captions.read(FLAGS.source, FLAGS.split, FLAGS.feature), Path(FLAGS.out)
+    vocabulary.train(samples, FLAGS.kind, FLAGS.size, out)
+    cli.say(vocabulary.coverage(samples, out, FLAGS.size))
 
 
 def count_words(argv: list[str]) -> None:
@@ -44,16 +38,29 @@ def count_words(argv: list[str]) -> None:
     table is gzipped for *.gz.
     """
     del argv
-    counts = captions.count_words(captions.read(SOURCE.value, SPLIT.value, FEATURE.value))
+    counts = captions.count_words(captions.read(FLAGS.source, FLAGS.split, FLAGS.feature))
     content = "".join(f"{word}\t{count}\n" for word, count in counts.most_common()).encode()
-    is_gzip = OUT.value.endswith(".gz")
-    Path(OUT.value).write_bytes(gzip.compress(content, mtime=0) if is_gzip else content)
-    cli.say(f"{len(counts)} words, {counts.total()} in all -> {OUT.value}")
+    is_gzip = FLAGS.out.endswith(".gz")
+    Path(FLAGS.out).write_bytes(gzip.compress(content, mtime=0) if is_gzip else content)
+    cli.say(f"{len(counts)} words, {counts.total()} in all -> {FLAGS.out}")
 
 
-start_train_vocab = functools.partial(
-    cli.run, train_vocab, doc=train_vocab.__doc__, needs_config=False
-)
-start_count_words = functools.partial(
-    cli.run, count_words, doc=count_words.__doc__, needs_config=False
-)
+def _define() -> None:
+    flags.DEFINE_string("source", None, "Source of the captions.", required=True)
+    flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
+    flags.DEFINE_string("feature", "captions", "Feature with the text.")
+    flags.DEFINE_string("out", None, "The file to write.", required=True)
+
+
+def start_train_vocab() -> None:
+    """Runs the command line of `train_vocab`."""
+    _define()
+    flags.DEFINE_enum("kind", "wordpiece", sorted(vocabulary.SUFFIXES), "Of the vocabulary.")
+    flags.DEFINE_integer("size", 2000, "Pieces of the vocabulary, at most.", lower_bound=6)
+    cli.run(train_vocab, doc=train_vocab.__doc__, needs_config=False)
+
+
+def start_count_words() -> None:
+    """Runs the command line of `count_words`."""
+    _define()
+    cli.run(count_words, doc=count_words.__doc__, needs_config=False)

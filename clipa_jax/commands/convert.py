@@ -1,6 +1,6 @@
 """Conversion of weights to and from open_clip, and export. PyTorch is needed for the former."""
 
-import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -8,11 +8,7 @@ from absl import flags
 from clipa_jax.convert import export, requirements
 from clipa_jax.runtime import cli
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The weights to convert.", required=True)
-OUT = flags.DEFINE_string("out", None, "The folder or .npz archive to write.", required=True)
-MODEL = flags.DEFINE_string("model", "", "Name of the architecture in open_clip, for a state_dict.")
-FORMAT = flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "Of an export.")
-CONFIG = cli.define_config()
+FLAGS = flags.FLAGS
 
 
 def to_torch(argv: list[str]) -> None:
@@ -27,7 +23,7 @@ def to_torch(argv: list[str]) -> None:
     tokenizer, and parity.json, the differences between the embeddings of the two models.
     """
     del argv
-    requirements.load("convert").to_torch(CHECKPOINT.value, Path(OUT.value), CONFIG.value)
+    requirements.load("convert").to_torch(FLAGS.checkpoint, Path(FLAGS.out), FLAGS.config)
 
 
 def from_torch(argv: list[str]) -> None:
@@ -43,7 +39,7 @@ def from_torch(argv: list[str]) -> None:
     FILE.parity.json. Names what our model does not support.
     """
     del argv
-    requirements.load("convert").from_torch(Path(CHECKPOINT.value), Path(OUT.value), MODEL.value)
+    requirements.load("convert").from_torch(Path(FLAGS.checkpoint), Path(FLAGS.out), FLAGS.model)
 
 
 def exported(argv: list[str]) -> None:
@@ -56,13 +52,30 @@ def exported(argv: list[str]) -> None:
     before the folder gets its final name. docs/export.md has a client for each format.
     """
     del argv
-    onnx = FORMAT.value == "onnx"
+    onnx = FLAGS.format == "onnx"
     write = requirements.load("onnx").write if onnx else export.stablehlo
-    export.export(CHECKPOINT.value, Path(OUT.value), write, CONFIG.value)
+    export.export(FLAGS.checkpoint, Path(FLAGS.out), write, FLAGS.config)
 
 
-start_to_torch = functools.partial(cli.run, to_torch, doc=to_torch.__doc__, needs_config=False)
-start_from_torch = functools.partial(
-    cli.run, from_torch, doc=from_torch.__doc__, needs_config=False
-)
-start_export = functools.partial(cli.run, exported, doc=exported.__doc__, needs_config=False)
+def _start(main: Callable[[list[str]], None]) -> None:
+    flags.DEFINE_string("checkpoint", None, "The weights to convert.", required=True)
+    flags.DEFINE_string("out", None, "The folder or .npz archive to write.", required=True)
+    flags.DEFINE_string("model", "", "Name of the architecture in open_clip, for a state_dict.")
+    flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "Of an export.")
+    cli.define_config()
+    cli.run(main, doc=main.__doc__, needs_config=False)
+
+
+def start_to_torch() -> None:
+    """Runs the command line of `to_torch`."""
+    _start(to_torch)
+
+
+def start_from_torch() -> None:
+    """Runs the command line of `from_torch`."""
+    _start(from_torch)
+
+
+def start_export() -> None:
+    """Runs the command line of `exported`."""
+    _start(exported)

@@ -10,7 +10,6 @@ and zeroshot_classification_templates.txt. CLIP_benchmark reads it as `--dataset
 --dataset_root DIR`, we as `clip_benchmark:DIR`.
 """
 
-import functools
 from pathlib import Path
 
 from absl import flags
@@ -18,36 +17,34 @@ from absl import flags
 from clipa_jax.data import export, sources
 from clipa_jax.runtime import cli
 
-SOURCE = flags.DEFINE_string("source", None, "Such as tfds:data/emoji/1.0.0.", required=True)
-SPLIT = flags.DEFINE_string("split", None, "Of the source.", required=True)
-OUT = flags.DEFINE_string("out", None, "Folder to write.", required=True)
-OUT_SPLIT = flags.DEFINE_string("out_split", "test", "What the split is called there.")
-KIND = flags.DEFINE_string("kind", "classification", "Or multilabel, or retrieval.")
-LABEL = flags.DEFINE_string("label", "label", "The feature with the class.")
-PREPROCESS = flags.DEFINE_string(
-    "preprocess", "", 'Ops, e.g. "decode|resize(224)", then PNG; "" copies the files.'
-)
-TEMPLATES = flags.DEFINE_multi_string("templates", [], "A sentence with {}; may be repeated.")
-
 
 def main(argv: list[str]) -> None:
     """Writes the split and logs the number of samples."""
     del argv
-    label = "" if KIND.value == "retrieval" else LABEL.value
-    source = sources.open(SOURCE.value, SPLIT.value, (label,) if label else ())
+    given = flags.FLAGS
+    label = "" if given.kind == "retrieval" else given.label
+    source = sources.open(given.source, given.split, (label,) if label else ())
     count = export.write(
         source,
-        Path(OUT.value),
-        OUT_SPLIT.value,
-        kind=KIND.value,
+        Path(given.out),
+        given.out_split,
+        kind=given.kind,
         label=label,
-        preprocess=PREPROCESS.value,
-        templates=TEMPLATES.value,
+        preprocess=given.preprocess,
+        templates=given.templates,
     )
-    cli.say(f"wrote {count:,} samples to {Path(OUT.value) / OUT_SPLIT.value}")
+    cli.say(f"wrote {count:,} samples to {Path(given.out) / given.out_split}")
 
 
-start = functools.partial(cli.run, main, needs_config=False)
-
-if __name__ == "__main__":
-    start()
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_string("source", None, "Such as tfds:data/emoji/1.0.0.", required=True)
+    flags.DEFINE_string("split", None, "Of the source.", required=True)
+    flags.DEFINE_string("out", None, "Folder to write.", required=True)
+    flags.DEFINE_string("out_split", "test", "What the split is called there.")
+    flags.DEFINE_string("kind", "classification", "Or multilabel, or retrieval.")
+    flags.DEFINE_string("label", "label", "The feature with the class.")
+    ops = 'Ops, e.g. "decode|resize(224)", then PNG; "" copies the files.'
+    flags.DEFINE_string("preprocess", "", ops)
+    flags.DEFINE_multi_string("templates", [], "A sentence with {}; may be repeated.")
+    cli.run(main, needs_config=False)

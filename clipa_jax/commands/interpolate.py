@@ -10,11 +10,9 @@ are drawn in OUT/curve.png; OUT/curve.json has the numbers. Checkpoints are what
 takes; the config is that of the last one. See docs/finetuning.md.
 """
 
-import functools
 from pathlib import Path
 
 from absl import flags, logging
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from clipa_jax.errors import CheckpointError, ConfigError
@@ -24,28 +22,25 @@ from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.training import workdir
 from clipa_jax.weights import mix, npz, open_weights
 
-ALPHA = flags.DEFINE_list("alpha", [], "Shares of the second checkpoint.")
-OUT = flags.DEFINE_string("out", None, "FILE.npz; with --config a folder.", required=True)
-CONFIG = cli.define_config()
-
 
 def main(argv: list[str]) -> None:
     """Writes or evaluates the mean weights."""
+    given, out = flags.FLAGS.alpha, Path(flags.FLAGS.out)
     opened = [mix.kept(open_weights(path)) for path in argv[1:]]
-    if len(opened) < 2 or (ALPHA.value and len(opened) > 2):
+    if len(opened) < 2 or (given and len(opened) > 2):
         raise ConfigError("name two checkpoints and --alpha=, or several to average")
     try:
-        alphas = [float(alpha) for alpha in ALPHA.value]
+        alphas = [float(alpha) for alpha in given]
     except ValueError:
-        raise ConfigError(f"--alpha={','.join(ALPHA.value)}: expected numbers") from None
+        raise ConfigError(f"--alpha={','.join(given)}: expected numbers") from None
     mixtures = [mix.mixed(opened, (1 - alpha, alpha)) for alpha in alphas]
     mixtures = mixtures or [mix.mixed(opened, [1 / len(opened)] * len(opened))]
-    if CONFIG.value is not None:
-        _sweep(alphas, mixtures)
-    elif len(mixtures) > 1 or Path(OUT.value).suffix != ".npz":
+    if flags.FLAGS.config is not None:
+        _sweep(alphas, mixtures, out)
+    elif len(mixtures) > 1 or out.suffix != ".npz":
         raise ConfigError("without --config give one alpha, and --out=FILE.npz")
     else:
-        _write(mixtures[0], Path(OUT.value))
+        _write(mixtures[0], out)
 
 
 def _write(weights, out: Path) -> None:
@@ -58,11 +53,10 @@ def _write(weights, out: Path) -> None:
     logging.info("wrote %s: %s", out, weights.path)
 
 
-def _sweep(alphas: list[float], mixtures: list) -> None:
+def _sweep(alphas: list[float], mixtures: list, out: Path) -> None:
     """Evaluates each mixture and draws the scores."""
-    out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    given = checkpoint.stage_of(CONFIG.value, mixtures[-1])
+    given = checkpoint.stage_of(flags.FLAGS.config, mixtures[-1])
     cli.start_jax(given)
     curve: dict[str, list[float]] = {}
     for number, weights in enumerate(mixtures):
@@ -81,7 +75,6 @@ def _sweep(alphas: list[float], mixtures: list) -> None:
 def _draw(alphas: list[float], curve: dict[str, list[float]], file: Path) -> None:
     """Draws the scores over alpha, each in a panel of its own."""
     figure = Figure(figsize=(6, 2.2 * len(curve) + 0.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(curve), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curve.items(), strict=True):
         axes.plot(alphas, values, marker="o")
@@ -92,4 +85,9 @@ def _draw(alphas: list[float], curve: dict[str, list[float]], file: Path) -> Non
     logging.info("wrote %s", file)
 
 
-start = functools.partial(cli.run, main, needs_config=False, positional=True)
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_list("alpha", [], "Shares of the second checkpoint.")
+    flags.DEFINE_string("out", None, "FILE.npz; with --config a folder.", required=True)
+    cli.define_config()
+    cli.run(main, needs_config=False, positional=True)

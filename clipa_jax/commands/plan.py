@@ -39,42 +39,23 @@ from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import derive
 from clipa_jax.weights import open_weights
 
-CONFIG = cli.define_config()
-TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")
-DEVICE = flags.DEFINE_string("device", None, f"Estimate for these chips: {', '.join(chips.CHIPS)}.")
-CHIPS = flags.DEFINE_integer("chips", 8, "How many of them.", lower_bound=1)
-STAGES = flags.DEFINE_list("stages", [], "Names of the stages to plan, all by default.")
-SEARCH = flags.DEFINE_enum(
-    "search",
-    None,
-    ["batch", "settings"],
-    "Find the largest batch that fits, or the settings with the fewest FLOPs that do.",
-)
-NEAREST = flags.DEFINE_boolean(
-    "nearest", True, "Where a batch does not fit, look for one that does."
-)
-PRICE = flags.DEFINE_float("price", None, "Dollars for an hour of one chip.", lower_bound=0.0)
-EFFICIENCY = flags.DEFINE_float(
-    "efficiency", published.EFFICIENCY, "With --device: model FLOPs over the chips' peak."
-)
-JSON = flags.DEFINE_string("json", None, "Write the plan to this file too; - for the terminal.")
-PUBLISHED = flags.DEFINE_boolean("published", False, "Compare with CLIPA's published GPU hours.")
+FLAGS = flags.FLAGS
 
 
 def main(argv: list[str]) -> int | None:
     """Plans the stages of the config; status 1 if one of them does not fit."""
     del argv
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed here
-    if PUBLISHED.value:
+    if FLAGS.published:
         residuals = published.compare()
         _show(published.text(residuals), published.as_dict(residuals))
         return None
-    if not isinstance(CONFIG.value, ConfigDict):
+    if not isinstance(FLAGS.config, ConfigDict):
         raise ConfigError("--config=FILE.py is needed, e.g. configs/model_h/schedule.py")
-    if bool(TOPOLOGY.value) == bool(DEVICE.value):
+    if bool(FLAGS.topology) == bool(FLAGS.device):
         raise ConfigError("either --topology=v5e:8x8 (compiled) or --device=h200 (estimate)")
-    stages = _chosen(CONFIG.value)
-    plans, title = _compile(stages) if TOPOLOGY.value else _estimate(stages)
+    stages = _chosen(FLAGS.config)
+    plans, title = _compile(stages) if FLAGS.topology else _estimate(stages)
     _show(
         report.text(plans, title),
         {"title": title, "stages": [report.as_dict(plan) for plan in plans]},
@@ -86,16 +67,15 @@ def _chosen(config: ConfigDict) -> list[ConfigDict]:
     """The stages that --stages names, or all."""
     stages = derive.fill(config, open_weights)
     names = [stage.name for stage in stages]
-    for name in STAGES.value:
+    for name in FLAGS.stages:
         if name not in names:
             raise ConfigError(f"--stages={name}: the config has {', '.join(names)}")
-    return [stage for stage in stages if stage.name in (STAGES.value or names)]
+    return [stage for stage in stages if stage.name in (FLAGS.stages or names)]
 
 
 def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     """Plans without a compiler, and their title."""
-    assert DEVICE.value
-    chip, number, efficiency = chips.chip(DEVICE.value), CHIPS.value, EFFICIENCY.value
+    chip, number, efficiency = chips.chip(FLAGS.device), FLAGS.chips, FLAGS.efficiency
     price = _price(chip)
     plans = []
     for config in stages:
@@ -108,8 +88,7 @@ def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
 
 def _compile(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     """Plans by the TPU compiler, and their title."""
-    assert TOPOLOGY.value
-    tpu_slice = topology.find(TOPOLOGY.value)
+    tpu_slice = topology.find(FLAGS.topology)
     number, price = len(tpu_slice.devices), _price(tpu_slice.chip)
     compiler = _Compiler(tpu_slice, len(stages))
     plans = []
@@ -122,7 +101,7 @@ def _compile(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
 
 
 def _price(chip: chips.Chip) -> chips.Price:
-    return chip.price if PRICE.value is None else chips.Price(PRICE.value, "as given")
+    return chip.price if FLAGS.price is None else chips.Price(FLAGS.price, "as given")
 
 
 def _planned(
@@ -131,7 +110,7 @@ def _planned(
     """One stage, after the requested search."""
     unit = len(tpu_slice.devices)
     stage = functools.partial(PlannedStage, chip=tpu_slice.chip, num_chips=unit, price=price)
-    if SEARCH.value == "settings":
+    if FLAGS.search == "settings":
         candidates = search.settings(work, unit, compiled.memory_limit(tpu_slice))
         best, tried = search.cheapest(candidates, compiler)
         candidate = best or (tried[-1] if tried else None)
@@ -139,12 +118,12 @@ def _planned(
             return stage(work=candidate.work, compiled=candidate.compiled)
     at_batch = lambda batch: compiler(search.with_batch(work, batch))  # noqa: E731
     batch = work.durations.batch_size
-    if SEARCH.value == "batch":
+    if FLAGS.search == "batch":
         largest = search.largest(at_batch, batch, unit)
         if largest is not None:
             return stage(work=search.with_batch(work, largest[0]), compiled=largest[1])
     result = compiler(work)
-    if result.fits or not NEAREST.value:
+    if result.fits or not FLAGS.nearest:
         return stage(work=work, compiled=result)
     known = {batch: result}
     largest = search.largest(lambda n: known.get(n) or at_batch(n), batch, unit, below=True)
@@ -177,15 +156,31 @@ class _Compiler:
 
 
 def _show(text: str, values: dict[str, Any]) -> None:
-    if JSON.value == "-":
+    if FLAGS.json == "-":
         cli.say(json.dumps(values, indent=2))
         return
     cli.say(text)
-    if JSON.value:
-        files.write_json(JSON.value, values, indent=2)
+    if FLAGS.json:
+        files.write_json(FLAGS.json, values, indent=2)
 
 
-start = functools.partial(cli.run, main, needs_config=False)
-
-if __name__ == "__main__":
-    start()
+def start() -> None:
+    """Runs the command line."""
+    cli.define_config()
+    flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:8x8 or v5p:4x4x4.")
+    flags.DEFINE_string("device", None, f"Estimate for these chips: {', '.join(chips.CHIPS)}.")
+    flags.DEFINE_integer("chips", 8, "How many of them.", lower_bound=1)
+    flags.DEFINE_list("stages", [], "Names of the stages to plan, all by default.")
+    flags.DEFINE_enum(
+        "search",
+        None,
+        ["batch", "settings"],
+        "Find the largest batch that fits, or the settings with the fewest FLOPs that do.",
+    )
+    flags.DEFINE_boolean("nearest", True, "Where a batch does not fit, look for one that does.")
+    flags.DEFINE_float("price", None, "Dollars for an hour of one chip.", lower_bound=0.0)
+    peak = "With --device: model FLOPs over the chips' peak."
+    flags.DEFINE_float("efficiency", published.EFFICIENCY, peak)
+    flags.DEFINE_string("json", None, "Write the plan to this file too; - for the terminal.")
+    flags.DEFINE_boolean("published", False, "Compare with CLIPA's published GPU hours.")
+    cli.run(main, needs_config=False)

@@ -13,51 +13,45 @@ arguments after `--` go to Beam: --runner=FlinkRunner -- --flink_master=localhos
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
 from absl import flags
 
 from clipa_jax.prepare.options import DIRECT, Options, parse_share
 from clipa_jax.runtime import cli
 
-OUT = flags.DEFINE_string("out", None, "Folder of the dataset, e.g. pairs/1.0.0.", required=True)
-RUNNER = flags.DEFINE_string("runner", DIRECT, "direct, or a runner of Apache Beam.")
-_DEFINE: dict[type, Callable[..., flags.FlagHolder]] = {
-    str: flags.DEFINE_string,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    tuple: flags.DEFINE_list,
-}
 
-
-def _define(option: dataclasses.Field) -> flags.FlagHolder:
-    """The flag of an option, with its default and help."""
+def _define(option: dataclasses.Field) -> None:
+    """Defines the flag of an option, with its default and help."""
     name, text, default = option.name, option.metadata["help"], option.default
     if default is dataclasses.MISSING:
-        return flags.DEFINE_string(name, None, text, required=True)
-    if name == "holdout":  # takes 2%, too
-        return flags.DEFINE_string(name, "", text)
-    if "choices" in option.metadata:
-        return flags.DEFINE_enum(name, default, option.metadata["choices"], text)
-    return _DEFINE[type(default)](name, [] if default == () else default, text)
-
-
-OPTIONS = [_define(option) for option in dataclasses.fields(Options)]
+        flags.DEFINE_string(name, None, text, required=True)
+    elif name == "holdout":  # takes 2%, too
+        flags.DEFINE_string(name, "", text)
+    elif "choices" in option.metadata:
+        flags.DEFINE_enum(name, default, option.metadata["choices"], text)
+    elif isinstance(default, tuple):
+        flags.DEFINE_list(name, [], text)
+    else:
+        kinds = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+        kinds[type(default)](name, default, text)
 
 
 def main(argv: list[str]) -> None:
     """Makes the dataset and prints the report."""
     with cli.needs("data"):
         from clipa_jax.prepare import dataset, report  # noqa: PLC0415 (Beam is optional)
-    values = {option.name: option.value for option in OPTIONS}
+    given = flags.FLAGS
+    values = {option.name: given[option.name].value for option in dataclasses.fields(Options)}
     values["holdout"] = parse_share("holdout", values["holdout"])
     options = Options.from_dict(values)
-    summary = dataset.make(options, OUT.value, runner=RUNNER.value, arguments=argv[1:])
-    cli.say(f"{report.table(summary)}\n{report.written(summary, OUT.value)}")
+    summary = dataset.make(options, given.out, runner=given.runner, arguments=argv[1:])
+    cli.say(f"{report.table(summary)}\n{report.written(summary, given.out)}")
 
 
-start = functools.partial(cli.run, main, needs_config=False, positional=True)
-
-if __name__ == "__main__":
-    start()
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_string("out", None, "Folder of the dataset, e.g. pairs/1.0.0.", required=True)
+    flags.DEFINE_string("runner", DIRECT, "direct, or a runner of Apache Beam.")
+    for option in dataclasses.fields(Options):
+        _define(option)
+    cli.run(main, needs_config=False, positional=True)

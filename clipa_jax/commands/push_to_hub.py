@@ -10,7 +10,6 @@ that is in the folder already, for example an edited one, is uploaded as it is. 
 docs/released_weights.md.
 """
 
-import functools
 from pathlib import Path
 
 import huggingface_hub
@@ -22,37 +21,39 @@ from clipa_jax.report import model_card
 from clipa_jax.runtime import cli, files, hub
 from clipa_jax.weights import open_clip_folder
 
-FOLDER = flags.DEFINE_string("folder", None, "What convert_to_torch wrote.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "The run that trained it.", required=True)
-REPOSITORY = flags.DEFINE_string("repository", None, "OWNER/NAME.", required=True)
-LICENSE = flags.DEFINE_string("license", None, "Such as apache-2.0.", required=True)
-EVALUATION = flags.DEFINE_string("evaluation", "", "evaluation.json of other scores.")
-PRIVATE = flags.DEFINE_bool("private", False, "Whether a new repository is private.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Write the card, and upload nothing.")
-
 
 def main(argv: list[str]) -> None:
     """Writes the card and uploads the folder."""
     del argv
-    folder = Path(FOLDER.value)
+    given = flags.FLAGS
+    folder, repository = Path(given.folder), given.repository
     if not open_clip_folder.is_folder(folder):
         raise DataError(f"{folder} is no folder of open_clip; make one with convert_to_torch.py")
     card = folder / "README.md"
     if not card.exists():
-        report = files.read_json(EVALUATION.value) if EVALUATION.value else None
-        run = runs.read_one(Path(WORKDIR.value))
-        files.write_text(card, model_card.text(REPOSITORY.value, LICENSE.value, run, report))
+        report = files.read_json(given.evaluation) if given.evaluation else None
+        run = runs.read_one(Path(given.workdir))
+        files.write_text(card, model_card.text(repository, given.license, run, report))
         logging.info("wrote %s", card)
     for file in sorted(folder.iterdir()):
         logging.info("%s: %.1f MB", file.name, file.stat().st_size / 1e6)
-    if DRY_RUN.value:
+    if given.dry_run:
         logging.info("nothing was uploaded; read the card, then run this without --dry_run")
         return
-    with hub.explained(f"{hub.PREFIX}{REPOSITORY.value}"):
+    with hub.explained(f"{hub.PREFIX}{repository}"):
         api = huggingface_hub.HfApi()
-        api.create_repo(REPOSITORY.value, private=PRIVATE.value, exist_ok=True)
-        done = api.upload_folder(repo_id=REPOSITORY.value, folder_path=folder)
+        api.create_repo(repository, private=given.private, exist_ok=True)
+        done = api.upload_folder(repo_id=repository, folder_path=folder)
     logging.info("uploaded to %s", done.commit_url)
 
 
-start = functools.partial(cli.run, main)
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_string("folder", None, "What convert_to_torch wrote.", required=True)
+    flags.DEFINE_string("workdir", None, "The run that trained it.", required=True)
+    flags.DEFINE_string("repository", None, "OWNER/NAME.", required=True)
+    flags.DEFINE_string("license", None, "Such as apache-2.0.", required=True)
+    flags.DEFINE_string("evaluation", "", "evaluation.json of other scores.")
+    flags.DEFINE_bool("private", False, "Whether a new repository is private.")
+    flags.DEFINE_bool("dry_run", False, "Write the card, and upload nothing.")
+    cli.run(main)

@@ -7,8 +7,6 @@ The pictures are read from the source that was embedded. For millions of them bu
 the same files, for example with autofaiss (docs/embeddings.md).
 """
 
-import functools
-
 import numpy as np
 from absl import flags, logging
 
@@ -17,30 +15,32 @@ from clipa_jax.data import embeddings, evaluation
 from clipa_jax.prepare import charts
 from clipa_jax.runtime import cli
 
-FOLDER = flags.DEFINE_string("embeddings", None, "The folder that embed made.", required=True)
-QUERY = flags.DEFINE_string("query", None, "The text.", required=True)
-OUT = flags.DEFINE_string("out", "neighbors.png", "The PNG with the pictures.")
-COUNT = flags.DEFINE_integer("count", 12, "Of pictures.", lower_bound=1)
-CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Where the model is now, if it was moved.")
-
 
 def main(argv: list[str]) -> None:
     """Embeds the query, ranks the pictures, and draws the first ones."""
     del argv
-    about = embeddings.info(FOLDER.value)
-    model = clipa_jax.load(CHECKPOINT.value or about["checkpoint"])
-    z_NE = embeddings.read(FOLDER.value, embeddings.IMAGE)
-    similarity_N = z_NE @ model.encode_text(QUERY.value)[0]
-    best = np.argsort(-similarity_N)[: COUNT.value]
-    position = embeddings.column(FOLDER.value, embeddings.POSITION).to_numpy()[best]
-    names = embeddings.column(FOLDER.value, embeddings.KEY).to_pylist()
+    given = flags.FLAGS
+    folder, about = given.embeddings, embeddings.info(given.embeddings)
+    model = clipa_jax.load(given.checkpoint or about["checkpoint"])
+    z_NE = embeddings.read(folder, embeddings.IMAGE)
+    similarity_N = z_NE @ model.encode_text(given.query)[0]
+    best = np.argsort(-similarity_N)[: given.count]
+    position = embeddings.column(folder, embeddings.POSITION).to_numpy()[best]
+    names = embeddings.column(folder, embeddings.KEY).to_pylist()
     texts = [f"{similarity_N[row]:.3f}  {names[row]}" for row in best]
     source = about["source"], about["split"], about["preprocess"], len(best)
     pictures = evaluation.pictures(*source, position)
-    charts.contact_sheet(pictures, texts, OUT.value, title=QUERY.value)
+    charts.contact_sheet(pictures, texts, given.out, title=given.query)
     for text in texts:
         cli.say(text)
-    logging.info("wrote %s", OUT.value)
+    logging.info("wrote %s", given.out)
 
 
-start = functools.partial(cli.run, main)
+def start() -> None:
+    """Runs the command line."""
+    flags.DEFINE_string("embeddings", None, "The folder that embed made.", required=True)
+    flags.DEFINE_string("query", None, "The text.", required=True)
+    flags.DEFINE_string("out", "neighbors.png", "The PNG with the pictures.")
+    flags.DEFINE_integer("count", 12, "Of pictures.", lower_bound=1)
+    flags.DEFINE_string("checkpoint", "", "Where the model is now, if it was moved.")
+    cli.run(main)

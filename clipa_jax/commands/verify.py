@@ -6,27 +6,23 @@ The command of the training with another program, on all processes. It writes on
 WORKDIR/verify, and removes that. See docs/performance.md.
 """
 
-import functools
-
 from absl import flags
 
 from clipa_jax.benchmark import verify
 from clipa_jax.runtime import cli, distributed
 
-CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-
 
 def main(argv: list[str]) -> int:
     """Prints the table of all checks."""
     del argv
-    rows = verify.verify(verify.setup(CONFIG.value, WORKDIR.value))
+    rows = verify.verify(verify.setup(flags.FLAGS.config, flags.FLAGS.workdir))
     if distributed.first():
         cli.say(verify.text(rows))
     return int(any(row.result == "failed" for row in rows))
 
 
-start = functools.partial(cli.run, main)
-
-if __name__ == "__main__":
-    start()
+def start() -> None:
+    """Runs the command line."""
+    cli.define_config()
+    flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    cli.run(main)
