@@ -65,7 +65,8 @@ def charts(runs: Sequence[Run], compare: curves.Comparison | None = None) -> dic
     A chart has `id`, `title`, `about` (for screen readers), `note`, `metrics` to choose from, and
     `spec`, into which the script puts an axis and the data.
     """
-    unit, seconds = _time_unit(runs)
+    longest = max(sum(stage.seconds for stage in run.stages) for run in runs)
+    unit, seconds = next((unit, size) for size, unit, least in _TIMES if longest >= size * least)
     fixed = (
         ("loss", "Training loss, nats", "f"),
         ("temperature", "Inverse temperature (the factor of the similarities)", "f"),
@@ -87,9 +88,10 @@ def charts(runs: Sequence[Run], compare: curves.Comparison | None = None) -> dic
     shares = [name for name in shown if is_share(name)]
     if shown:
         title = "Held-out accuracy, %" if shares else "Held-out score"
-        specs.append(
-            _chart("score", title, _ordered(runs, shares or shown), "f", runs, True, compare)
-        )
+        # Headlines first, then other top-1 accuracies.
+        first = {run.headline for run in runs}
+        names = sorted(shares or shown, key=lambda n: (n not in first, not n.endswith("/top1")))
+        specs.append(_chart("score", title, names, "f", runs, True, compare))
     for name, title, form in fixed:
         if name in data:
             specs.append(_chart(name, title, [name], form, runs, False))
@@ -117,12 +119,6 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [run.label for run in runs]
 
 
-def _ordered(runs: Sequence[Run], names: list[str]) -> list[str]:
-    """The names, headlines first, then other top-1 accuracies."""
-    first = {run.headline for run in runs}
-    return sorted(names, key=lambda name: (name not in first, not name.endswith("/top1")))
-
-
 def _chart(
     name: str,
     title: str,
@@ -132,20 +128,7 @@ def _chart(
     dots: bool,
     compare: curves.Comparison | None = None,
 ) -> dict[str, Any]:
-    over = ", ".join(_names(runs))
-    return {
-        "id": name,
-        "title": title,
-        "about": f"{title} over the course of training: {over}.",
-        "note": "",
-        "metrics": metrics,
-        "spec": _spec(legend(runs, compare), form, dots, dashed=len(runs) > 1),
-    }
-
-
-def _spec(
-    series: Sequence[tuple[str, int | None]], form: str, dots: bool, dashed: bool
-) -> dict[str, Any]:
+    series = legend(runs, compare)
     names = [name for name, _ in series]
     colors = ["var(--soft)" if index is None else COLORS[index] for _, index in series]
     scale = {"domain": names, "range": colors}
@@ -162,7 +145,7 @@ def _spec(
         "detail": {"field": "stage", "type": "nominal"},
     }
     line: dict[str, Any] = {"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}}
-    dashes = [DASHES[1] if i is None else DASHES[i] if dashed else DASHES[0] for _, i in series]
+    dashes = [DASHES[1 if i is None else i if len(runs) > 1 else 0] for _, i in series]
     dash = {"domain": names, "range": dashes}
     line["encoding"] = {
         "strokeDash": {"field": "series", "type": "nominal", "scale": dash, "legend": None}
@@ -172,13 +155,20 @@ def _spec(
     points: dict[str, Any] = {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1}}
     alone = {"condition": {"test": "datum.alone", "value": 1}, "value": 0}
     points["encoding"] = shape if dots else {"opacity": alone}
-    layers = [line, points, _hover(form)]
+    over = ", ".join(_names(runs))
     return {
-        "width": "container",
-        "height": 220,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "encoding": encoding,
-        "layer": layers,
+        "id": name,
+        "title": title,
+        "about": f"{title} over the course of training: {over}.",
+        "note": "",
+        "metrics": metrics,
+        "spec": {
+            "width": "container",
+            "height": 220,
+            "autosize": {"type": "fit-x", "contains": "padding"},
+            "encoding": encoding,
+            "layer": [line, points, _hover(form)],
+        },
     }
 
 
@@ -253,11 +243,6 @@ def _curve(
         }
         for point in curves.thinned(curve.points)
     ]
-
-
-def _time_unit(runs: Sequence[Run]) -> tuple[str, float]:
-    longest = max(sum(stage.seconds for stage in run.stages) for run in runs)
-    return next((unit, size) for size, unit, least in _TIMES if longest >= size * least)
 
 
 def _digits(value: float | None) -> float | None:

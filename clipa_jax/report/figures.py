@@ -246,10 +246,6 @@ def stage_table(stages: Sequence[Mapping[str, Any]]) -> str:
     for stage in stages:
         tokens = str(stage["image_tokens"]), str(stage["text_tokens"])
         costs = format.count(stage["samples_seen"]), format.clock(stage["seconds"])
-        values = (format.number(_percents(stage.get(key)), ".1f") for key in HEADLINES)
+        values = (format.percent(stage.get(key), none="-").removesuffix(" %") for key in HEADLINES)
         rows.append((stage["name"], *tokens, *costs, *values))
     return format.table(rows, right=range(1, len(header)))
-
-
-def _percents(share: float | None) -> float | None:
-    return None if share is None else 100 * share

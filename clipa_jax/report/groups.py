@@ -91,7 +91,9 @@ def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
     for metric in wanted:
         if metric not in known:
             raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    usual = [metric for key in USUAL if (metric := _headlines(rows)[key]) in known]
+    types = {k: v for row in rows for k, v in row.data.items() if k.endswith(".type")}
+    names = headlines.names({k.removesuffix(".type"): {"type": v} for k, v in types.items()})
+    usual = [names[key] for key in USUAL if names[key] in known]
     metrics = list(wanted) or usual or sorted(known)[:1]
     if not metrics:
         raise DataError(f"{rows[0].run} and the others have no scores: they were not evaluated")
@@ -136,16 +138,6 @@ def group(
 def owners(metrics: Iterable[str]) -> list[str]:
     """The owners of the facts that decide whether metrics are comparable."""
     return [comparability.TRAIN, *sorted({metric.partition("/")[0] for metric in metrics})]
-
-
-def _headlines(rows: Sequence[Row]) -> dict[str, str]:
-    """The scores that represent rows, by their names in summary.json."""
-    evals: dict[str, dict[str, Any]] = {}
-    for key, value in {k: v for row in rows for k, v in row.data.items()}.items():
-        evaluator, _, fact = key.rpartition(".")
-        if fact == "type":
-            evals[evaluator] = {"type": value}
-    return headlines.names(evals)
 
 
 def _value(row: Row, key: str) -> Any:

@@ -38,8 +38,7 @@ def drops(law: Law, side: str, out: Path, note: str = "") -> Path:
         sweep_plots.ticks_at(axes, sorted({float(cell.tokens) for cell in same}))
         axes.set_title(reduction, fontsize=10, color=sweep_plots.INK)
     panels[0].legend(frameon=False, fontsize=8, labelcolor=sweep_plots.INK)
-    sweep_plots.note(figure, note)
-    return sweep_plots.finish(figure, out)
+    return sweep_plots.finish(figure, out, note)
 
 
 def against_flops(law: Law, out: Path, note: str = "") -> Path:
@@ -72,8 +71,7 @@ def against_flops(law: Law, out: Path, note: str = "") -> Path:
         look: dict[str, Any] = {"frameon": False, "fontsize": 7.5, "labelcolor": sweep_plots.INK}
         # Beside the panel, not over points.
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)
-    sweep_plots.note(figure, note)
-    return sweep_plots.finish(figure, out)
+    return sweep_plots.finish(figure, out, note)
 
 
 def _at(law: Law, repeats: list[Point]) -> tuple[float, Estimate] | None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, LogLocator, NullLocator
 
@@ -45,7 +44,7 @@ def against(
     figure, [axes] = sheet(1, height=4.8, width=8.0)
     for index, (label, points) in enumerate(lines.items()):
         line(axes, points, metric, index, label, lw=1.6 if is_setting else 0)
-    style(axes, _x_label(x), score_label(metric))
+    style(axes, "training FLOPs, all stages" if x == FLOPS else x, score_label(metric))
     places = sorted({place for points in lines.values() for place, _ in points})
     if len(places) > 1 and places[0] > 0 and places[-1] / places[0] >= 4:
         log_axis(axes)
@@ -61,7 +60,6 @@ def against(
 def sheet(panels: int, *, height: float, width: float) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side that share their y axis; inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
 
 
@@ -121,14 +119,10 @@ def ticks_at(axes: Axes, places: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda place, _: f"{place:g}")
 
 
-def note(figure: Figure, text: str) -> None:
-    """Writes a small line below the panels."""
+def finish(figure: Figure, out: Path, text: str = "") -> Path:
+    """Writes the PNG, with a small line below the panels."""
     if text:
         figure.supxlabel(text, fontsize=8, color=FAINT)
-
-
-def finish(figure: Figure, out: Path) -> Path:
-    """Writes the PNG."""
     files.make_folder(out.parent)
     return figures.save(figure, out)
 
@@ -136,10 +130,6 @@ def finish(figure: Figure, out: Path) -> Path:
 def score_label(metric: str) -> str:
     """The label of the y axis."""
     return f"{metric}, nats" if sweep_text.is_loss(metric) else f"{metric}, %"
-
-
-def _x_label(x: str) -> str:
-    return "training FLOPs, all stages" if x == FLOPS else x
 
 
 def _place(group: Group, x: str) -> float | None:

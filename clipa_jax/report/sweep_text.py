@@ -1,7 +1,6 @@
 """Groups of a sweep as the cells of a table."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from clipa_jax.report.groups import Estimate, Group
 from clipa_jax.runtime import format
@@ -16,7 +15,9 @@ def cells(groups: Sequence[Group], metrics: Sequence[str]) -> Cells:
     header = [*by, *(["data"] if marked else []), "runs", "samples", "TFLOPs", "seconds", *metrics]
     lines: Cells = [tuple(header)]
     for group in groups:
-        shown = [_short(group.by[key]) for key in by] + ([group.data] if marked else [])
+        values = [group.by[key] for key in by]
+        shown = ["-" if v is None else f"{v:g}" if isinstance(v, float) else f"{v}" for v in values]
+        shown += [group.data] if marked else []
         flops, seconds = group.cost("total_flops"), group.cost("total_seconds")
         shown += [
             str(len(group.rows)),
@@ -53,7 +54,3 @@ def is_loss(metric: str) -> bool:
 def scale_of(metric: str) -> int:
     """The factor by which a metric is shown: shares are in percent."""
     return 1 if is_loss(metric) else 100
-
-
-def _short(value: Any) -> str:
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

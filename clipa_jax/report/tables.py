@@ -1,7 +1,7 @@
 """The content of the page's tables: rows of text, made from runs."""
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Bar(NamedTuple):
 
 def schedule(run: Run) -> Table:
     """The stages as they ran."""
-    return Table.of([_scheduled(stage) for stage in run.stages])
+    return Table.of([*map(_scheduled, run.stages)])
 
 
 def _scheduled(stage: Stage) -> dict[str, str]:
@@ -61,18 +61,16 @@ def bars(run: Run) -> list[Bar]:
         ("training time", [stage.seconds for stage in run.stages], format.duration),
         ("training FLOPs", [stage.flops for stage in run.stages], format.short),
     )
-    return [
-        Bar(measure, show(sum(values)), [*_parts(run, values)])
-        for measure, values, show in measures
-        if None not in values
-    ]
-
-
-def _parts(run: Run, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    for index, (stage, value) in enumerate(zip(run.stages, values, strict=True)):
-        share = value / (sum(values) or 1.0)
-        percent = format.percent(share, 0)
-        yield {"stage": stage.name, "index": index, "share": share, "percent": percent}
+    bars = []
+    for measure, values, show in measures:
+        if None not in values:
+            shares = [value / (sum(values) or 1.0) for value in values]
+            parts = [
+                {"stage": stage.name, "index": i, "share": x, "percent": format.percent(x, 0)}
+                for i, (stage, x) in enumerate(zip(run.stages, shares, strict=True))
+            ]
+            bars.append(Bar(measure, show(sum(values)), parts))
+    return bars
 
 
 def speed(run: Run) -> Table:
