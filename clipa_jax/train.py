@@ -5,15 +5,12 @@ python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --con
 """
 
 import contextlib
-import functools
-from typing import Any
 
 from absl import flags, logging
 
 from clipa_jax.config import schedules
 from clipa_jax.config.durations import due
 from clipa_jax.data import to_device
-from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, UserError
 from clipa_jax.evaluation import record as evaluation
 from clipa_jax.planning import capacity, workload
@@ -90,9 +87,8 @@ def train_from_checkpoint(run: stage.Stage, interrupt: Interrupt) -> bool:
         edits=run.edits,
         open_weights=open_weights,
     )
-    first = int(start.state.step)
-    saved = start.position.get("efficiency")
-    efficiency = workload.efficiency(run.settings, run.program.mesh, saved)
+    first, position = int(start.state.step), start.position
+    efficiency = workload.efficiency(run.settings, run.program.mesh, position.get("efficiency"))
     for line in start.lines:
         logging.info("%s: %s", run.name, line)
     with (
@@ -107,25 +103,13 @@ def train_from_checkpoint(run: stage.Stage, interrupt: Interrupt) -> bool:
             shown=distributed.first(),
         ) as progress,
     ):
-        watch = run.watch_losses(start.position)
-        record = recorder.Recorder(
-            run.durations,
-            writer,
-            progress,
-            start.position.get("seconds", 0.0),
-            run.data.skipped,
-            run.program.max_skips,
-            WaitWarning(run.data),
-            efficiency,
-            watch.add,
-        )
-        record.scores = start.position.get("scores", {})
+        record = run.recorder(position, writer, progress, efficiency)
         with progress.paused("compiling"), efficiency.losing("compile"):
             program = run.program
             attention.compare(program.spec, program.mesh, start.state.params, program.image_tokens)
             update = program.compile()
         try:
-            state = loop(run, update, start, checkpoints, record, watch, interrupt)
+            state = loop(run, update, start, checkpoints, record, interrupt)
         except (UserError, spikes.Rollback):
             with contextlib.suppress(CheckpointError):
                 checkpoints.close()  # completes earlier saves
@@ -145,15 +129,15 @@ def loop(
     start: checkpoint.Start,
     checkpoints: checkpoint.Checkpoints,
     record: recorder.Recorder,
-    watch: spikes.Spikes,
     interrupt: Interrupt,
 ) -> TrainState:
     """Runs steps from `start` to the end of the stage or an interrupt; returns the last state."""
     state, durations = start.state, run.durations
-    batches = run.data.start(start.position.get("data"), watch.left_out)
+    batches = run.data.start(start.position.get("data"), record.watch.left_out)
+    evaluate = lambda: evaluation.of_stage(run, state)  # noqa: E731, of the state at the time
     # An evaluation that was due when the run stopped is made when it resumes.
     owed = start.position.get("owed", False) and run.evaluates(int(state.step))
-    if owed and not record.evaluation(int(state.step), functools.partial(evaluate, run, state)):
+    if owed and not record.evaluation(int(state.step), evaluate):
         return state
     with (
         to_device.Prefetch(batches, run.encoders.batch_sharding) as feed,
@@ -169,42 +153,16 @@ def loop(
             last, stop = step == durations.total_steps, interrupt.read(values) is not None
             owed = run.evaluates(step)
             if owed and not stop:
-                owed = not record.evaluation(step, functools.partial(evaluate, run, state))
-                stop = owed
+                owed = stop = not record.evaluation(step, evaluate)
             if last or stop or due(step, durations.checkpoint_steps):
                 record.flush()  # a state whose metrics are not finite is never saved
-                kept = {"seconds": record.seconds, "scores": record.scores, "owed": owed}
-                kept["efficiency"] = record.efficiency.state()
-                kept["losses"] = watch.saved(position["samples"])
+                kept = {"data": position, "owed": owed, **record.saved(position["samples"])}
                 with record.efficiency.losing("checkpoint"):
-                    checkpoints.save(state, {"data": position, **kept})
+                    checkpoints.save(state, kept)
             if stop:
                 break
     record.flush()
     return state
-
-
-def evaluate(run: stage.Stage, state: Any) -> dict[str, float]:
-    """The scores of a state by the evaluators that are due, by `<evaluator>/<metric>`.
-
-    At the end of the stage they are also written to W/<stage>/evaluation.json, with intervals.
-    """
-    step = int(state.step)
-    results = {
-        name: evaluation.run(evaluator, run.config.evals[name].to_dict(), state)
-        for name, evaluator in run.due(step).items()
-    }
-    if step == run.durations.total_steps:
-        mesh = run.program.mesh
-        missing = {
-            name: evaluation.absent(error, run.config.evals[name].to_dict())
-            for name, error in run.missing.items()
-        }
-        record = evaluation.make(
-            str(run.folder), results, params=state.params, mesh=mesh, missing=missing
-        )
-        evaluation.write(run.folder / workdir.EVALUATION, record)
-    return evaluation.values(results)
 
 
 def start() -> None:

@@ -26,6 +26,8 @@ from clipa_jax.evaluators.outcome import Outcome
 from clipa_jax.models import layout
 from clipa_jax.runtime import distributed, files, fingerprint
 from clipa_jax.runtime.files import Path
+from clipa_jax.training import workdir
+from clipa_jax.training.stage import Stage
 
 VERSIONS = ("jax", "jaxlib", "flax", "numpy", "tensorflow")
 # Relative difference by rounding of a stored value and the one computed from its samples.
@@ -63,11 +65,21 @@ def run(evaluator: Evaluator, options: Mapping[str, Any], state: HasParams) -> E
     return Evaluated(evaluator, options, outcomes, time.monotonic() - began)
 
 
-def values(evaluated: Mapping[str, Evaluated]) -> dict[str, float]:
-    """All scores, by `<evaluation>/<metric>`."""
+def of_stage(stage: Stage, state: Any) -> dict[str, float]:
+    """The scores of a stage's state by the evaluators that are due, by `<evaluator>/<metric>`.
+
+    At the end of the stage they are also written to W/<stage>/evaluation.json, with intervals.
+    """
+    step, options = int(state.step), stage.config.evals.to_dict()
+    results = {name: run(e, options[name], state) for name, e in stage.due(step).items()}
+    if step == stage.durations.total_steps:
+        missing = {name: absent(error, options[name]) for name, error in stage.missing.items()}
+        where, mesh = str(stage.folder), stage.program.mesh
+        record = make(where, results, params=state.params, mesh=mesh, missing=missing)
+        write(stage.folder / workdir.EVALUATION, record)
     return {
         f"{name}/{metric}": outcome.value
-        for name, result in evaluated.items()
+        for name, result in results.items()
         for metric, outcome in result.outcomes.items()
     }
 

@@ -58,12 +58,11 @@ def _scores(report: Report) -> Iterator[Row]:
     for name, entry in report["evaluations"].items():
         seconds = f"{entry['seconds']:.1f}"
         for metric, row in entry["metrics"].items():
-            show = _percent if is_share(metric) else _number
             yield (
                 name,
                 metric,
-                show(row["value"]),
-                _interval(row, show),
+                _value(metric, row["value"]),
+                _interval(metric, row),
                 format.count(row["count"], none=""),
                 seconds,
             )
@@ -74,25 +73,18 @@ def _differences(report: Report) -> Iterator[Row]:
     yield ("evaluation", "metric", "A", "B", "B - A", "95 % interval", "samples", "higher")
     for name, entry in report["evaluations"].items():
         for metric, row in entry["metrics"].items():
-            show = _percent if is_share(metric) else _number
-            signed = _points if is_share(metric) else _signed
+            # Neither is higher where the interval contains zero.
+            told_apart = row["low"] is not None and not row["low"] <= 0 <= row["high"]
             yield (
                 name,
                 metric,
-                show(row["a"]),
-                show(row["b"]),
-                signed(row["difference"]),
-                _interval(row, signed),
+                _value(metric, row["a"]),
+                _value(metric, row["b"]),
+                _value(metric, row["difference"], "+"),
+                _interval(metric, row, "+"),
                 format.count(row["count"], none=""),
-                _verdict(row),
+                ("B" if row["low"] > 0 else "A") if told_apart else "",
             )
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    """The higher of the two, or nothing where the interval contains zero."""
-    if row["low"] is None or row["low"] <= 0 <= row["high"]:
-        return ""
-    return "B" if row["low"] > 0 else "A"
 
 
 def _notes(report: Report, compared: bool) -> Iterator[str]:
@@ -137,24 +129,17 @@ def _together(notes: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[tupl
         yield ", ".join(evaluations), dict(note)
 
 
-def _interval(row: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
+def _interval(metric: str, row: Mapping[str, Any], sign: str = "") -> str:
     if row["low"] is None:
         return ""
-    low = show(row["low"])
-    return f"{low.partition(' ')[0]} to {show(row['high'])}"  # the unit once
+    low, high = (_value(metric, row[end], sign) for end in ("low", "high"))
+    return f"{low.partition(' ')[0]} to {high}"  # the unit once
 
 
-def _percent(value: float | None) -> str:
-    return format.percent(value, 2, none="not finite")
-
-
-def _points(value: float | None) -> str:
-    return "not finite" if value is None else f"{100 * value:+.2f} pp"
-
-
-def _number(value: float | None) -> str:
-    return format.number(value, ".4g", none="not finite")
-
-
-def _signed(value: float | None) -> str:
-    return format.number(value, "+.3g", none="not finite")
+def _value(metric: str, value: float | None, sign: str = "") -> str:
+    """A score, or with the sign "+" a difference: a share in percent, a loss as it is."""
+    if value is None:
+        return "not finite"
+    if is_share(metric):
+        return f"{100 * value:{sign}.2f} {'pp' if sign else '%'}"
+    return f"{value:{'+.3g' if sign else '.4g'}}"

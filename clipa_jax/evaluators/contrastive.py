@@ -8,7 +8,7 @@ from clipa_jax.evaluators import scores
 from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
 from clipa_jax.evaluators.dataset import EvalInfo, ReadConfig
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-from clipa_jax.evaluators.retrieval import nonempty
+from clipa_jax.evaluators.pairs import nonempty
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,3 +82,20 @@ class Dataset:
         return DataError(
             f"evaluator {self.evaluator} on {self.source}, split {self.split}: {message}"
         )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A split with embeddings, for the report: pictures, captions, and which belong together.
+
+    N pictures, all with a caption, M captions, E embedding, P right pairs.
+    """
+
+    data: Dataset
+    row_N: np.ndarray  # of each picture among the usable ones of the split
+    position_N: np.ndarray  # of each picture in the split, as `Dataset.pictures` takes it
+    captions: tuple[str, ...]  # class names, for a classification
+    image_NE: np.ndarray  # unit-length embeddings, float32
+    caption_ME: np.ndarray
+    pairs_P2: np.ndarray  # rows (picture, right caption); every picture has one or more
+    scale: float  # inverse temperature: similarities times it are logits

@@ -1,7 +1,6 @@
 """Image-text retrieval: the caption of a picture, and the picture of a caption.
 
-N pictures, M captions, E embedding, P right pairs (picture, caption). Caption m of a list of
-captions for each picture is the m-th of the flat list.
+N pictures, M captions, E embedding, P right pairs (picture, caption).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipa_jax.errors import ConfigError, unknown
-from clipa_jax.evaluators import catalogue, scores
+from clipa_jax.evaluators import catalogue, pairs
 from clipa_jax.evaluators.catalogue import DataConfig
 from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
-from clipa_jax.evaluators.dataset import EvalInfo
+from clipa_jax.evaluators.dataset import EvalInfo, Gallery
 from clipa_jax.evaluators.embed import Embedded
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-from clipa_jax.evaluators.qualitative import Gallery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +25,8 @@ class RetrievalConfig(DataConfig):
     # or all.
     captions: Sequence[int] | None = None
     least: int | None = None  # captions that a picture must have; None for the dataset's, or one
-    # A name in `RIGHT`; None for "own" with a dataset of the catalogue, as others count, else
-    # "same_text".
+    # A name in `pairs.RIGHT`; None for "own" with a dataset of the catalogue, as others count,
+    # else "same_text".
     right: str | None = None
     ks: Sequence[int] = (1, 5, 10)  # of R@k
 
@@ -46,8 +44,8 @@ class Retrieval(Evaluator):
     def __init__(self, config: RetrievalConfig, context: EvalContext, name: str):
         entry = catalogue.entry(config, context.root, name, catalogue.RETRIEVAL)
         right = config.right or ("own" if config.dataset else "same_text")
-        if right not in RIGHT:
-            raise ConfigError(f"evaluator {name}: {unknown('right', right, RIGHT)}")
+        if right not in pairs.RIGHT:
+            raise ConfigError(f"evaluator {name}: {unknown('right', right, pairs.RIGHT)}")
         features = ("captions", "id")
         data = context.dataset(name, entry.source, entry.split, config, features)
         if not data.opened.has_captions:
@@ -58,7 +56,7 @@ class Retrieval(Evaluator):
         if not ks or min(ks) < 1:
             raise data.error(f"ks={ks} must be numbers from 1")
         self._context, self._data, self._entry = context, data, entry
-        self._pairs, self._ks = RIGHT[right], ks
+        self._pairs, self._ks = pairs.RIGHT[right], ks
 
     def info(self) -> EvalInfo:
         """The data."""
@@ -70,17 +68,18 @@ class Retrieval(Evaluator):
         captions = self._captions(split)
         text_ME = self._texts(state, [text for row in captions for text in row])
         ids, pairs_P2 = unique_ids(split.features["id"]), self._pairs(captions)
-        yield from recalls(split.image_NE, text_ME, pairs_P2, ids, captions, self._ks)
+        yield from pairs.recalls(split.image_NE, text_ME, pairs_P2, ids, captions, self._ks)
 
     def gallery(self, state: HasParams) -> Gallery:
         """All pictures and captions as `state` embeds them; equal captions are one."""
         split = self._context.embedded(state.params, self._data)
         captions = self._captions(split)
         texts: dict[str, str] = {}
+        key = pairs.key
         for text in (text for row in captions for text in row):
-            texts.setdefault(_key(text), text)
-        number = {key: m for m, key in enumerate(texts)}
-        pairs_P2 = np.array([(n, number[_key(t)]) for n, row in enumerate(captions) for t in row])
+            texts.setdefault(key(text), text)
+        number = {text: m for m, text in enumerate(texts)}
+        pairs_P2 = np.array([(n, number[key(t)]) for n, row in enumerate(captions) for t in row])
         pictures = np.arange(len(split)), split.position_N, tuple(texts.values()), split.image_NE
         caption_ME = self._texts(state, [*texts.values()])
         scale = self._context.scale(state.params)
@@ -92,7 +91,7 @@ class Retrieval(Evaluator):
     def _captions(self, split: Embedded) -> list[list[str]]:
         """The captions of each picture that are used."""
         return [
-            self._chosen(id_, nonempty(row))
+            self._chosen(id_, pairs.nonempty(row))
             for id_, row in zip(split.features["id"], split.features["captions"], strict=True)
         ]
 
@@ -110,55 +109,3 @@ class Retrieval(Evaluator):
                 f"picture {picture!r} with {count} captions has none at captions={positions}"
             )
         return chosen
-
-
-def recalls(
-    image_NE: np.ndarray,
-    text_ME: np.ndarray,
-    pairs_P2: np.ndarray,
-    ids: Sequence[str],
-    captions: Sequence[Sequence[str]],
-    ks: Sequence[int],
-) -> Iterator[tuple[str, Outcome]]:
-    """R@k in both directions; `ids` and `captions` are those of each picture."""
-    picture_M = own_pairs(captions)[:, 0]
-    text_ids = [
-        f"{id_}/{n}" for id_, row in zip(ids, captions, strict=True) for n in range(len(row))
-    ]
-    for direction, queries, units, ranks in (
-        ("i2t", ids, None, scores.best_ranks(image_NE, text_ME, pairs_P2)),
-        ("t2i", text_ids, picture_M, scores.best_ranks(text_ME, image_NE, pairs_P2[:, ::-1])),
-    ):
-        for k in ks:
-            yield f"{direction}_r{k}", Outcome.mean(queries, ranks < k, units)
-
-
-def nonempty(captions: Sequence[str]) -> list[str]:
-    """A picture's captions without the empty ones, which may pad a batch."""
-    return [text for text in captions if text.strip()]
-
-
-def own_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
-    """Pairs (picture, caption) of the data, int64 (P, 2)."""
-    picture_M = np.repeat(np.arange(len(captions)), [len(row) for row in captions])
-    return np.stack([picture_M, np.arange(len(picture_M))], axis=1)
-
-
-def same_text_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
-    """As `own_pairs`, but captions that are equal up to case and spaces belong to the same
-    pictures: a model cannot tell them apart, so none of them counts as a miss."""
-    keys_of = [[_key(text) for text in row] for row in captions]
-    pictures_of: dict[str, dict[int, None]] = {}
-    for picture, row in enumerate(keys_of):
-        for key in row:
-            pictures_of.setdefault(key, {})[picture] = None
-    flat = [key for row in keys_of for key in row]
-    pairs = [(picture, m) for m, key in enumerate(flat) for picture in pictures_of[key]]
-    return np.asarray(pairs, np.int64).reshape(-1, 2)
-
-
-def _key(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-RIGHT = {"own": own_pairs, "same_text": same_text_pairs}  # the right captions of each picture

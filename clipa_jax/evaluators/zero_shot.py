@@ -1,6 +1,6 @@
 """Zero-shot classification: each picture against the text of every class.
 
-N pictures, B of a chunk, C classes, E embedding, P pairs.
+N pictures, C classes, E embedding, P pairs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,13 +12,9 @@ import numpy as np
 from clipa_jax.errors import nearest
 from clipa_jax.evaluators import classification, prompts, tables
 from clipa_jax.evaluators.catalogue import DataConfig
-from clipa_jax.evaluators.classification import Metric, Rows
 from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
-from clipa_jax.evaluators.dataset import EvalInfo
-from clipa_jax.evaluators.embed import Embedded
-from clipa_jax.evaluators.labels import Labels
+from clipa_jax.evaluators.dataset import EvalInfo, Gallery
 from clipa_jax.evaluators.outcome import Outcome, unique_ids
-from clipa_jax.evaluators.qualitative import Gallery
 from clipa_jax.evaluators.task import Task
 
 
@@ -79,14 +75,16 @@ class ZeroShot(Evaluator):
         """Yields the metrics for the parameters of `state`; a sample is a picture."""
         class_CE = self.class_embeddings(state.params)
         split = self._context.embedded(state.params, self._data)
-        rows, kept = classify(split, class_CE, self._labels, self._metric, self._data.batch_size)
+        chunk, metric = self._data.batch_size, self._metric
+        rows, kept = classification.classify(split, class_CE, self._labels, metric, chunk)
         if not len(kept):
             raise self._data.error("no pictures")
         id_N = np.asarray(unique_ids(kept.features["id"]))
-        yield from self._metric.outcomes(id_N, rows, len(self.names))
-        if self._config.by and self._metric.hits:
-            group_N, hit_N = np.asarray(kept.features[self._config.by]), self._metric.hits(rows)
-            yield from group_outcomes(id_N, hit_N, group_N, self._groups, self._config.without)
+        yield from metric.outcomes(id_N, rows, len(self.names))
+        if self._config.by and metric.hits:
+            group_N, hit_N = np.asarray(kept.features[self._config.by]), metric.hits(rows)
+            without = self._config.without
+            yield from classification.groups(id_N, hit_N, group_N, self._groups, without)
 
     def class_embeddings(self, params: Any) -> np.ndarray:
         """Unit-length embeddings of the classes, float32 (C, E)."""
@@ -108,35 +106,3 @@ class ZeroShot(Evaluator):
         class_CE, scale = self.class_embeddings(state.params), self._context.scale(state.params)
         pictures = row_N, split.position_N[row_N], self.names, split.image_NE[row_N]
         return Gallery(self._data, *pictures, class_CE, pairs_P2, scale)
-
-
-def classify(
-    split: Embedded, class_CE: np.ndarray, labels: Labels, metric: Metric, chunk: int
-) -> tuple[Rows, Embedded]:
-    """The rows of the metric of the pictures that count, and these pictures; `chunk` at a time."""
-    parts, counts = [], []
-    for batch in split.batches(chunk):
-        right_BC = labels.of(batch.features)
-        count_B = np.asarray(right_BC.any(axis=1) | metric.empty)
-        score_BC = batch.image_NE @ class_CE.T
-        parts.append(metric.of_batch(score_BC[count_B], right_BC[count_B]))
-        counts.append(count_B)
-    return classification.joined(parts), split.rows(np.flatnonzero(np.concatenate(counts)))
-
-
-def group_outcomes(
-    id_N: np.ndarray,
-    hit_N: np.ndarray,
-    group_N: np.ndarray,
-    groups: Sequence[str],
-    without: Sequence[str],
-) -> Iterator[tuple[str, Outcome]]:
-    """Accuracy of each group, and of all pictures outside it where `without` names it."""
-    for index, group in enumerate(groups):
-        for prefix, member_N in (
-            ("top1/", group_N == index),
-            ("top1/not_", (group_N != index) & (group in without)),
-        ):
-            if np.any(member_N):
-                name = prefix + prompts.slug(group)
-                yield name, Outcome.mean(id_N[member_N], hit_N[member_N])

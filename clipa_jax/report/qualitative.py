@@ -18,7 +18,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation.held_out import Example, HeldOut
 from clipa_jax.evaluators import HasParams, Retrieval, ZeroShot, scores
-from clipa_jax.evaluators.qualitative import Gallery
+from clipa_jax.evaluators.dataset import Gallery
 from clipa_jax.runtime.files import Path
 
 # The numbers of examples: pictures, captions, pictures of a caption, pairs, captions of a picture.

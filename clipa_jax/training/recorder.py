@@ -18,18 +18,19 @@ from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import metrics, records
 from clipa_jax.training.efficiency import Efficiency
+from clipa_jax.training.spikes import Spikes
 
 
 class Recorder:
     """Writes, shows and checks the metrics of a stage, and measures its time.
 
     Args:
-      seconds: of training before the stage was resumed.
+      watch: finds spikes among the losses.
+      efficiency: told of the time that is lost to input and evaluation.
+      position: what `saved` gave for the checkpoint that the stage resumes from.
       skipped: returns the number of unusable samples so far, by reason.
       max_skips: consecutive updates that may be skipped because they are not finite.
       slow_input: called with the share of time spent waiting for input since the last record.
-      watch: called with the number and the loss of each step, and the samples used after it.
-      efficiency: told of the time that is lost to input and evaluation.
     """
 
     def __init__(
@@ -37,42 +38,48 @@ class Recorder:
         durations: Durations,
         writer: metrics.Writer,
         progress: Progress,
-        seconds: float = 0.0,
+        watch: Spikes,
+        efficiency: Efficiency,
+        position: Mapping[str, Any],
+        *,
         skipped: Callable[[], Mapping[str, int]] = dict,
         max_skips: int = 0,
         slow_input: Callable[[float], object] = lambda share: None,
-        efficiency: Efficiency | None = None,
-        watch: Callable[[int, float, int], None] = lambda step, loss, samples: None,
     ):
         self._durations, self._writer, self._progress = durations, writer, progress
-        self._skipped, self._slow_input, self._watch = skipped, slow_input, watch
+        self._skipped, self._slow_input = skipped, slow_input
         self._max_skips, self._skips, self._consecutive = max_skips, 0, 0
-        self.efficiency = Efficiency() if efficiency is None else efficiency
-        self._began = time.monotonic() - seconds
+        self.watch, self.efficiency = watch, efficiency
+        self._began = time.monotonic() - position.get("seconds", 0.0)
         self._pending: tuple[int, dict[str, jax.Array], int] | None = None
         self._waited = 0.0  # seconds of waiting for input
         self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
-        self.scores: dict[str, float] = {}
+        self.scores: dict[str, float] = position.get("scores", {})
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, with compilation, without evaluation."""
         return time.monotonic() - self._began
 
-    def step(
-        self, step: int, values: dict[str, jax.Array], waited: float, samples: int | None = None
-    ) -> None:
+    def saved(self, samples: int) -> dict[str, Any]:
+        """What a checkpoint keeps of the metrics, with so many samples of the data behind it."""
+        return {
+            "seconds": self.seconds,
+            "scores": self.scores,
+            "efficiency": self.efficiency.state(),
+            "losses": self.watch.saved(samples),
+        }
+
+    def step(self, step: int, values: dict[str, jax.Array], waited: float, samples: int) -> None:
         """Stores the metrics of a running step, and processes those of the step before.
 
         `step` is the number of updates at its end, `values` are scalars on the device, `waited` the
-        seconds of waiting for input so far; `samples` those of the data that are used at its end,
-        if it is not a batch for each step.
+        seconds of waiting for input so far, `samples` those of the data that are used at its end.
         """
         self.efficiency.lose("input", waited - self._waited)
         self._waited = waited
         self._process_pending()
-        used = step * self._durations.batch_size if samples is None else samples
-        self._pending = (step, values, used)
+        self._pending = (step, values, samples)
 
     def flush(self) -> None:
         """Waits for the metrics of the last step, and for the workdir to hold all of them.
@@ -128,7 +135,7 @@ class Recorder:
                 f"{samples:,} of the stage)",
                 stop,
             )
-        self._watch(step, values["loss"], samples)
+        self.watch.add(step, values["loss"], samples)
 
     def _report_nonfinite(self, problem: str, stop: bool) -> None:
         """Logs a step that is not finite; raises `UserError` if it ends the run."""

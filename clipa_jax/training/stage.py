@@ -13,6 +13,7 @@ from clipa_jax import evaluators, models, sharding, trees
 from clipa_jax.config.durations import Durations, due, resolve
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.data import pipeline
+from clipa_jax.data.profile import WaitWarning
 from clipa_jax.errors import CheckpointError, ConfigError, DataError, MissingData
 from clipa_jax.evaluators import Evaluator, embed
 from clipa_jax.models import surgery
@@ -20,6 +21,7 @@ from clipa_jax.preprocess.text import load_tokenizer, make_tokenize
 from clipa_jax.preprocess.vocab import keep_copy, kept_copy, read_vocabulary
 from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.files import Path
+from clipa_jax.runtime.progress import Progress
 from clipa_jax.training import (
     checkpoint,
     headlines,
@@ -27,10 +29,12 @@ from clipa_jax.training import (
     origin,
     profiling,
     program,
+    recorder,
     spikes,
     steps,
     workdir,
 )
+from clipa_jax.training.efficiency import Efficiency
 
 MANY_EPOCHS = 1000  # above which a warning says that the stage is too long for its data
 
@@ -89,15 +93,27 @@ class Stage:
             return False
         return files.read_json(recorded)["fingerprint"] == self.data.fingerprint
 
-    def watch_losses(self, position: checkpoint.Position) -> spikes.Spikes:
-        """What finds spikes, from the position of a checkpoint on."""
-        return spikes.Spikes(
+    def recorder(
+        self,
+        position: checkpoint.Position,
+        writer: metrics.Writer,
+        progress: Progress,
+        efficiency: Efficiency,
+    ) -> recorder.Recorder:
+        """Records the steps from the position of a checkpoint on, and watches for spikes."""
+        watch = spikes.Spikes(
             self.folder,
             self.data.places,
             self.durations.batch_size,
             saved=position.get("losses", ()),
             samples=position.get("data", {}).get("samples", 0),
             max_rollbacks=self.max_rollbacks,
+        )
+        return recorder.Recorder(
+            *(self.durations, writer, progress, watch, efficiency, position),
+            skipped=self.data.skipped,
+            max_skips=self.program.max_skips,
+            slow_input=WaitWarning(self.data),
         )
 
     def describe(self) -> str:

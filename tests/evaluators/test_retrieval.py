@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.evaluators.retrieval import Retrieval, own_pairs, same_text_pairs
+from clipa_jax.evaluators.pairs import own_pairs, same_text_pairs
+from clipa_jax.evaluators.retrieval import Retrieval
 from tests.evaluators.conftest import make, values_of
 
 HELD_OUT = {"name": "ret", "source": "fake", "split": "heldout"}

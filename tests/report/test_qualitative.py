@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.evaluators import scores
-from clipa_jax.evaluators.qualitative import Gallery
+from clipa_jax.evaluators.dataset import Gallery
 from clipa_jax.report import qualitative
 
 

@@ -9,6 +9,7 @@ from clipa_jax.config.durations import Durations
 from clipa_jax.errors import UserError
 from clipa_jax.runtime.interrupt import Stopped
 from clipa_jax.training import recorder
+from clipa_jax.training.efficiency import Efficiency
 from clipa_jax.training.recorder import Recorder
 from tests.helpers.clock import Clock
 
@@ -46,6 +47,13 @@ class Progress:
         yield
 
 
+class Watch:
+    """Finds no spikes."""
+
+    def add(self, step, loss, samples):
+        assert samples == 8 * step
+
+
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
@@ -62,8 +70,11 @@ def make(log_steps=1, total_steps=100, seconds=0.0, max_skips=0):
         eval_steps=0,
         checkpoint_steps=0,
     )
-    writer, progress = Writer(), Progress()
-    return Recorder(durations, writer, progress, seconds, max_skips=max_skips), writer, progress
+    writer, progress, position = Writer(), Progress(), {"seconds": seconds}
+    record = Recorder(
+        *(durations, writer, progress, Watch(), Efficiency(), position), max_skips=max_skips
+    )
+    return record, writer, progress
 
 
 def values(loss=2.0, grads=1.0, params=3.0):
@@ -73,10 +84,10 @@ def values(loss=2.0, grads=1.0, params=3.0):
 
 def test_metrics_of_a_step_are_processed_when_the_next_starts(clock):
     record, writer, progress = make()
-    record.step(1, values(loss=5.0), waited=0.0)
+    record.step(1, values(loss=5.0), waited=0.0, samples=8)
     assert (writer.written, progress.updates) == ([], [])
     clock.now += 1
-    record.step(2, values(loss=4.0), waited=0.0)
+    record.step(2, values(loss=4.0), waited=0.0, samples=16)
     assert progress.updates == [(1, "loss 5.000")]
     assert [step for step, _ in writer.written] == [1]
     clock.now += 1
@@ -90,7 +101,7 @@ def test_every_few_steps_and_the_last_are_written(clock):
     record, writer, progress = make(log_steps=3, total_steps=8)
     for step in range(1, 9):
         clock.now += 0.5
-        record.step(step, values(), waited=0.0)
+        record.step(step, values(), waited=0.0, samples=8 * step)
     record.flush()
     assert [step for step, _ in writer.written] == [3, 6, 8]
     assert len(progress.updates) == 8
@@ -100,7 +111,7 @@ def test_without_logging_only_the_last_is_written(clock):
     record, writer, _ = make(log_steps=0, total_steps=3)
     for step in range(1, 4):
         clock.now += 0.5
-        record.step(step, values(), waited=0.0)
+        record.step(step, values(), waited=0.0, samples=8 * step)
     record.flush()
     assert [step for step, _ in writer.written] == [3]
 
@@ -109,7 +120,7 @@ def test_speed_and_input_wait_are_measured_since_the_last_record(clock):
     record, writer, _ = make(log_steps=2)
     for step in range(1, 6):
         clock.now += 0.5
-        record.step(step, values(loss=step), waited=0.1 * step)
+        record.step(step, values(loss=step), waited=0.1 * step, samples=8 * step)
     (step_2, first), (step_4, second) = writer.written
     assert (step_2, step_4) == (2, 4)
     # Step 2 is processed when step 3 starts, 1.5 s and 0.3 s of waiting after the beginning.
@@ -124,7 +135,7 @@ def test_input_wait_is_counted_when_every_record_is_flushed(clock):
     record, writer, _ = make(log_steps=1)
     for step in (1, 2):
         clock.now += 1.0
-        record.step(step, values(), waited=0.25 * step)
+        record.step(step, values(), waited=0.25 * step, samples=8 * step)
         record.flush()  # as before each checkpoint
     assert [row["input_wait_share"] for _, row in writer.written] == pytest.approx([0.25, 0.25])
 
@@ -139,12 +150,12 @@ def test_input_wait_is_counted_when_every_record_is_flushed(clock):
 )
 def test_a_metric_that_is_not_finite_stops_the_run_and_names_the_step(clock, bad, message):
     record, writer, _ = make(log_steps=50)
-    record.step(6, values(), waited=0.0)
+    record.step(6, values(), waited=0.0, samples=48)
     clock.now += 1
-    record.step(7, values(**bad), waited=0.0)
+    record.step(7, values(**bad), waited=0.0, samples=56)
     clock.now += 1
     with pytest.raises(UserError, match=rf"{message} \(samples 48 to 56 of the stage\)"):
-        record.step(8, values(), waited=0.0)
+        record.step(8, values(), waited=0.0, samples=64)
     assert [step for step, _ in writer.written] == [7]
 
 
@@ -152,7 +163,7 @@ def test_skipped_updates_are_counted_and_too_many_in_a_row_stop_the_run(clock, c
     record, writer, _ = make(log_steps=50, max_skips=2)
     for step, loss in enumerate((1.0, math.nan, math.inf, 1.0, math.nan, math.nan, math.nan), 1):
         clock.now += 1
-        record.step(step, values(loss=loss), waited=0.0)
+        record.step(step, values(loss=loss), waited=0.0, samples=8 * step)
     lines = [entry.getMessage() for entry in caplog.records]
     skips = [(word, step, row) for line in lines for word, step, row in SKIP.findall(line)]
     expected = [("nan", 2, 1), ("inf", 3, 2), ("nan", 5, 1), ("nan", 6, 2)]
@@ -168,9 +179,9 @@ def test_skipped_updates_are_counted_and_too_many_in_a_row_stop_the_run(clock, c
 
 def test_parameters_that_are_not_finite_stop_the_run_even_with_max_skips(clock):
     record, _, _ = make(max_skips=5)
-    record.step(1, values(grads=math.inf), waited=0.0)
+    record.step(1, values(grads=math.inf), waited=0.0, samples=8)
     clock.now += 1
-    record.step(2, values(loss=math.nan, params=math.nan), waited=0.0)
+    record.step(2, values(loss=math.nan, params=math.nan), waited=0.0, samples=16)
     clock.now += 1
     with pytest.raises(UserError, match="loss is nan at step 2"):
         record.flush()
@@ -178,7 +189,7 @@ def test_parameters_that_are_not_finite_stop_the_run_even_with_max_skips(clock):
 
 def test_flushing_stops_at_a_loss_that_is_not_finite(clock):
     record, _, _ = make()
-    record.step(3, values(loss=math.nan), waited=0.0)
+    record.step(3, values(loss=math.nan), waited=0.0, samples=24)
     clock.now += 1
     with pytest.raises(UserError, match="loss is nan at step 3"):
         record.flush()
@@ -191,7 +202,7 @@ def test_evaluation_does_not_count_as_training_time(clock):
         clock.now += 60.0
         return {"zero_shot/top1": 0.5, "zero_shot/top5": 0.75, "retrieval/i2t_r1": 0.25}
 
-    record.step(1, values(), waited=0.0)
+    record.step(1, values(), waited=0.0, samples=8)
     clock.now += 2.0
     assert record.seconds == 102.0
     record.evaluation(1, evaluate)
@@ -203,7 +214,7 @@ def test_evaluation_does_not_count_as_training_time(clock):
     assert progress.messages == ["8 samples: zero_shot/top1 50.0 %  retrieval/i2t_r1 25.0 %"]
 
     clock.now += 4.0
-    record.step(2, values(), waited=1.0)
+    record.step(2, values(), waited=1.0, samples=16)
     record.flush()
     assert writer.written[-1][1]["samples_per_second"] == pytest.approx(8 / 4.0)
     assert writer.written[-1][1]["input_wait_share"] == pytest.approx(1.0 / 4.0)
@@ -211,7 +222,7 @@ def test_evaluation_does_not_count_as_training_time(clock):
 
 def test_a_state_that_is_not_finite_is_not_evaluated(clock):
     record, _, _ = make()
-    record.step(1, values(loss=math.nan), waited=0.0)
+    record.step(1, values(loss=math.nan), waited=0.0, samples=8)
     clock.now += 1
     with pytest.raises(UserError, match="loss is nan at step 1"):
         record.evaluation(1, lambda: pytest.fail("evaluated a broken state"))
