@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from clipa_jax.prepare.source_statistics import Statistics
 from clipa_jax.preprocess.text import Tokenizer
-from clipa_jax.report.figures import DPI, FAINT, INK, STAGE_COLORS
+from clipa_jax.report.figures import DPI, INK, STAGE_COLORS, plain_axes
 
 BAR, LIMIT = STAGE_COLORS[0], STAGE_COLORS[1]
 _BINS, _LONGEST = 40, 5.0
@@ -28,7 +27,6 @@ def histograms(statistics: Statistics, out: str, *, res: int, text_len: int) -> 
     size_N2 = np.array(statistics.size_N2)
     short_N, long_N = size_N2.min(1), size_N2.max(1)
     figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     sides, aspects, lengths = figure.subplots(1, 3)
     _bars(sides, short_N, 0, "short side, pixels")
     _limit(sides, res, f"training: {res} px")
@@ -49,7 +47,8 @@ def _lengths(axes: Axes, pieces_M: np.ndarray, budget: int) -> None:
     fits = shown <= budget
     for values, color in ((shown[fits], BAR), (shown[~fits], LIMIT)):
         axes.hist(values, bins=edges.tolist(), color=color, edgecolor="white", linewidth=0.4)
-    _style(axes, f"pieces of a caption ({top}: or more)")
+    axes.set_xlabel(f"pieces of a caption ({top}: or more)", color=INK)
+    plain_axes(axes, labelsize=8)
     percent = 100 * float((~fits).mean())
     _limit(axes, budget + 0.5, f"budget: {budget}; {percent:.1f} % are longer")
 
@@ -57,20 +56,13 @@ def _lengths(axes: Axes, pieces_M: np.ndarray, budget: int) -> None:
 def _bars(axes: Axes, value_N: np.ndarray, minimum: float, label: str) -> None:
     edges = np.linspace(minimum, max(float(value_N.max()), minimum + 1) * 1.001, _BINS + 1)
     axes.hist(value_N, bins=edges.tolist(), color=BAR, edgecolor="white", linewidth=0.4)
-    _style(axes, label)
+    axes.set_xlabel(label, color=INK)
+    plain_axes(axes, labelsize=8)
 
 
 def _limit(axes: Axes, value: float, label: str) -> None:
     axes.axvline(value, color=LIMIT, lw=1.5)
     axes.set_title(label, color=LIMIT, fontsize=9, fontweight="bold", loc="left")
-
-
-def _style(axes: Axes, label: str) -> None:
-    axes.set_xlabel(label, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.set_axisbelow(True)
 
 
 def contact_sheet(
@@ -79,23 +71,14 @@ def contact_sheet(
     """Draws augmented training samples, uint8, with their captions as the model reads them."""
     rows = -(-len(image_NRRC) // columns)
     figure = Figure(figsize=(1.9 * columns, 2.5 * rows + 0.5), dpi=DPI)
-    FigureCanvasAgg(figure)
     height = figure.get_size_inches()[1]
     heading: dict[str, Any] = {"ha": "left", "va": "top", "fontweight": "bold", "color": INK}
     figure.text(0.1 / columns, 1 - 0.12 / height, title, fontsize=11, **heading)
-    grid = figure.subplots(
-        rows,
-        columns,
-        squeeze=False,
-        gridspec_kw={
-            "left": 0.08 / columns,
-            "right": 1 - 0.08 / columns,
-            "top": 1 - 0.45 / height,
-            "bottom": 0.6 / height,
-            "wspace": 0.06,
-            "hspace": 0.32,
-        },
+    sides = {"left": 0.08 / columns, "right": 1 - 0.08 / columns}
+    figure.subplots_adjust(
+        **sides, top=1 - 0.45 / height, bottom=0.6 / height, wspace=0.06, hspace=0.32
     )
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
     for axes, image, text in zip(grid.ravel(), image_NRRC, texts, strict=False):

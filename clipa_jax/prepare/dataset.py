@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from clipa_jax.data import sources
 from clipa_jax.data.sources.base import Source
 from clipa_jax.errors import DataError
+from clipa_jax.evaluators import catalogue
 from clipa_jax.prepare import flow, near_duplicates, partitions, records, report
 from clipa_jax.prepare.counters import Counters
 from clipa_jax.prepare.layout import RECORD_BYTES, Layout
@@ -40,7 +41,7 @@ def make(
         raise DataError(
             f"{source.spec}: make a dataset of each source by itself, and mix them in the config"
         )
-    excluded = [near_duplicates.locate(name, options.exclude_root) for name in options.exclude]
+    excluded = [_evaluation_set(name, options.exclude_root) for name in options.exclude]
     work = partitions.divide(source)
     features = records.features(source, SampleReader(source, features=options.keep).spec)
     plan, plan_path = _plan(options, source), storage.join(folder, PLAN)
@@ -71,11 +72,25 @@ def make(
             f"none of the {source.num_examples} samples of {options.source} is kept:\n"
             + report.table(summary)
         )
-    _complete(job, layout, features, counters)
+    for name in set(storage.names(job.shards)) - set(layout.file_names):
+        storage.remove(storage.join(job.shards, name))  # left by a killed run
+    _write_metadata(job, layout, features, counters[RECORD_BYTES])
+    _check(job.shards, layout)
     files.write_json(storage.join(job.shards, REPORT), summary)
     publish(job.shards, out)
     storage.remove(folder, folder=True)
     return summary
+
+
+def _evaluation_set(name: str, root: str) -> tuple[str, str]:
+    """(source, split) of a name of the catalogue, or of `SOURCE@SPLIT`.
+
+    Raises `UserError` if it is unknown or not there.
+    """
+    if ":" not in name:
+        return catalogue.locate(name, root)
+    source, _, split = name.rpartition("@")
+    return (source, split) if source else (name, "train")
 
 
 def _check_out(out: str) -> None:
@@ -137,14 +152,6 @@ def _written(job: flow.Job) -> tuple[int, int]:
     done = set(storage.names(job.shards))
     shards = zip(layout.lengths, layout.file_names, strict=True)
     return sum(length for length, name in shards if name in done), layout.kept
-
-
-def _complete(job: flow.Job, layout: Layout, features: dict[str, Any], counters: Counters) -> None:
-    """Turns the folder of shards into a dataset, and checks it."""
-    for name in set(storage.names(job.shards)) - set(layout.file_names):
-        storage.remove(storage.join(job.shards, name))  # left by a killed run
-    _write_metadata(job, layout, features, counters[RECORD_BYTES])
-    _check(job.shards, layout)
 
 
 def _write_metadata(

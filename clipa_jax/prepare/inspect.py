@@ -18,7 +18,6 @@ from clipa_jax.data import pipeline, robust_map, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.models import color_jitter
 from clipa_jax.prepare import charts, source_statistics, throughput
-from clipa_jax.prepare.source_statistics import Statistics
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.runtime.format import percent, table
@@ -78,7 +77,12 @@ def examine(
     report: dict[str, Any] = {"stage": config.name, "max_skip_percent": section.max_skip_percent}
     report["sources"] = []
     for number, component in enumerate(components, 1):
-        statistics = _collect(component, tokenizer, limit, section.max_pixels)
+        total = min(limit or component.num_examples, component.num_examples)
+        with Progress("inspecting", total) as progress:
+            for statistics in source_statistics.collect(
+                component, tokenizer, limit, section.max_pixels
+            ):
+                progress.update(statistics.total)
         keys = ("res", "text_len", "reduction", "vocab")
         values = {key: getattr(section, key) for key in keys}
         report["sources"].append(source_statistics.summary(component, statistics, **values))
@@ -93,17 +97,6 @@ def examine(
         report["pipeline"] = throughput.summary(rate, os.cpu_count() or 1, required, chip_name)
     files.write_json(out / REPORT, report)
     return report
-
-
-def _collect(
-    source: sources.Source, tokenizer: Tokenizer, limit: int, max_pixels: int
-) -> Statistics:
-    """The statistics of a source, with a progress display."""
-    total = min(limit or source.num_examples, source.num_examples)
-    with Progress("inspecting", total) as progress:
-        for statistics in source_statistics.collect(source, tokenizer, limit, max_pixels):
-            progress.update(statistics.total)
-    return statistics
 
 
 def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: int) -> None:
@@ -146,7 +139,10 @@ def _source_text(report: dict[str, Any], source: dict[str, Any]) -> str:
                 f"more than max_skip_percent={report['max_skip_percent']}: training would stop"
             )
     lines += ["", _quantiles(source), "", *_captions(source, report["stage"])]
-    return "\n".join([*lines, *_repetitions(source)])
+    shares = [f"{kind} {entry['percent']} %" for kind, entry in source["repeated"].items()]
+    lines.append(f"repetitions: {', '.join(shares)}")
+    repeated = source["frequent_captions"]
+    return "\n".join([*lines, *(f"  {n:,} times: {text[:100]!r}" for text, n in repeated)])
 
 
 def _quantiles(source: dict[str, Any]) -> str:
@@ -175,13 +171,6 @@ def _captions(source: dict[str, Any], stage_name: str) -> Iterable[str]:
         f"pictures: {small['samples']:,} ({_percent(small['samples'], source['good'])}) have a "
         f"short side below the {small['res']} pixels of training"
     )
-
-
-def _repetitions(source: dict[str, Any]) -> Iterable[str]:
-    shares = [f"{kind} {entry['percent']} %" for kind, entry in source["repeated"].items()]
-    yield f"repetitions: {', '.join(shares)}"
-    for caption, count in source["frequent_captions"]:
-        yield f"  {count:,} times: {caption[:100]!r}"
 
 
 def _percent(part: int, whole: int) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from clipa_jax.data import reading, sources
-from clipa_jax.evaluators import catalogue
 from clipa_jax.prepare import perceptual
 from clipa_jax.preprocess import registry
 from clipa_jax.runtime import progress, storage
@@ -23,19 +22,8 @@ def picture_hash(image_HWC: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(number, [])
 
 
-def locate(name: str, root: str) -> tuple[str, str]:
-    """(source, split) of an evaluation set: a name of the catalogue, or `SOURCE@SPLIT`.
-
-    Raises `UserError` if it is unknown or not there.
-    """
-    if ":" not in name:
-        return catalogue.locate(name, root)
-    source, _, split = name.rpartition("@")
-    return (source, split) if source else (name, "train")
-
-
 def write(places: Sequence[tuple[str, str]], folder: str) -> None:
-    """Writes the hashes of evaluation sets, as of `locate`, unless the folder has them."""
+    """Writes the hashes of evaluation sets, (source, split), unless the folder has them."""
     path = storage.join(folder, FILE)
     if storage.exists(path):
         return

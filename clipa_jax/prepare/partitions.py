@@ -75,7 +75,7 @@ class PartitionWriter:
 
     def write(self, partition: Partition) -> None:
         """Makes the two files of a partition unless they exist."""
-        if is_done(self._folder, partition.number):
+        if storage.exists(index_path(self._folder, partition.number)):
             return
         counters, entries = Counters(), []
         rows = np.arange(partition.row, partition.row + partition.length)
@@ -94,7 +94,10 @@ class PartitionWriter:
                     continue
                 entries += block.add(self._stored(sample, captions, shard, int(row), int(key)))
             entries += block.flush()
-        _write_index(index_path(self._folder, partition.number), entries, counters)
+        content = io.BytesIO()
+        entry_X = np.concatenate(entries)
+        np.savez(content, facts=entry_X, tally=np.array(json.dumps(counters.as_dict())))
+        storage.write(index_path(self._folder, partition.number), content.getvalue())
 
     def _stored(
         self, sample: Sample, captions: tuple[bytes, ...], shard: sources.Shard, row: int, key: int
@@ -172,13 +175,6 @@ def read_records(folder: str, entry_X: np.ndarray) -> list[bytes]:
     return [by_place[place] for place in range(len(entry_X))]
 
 
-def _write_index(path: str, entries: list[np.ndarray], counters: Counters) -> None:
-    content = io.BytesIO()
-    entry_X = np.concatenate(entries) if entries else np.zeros(0, index.ENTRY)
-    np.savez(content, facts=entry_X, tally=np.array(json.dumps(counters.as_dict())))
-    storage.write(path, content.getvalue())
-
-
 def _runs(entry_X: np.ndarray) -> Iterator[slice]:
     """Entries whose records lie end to end in the file of their partition."""
     ends = entry_X["offset"] + entry_X["length"]
@@ -200,11 +196,6 @@ def _read_run(path: str, entry_X: np.ndarray) -> Iterator[bytes]:
                 f"the folder of the unfinished dataset and start again"
             )
         yield record
-
-
-def is_done(folder: str, number: int) -> bool:
-    """Whether a partition is finished."""
-    return storage.exists(index_path(folder, number))
 
 
 def _records_path(folder: str, number: int) -> str:

@@ -38,7 +38,13 @@ def write(entry_X: np.ndarray, shard: int, layout: Layout, source: str, target: 
 def write_file(path: str, file_format: str, records: Iterable[bytes]) -> None:
     """Writes a file of records, by way of a local one: the writers know few file systems."""
     with _local(path) as name:
-        _WRITERS[file_format](name, records)
+        if file_format == "tfrecord":
+            writer = tf.io.TFRecordWriter(name)
+        else:
+            writer = array_record_module.ArrayRecordWriter(name, "group_size:1")
+        for record in records:
+            writer.write(record)
+        writer.close()
         if name != path:
             _copy(name, path)
 
@@ -48,7 +54,12 @@ def read(path: str, file_format: str) -> Iterator[bytes]:
     with _local(path) as name:
         if name != path:
             _copy(path, name)
-        yield from _READERS[file_format](name)
+        if file_format == "tfrecord":
+            yield from tf.data.TFRecordDataset(name).as_numpy_iterator()
+        else:
+            reader = array_record_module.ArrayRecordReader(name)
+            yield from reader.read_all()
+            reader.close()
 
 
 def check(path: str, file_format: str, entry_X: np.ndarray) -> None:
@@ -64,29 +75,6 @@ def check(path: str, file_format: str, entry_X: np.ndarray) -> None:
         )
 
 
-def _write_tfrecord(path: str, records: Iterable[bytes]) -> None:
-    with tf.io.TFRecordWriter(path) as writer:
-        for record in records:
-            writer.write(record)
-
-
-def _read_tfrecord(path: str) -> Iterator[bytes]:
-    return tf.data.TFRecordDataset(path).as_numpy_iterator()
-
-
-def _write_array_record(path: str, records: Iterable[bytes]) -> None:
-    writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
-    for record in records:
-        writer.write(record)
-    writer.close()
-
-
-def _read_array_record(path: str) -> Iterator[bytes]:
-    reader = array_record_module.ArrayRecordReader(path)
-    yield from reader.read_all()
-    reader.close()
-
-
 @contextlib.contextmanager
 def _local(path: str) -> Iterator[str]:
     """A local name for a file: its own, or one that is removed in the end."""
@@ -100,7 +88,3 @@ def _local(path: str) -> Iterator[str]:
 def _copy(path: str, target: str) -> None:
     with storage.open(path) as file, storage.open(target, "wb") as copy:
         shutil.copyfileobj(file, copy)
-
-
-_WRITERS = {"tfrecord": _write_tfrecord, "array_record": _write_array_record}
-_READERS = {"tfrecord": _read_tfrecord, "array_record": _read_array_record}

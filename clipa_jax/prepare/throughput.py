@@ -21,12 +21,8 @@ _WINDOW = 1_024
 def images_per_core(config: ConfigDict, seconds: float) -> float:
     """Images/s that one core prepares of a stage's data, reading included.
 
-    Measured as processor time of all threads (`benchmark.clock`), which other processes on the
-    machine disturb little.
-
-    Args:
-      config: of the stage.
-      seconds: duration of the measurement.
+    Measured for some seconds as processor time of all threads (`benchmark.clock`), which other
+    processes on the machine disturb little.
     """
     data = pipeline.train(input_section(config, batch_size=_BATCH), seed=config.seed)
     stream = clock.Stream("pipeline", data.start())
@@ -40,28 +36,17 @@ def images_per_core(config: ConfigDict, seconds: float) -> float:
 def input_section(config: ConfigDict, **changes: Any) -> Settings:
     """The `input` section of a stage for inspection: no cache, a short shuffle, no skip limit.
 
-    Args:
-      config: of the stage.
-      **changes: further keys.
+    `changes` are further keys.
     """
-    values = config.input.to_dict() | {
-        "cache": "none",
-        "shuffle_window": _WINDOW,
-        "max_skip_percent": 100.0,
-    }
-    return Settings(values | changes, "config.input")
+    changes = {"cache": "none", "shuffle_window": _WINDOW, "max_skip_percent": 100.0} | changes
+    return Settings(config.input.to_dict() | changes, "config.input")
 
 
 def required_samples_per_second(config: ConfigDict, chip: str, efficiency: float) -> float:
     """Samples/s that a chip trains on, from the model's own arithmetic.
 
-    Args:
-      config: of the stage.
-      chip: a name from `planning.chips`.
-      efficiency: model FLOPs over the chip's peak.
-
-    Raises:
-      ConfigError: an unknown chip, or an efficiency outside of (0, 1].
+    `chip` is a name from `planning.chips`, `efficiency` the model FLOPs over its peak. Raises
+    `ConfigError` for an unknown chip, or an efficiency outside of (0, 1].
     """
     if not 0 < efficiency <= 1:
         raise ConfigError(f"efficiency {efficiency} must be above 0 and at most 1")
@@ -69,13 +54,9 @@ def required_samples_per_second(config: ConfigDict, chip: str, efficiency: float
 
 
 def summary(rate: float, cores: int, required: float, chip: str) -> dict[str, Any]:
-    """The throughput as JSON.
+    """The throughput as JSON, from images/s of one core of the `cores` of this machine.
 
-    Args:
-      rate: images/s of one core.
-      cores: of this machine.
-      required: samples/s of one chip.
-      chip: its name and the source of `required`.
+    `required` are the samples/s of one chip, `chip` its name and the source of that number.
     """
     return {
         "images_per_second_per_core": round(rate, 1),
