@@ -65,11 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def demo_stages(demo: Path) -> dict[str, int]:
-    """Steps of the demo by stage.
-
-    Raises:
-      UserError: the demo is not finished.
-    """
+    """Steps of the demo by stage; raises `UserError` if it is not finished."""
     if not (demo / workdir.SUMMARY).exists():
         raise UserError(f"no file {demo / workdir.SUMMARY}; run `make demo` first")
     return {stage.name: stage.samples // stage.batch_size for stage in runs.read_one(demo).stages}
@@ -106,11 +102,7 @@ def pace(stage: str, trial: Path) -> Pace:
 
 
 def train(stage: str, workdir: Path, steps: int, *overrides: str, silent: bool = False) -> None:
-    """Trains one stage of the demo in a process of its own.
-
-    Raises:
-      UserError: the training failed; its log has the reason.
-    """
+    """Trains one stage of the demo in a process of its own; raises `UserError` if that fails."""
     command = [sys.executable, "-m", "clipa_jax.train", f"--config=configs/demo/{stage}.py"]
     command += [f"--workdir={workdir}", f"--config.total_steps={steps}", *overrides]
     output = subprocess.DEVNULL if silent else None

@@ -52,10 +52,8 @@ def interval(outcome: Outcome, *, draws: int = DRAWS, seed: int = 0) -> tuple[fl
 def difference(a: Outcome, b: Outcome, *, draws: int = DRAWS, seed: int = 0) -> Difference | None:
     """b - a on the common samples, with its 95 % interval; None without common samples.
 
-    The same samples are drawn for both, so that the difficulty of a sample cancels out.
-
-    Raises:
-      ValueError: different statistics.
+    The same samples are drawn for both, so that the difficulty of a sample cancels out. Raises
+    `ValueError` for different statistics.
     """
     if a.kind != b.kind:
         raise ValueError(f"{a.kind} cannot be compared with {b.kind} sample by sample")

@@ -57,15 +57,9 @@ class Entry:
 def entry(config: DataConfig, root: str, evaluator: str, task: str) -> Entry:
     """How the data of an evaluator is read: by its own keys, and those of the catalogue.
 
-    Args:
-      config: the keys.
-      root: the folder with datasets where the config names none.
-      evaluator: its name, for messages.
-      task: `CLASSIFICATION` or `RETRIEVAL`.
-
-    Raises:
-      ConfigError: an unknown name, a set for another task, or no source or split.
-      MissingData: the set is in none of its locations.
+    `root` is the folder with datasets where the config names none, `task` is `CLASSIFICATION` or
+    `RETRIEVAL`. Raises `ConfigError` for an unknown name, a set for another task, or no source or
+    split; `MissingData` if the set is in none of its locations.
     """
     try:
         known = _of_catalogue(config, root if config.root is None else config.root, task)
@@ -119,16 +113,12 @@ def _of_catalogue(config: DataConfig, root: str, task: str) -> Entry:
     )
 
 
-def _paths(name: str) -> str:
-    """SUN397's: `/a/apartment_building/outdoor` -> `apartment building outdoor`."""
-    return re.sub("^/./", "", name).replace("_", " ").replace("/", " ")
-
-
 # Conversions of the data's class names to words, as in CLIP_benchmark.
 NAMINGS: dict[str, Callable[[str], str]] = {
     "as_given": str,
     "blanks": lambda name: name.replace("_", " "),
-    "paths": _paths,
+    # SUN397's: `/a/apartment_building/outdoor` -> `apartment building outdoor`
+    "paths": lambda name: re.sub("^/./", "", name).replace("_", " ").replace("/", " "),
 }
 
 

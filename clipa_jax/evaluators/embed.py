@@ -138,12 +138,8 @@ def rows(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Embeds an array that every process holds whole, as pairs (rows, their float32 embeddings).
 
-    Args:
-      tower: (params, global batch) -> embeddings.
-      params: the model's parameters.
-      x_N: pictures or tokens, N along the first axis.
-      sharding: of the tower's input.
-      batch_size: global, rounded up to what divides; the last batch is padded.
+    `tower` maps (params, global batch) to embeddings, `x_N` are pictures or tokens, `sharding` is
+    that of the tower's input, `batch_size` is rounded up to what divides; the last one is padded.
     """
     batch_size = round_up(batch_size, sharding)
 
@@ -179,15 +175,15 @@ def _one_behind(items: Iterable[T]) -> Iterator[T]:
 
 def _plain(rows: Any) -> list[Any]:
     """Labels, strings or lists of them as plain Python values."""
-    return [_plain_row(row) for row in rows]
 
+    def plain(row: Any) -> Any:
+        if isinstance(row, np.ndarray | np.generic):
+            row = row.tolist()
+        if isinstance(row, bytes):
+            return row.decode(errors="replace")
+        return [*map(plain, row)] if isinstance(row, list | tuple) else row
 
-def _plain_row(row: Any) -> Any:
-    if isinstance(row, np.ndarray | np.generic):
-        row = row.tolist()
-    if isinstance(row, bytes):
-        return row.decode(errors="replace")
-    return _plain(row) if isinstance(row, list | tuple) else row
+    return [*map(plain, rows)]
 
 
 def _from_share(local: np.ndarray, sharding: NamedSharding) -> jax.Array:

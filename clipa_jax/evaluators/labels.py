@@ -36,11 +36,14 @@ class Labels:
     def pairs(self, features: Mapping[str, list[Any]]) -> np.ndarray:
         """The distinct rows (picture, class) of B pictures, int64 (P, 2), sorted.
 
-        Raises:
-          DataError: a label that is not among the data's, or one of no class.
+        Raises `DataError` for a label that is not among the data's, or one of no class.
         """
         rows = features[self.feature]
-        rows = rows if self.labels_of is None else self._looked_up(rows)
+        if self.labels_of is not None:
+            try:
+                rows = [self.labels_of(picture) for picture in rows]
+            except KeyError as error:
+                raise self.error(f"no labels are known for the picture {error}") from None
         rows = [row if isinstance(row, list) else [row] for row in rows]
         row_X = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         label_X = np.asarray([label for row in rows for label in row], np.int64)
@@ -57,13 +60,6 @@ class Labels:
                 f"classes; outside={LEAVE_OUT} leaves such pictures out"
             )
         return np.unique(np.stack([row_X, class_X], axis=1)[inside_X], axis=0)
-
-    def _looked_up(self, ids: list[str]) -> list[list[int]]:
-        assert self.labels_of is not None
-        try:
-            return [self.labels_of(id_) for id_ in ids]
-        except KeyError as error:
-            raise self.error(f"no labels are known for the picture {error}") from None
 
 
 def fit(classes: Classes, own: Sequence[str] | None) -> np.ndarray:

@@ -85,8 +85,7 @@ class Outcome:
     ) -> "Outcome":
         """The outcome of a statistic; see the attributes.
 
-        Raises:
-          ValueError: arrays of another length, or ids that repeat.
+        Raises `ValueError` for arrays of another length, or ids that repeat.
         """
         ids = np.asarray(ids, np.str_)
         units = {} if unit_N is None else {"unit_N": unit_N}

@@ -211,15 +211,9 @@ def draw(
 ) -> tuple[Examples, np.ndarray]:
     """Examples of which some draw has up to `most` a class, with constant memory.
 
-    Args:
-      parts: all examples, in an order that is always the same.
-      most: examples of a class in a draw.
-      repeats: R, independent draws.
-      seed: of the draws.
-
-    Returns:
-      The examples, and int64 (R, N): the place of each in the draw of its class; those below K
-      are a draw of K.
+    `parts` are all examples, in an order that is always the same. Returns those of R = `repeats`
+    independent draws, and int64 (R, N): the place of each in the draw of its class; those below K
+    are a draw of K.
     """
     rng, limit = np.random.default_rng(seed), MIN_HELD
     held, keys = [Examples.joined([])], [np.zeros((repeats, 0))]

@@ -17,15 +17,11 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tuple[str, ...]:
     """Prompt templates, each with one `{}` for the class name.
 
-    Args:
-      source: the templates, or a single one; the name of a file in `evaluators/templates/`; a
-        dataset of the tables, e.g. "imagenet1k"; or the path of a JSON file with a list
-        `templates`, `provenance` and `licence`.
-      language: of a dataset's templates.
-
-    Raises:
-      ConfigError: an unknown name, or a template without exactly one `{}`.
-      DataError: a file that is not of this form.
+    `source` has the templates, or a single one; or is the name of a file in
+    `evaluators/templates/`; a dataset of the tables, e.g. "imagenet1k", whose templates are in
+    `language`; or the path of a JSON file with a list `templates`, `provenance` and `licence`.
+    Raises `ConfigError` for an unknown name or a template without exactly one `{}`, `DataError` for
+    a file that is not of this form.
     """
     if isinstance(source, str):
         source = [source] if SLOT in source else _named(source, language)

@@ -33,15 +33,10 @@ class Classes:
 def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
     """The classes of a dataset, from a file, or as given.
 
-    Args:
-      source: the names, also with commas between them; a dataset of the tables, e.g.
-        "imagenet1k"; or the path of a JSON file: a list of names, or an object with a list
-        `classes` and perhaps another, `keys`.
-      language: of a dataset's names.
-
-    Raises:
-      ConfigError: an unknown dataset.
-      DataError: a file that is not of this form.
+    `source` has the names, also with commas between them; or is a dataset of the tables, e.g.
+    "imagenet1k", whose names are in `language`; or the path of a JSON file: a list of names, or an
+    object with a list `classes` and perhaps another, `keys`. Raises `ConfigError` for an unknown
+    dataset, `DataError` for a file that is not of this form.
     """
     if isinstance(source, str) and "," in source:
         source = [name.strip() for name in source.split(",")]
@@ -158,11 +153,8 @@ def _babel(language: str) -> tuple[list[str], list[int], list[str]] | None:
     if entry is None:
         return None
     numbers, names = entry
-    return (
-        names,
-        numbers,
-        files.read_json(_package() / "nllb_dist13b_prompts.json")[language.upper()],
-    )
+    templates = files.read_json(_package() / "nllb_dist13b_prompts.json")[language.upper()]
+    return names, numbers, templates
 
 
 def _package() -> Path:

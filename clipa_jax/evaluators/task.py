@@ -35,8 +35,7 @@ class Task:
     def classes(self, data: Dataset) -> tuple[tuple[str, ...], labels.Labels]:
         """The names of the classes, and the reader of labels as numbers of them.
 
-        Raises:
-          DataError: no names, or names that do not fit the data.
+        Raises `DataError` for no names, or names that do not fit the data.
         """
         entry, given = self.entry, self.entry.classes
         if given is None:

@@ -27,17 +27,10 @@ _EXPECTED = (
 def batches(pictures: Any, preprocess: str, res: int, batch_size: int) -> Iterator[np.ndarray]:
     """Prepares pictures in threads, the next batch while the caller has the last.
 
-    Args:
-      pictures: PIL images, paths, encoded bytes or arrays, which may be mixed.
-      preprocess: ops that begin with `decode`.
-      res: R.
-      batch_size: of all batches but the last.
-
-    Yields:
-      (batch_size, R, R, 3), uint8, or float32 where the pictures are.
-
-    Raises:
-      DataError: a picture that cannot be read, or of another dtype or shape; names it.
+    They are PIL images, paths, encoded bytes or arrays, which may be mixed; `preprocess` begins
+    with `decode`. Yields (batch_size, R, R, 3), fewer at the end, uint8, or float32 where the
+    pictures are. Raises `DataError`, which names the picture, for one that cannot be read or is of
+    another dtype or shape.
     """
     if isinstance(pictures, Iterator):
         pictures = list(pictures)

@@ -22,13 +22,9 @@ _MB = 10**6
 def fetch(address: str, choose: Callable[[list[str]], list[str]]) -> Path:
     """The folder in the cache with some files of a repository, downloaded where necessary.
 
-    Args:
-      address: with `PREFIX`.
-      choose: picks from the names of all files, at least one, of one folder.
-
-    Raises:
-      DataError: no such repository or revision, no permission, no network and not in the cache, or
-        a download that was interrupted.
+    `address` begins with `PREFIX`; `choose` picks from the names of all files, at least one, of one
+    folder. Raises `DataError` if there is no such repository or revision, no permission, or no
+    network and not in the cache, or if the download was interrupted.
     """
     repo, _, revision = address.removeprefix(PREFIX).partition("@")
     with explained(address):

@@ -145,10 +145,8 @@ def poll(
 ) -> Iterator[None]:
     """Shows the progress that other threads, processes or machines make, until the block ends.
 
-    Args:
-      stages: one after the other: name, and a function that returns (samples done, total); a
-        total of 0 means that the stage has not begun.
-      every_seconds: interval between two calls.
+    Stages come one after the other: by name a function that is called every so many seconds and
+    returns (samples done, total); a total of 0 means that the stage has not begun.
     """
     ended = threading.Event()
 
@@ -176,9 +174,7 @@ def waiting(
 ) -> Iterator[None]:
     """Shows the elapsed time of the block, for example "compiling", on a terminal only.
 
-    Args:
-      expected: seconds that it may take in all, if known.
-      stream: standard error by default.
+    `expected` are the seconds that it may take in all; `stream` is standard error by default.
     """
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():

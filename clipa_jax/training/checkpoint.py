@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -222,12 +223,12 @@ def first_state(
     if not init:
         return Start(spec.init(seed), {}, ["starts from scratch"])
     target = trees.flatten(layout.unrolled_shapes(spec.shapes.params))
-
-    def fresh() -> Mapping[str, Any]:
-        return trees.flatten(layout.unroll(spec.init(seed).params))
-
+    fresh = lambda: trees.flatten(layout.unroll(spec.init(seed).params))  # noqa: E731
     leaves, lines = surgery.apply(edits, dict(open_weights(init).read_like(target)), target, fresh)
-    leaves = {name: _cast(leaf, target[name]) for name, leaf in leaves.items()}
+    leaves = {
+        name: jax.device_put(jnp.asarray(leaf, target[name].dtype), target[name].sharding)
+        for name, leaf in leaves.items()
+    }
     stack = jax.jit(
         lambda unrolled: layout.like(spec.shapes.params, unrolled),
         out_shardings=spec.shardings.params,
@@ -322,7 +323,3 @@ def _altered(items: dict[str, Any]) -> str:
     read = {item: number for item, number in saved.items() if item in items}
     wrong = [item for item, number in read.items() if fingerprint.of(items[item]) != number]
     return f"{' and '.join(wrong)} read back with other numbers than were saved" if wrong else ""
-
-
-def _cast(leaf: Any, target: jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.device_put(jax.numpy.asarray(leaf, target.dtype), target.sharding)

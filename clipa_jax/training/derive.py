@@ -57,16 +57,17 @@ def fill(
 ) -> list[ConfigDict]:
     """The stages of a config; those of a recipe with all values that it leaves open.
 
-    Args:
-      config: from a config file; unless it has the key `pairs`, its stages are returned as given.
-      open_weights: opens the weights of `init`.
-      root: the workdir that keeps the samples; None measures nothing and keeps nothing.
-
-    Raises `UserError` if the values cannot be derived.
+    A recipe has the key `pairs`. `open_weights` opens the weights of `init`; `root` is the workdir
+    that keeps the samples, None to measure and keep nothing. Raises `UserError` if the values
+    cannot be derived.
     """
     if "pairs" not in config:
         return schedules.split(config)
-    configs = [_without_rules(stage) for stage in schedules.split(config)]
+    configs = [stage.copy_and_resolve_references() for stage in schedules.split(config)]
+    for stage in configs:
+        with stage.unlocked():  # only this module reads the rules
+            for key in stage.keys() & set(RULES):
+                del stage[key]
     source = Settings(configs[0].input, "config.input")
     data = pipeline.open_source(source)
     pairs = config.pairs or data.num_examples
@@ -76,7 +77,8 @@ def fill(
         _complete(stage, pairs, data.spec, config)
     names = [stage.name for stage in configs]
     shares = dict(zip(config.get("stages", names), config.get("shares", (1.0,)), strict=False))
-    open_stages = [stage for stage in configs if not _lengths(stage)]
+    lengths = [f"total_{unit}" for unit in durations.UNITS]
+    open_stages = [stage for stage in configs if all(stage.get(key) is None for key in lengths)]
     if open_stages:
         weights = {name: shares.get(name, min(shares.values())) for name in names}
         samples = _samples(config, configs, weights, pairs, root)
@@ -92,16 +94,6 @@ def batch_size(pairs: int, devices: int, per_device: int) -> int:
     power, most = (2 ** math.floor(math.log2(max(number, 1))) for number in (pairs / 64, pairs))
     batch = min(max(power, min(128, most)), per_device * devices)
     return max(batch // devices, 1) * devices
-
-
-def _without_rules(stage: ConfigDict) -> ConfigDict:
-    """A copy of a stage without the keys that only this module reads."""
-    stage = stage.copy_and_resolve_references()
-    with stage.unlocked():
-        for key in RULES:
-            if key in stage:
-                del stage[key]
-    return stage
 
 
 def _take_after(stage: ConfigDict, open_weights: OpenWeights) -> None:
@@ -182,12 +174,6 @@ def _has_split(spec: str, split: str) -> bool:
         return sources.open(spec, split).num_examples > 0
     except UserError:
         return False
-
-
-def _lengths(stage: ConfigDict) -> list[str]:
-    """The forms of the stage's duration that are set."""
-    keys = [f"total_{unit}" for unit in durations.UNITS]
-    return [key for key in keys if stage.get(key) is not None]
 
 
 def _samples(

@@ -22,9 +22,8 @@ class Efficiency:
     steps that are lost, the pause, and the start. Utilization (MFU, as in PaLM, arXiv 2204.02311)
     is the FLOPs that the model needs, without recomputation, over those that the chips could do.
 
-    Args:
-      saved: the `state` in the checkpoint that the stage resumes from; None at its beginning.
-      max_samples_per_second: of all chips, at their peak; nan if it is unknown.
+    `saved` is the `state` in the checkpoint that the stage resumes from, None at its beginning;
+    `max_samples_per_second` that of all chips at their peak, nan if it is unknown.
     """
 
     def __init__(

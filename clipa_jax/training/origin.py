@@ -23,37 +23,33 @@ def check(path: str, origin: ConfigDict | None, config: Settings, edits: Sequenc
         logging.info("%s has no config, so its vocabulary is not compared", path)
         return
     for key in ("mean", "std"):
-        old, new = tuple(origin.model[key]), tuple(config.model[key])
-        if old != new:
+        before, now = tuple(origin.model[key]), tuple(config.model[key])
+        if before != now:
             logging.warning(
-                "model.%s=%s, but the weights in %s were trained with %s", key, new, path, old
+                "model.%s=%s, but the weights in %s were trained with %s", key, now, path, before
             )
-    if not is_fresh(TOKEN_TABLE, edits):
-        _check_vocabulary(path, origin.input.vocab, config.input.vocab)
+    old, new = origin.input.vocab, config.input.vocab
+    if is_fresh(TOKEN_TABLE, edits) or old == new:
+        return
+    try:
+        theirs = load_tokenizer(old).vocabulary if old else None
+    except DataError as error:
+        logging.warning("the vocabulary of the weights in %s is not compared: %s", path, error)
+        return
+    if theirs is None:
+        logging.warning("the tokenizer of the weights in %s is unknown and not compared", path)
+        return
+    ours = load_tokenizer(new).vocabulary
+    if not theirs.same_pieces(ours):
+        raise CheckpointError(
+            f"the weights in {path} were trained with the vocabulary {old} of {theirs.size:,} "
+            f"pieces, but input.vocab={new} has {ours.size:,} other pieces or another order, so "
+            f"token ids would mean other words. Use --config.input.vocab={old}, or initialize the "
+            f"token table with --config.surgery=\"('fresh:{TOKEN_TABLE}',)\""
+        )
 
 
 def is_fresh(name: str, edits: Sequence[str]) -> bool:
     """Whether an edit initializes the parameter of this name."""
     patterns = (edit.removeprefix("fresh:") for edit in edits if edit.startswith("fresh:"))
     return any(re.fullmatch(pattern, name) for pattern in patterns)
-
-
-def _check_vocabulary(path: str, old: str, new: str) -> None:
-    if old == new:
-        return
-    try:
-        before = load_tokenizer(old).vocabulary if old else None
-    except DataError as error:
-        logging.warning("the vocabulary of the weights in %s is not compared: %s", path, error)
-        return
-    if before is None:
-        logging.warning("the tokenizer of the weights in %s is unknown and not compared", path)
-        return
-    after = load_tokenizer(new).vocabulary
-    if not before.same_pieces(after):
-        raise CheckpointError(
-            f"the weights in {path} were trained with the vocabulary {old} of {before.size:,} "
-            f"pieces, but input.vocab={new} has {after.size:,} other pieces or another order, so "
-            f"token ids would mean other words. Use --config.input.vocab={old}, or initialize the "
-            f"token table with --config.surgery=\"('fresh:{TOKEN_TABLE}',)\""
-        )

@@ -86,7 +86,12 @@ class Spikes:
         if self._max_rollbacks is not None and rollbacks < self._max_rollbacks:
             left_out = (self._kept, samples)
         spike = {"step": step, "loss": loss, "median": median, "margin": margin}
-        self._record(spike | {"samples": used, "left_out": left_out})
+        spike |= {"samples": used, "left_out": left_out, "files": self._places(*used)}
+        others = [known for known in self._known if known["left_out"] or known["step"] < step]
+        self._known = sorted([*others, spike], key=lambda known: known["samples"][1])
+        if distributed.first():
+            lines = [json.dumps(known) + "\n" for known in self._known]
+            files.write_text(self._file, "".join(lines))
         logging.warning("%s", text)
         if left_out:
             logging.warning(
@@ -100,15 +105,6 @@ class Spikes:
                 "last checkpoint is kept. Raise max_rollbacks, set on_spike=None, or lower the "
                 "learning rate (--config.optim.lr_per_256) in another --workdir"
             )
-
-    def _record(self, spike: dict[str, Any]) -> None:
-        spike["files"] = self._places(*spike["samples"])
-        others = [known for known in self._known if known["left_out"]]
-        others += [s for s in self._known if not s["left_out"] and s["step"] < spike["step"]]
-        self._known = sorted([*others, spike], key=lambda known: known["samples"][1])
-        if distributed.first():
-            lines = [json.dumps(known) + "\n" for known in self._known]
-            files.write_text(self._file, "".join(lines))
 
 
 def read(folder: files.Path) -> list[dict[str, Any]]:

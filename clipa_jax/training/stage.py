@@ -156,33 +156,29 @@ def prepare(
     between: Callable[[Any], None] = lambda embeddings: None,
     open_weights: Callable[[str], checkpoint.Weights | None] = lambda path: None,
 ) -> Stage:
-    """Builds and checks a stage; uses no device memory, compiles nothing.
+    """Builds and checks a stage in the workdir `root`; uses no device memory, compiles nothing.
 
-    Args:
-      root: the workdir, which contains the stage's folder.
-      before: earlier stages of the same run, by name.
-      between: called with the embeddings of each batch of an evaluation, which may still be
-        computing; an exception ends the evaluation.
-      open_weights: opens the weights of `config.init`; raises `UserError` if there are none.
-
-    Raises `UserError` if the config, the data or the workdir cannot be used.
+    `before` has the earlier stages of the run; `between` is called with the embeddings of each
+    batch of an evaluation, which may still be computing, and ends it by an exception;
+    `open_weights` opens the weights of `config.init`. Raises `UserError` if these, the config, the
+    data or the workdir cannot be used.
     """
     config = _with_order(config, root / config.name)
     c = Settings(_with_vocabulary(config, root / config.name))
     surgery.check(c.surgery)
-    mesh = c.mesh.call(sharding.make_mesh)
-    sharding.check_batch(c.input.batch_size, mesh, jax.process_count())
+    mesh, count = c.mesh.call(sharding.make_mesh), jax.process_count()
+    sharding.check_batch(c.input.batch_size, mesh, count)
     data = pipeline.train(
-        c.input,
-        seed=c.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        c.input, seed=c.seed, process_index=jax.process_index(), process_count=count
     )
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     _warn_of_repeats(c.name, durations, data.num_examples)
     training = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).vocabulary.check_fits(training.model.txt.config.vocab_size)
     encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
+    max_rollbacks = c.max_rollbacks
+    if c.on_spike is None or not choice(c, "on_spike", ["rollback"]):
+        max_rollbacks = None
     stage = Stage(
         name=c.name,
         config=config,
@@ -198,7 +194,7 @@ def prepare(
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
         ),
-        max_rollbacks=_max_rollbacks(c),
+        max_rollbacks=max_rollbacks,
         profile_steps=profiling.check(c.profile_steps),
     )
     # `cli.start_jax` has used these of the first stage; the report reads the last.
@@ -208,11 +204,6 @@ def prepare(
     if c.after in before:
         _check_connects(before[c.after], stage)
     return stage
-
-
-def _max_rollbacks(c: Settings) -> int | None:
-    number = c.max_rollbacks
-    return number if c.on_spike is not None and choice(c, "on_spike", ["rollback"]) else None
 
 
 def _with_order(config: ConfigDict, folder: Path) -> ConfigDict:

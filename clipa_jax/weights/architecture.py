@@ -27,19 +27,17 @@ RESIZE_OPS = {
     "squash": ("decode", "resize"),
     "shortest": ("decode", "resize_small", "central_crop"),
 }
+# Keys of the text tower besides the name; without both open_clip takes its own tokenizer.
+TOKENIZER: Json = {"tokenizer_kwargs": {"strip_sep_token": True}}
 INTERPOLATIONS = ("bilinear", "bicubic")
 GRID = "image_grid"  # key of the config of a model for non-square pictures
 
 
 def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
-    """The content of open_clip_config.json for a model of ours.
+    """The content of open_clip_config.json for a model and the `input` section of its config.
 
-    Args:
-      model, inputs: the model and the `input` section of its config.
-      tokenizer: name of the tokenizer; "" for CLIP's own.
-
-    Raises:
-      CheckpointError: open_clip has no such tower or preprocessing; names it.
+    `tokenizer` is a name, "" for CLIP's own. Raises `CheckpointError`, which names it, if open_clip
+    has no such tower or preprocessing.
     """
     img, txt = model.img.config, model.txt.config
     keys.check("model.image.pool", img.pool, IMAGE_POOLS, "open_clip")
@@ -62,7 +60,7 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
             "text_cfg": {
                 "context_length": inputs.text_len,
                 "vocab_size": txt.vocab_size,
-                **_tokenizer(tokenizer),
+                **({"hf_tokenizer_name": tokenizer} | TOKENIZER if tokenizer else {}),
                 "heads": txt.num_heads,
                 "no_causal_mask": not txt.causal,
                 "pool_type": txt.pool,
@@ -76,12 +74,6 @@ def to_open_clip(model: CLIP, inputs: Any, tokenizer: str) -> Json:
             **_resizing(inputs),
         },
     }
-
-
-def _tokenizer(name: str) -> Json:
-    """Keys of the text tower; without them open_clip takes its own tokenizer."""
-    kwargs = {"strip_sep_token": True}
-    return {"hf_tokenizer_name": name, "tokenizer_kwargs": kwargs} if name else {}
 
 
 def _tower(tower: TowerConfig) -> Json:
@@ -223,7 +215,7 @@ def _vocab(text: Json, wordpieces: str, merges: str) -> str:
     name = (text["hf_tokenizer_name"] or "").removeprefix("google-bert/")
     if not (name or text["tokenizer_mode"] or text["tokenizer_kwargs"]):
         return merges or vocab.CLIP
-    if text["tokenizer_mode"] or text["tokenizer_kwargs"] != {"strip_sep_token": True}:
+    if text["tokenizer_mode"] or text["tokenizer_kwargs"] != TOKENIZER["tokenizer_kwargs"]:
         return ""
     return wordpieces or (name if name == "bert-base-uncased" else "")
 

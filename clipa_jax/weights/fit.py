@@ -10,14 +10,10 @@ SINCOS_TOLERANCE = 1e-4  # of a table that another program computed in float32
 
 
 def fit(leaves: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring weights to the form of the model; leaves that need no change stay as they are.
+    """Bring weights by name to the form of the model's parameters; what fits stays as it is.
 
     Attention kernels and biases may be flat, as the released G/14 keeps them. Where the model
     computes sin-cos positions, a stored table of the same numbers is left out.
-
-    Args:
-      leaves: weights by name.
-      shapes: the model's parameters by name.
     """
     fitted = dict(leaves)
     for name, leaf in leaves.items():

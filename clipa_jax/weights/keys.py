@@ -78,14 +78,10 @@ IGNORED = {
 
 
 def read(section: str, given: Mapping[str, Any]) -> Json:
-    """The values of a section, with open_clip's defaults for keys that are missing or null.
+    """The values of a section of `DEFAULTS`, which stand for keys that are missing or null.
 
-    Args:
-      section: a key of `DEFAULTS`.
-      given: keys and values.
-
-    Raises:
-      CheckpointError: an unknown key, or a value that our model does not support; names it.
+    Raises `CheckpointError`, which names it, for an unknown key or a value that our model does not
+    support.
     """
     values = dict(DEFAULTS[section])
     for key, value in given.items():

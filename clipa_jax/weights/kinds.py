@@ -26,19 +26,12 @@ RESULT = "result"
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights at a path. Opening them reads no array.
+    """Weights at a path. Opening them reads no array."""
 
-    Attributes:
-      kind: "stage", "npz", "open_clip", or `RESULT`: of an evaluation, without weights.
-      path: as the user gave it, for messages.
-      source: the stage's folder, the archive, or the file with open_clip's state_dict.
-      read: all weights by name on the host, layers unrolled; raises `CheckpointError` if the
-        files are damaged.
-    """
-
-    kind: str
-    path: str
-    source: Path
+    kind: str  # "stage", "npz", "open_clip", or `RESULT`: of an evaluation, without weights
+    path: str  # as the user gave it, for messages
+    source: Path  # the stage's folder, the archive, or the file with open_clip's state_dict
+    # All weights by name on the host, layers unrolled; `CheckpointError` if files are damaged.
     read: Callable[[], Leaves]
     _read_config: Callable[[], ConfigDict | None]
 
@@ -56,12 +49,9 @@ class Weights:
     ) -> tuple[ConfigDict, CLIP, Leaves]:
         """(config, model, weights that fit the model on the host), layers unrolled.
 
-        Args:
-          config: a stage's config; needed where the files have none.
-          res: pixels a side; learned image positions are resized to it. None keeps the config's.
-
-        Raises:
-          CheckpointError: there is no config, or the weights do not fit it.
+        `config`, a stage's, is needed where the files have none; learned image positions are
+        resized to `res` pixels a side, None for those of the config. Raises `CheckpointError` if
+        there is no config, or the weights do not fit it.
         """
         config = self.config if config is None else config
         if config is None:
@@ -94,17 +84,14 @@ class Weights:
 def open_weights(path: str, numerics: str = "") -> Weights:
     """Open the weights at a path, or of a name.
 
-    Args:
-      path: a workdir, whose last finished stage is taken; the folder of a stage; a .npz archive;
-        an open_clip folder; a state_dict file, safetensors or of `torch.save`; a name in
-        `released.MODELS`; or `hf-hub:OWNER/NAME[@REVISION]`, which is downloaded. For a comparison
-        also the result of an evaluation: its .json, or a folder with one and without weights.
-      numerics: of open_clip models: "clipa" or "open_clip" (see `released.NUMERICS`); by default
-        the former for released CLIPA models and the latter for all others.
+    That is a workdir, whose last finished stage is taken; the folder of a stage; a .npz archive; an
+    open_clip folder; a state_dict file, safetensors or of `torch.save`; a name in
+    `released.MODELS`; or `hf-hub:OWNER/NAME[@REVISION]`, which is downloaded. For a comparison also
+    the result of an evaluation: its .json, or a folder with one and without weights.
 
-    Raises:
-      CheckpointError: there are no weights.
-      DataError: the download failed.
+    `numerics` of open_clip models are "clipa" or "open_clip" (see `released.NUMERICS`); by default
+    the former for released CLIPA models and the latter for all others. Raises `CheckpointError` if
+    there are no weights, `DataError` if the download failed.
     """
     root, model = Path(path), released.find(path)
     if root.is_file() and root.suffix == ".json":
@@ -140,16 +127,11 @@ def open_weights(path: str, numerics: str = "") -> Weights:
 def open_clip_weights(
     path: str, file: Path, content: Json | None = None, numerics: Json | None = None
 ) -> Weights:
-    """Open a state_dict of open_clip.
+    """Open the state_dict of open_clip in a file; `path` is what the user gave.
 
     Its config needs the weights too: they show whether the image positions are sin-cos. Both are
-    read once.
-
-    Args:
-      path: as the user gave it.
-      file: the state_dict.
-      content: of open_clip_config.json; None for that of the file beside the state_dict.
-      numerics: keys of both towers that replace those of the config.
+    read once. `content` is that of open_clip_config.json, None for that of the file beside the
+    state_dict; `numerics` are keys of both towers that replace those of the config.
     """
 
     @functools.cache

@@ -20,10 +20,9 @@ ROOTS = ("params/", "opt/target/")
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Read weights by name, float32.
+    """Read weights by name, float32; pickled objects are never loaded.
 
-    Raises:
-      CheckpointError: not an archive of plain arrays. Pickled objects are never loaded.
+    Raises `CheckpointError` for what is no archive of plain arrays.
     """
     try:
         with files.open(path) as stream, np.load(stream, allow_pickle=False) as archive:
@@ -52,11 +51,7 @@ def read_config(path: Path) -> ConfigDict | None:
 
 
 def as_float32(array: np.ndarray, name: str) -> np.ndarray:
-    """An array of numbers as float32; 2-byte void is bfloat16.
-
-    Raises:
-      CheckpointError: the array holds other things than real numbers.
-    """
+    """An array of real numbers as float32, else `CheckpointError`; 2-byte void is bfloat16."""
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         array = array.view(ml_dtypes.bfloat16)
     try:

@@ -75,17 +75,12 @@ def read_config(folder: Path) -> Json:
 
 
 def read(file: Path, content: Json | None = None) -> tuple[ConfigDict, dict[str, np.ndarray]]:
-    """Read an open_clip model as (config, weights by name) of ours.
+    """Read the open_clip model of a state_dict as (config, weights by name) of ours.
 
     Image positions are an explicit table in the weights, even where the config says that the
-    model computes them; `fit` leaves them out then.
-
-    Args:
-      file: the state_dict. A vocabulary beside it is that of the model.
-      content: of open_clip_config.json; None for that of the file beside the state_dict.
-
-    Raises:
-      UserError: the files cannot be read, or hold a key or tensor that our model does not support.
+    model computes them; `fit` leaves them out then. A vocabulary beside the file is that of the
+    model; `content` is that of open_clip_config.json, None for that of the file beside it. Raises
+    `UserError` if the files cannot be read, or hold a key or tensor that we do not support.
     """
     folder = file.absolute().parent
     content = read_config(folder) if content is None else content
@@ -103,13 +98,9 @@ def read(file: Path, content: Json | None = None) -> tuple[ConfigDict, dict[str,
 def write(folder: Path, model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str) -> None:
     """Write a model of ours into an existing folder.
 
-    Args:
-      folder, model, tokenizer: the folder, the model, and the name of its tokenizer.
-      leaves: the weights by name, layers unrolled.
-      inputs: the `input` section of the config.
-
-    Raises:
-      CheckpointError: open_clip has no such tower, preprocessing or parameter; names it.
+    `leaves` are its weights by name, layers unrolled, `inputs` the `input` section of its config,
+    `tokenizer` a name. Raises `CheckpointError`, which names it, for a tower, preprocessing or
+    parameter that open_clip lacks.
     """
     content = architecture.to_open_clip(model, inputs, tokenizer)
     tower = model.img.config

@@ -20,19 +20,12 @@ DATA_SETS = ("ImageNet-1k", "V2", "A", "R", "Sketch", "mean of 38")
 
 @dataclass(frozen=True)
 class Released:
-    """A released model.
+    """A released model."""
 
-    Attributes:
-      size: of its configs.
-      res: pixels a side.
-      data: that it was trained on.
-      scores: for each of `DATA_SETS`.
-    """
-
-    size: str
-    res: int
-    data: str
-    scores: tuple[float, ...]
+    size: str  # of its configs
+    res: int  # pixels a side
+    data: str  # that it was trained on
+    scores: tuple[float, ...]  # for each of `DATA_SETS`
 
     @property
     def architecture(self) -> str:

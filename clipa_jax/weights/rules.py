@@ -25,14 +25,10 @@ _BUFFERS = ("attn_mask", "input_resolution", "context_length", "vocab_size")
 
 @dataclass(frozen=True)
 class Form:
-    """The layout of one of our arrays in a tensor of theirs.
+    """The layout of one of our arrays in a tensor of theirs."""
 
-    Attributes:
-      export: ours -> theirs.
-      restore: (theirs, attention heads of the tower) -> ours; the exact inverse.
-    """
-
-    export: Callable[[np.ndarray], np.ndarray]
+    export: Callable[[np.ndarray], np.ndarray]  # ours -> theirs
+    # (theirs, attention heads of the tower) -> ours; the exact inverse
     restore: Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -111,13 +107,9 @@ def rules_for(names: Arrays) -> list[Rule]:
 
 
 def to_open_clip(leaves: Arrays) -> dict[str, np.ndarray]:
-    """Our weights as a state_dict of open_clip's `CLIP`.
+    """Our weights, layers unrolled and image positions a table, as a state_dict of `CLIP`.
 
-    Args:
-      leaves: by name, layers unrolled; image positions as an explicit table.
-
-    Raises:
-      CheckpointError: open_clip has no place for a parameter.
+    Raises `CheckpointError` if open_clip has no place for a parameter.
     """
     left, state = dict(leaves), {}
     for rule in rules_for(leaves):
@@ -131,15 +123,11 @@ def to_open_clip(leaves: Arrays) -> dict[str, np.ndarray]:
 
 
 def from_open_clip(state: Arrays, heads: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """A state_dict of open_clip as our weights, by name.
+    """A state_dict of open_clip as our weights, by name; `heads` of "img" and "txt".
 
-    Args:
-      state: of a `CLIP`, or of a `CustomTextCLIP` with the standard text tower, whose text
-        keys begin with `text.`.
-      heads: attention heads by tower, "img" and "txt".
-
-    Raises:
-      CheckpointError: our model has no place for a tensor, or a tensor has another shape.
+    It is of a `CLIP`, or of a `CustomTextCLIP` with the standard text tower, whose text keys begin
+    with `text.`. Raises `CheckpointError` if our model has no place for a tensor, or a tensor has
+    another shape.
     """
     left: dict[str, np.ndarray] = {}
     for key, tensor in state.items():

@@ -23,11 +23,9 @@ _INSERTED = re.compile(r"(?<![^.])(?:_orig_mod|module)\.")
 def read(file: Path) -> dict[str, np.ndarray]:
     """Read a state_dict, also of a training checkpoint of open_clip or Lightning; float32.
 
-    Runs no pickled code. The names are those of the CLIP model, without what wrappers add.
-
-    Raises:
-      CheckpointError: the file is damaged, holds other things than tensors, or needs PyTorch, which
-        is not installed.
+    Runs no pickled code. The names are those of the CLIP model, without what wrappers add. Raises
+    `CheckpointError` for a file that is damaged, holds other things than tensors, or needs PyTorch,
+    which is not installed.
     """
     if file.name.endswith(INDEX):
         names = sorted(set(files.read_json(file)["weight_map"].values()))
