@@ -40,12 +40,12 @@ def main(argv: list[str]) -> int | None:
     del argv
     config, root = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     cli.start_jax(schedules.split(config)[0], root / workdir.COMPILED)
-    configs = [capacity.settle_here(c) for c in derive.fill(config, open_weights, root)]
+    configs = [capacity.settle_here(c) for c in derive.resolve(config, open_weights, root)]
     interrupt = Interrupt()
     stages: dict[str, stage.Stage] = {}
     for config in configs:
         stages[config.name] = stage.prepare(
-            config, root, stages, between=interrupt.check, open_weights=open_weights
+            config, root, stages, after_batch=interrupt.check, open_weights=open_weights
         )
     finished = {name for name, run in stages.items() if workdir.is_finished(run.folder)}
     for name, run in stages.items():

@@ -19,7 +19,7 @@ from typing import Any
 import checkout  # noqa: F401 (finds clipa_jax beside this folder)
 
 from clipa_jax.errors import DataError
-from clipa_jax.evaluators import prompts, tables
+from clipa_jax.evaluators import class_names, prompts
 from clipa_jax.runtime import cli, files
 
 MIT = "MIT, see tables/LICENSES.txt"
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> None:
     names = json.loads((folder / "en_classnames.json").read_text())
     sentences = json.loads((folder / "en_zeroshot_classification_templates.json").read_text())
     _write(
-        tables.TABLES / "clip_benchmark_en.json",
+        class_names.TABLES / "clip_benchmark_en.json",
         description="English class names and sentences, by dataset; {} takes the name.",
         provenance=f"{_release('clip_benchmark')}, datasets/en_classnames.json and "
         "en_zeroshot_classification_templates.json: the prompts of OpenAI's CLIP and their own",
         licence=MIT,
         classes=names,
         templates={
-            key: [text.replace(tables.PLACE, tables.SLOT) for text in value]
+            key: [text.replace(class_names.PLACE, class_names.SLOT) for text in value]
             for key, value in sentences.items()
         },
     )
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     if len(ids["all"]) != len(names["imagenet1k"]) or ids["all"] != sorted(ids["all"]):
         raise DataError("WordNet ids and class names are not of the same 1,000 classes")
     _write(
-        tables.TABLES / "imagenet.json",
+        class_names.TABLES / "imagenet.json",
         description="WordNet ids of ImageNet-1k in the order of its labels, and of its subsets.",
         provenance=f"{_release('timm')}, data/_info/imagenet*_synsets.txt",
         licence=APACHE,
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
         subsets={"imagenet_a": sorted(ids["a"]), "imagenet_r": sorted(ids["r"])},
     )
     _write(
-        tables.TABLES / "imagenet_real.json",
+        class_names.TABLES / "imagenet_real.json",
         description="Reassessed labels of ImageNet's validation pictures 1 to 50,000.",
         provenance=f"{_release('timm')}, data/_info/imagenet_real_labels.json: real.json of "
         "Beyer et al., Are we done with ImageNet?, arXiv 2006.07159",
@@ -69,17 +69,17 @@ def main(argv: list[str]) -> None:
     )
     _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
     licences = [f"{name}\n\n{_license(name)}" for name in ("clip_benchmark", "open_clip_torch")]
-    files.write_text(tables.TABLES / "LICENSES.txt", "\n\n".join(licences))
+    files.write_text(class_names.TABLES / "LICENSES.txt", "\n\n".join(licences))
 
 
 def _from_open_clip(names: list[str], sentences: list[str]) -> None:
     """Writes the seven sentences; checks that both packages agree."""
     metadata = runpy.run_path(str(_folder("open_clip") / "zero_shot_metadata.py"))
     eighty, seven = (
-        [template(tables.SLOT) for template in metadata[key]]
+        [template(class_names.SLOT) for template in metadata[key]]
         for key in ("OPENAI_IMAGENET_TEMPLATES", "SIMPLE_IMAGENET_TEMPLATES")
     )
-    if [text.replace(tables.PLACE, tables.SLOT) for text in sentences] != eighty:
+    if [text.replace(class_names.PLACE, class_names.SLOT) for text in sentences] != eighty:
         raise DataError("CLIP_benchmark and open_clip have different sentences for ImageNet")
     differing = [
         pair

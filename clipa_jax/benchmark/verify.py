@@ -78,7 +78,7 @@ class Setup:
 def setup(config: ConfigDict, root: str) -> Setup:
     """The first stage of a config, from scratch and without evaluation, in the folder `root`."""
     cli.start_jax(schedules.split(config)[0])
-    first = derive.fill(config, open_weights)[0].copy_and_resolve_references()
+    first = derive.resolve(config, open_weights)[0].copy_and_resolve_references()
     first.name, first.after, first.init = "verify", "", "scratch"
     first.eval_percent, first.eval_examples, first.eval_steps = None, None, 0
     return Setup(stage.prepare(capacity.settle_here(first), Path(root), {}), root)

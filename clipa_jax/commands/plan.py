@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int | None:
 
 def _chosen(config: ConfigDict) -> list[ConfigDict]:
     """The stages that --stages names, or all."""
-    stages = derive.fill(config, open_weights)
+    stages = derive.resolve(config, open_weights)
     names = [stage.name for stage in stages]
     for name in FLAGS.stages:
         if name not in names:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from clipa_jax import evaluators
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError, DataError, unknown
-from clipa_jax.evaluation import checkpoint, comparability, comparison, record, tables
+from clipa_jax.evaluation import checkpoint, comparability, comparison, record, rendering
 from clipa_jax.evaluators import embed
 from clipa_jax.runtime import cli, distributed, files
 from clipa_jax.runtime.files import Path
@@ -94,12 +94,12 @@ class Command:
     def _publish(self, report: record.Report, name: str, gaps: Sequence[Any]) -> int:
         """Logs, writes and prints a report; returns the exit status."""
         if distributed.first():
-            logging.info("\n%s\n", tables.text(report))
+            logging.info("\n%s\n", rendering.text(report))
             if self.out:
                 file = self._file(name)
                 with record.writing(file):
                     files.write_json(file, report)
-                    files.write_text(file.with_suffix(".md"), tables.markdown(report))
+                    files.write_text(file.with_suffix(".md"), rendering.markdown(report))
                 logging.info("wrote %s and %s", file, file.with_suffix(".md").name)
             if not sys.stdout.isatty():
                 sys.stdout.write(json.dumps(report, indent=1) + "\n")

@@ -170,20 +170,20 @@ def _differing(results: Sequence[Facts], facts: Sequence[str]) -> Iterator[str]:
             return
 
 
-def warnings(results: Sequence[Facts], facts: Sequence[str]) -> tuple[list[str], list[str]]:
+def letters(results: Sequence[Facts], facts: Sequence[str]) -> tuple[list[str], list[str]]:
     """A letter per result by its values of some facts, "" without facts; the letters' legend."""
     if not facts:
         return ["" for _ in results], []
     kinds: dict[tuple[str | None, ...], str] = {}
-    letters = []
+    by_result = []
     for result in results:
         kind = tuple(result.get(fact) for fact in facts)
-        letters.append(kinds.setdefault(kind, _letter(len(kinds))))
+        by_result.append(kinds.setdefault(kind, _letter(len(kinds))))
     legend = [
         f"{letter}: " + ", ".join(f"{f} {v or '?'}" for f, v in zip(facts, kind, strict=True))
         for kind, letter in kinds.items()
     ]
-    return letters, legend
+    return by_result, legend
 
 
 def _letter(number: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clipa_jax.data import sources
 from clipa_jax.errors import ConfigError, MissingData, unknown
-from clipa_jax.evaluators import tables
+from clipa_jax.evaluators import class_names
 from clipa_jax.evaluators.dataset import ReadConfig
 from clipa_jax.runtime import storage
 
@@ -44,7 +44,7 @@ class Entry:
     split: str = ""  # of the scored pictures
     train_split: str = ""  # of a probe's training pictures; "" where the set has none
     label: str = "label"  # the feature with the class or classes
-    classes: str | Sequence[str] | tables.Classes | None = None  # None: the data's own names
+    classes: str | Sequence[str] | class_names.Classes | None = None  # None: the data's own names
     templates: str | Sequence[str] | None = None  # None: the data's own
     naming: str = "as_given"  # conversion of the data's own names to words, see `NAMINGS`
     metric: str = "accuracy"  # of classification
@@ -106,7 +106,7 @@ def _of_catalogue(config: DataConfig, root: str, task: str) -> Entry:
         train_split=layout.get("train", ""),
         label=layout.get("label", _LABELS.get(kind, "label")),
         pictures=layout.get("pictures", ""),
-        classes=tables.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
+        classes=class_names.objectnet(f"{root}/{mappings}") if mappings else known.get("classes"),
         captions=captions and range(captions),
         least=captions or 1,
         **{key: known[key] for key in keys if key in known},
@@ -123,7 +123,7 @@ NAMINGS: dict[str, Callable[[str], str]] = {
 
 
 def _known(dataset: str) -> tuple[str, dict[str, Any]]:
-    listed = tables.table("datasets")
+    listed = class_names.table("datasets")
     name = dataset.replace("-", "_")
     name = listed["aliases"].get(name, name)
     if name not in listed["datasets"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clipa_jax.evaluators.tables import Classes
+from clipa_jax.evaluators.class_names import Classes
 
 OUTSIDE = -1  # the class of a label that is not in the table
 ERROR, LEAVE_OUT = "error", "leave_out"  # treatments of a picture of no class

@@ -21,7 +21,7 @@ from clipa_jax.evaluators.outcome import Outcome, unique_ids
 from clipa_jax.evaluators.task import Task
 
 MIN_HELD = 10_000  # buffered examples, after which those that no draw needs are dropped
-HELD_OUT_FRACTION = 5  # of the training examples, one in so many chooses among several penalties
+HELD_OUT_ONE_IN = 5  # training examples, of which one is held out to choose the penalty
 ACCURACY = classification.METRICS["accuracy"]
 L2: dict[str, tuple[float, ...]] = {
     "ridge": (2.0**10,),
@@ -114,7 +114,7 @@ class LinearProbe(Evaluator):
         if self._config.shots:
             yield from self._few_shot(train, state)
             return
-        learned = _some(Examples.joined(train), self._train)
+        learned = _nonempty(Examples.joined(train), self._train)
         model = self._fitted(learned, self._chosen_l2(learned))
         test = self._test_examples(state)
         right_NC = test.label_N[:, None] == np.arange(self._num_classes)
@@ -126,7 +126,7 @@ class LinearProbe(Evaluator):
     ) -> Iterator[tuple[str, Outcome]]:
         config = self._config
         train, place_RN = draw(parts, max(config.shots), config.repeats, config.seed)
-        _some(train, self._train)
+        _nonempty(train, self._train)
         test = self._test_examples(state)
         for shots in config.shots:
             models = [
@@ -142,7 +142,7 @@ class LinearProbe(Evaluator):
 
     def _test_examples(self, state: HasParams) -> Examples:
         split = self._context.embedded(state.params, self._test)
-        test = _some(examples(split, self._test_labels, self._test), self._test)
+        test = _nonempty(examples(split, self._test_labels, self._test), self._test)
         return replace(test, ids=unique_ids(test.ids))
 
     def _chosen_l2(self, train: Examples) -> float:
@@ -185,8 +185,8 @@ def examples(part: Embedded, labels: Labels, data: Dataset) -> Examples:
     return Examples(kept.image_NE, class_N, kept.features["id"])
 
 
-def _some(examples: Examples, data: Dataset) -> Examples:
-    """The same examples, if there are any."""
+def _nonempty(examples: Examples, data: Dataset) -> Examples:
+    """The examples; raises `DataError` for none."""
     if not examples.ids:
         raise data.error("no pictures")
     return examples
@@ -197,7 +197,7 @@ def held_out_accuracies(
 ) -> list[float]:
     """The accuracy that each penalty gives on a fifth of the examples, which is held out."""
     rng = np.random.default_rng(seed)
-    held_N = rng.permutation(len(train.ids)) % HELD_OUT_FRACTION == 0
+    held_N = rng.permutation(len(train.ids)) % HELD_OUT_ONE_IN == 0
     accuracies = []
     for l2 in penalties:
         model = fit(train.x_ND[~held_N], train.label_N[~held_N], num_classes, l2)

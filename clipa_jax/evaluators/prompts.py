@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipa_jax.errors import ConfigError, DataError, unknown
-from clipa_jax.evaluators import tables
+from clipa_jax.evaluators import class_names
 from clipa_jax.runtime import files
 
 TEMPLATES = Path(__file__).parent / "templates"
-SLOT = tables.SLOT  # stands for the class name in a template
+SLOT = class_names.SLOT  # stands for the class name in a template
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tuple[str, ...]:
+def templates(source: str | Sequence[str], language: str = class_names.ENGLISH) -> tuple[str, ...]:
     """Prompt templates, each with one `{}` for the class name.
 
     `source` has the templates, or a single one; or is the name of a file in
@@ -25,7 +25,7 @@ def templates(source: str | Sequence[str], language: str = tables.ENGLISH) -> tu
     """
     if isinstance(source, str):
         source = [source] if SLOT in source else _named(source, language)
-    checked = tables.strings(source, "prompt templates")
+    checked = class_names.strings(source, "prompt templates")
     for template in checked:
         if template.count(SLOT) != 1:
             raise ConfigError(f"prompt template {template!r} must contain {SLOT} exactly once")
@@ -64,10 +64,10 @@ def _named(name: str, language: str) -> Sequence[str]:
     """Templates from a file or by a name."""
     path = Path(name) if name.endswith(".json") else TEMPLATES / f"{name}.json"
     if not name.endswith(".json") and not path.exists():
-        known = tables.templates(name, language)
+        known = class_names.templates(name, language)
         if known is None:
             own = [file.stem for file in TEMPLATES.glob("*.json")]
-            options = [*own, *tables.named(tables.ENGLISH, "templates")]
+            options = [*own, *class_names.named(class_names.ENGLISH, "templates")]
             raise ConfigError(unknown("prompt templates", name, options))
         return known
     content = files.read_json(path)

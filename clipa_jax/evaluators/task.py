@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipa_jax.errors import ConfigError, unknown
-from clipa_jax.evaluators import catalogue, labels, prompts, tables
+from clipa_jax.evaluators import catalogue, class_names, labels, prompts
 from clipa_jax.evaluators.classification import METRICS, Metric
 from clipa_jax.evaluators.dataset import Dataset
 
@@ -25,7 +25,7 @@ class Task:
         for key, legal in (("metric", [*METRICS]), ("outside", [labels.ERROR, labels.LEAVE_OUT])):
             if getattr(entry, key) not in legal:
                 raise ConfigError(f"evaluator {name}: {unknown(key, getattr(entry, key), legal)}")
-        return cls(entry, getattr(config, "language", tables.ENGLISH))
+        return cls(entry, getattr(config, "language", class_names.ENGLISH))
 
     @property
     def metric(self) -> Metric:
@@ -42,15 +42,15 @@ class Task:
             names = tuple(map(catalogue.NAMINGS[entry.naming], data.class_names(entry.label)))
             class_L = np.arange(len(names))
         else:
-            if not isinstance(given, tables.Classes):
-                given = tables.classes(given, self.language)
+            if not isinstance(given, class_names.Classes):
+                given = class_names.classes(given, self.language)
             names = given.names
             try:
                 class_L = labels.fit(given, data.opened.class_names(entry.label))
             except ValueError as error:
                 raise data.error(f"label {entry.label!r}: {error}") from None
         table = entry.pictures
-        labels_of = functools.partial(tables.labels_of, table) if table else None
+        labels_of = functools.partial(class_names.labels_of, table) if table else None
         return names, labels.Labels(
             entry.label, class_L, len(names), entry.outside, data.error, labels_of
         )

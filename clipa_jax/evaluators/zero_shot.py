@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipa_jax.errors import nearest
-from clipa_jax.evaluators import classification, prompts, tables
+from clipa_jax.evaluators import class_names, classification, prompts
 from clipa_jax.evaluators.catalogue import DataConfig
 from clipa_jax.evaluators.context import EvalContext, Evaluator, HasParams
 from clipa_jax.evaluators.dataset import EvalInfo, Gallery
@@ -30,7 +30,7 @@ class ZeroShotConfig(DataConfig):
     templates: str | Sequence[str] | None = None
     metric: str | None = None  # accuracy; mean_average_precision for pictures of several classes
     outside: str | None = None  # treatment of pictures of no class: "error" or "leave_out"
-    language: str = tables.ENGLISH  # of names and templates from the tables
+    language: str = class_names.ENGLISH  # of names and templates from the tables
     # Lower case without punctuation, as in the released evaluator. Off by default: a tokenizer
     # may tell "flag: Peru" from "flag Peru".
     canonicalize: bool = False

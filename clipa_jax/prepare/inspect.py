@@ -30,7 +30,7 @@ REPORT, HISTOGRAMS, SHEET = "inspection.json", "histograms{}.png", "contact_shee
 
 def choose(config: ConfigDict, name: str) -> ConfigDict:
     """The stage `name` of a config, or its first one."""
-    stages = {stage.name: stage for stage in derive.fill(config, open_weights)}
+    stages = {stage.name: stage for stage in derive.resolve(config, open_weights)}
     if name and name not in stages:
         raise ConfigError("--stage: " + unknown("stage", name, stages))
     return stages[name] if name else next(iter(stages.values()))

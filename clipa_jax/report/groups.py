@@ -14,8 +14,7 @@ from scipy import special
 
 from clipa_jax.errors import DataError, nearest
 from clipa_jax.evaluation import comparability
-from clipa_jax.report import rows as tables
-from clipa_jax.report.rows import Row
+from clipa_jax.report.rows import COSTS, Row, varying
 from clipa_jax.training import headlines
 
 CONFIDENCE = 0.95
@@ -60,19 +59,18 @@ class Group:
 
     def score(self, metric: str) -> Estimate | None:
         """The estimate over the rows that have the metric; None if none has."""
-        having = [row for row in self.rows if metric in row.scores]
-        if not having:
+        scored = [row for row in self.rows if metric in row.scores]
+        if not scored:
             return None
-        estimate = Estimate.of([row.scores[metric] for row in having])
-        if len(having) == 1 and metric in having[0].intervals:
-            return Estimate(estimate.mean, None, *having[0].intervals[metric], 1)
+        estimate = Estimate.of([row.scores[metric] for row in scored])
+        if len(scored) == 1 and metric in scored[0].intervals:
+            return Estimate(estimate.mean, None, *scored[0].intervals[metric], 1)
         return estimate
 
     def cost(self, key: str) -> float | None:
         """The mean of a cost; None if any row lacks it."""
-        values = [row.costs.get(key) for row in self.rows]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if len(known) == len(values) else None
+        costs = [cost for row in self.rows if (cost := row.costs.get(key)) is not None]
+        return float(np.mean(costs)) if len(costs) == len(self.rows) else None
 
 
 def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
@@ -87,17 +85,17 @@ def of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
 
 def metrics_of(rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
     """The wanted metrics; by default zero-shot accuracy where rows have it, else any metric."""
-    known = {key for row in rows for key in row.scores}
+    metrics = {key for row in rows for key in row.scores}
     for metric in wanted:
-        if metric not in known:
-            raise DataError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
+        if metric not in metrics:
+            raise DataError(f"no run has the metric {metric!r}; {nearest(metric, metrics)}")
     types = {k: v for row in rows for k, v in row.data.items() if k.endswith(".type")}
     names = headlines.names({k.removesuffix(".type"): {"type": v} for k, v in types.items()})
-    usual = [names[key] for key in USUAL if names[key] in known]
-    metrics = list(wanted) or usual or sorted(known)[:1]
-    if not metrics:
+    usual = [names[key] for key in USUAL if names[key] in metrics]
+    chosen = list(wanted) or usual or sorted(metrics)[:1]
+    if not chosen:
         raise DataError(f"{rows[0].run} and the others have no scores: they were not evaluated")
-    return metrics
+    return chosen
 
 
 def group(
@@ -109,16 +107,16 @@ def group(
     may differ inside a group, `metrics` the scores to be shown. Where some runs went further than
     others, the stage is a setting. Raises `DataError` if rows of a group differ in another key.
     """
-    known = {key for row in rows for key in row.keys} | {*tables.COSTS, STAGE}
+    keys = {key for row in rows for key in row.keys} | {*COSTS, STAGE}
     for key in (*by, *over):
-        if key not in known:
-            raise DataError(f"no run has the key {key!r}; {nearest(key, known)}")
-    by = by or [key for key in tables.varying(rows) if _is_setting(rows, key, over)]
+        if key not in keys:
+            raise DataError(f"no run has the key {key!r}; {nearest(key, keys)}")
+    by = by or [key for key in varying(rows) if _is_setting(rows, key, over)]
     if len({row.stage for row in rows}) > 1 and STAGE not in (*by, *over):
         by = [STAGE, *by]
     facts = [comparability.without_options(row.data, [*by, *over]) for row in rows]
     differ = comparability.differing(facts, owners(metrics), comparability.OF_STAGES)
-    letters, legend = comparability.warnings(facts, list(differ))
+    letters, legend = comparability.letters(facts, list(differ))
     gathered: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
     for row, letter in zip(rows, letters, strict=True):
         setting = tuple(_hashable(_value(row, key)) for key in by)
@@ -126,10 +124,10 @@ def group(
     groups, notes = [], []
     for setting in sorted(gathered, key=_order):
         for letter in sorted({letter for letter, _ in gathered[setting]}):
-            same = tuple(row for other, row in gathered[setting] if other == letter)
-            _check_alike(same, by, over)
-            notes += _twins(same, over)
-            groups.append(Group({key: _value(same[0], key) for key in by}, letter, same))
+            repeats = tuple(row for other, row in gathered[setting] if other == letter)
+            _check_alike(repeats, by, over)
+            notes += _twins(repeats, over)
+            groups.append(Group({key: _value(repeats[0], key) for key in by}, letter, repeats))
     if legend:
         notes.append("runs that are not comparable are kept apart: " + "; ".join(legend))
     return groups, notes
@@ -143,7 +141,7 @@ def owners(metrics: Iterable[str]) -> list[str]:
 def _value(row: Row, key: str) -> Any:
     if key == STAGE:
         return row.stage
-    return row.costs[key] if key in tables.COSTS else row.keys.get(key)
+    return row.costs[key] if key in COSTS else row.keys.get(key)
 
 
 def _is_setting(rows: Sequence[Row], key: str, over: Sequence[str]) -> bool:
@@ -156,9 +154,7 @@ def _is_setting(rows: Sequence[Row], key: str, over: Sequence[str]) -> bool:
 def _check_alike(rows: Sequence[Row], by: Sequence[str], over: Sequence[str]) -> None:
     """Raises `DataError` if rows differ in more than what they are averaged over."""
     chosen = {*by, *over}
-    other = [
-        key for key in tables.varying(rows) if key not in chosen and _is_setting(rows, key, over)
-    ]
+    other = [key for key in varying(rows) if key not in chosen and _is_setting(rows, key, over)]
     if not other:
         return
     key = other[0]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clipa_jax.evaluation import tables as evaluations
+from clipa_jax.evaluation import rendering
 from clipa_jax.report import tables
 from clipa_jax.runs import Run
 from clipa_jax.runtime import format
@@ -75,5 +75,5 @@ def text(repository: str, license: str, run: Run, report: dict[str, Any] | None 
         data=", then ".join(sources),
         schedule=format.markdown([table.header, *table.rows], ()),
         flops=format.short(sum(known)) if len(known) == len(flops) else "not known",
-        scores=evaluations.scores(report) if report else "None yet.",
+        scores=rendering.scores(report) if report else "None yet.",
     )

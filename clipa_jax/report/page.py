@@ -41,15 +41,15 @@ class Headline(NamedTuple):
 class View:
     """The held-out pictures, as data URLs, of the last stage of a run that has some.
 
-    `before` names the stages with the same pictures; `places` has, per row of the split, the rank
-    of the right caption after each of them.
+    `compared` names the stages with the same pictures, this one included; `places` has, per row of
+    the split, the rank of the right caption after each of them.
     """
 
     run: Run
     stage: str
     held: HeldOut
     picture: list[str]
-    before: tuple[str, ...]
+    compared: tuple[str, ...]
     places: dict[int, tuple[int, ...]]
 
 
@@ -143,27 +143,21 @@ def picture_url(image_SSC: np.ndarray) -> str:
 
 
 def _view(run: Run) -> View | None:
-    having = [(stage.name, stage.held_out) for stage in run.stages if stage.held_out]
-    if not having:
+    by_stage = {stage.name: stage.held_out for stage in run.stages if stage.held_out}
+    if not by_stage:
         return None
-    name, held = having[-1]
-    same = {stage: other for stage, other in having if other.fingerprint == held.fingerprint}
-    places = {
-        stage: {one["row"]: one["place"] for one in other.shown} for stage, other in same.items()
+    name, last = next(reversed(by_stage.items()))
+    ranks = {
+        stage: {example["row"]: example["place"] for example in held_out.shown}
+        for stage, held_out in by_stage.items()
+        if held_out.fingerprint == last.fingerprint
     }
-    return View(
-        run=run,
-        stage=name,
-        held=held,
-        picture=[picture_url(image) for image in held.image_NSSC],
-        before=tuple(same),
-        places={
-            one["row"]: tuple(known.get(one["row"], 0) for known in places.values())
-            for one in held.shown
-        }
-        if len(same) > 1
-        else {},
-    )
+    places = {
+        example["row"]: tuple(by_row.get(example["row"], 0) for by_row in ranks.values())
+        for example in last.shown
+    }
+    pictures = [picture_url(image) for image in last.image_NSSC]
+    return View(run, name, last, pictures, tuple(ranks), places if len(ranks) > 1 else {})
 
 
 def _shared(views: Sequence[View]) -> list[dict[str, Any]]:
@@ -173,16 +167,15 @@ def _shared(views: Sequence[View]) -> list[dict[str, Any]]:
     """
     if len(views) < 2 or len({view.held.fingerprint for view in views}) > 1:
         return []
-    by_row = [{one["row"]: one for one in view.held.shown} for view in views]
-    first = views[0]
-    common = [one for one in first.held.shown if all(one["row"] in known for known in by_row)]
+    examples = [{example["row"]: example for example in view.held.shown} for view in views]
     return [
         {
-            "picture": first.picture[one["picture"]],
-            "right": one["right"],
-            "guesses": [(v, known[one["row"]]) for v, known in zip(views, by_row, strict=True)],
+            "picture": views[0].picture[example["picture"]],
+            "right": example["right"],
+            "guesses": [(v, by_row[row]) for v, by_row in zip(views, examples, strict=True)],
         }
-        for one in common
+        for row, example in examples[0].items()
+        if all(row in by_row for by_row in examples)
     ]
 
 

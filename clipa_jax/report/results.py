@@ -84,17 +84,17 @@ def _warning(stages: Sequence[Stage], evaluator: str) -> str:
 def _blocks(columns: Sequence[tuple[str, Stage]]) -> list[Block]:
     blocks = []
     for evaluator in dict.fromkeys(name for _, stage in columns for name in stage.scores):
-        known = [stage.scores.get(evaluator, {}) for _, stage in columns]
+        scores = [stage.scores.get(evaluator, {}) for _, stage in columns]
         rows = [
-            (metric, [_cell(metric, scores.get(metric)) for scores in known])
-            for metric in dict.fromkeys(metric for scores in known for metric in scores)
+            (metric, [_cell(metric, by_metric.get(metric)) for by_metric in scores])
+            for metric in dict.fromkeys(metric for by_metric in scores for metric in by_metric)
         ]
-        having = [stage for _, stage in columns if evaluator in stage.scores]
+        evaluated = [stage for _, stage in columns if evaluator in stage.scores]
         blocks.append(
             Block(
                 evaluator,
-                _about(having[-1], evaluator),
-                _warning(having, evaluator),
+                _about(evaluated[-1], evaluator),
+                _warning(evaluated, evaluator),
                 header=tuple(label for label, _ in columns),
                 rows=[row for row in rows if "/" not in row[0]],
                 more=[row for row in rows if "/" in row[0]],

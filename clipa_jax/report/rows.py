@@ -104,12 +104,12 @@ def varying(rows: Sequence[Row]) -> list[str]:
     """
     keys: dict[str, None] = {}
     for stage in dict.fromkeys(row.stage for row in rows):
-        same = [row for row in rows if row.stage == stage]
+        of_stage = [row for row in rows if row.stage == stage]
         columns: set[tuple[str, ...]] = set()
-        known = dict.fromkeys(key for row in same for key in row.own)
-        known |= dict.fromkeys(key for row in same for key in row.earlier)
-        for key in known:
-            column = tuple(repr(row.keys.get(key)) for row in same)
+        candidates = dict.fromkeys(key for row in of_stage for key in row.own)
+        candidates |= dict.fromkeys(key for row in of_stage for key in row.earlier)
+        for key in candidates:
+            column = tuple(repr(row.keys.get(key)) for row in of_stage)
             if len(set(column)) > 1 and column not in columns:
                 columns.add(column)
                 keys[key] = None

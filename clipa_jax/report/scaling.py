@@ -13,9 +13,8 @@ import numpy as np
 from clipa_jax.errors import DataError
 from clipa_jax.evaluation import comparability
 from clipa_jax.report import groups, sweep_text
-from clipa_jax.report import rows as tables
 from clipa_jax.report.groups import Estimate
-from clipa_jax.report.rows import Row
+from clipa_jax.report.rows import Row, varying
 
 IMAGE, TEXT = "image", "text"
 FULL_LENGTH = "full length"
@@ -242,7 +241,7 @@ def _check_comparable(rows: Sequence[Row], metric: str) -> None:
             f"the law is about equal samples, but there are runs of {samples[0]:,.0f} and of "
             f"{samples[-1]:,.0f}; collect them apart"
         )
-    for key in tables.varying(rows):
+    for key in varying(rows):
         bare = rows[0].bare(key)
         if bare not in comparability.OF_LAW and comparability.is_setting(bare):
             raise DataError(f"the runs also differ in {key}, so they do not make one law")

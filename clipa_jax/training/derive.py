@@ -52,7 +52,7 @@ RULES = (
 OpenWeights = Callable[[str], Any]
 
 
-def fill(
+def resolve(
     config: ConfigDict, open_weights: OpenWeights, root: Path | None = None
 ) -> list[ConfigDict]:
     """The stages of a config; those of a recipe with all values that it leaves open.
@@ -73,7 +73,7 @@ def fill(
     pairs = config.pairs or data.num_examples
     for stage in configs:
         if stage.model.size is None:
-            _take_after(stage, open_weights)
+            _take_from_weights(stage, open_weights)
         _complete(stage, pairs, data.spec, config)
     names = [stage.name for stage in configs]
     shares = dict(zip(config.get("stages", names), config.get("shares", (1.0,)), strict=False))
@@ -96,24 +96,24 @@ def batch_size(pairs: int, devices: int, per_device: int) -> int:
     return max(batch // devices, 1) * devices
 
 
-def _take_after(stage: ConfigDict, open_weights: OpenWeights) -> None:
+def _take_from_weights(stage: ConfigDict, open_weights: OpenWeights) -> None:
     """Sets what is None in the model, and in the input of the towers, as the weights have it."""
     if not stage.init:
         raise ConfigError(
             "name the weights to start from: --config.init=hf-hub:OWNER/NAME, the name of a "
             "released model, or a path"
         )
-    given = open_weights(stage.init).config
-    if given is None:
+    config = open_weights(stage.init).config
+    if config is None:
         raise CheckpointError(
             f"{stage.init} carries no config; start from it with the recipe of its model, such as "
             "--config=configs/model_l/finetune_224.py"
         )
     default = schema.default()
-    _fill_in(stage.model, given.model, default.model)
+    _copy_missing(stage.model, config.model, default.model)
     for key in schema.evaluation().input:
         if stage.input[key] is None:
-            stage.input[key] = given.input.get(key, default.input[key])
+            stage.input[key] = config.input.get(key, default.input[key])
     if not stage.input.vocab:
         raise CheckpointError(
             f"{stage.init} has an unsupported tokenizer; name a vocabulary that gives "
@@ -123,12 +123,12 @@ def _take_after(stage: ConfigDict, open_weights: OpenWeights) -> None:
         stage.model.text.vocab_size = 0
 
 
-def _fill_in(section: ConfigDict, given: ConfigDict, default: ConfigDict) -> None:
+def _copy_missing(section: ConfigDict, given: ConfigDict, default: ConfigDict) -> None:
     """Replaces leaves that are None by those of `given`, or of `default` where it lacks them."""
     for key in section:
         value = given.get(key, default[key])
         if isinstance(section[key], ConfigDict):
-            _fill_in(section[key], value, default[key])
+            _copy_missing(section[key], value, default[key])
         elif section[key] is None:
             section[key] = value
 
@@ -139,11 +139,11 @@ def _complete(stage: ConfigDict, pairs: int, spec: str, rules: ConfigDict) -> No
     devices = Settings(stage.mesh).call(sharding.make_mesh).size
     vocab = load_tokenizer(stage.input.vocab).vocabulary.size
     inputs = stage.input
-    most = rules.get("batch_per_device") or (256 if cpu else 1_024)
-    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, most)
-    held = devices * (rules.get("microbatch_per_device") or 0)
-    if stage.microbatch is None and held and inputs.batch_size % held == 0:
-        stage.microbatch = held
+    per_device = rules.get("batch_per_device") or (256 if cpu else 1_024)
+    inputs.batch_size = inputs.batch_size or batch_size(pairs, devices, per_device)
+    microbatch = devices * (rules.get("microbatch_per_device") or 0)
+    if stage.microbatch is None and microbatch and inputs.batch_size % microbatch == 0:
+        stage.microbatch = microbatch
     inputs.cache = inputs.cache or ("encoded" if pairs <= CACHED else "none")
     inputs.shuffle_window = inputs.shuffle_window or min(pairs, WINDOW)
     stage.model.dtype = stage.model.dtype or ("float32" if cpu else "bfloat16")
@@ -187,17 +187,18 @@ def _samples(
     if config.minutes is None:
         passes = config.get("passes") or math.inf
         return min(config.get("samples_per_root", 1e4) * math.sqrt(pairs), passes * pairs)
-    asked = {"minutes": config.minutes, "pairs": pairs, "source": str(configs[0].input.source)}
+    basis = {"minutes": config.minutes, "pairs": pairs}
+    basis["source"] = str(configs[0].input.source)
     if root is None:
         raise ConfigError("--config.minutes is for training; give --config.all.total_examples here")
     file = root / workdir.DERIVED
-    known: Any = files.read_json(file) if file.exists() else {}
-    if known and {key: known[key] for key in asked} == asked:
-        return known["samples"]
+    recorded: Any = files.read_json(file) if file.exists() else {}
+    if recorded and {key: recorded[key] for key in basis} == basis:
+        return recorded["samples"]
     samples = distributed.from_first(_fitting(config.minutes * 60, configs, weights))
     if distributed.first():
         root.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, asked | {"samples": samples})
+        files.write_json(file, basis | {"samples": samples})
     return samples
 
 

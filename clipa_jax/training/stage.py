@@ -153,12 +153,12 @@ def prepare(
     config: ConfigDict,
     root: Path,
     before: Mapping[str, "Stage"],
-    between: Callable[[Any], None] = lambda embeddings: None,
+    after_batch: Callable[[Any], None] = lambda embeddings: None,
     open_weights: Callable[[str], checkpoint.Weights | None] = lambda path: None,
 ) -> Stage:
     """Builds and checks a stage in the workdir `root`; uses no device memory, compiles nothing.
 
-    `before` has the earlier stages of the run; `between` is called with the embeddings of each
+    `before` has the earlier stages of the run; `after_batch` is called with the embeddings of each
     batch of an evaluation, which may still be computing, and ends it by an exception;
     `open_weights` opens the weights of `config.init`. Raises `UserError` if these, the config, the
     data or the workdir cannot be used.
@@ -175,7 +175,8 @@ def prepare(
     _warn_of_repeats(c.name, durations, data.num_examples)
     training = program.build(c, mesh, durations, data.spec)
     load_tokenizer(c.input.vocab).vocabulary.check_fits(training.model.txt.config.vocab_size)
-    encoders = embed.observed(steps.make_encoders(training.model, mesh), between, between)
+    encoders = embed.observed(steps.make_encoders(training.model, mesh), after_batch, after_batch)
+    built, missing = _evaluators(c, durations, training.model, encoders, before)
     max_rollbacks = c.max_rollbacks
     if c.on_spike is None or not choice(c, "on_spike", ["rollback"]):
         max_rollbacks = None
@@ -189,7 +190,9 @@ def prepare(
         data=data,
         program=training,
         encoders=encoders,
-        **_evaluators(c, durations, training.model, encoders, before),
+        evaluators=built,
+        at_end=evaluators.at_end(c.evals),
+        missing=missing,
         open_checkpoints=c.checkpoint.bind(checkpoint.Checkpoints, later=("workdir",)),
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
@@ -262,11 +265,10 @@ def _evaluators(
     model: models.CLIP,
     encoders: steps.Encoders,
     before: Mapping[str, Stage],
-) -> dict[str, Any]:
-    """The attributes `evaluators`, `at_end` and `missing` of a stage; logs missing data.
+) -> tuple[dict[str, Evaluator], dict[str, DataError]]:
+    """The evaluators of a stage, none if it never evaluates, and the errors of missing data.
 
-    No evaluators where the stage never evaluates. Data that an earlier stage lacks is not logged
-    again.
+    These are logged, unless an earlier stage misses the same.
     """
     context = evaluators.EvalContext(
         encoders=encoders,
@@ -279,7 +281,7 @@ def _evaluators(
     required = c.evals_required
     if not durations.eval_steps:
         evaluators.configs(c.evals)  # checks the keys; the data may be missing
-        return {"evaluators": {}, "at_end": frozenset(), "missing": missing}
+        return {}, missing
     built = evaluators.build(c.evals, context, None if required else missing)
     announced = {str(error) for stage in before.values() for error in stage.missing.values()}
     for error in missing.values():
@@ -287,7 +289,7 @@ def _evaluators(
             raise error
         if str(error) not in announced:
             logging.warning("not evaluated: missing: %s", error)
-    return {"evaluators": built, "at_end": evaluators.at_end(c.evals), "missing": missing}
+    return built, missing
 
 
 def _init(

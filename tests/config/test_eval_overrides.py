@@ -10,9 +10,9 @@ from clipa_jax import evaluators
 from clipa_jax.config import eval_overrides, evals, recipes
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
-from clipa_jax.evaluators import tables
+from clipa_jax.evaluators import class_names
 
-LISTED = tables.table("datasets")
+LISTED = class_names.table("datasets")
 
 
 def apply(config, *arguments):

@@ -12,7 +12,7 @@ from clipa_jax.config import eval_overrides, recipes
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import MissingData
 from clipa_jax.evaluation import command
-from clipa_jax.evaluators import tables
+from clipa_jax.evaluators import class_names
 from clipa_jax.report import end_of_run
 from clipa_jax.runtime.interrupt import Interrupt
 from clipa_jax.training import stage, workdir
@@ -42,7 +42,7 @@ def picture(file, seed):
 def data(tmp_path_factory):
     """ImageNet-1k, V2 and A with two classes each, and COCO with two pictures."""
     root = tmp_path_factory.mktemp("data")
-    table = tables.table("imagenet")
+    table = class_names.table("imagenet")
     folders = {
         "imagenet/val": table["wordnet_ids"][:2],
         "imagenetv2-matched-frequency-format-val": ("0", "999"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clipa_jax.evaluation import comparability, comparison, tables
+from clipa_jax.evaluation import comparability, comparison, rendering
 from clipa_jax.evaluators import Outcome
 from tests.helpers.fake_results import HIT_N, IDS, OUTCOMES, Fake, make
 
@@ -45,22 +45,22 @@ def test_numbers_of_another_kind_are_refused_and_both_are_said(what, about):
     assert found["evaluations"] == {}
     [reason] = found["refused"]["fake"]
     assert reason["what"] == what and reason["a"] != reason["b"]
-    assert f"not compared, {what} differ: fake: " in tables.text(found)
+    assert f"not compared, {what} differ: fake: " in rendering.text(found)
 
 
 def test_some_differences_may_be_asked_for_and_are_marked():
     found = compare(Fake(), Fake(preprocess="decode|resize(16)"), across=["preprocess"])
     [mark] = found["evaluations"]["fake"]["marks"]
     assert mark == {"what": "preprocess", "a": "decode", "b": "decode|resize(16)"}
-    assert "preprocess differ: decode in A, decode|resize(16) in B" in tables.markdown(found)
+    assert "preprocess differ: decode in A, decode|resize(16) in B" in rendering.markdown(found)
     assert "data" not in comparability.ON_REQUEST
 
 
 def test_what_is_said_of_several_is_said_once():
     a, b = ({name: Fake(preprocess=ops) for name in ("x", "y")} for ops in ("decode", "crop"))
     found = comparison.compare(make(a), make(b), ["preprocess"])
-    assert tables.text(found).count("preprocess differ") == 1
-    assert "x, y: preprocess differ: decode in A, crop in B" in tables.text(found)
+    assert rendering.text(found).count("preprocess differ") == 1
+    assert "x, y: preprocess differ: decode in A, crop in B" in rendering.text(found)
 
 
 def test_options_that_change_the_number_are_compared():
@@ -78,7 +78,7 @@ def test_samples_that_only_one_has_are_left_out_and_marked():
     entry = found["evaluations"]["fake"]
     assert entry["metrics"]["top1"]["count"] == 5
     assert [mark["what"] for mark in entry["marks"]] == ["samples"]
-    assert "6 samples, 5 of them in both" in tables.text(found)
+    assert "6 samples, 5 of them in both" in rendering.text(found)
     others = Fake({"top1": Outcome.mean([f"x{n}" for n in range(6)], HIT_N)})
     found = compare(Fake({"top1": Outcome.mean(IDS, HIT_N)}), others)
     assert found["refused"]["fake"][0]["a"] == "none in common"
@@ -95,4 +95,4 @@ def test_evaluations_that_only_one_has_are_named():
         make({"fake": Fake(), "x": Fake()}), make({"fake": Fake(), "y": Fake()})
     )
     assert (found["only_a"], found["only_b"]) == (["x"], ["y"])
-    assert "y was evaluated in B alone" in tables.text(found)
+    assert "y was evaluated in B alone" in rendering.text(found)

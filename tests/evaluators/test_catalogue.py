@@ -4,9 +4,9 @@ from tensorflow_datasets.core.utils import gcs_utils
 
 from clipa_jax.config import evals
 from clipa_jax.errors import ConfigError, MissingData
-from clipa_jax.evaluators import catalogue, labels, prompts, tables
+from clipa_jax.evaluators import catalogue, class_names, labels, prompts
 
-LISTED = tables.table("datasets")["datasets"]
+LISTED = class_names.table("datasets")["datasets"]
 
 
 def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION, split=None):
@@ -23,7 +23,7 @@ def test_every_set_has_its_sentences_and_names():
         entry = choose(name, source="clip_benchmark:/data/x")
         assert prompts.templates(entry.templates)
         if entry.classes is not None:
-            assert len(tables.classes(entry.classes).names) > 1
+            assert len(class_names.classes(entry.classes).names) > 1
         assert entry.metric in ("accuracy", "mean_average_precision")
         assert entry.naming in catalogue.NAMINGS
 
@@ -33,7 +33,7 @@ def test_the_configs_have_every_set():
     assert listed == set(names(catalogue.CLASSIFICATION))
     assert set(evals.RETRIEVAL) == set(names(catalogue.RETRIEVAL))
     # All for which CLIP_benchmark has sentences, but the dummy; caltech101 in VTAB's splits.
-    assert set(tables.named("en", "templates")) - {"dummy"} <= listed
+    assert set(class_names.named("en", "templates")) - {"dummy"} <= listed
 
 
 def test_the_first_place_that_is_there_is_taken(tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_objectnet_from_its_own_folder(tmp_path):
     entry = choose("objectnet", str(tmp_path))
     assert entry.source == f"class_folders:{tmp_path}/objectnet-1.0/images"
     assert (entry.split, entry.outside) == ("all", "leave_out")
-    assert entry.classes == tables.Classes(("c",), ("c",))
+    assert entry.classes == class_names.Classes(("c",), ("c",))
 
 
 def test_namings():
@@ -140,7 +140,7 @@ def test_labels_of_tfds_fit_the_tables(name, tmp_path, monkeypatch):
     if classes is None:
         assert len(own) == len(set(own)) > 1  # they are the classes
         return
-    fits = labels.fit(tables.classes(classes), own)
+    fits = labels.fit(class_names.classes(classes), own)
     if name in ("imagenet_a", "imagenet_r"):  # numbered among all classes of ImageNet
         assert sorted(fits[fits != labels.OUTSIDE]) == list(range(200))
     else:
@@ -148,6 +148,6 @@ def test_labels_of_tfds_fit_the_tables(name, tmp_path, monkeypatch):
 
 
 def test_names_decide_whatever_their_order():
-    table = tables.classes("pets")
+    table = class_names.classes("pets")
     shuffled = [table.names[1], table.names[0], *table.names[2:]]
     assert labels.fit(table, shuffled).tolist()[:3] == [1, 0, 2]

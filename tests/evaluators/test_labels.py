@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.evaluators import labels
-from clipa_jax.evaluators.tables import Classes
+from clipa_jax.evaluators.class_names import Classes
 
 ANIMALS = Classes(("great white shark", "hen", "newt", "Sphynx"), ("n01", "n02", "n03", "n04"))
 

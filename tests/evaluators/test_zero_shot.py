@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.evaluators import catalogue, outcome, tables, task
+from clipa_jax.evaluators import catalogue, class_names, outcome, task
 from clipa_jax.evaluators.zero_shot import ZeroShot
 from tests.evaluators.conftest import make, values_of
 
@@ -169,7 +169,7 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     listed = {"datasets": {"mine": known}, "aliases": {}}
     monkeypatch.setattr(catalogue.tables, "table", lambda name: listed)
     names = tuple(f"class {i}" for i in range(7))
-    monkeypatch.setattr(task.tables, "classes", lambda *_: tables.Classes(names))
+    monkeypatch.setattr(task.class_names, "classes", lambda *_: class_names.Classes(names))
     monkeypatch.setattr(catalogue.sources, "open", lambda source, split: None)
     opened = []
     fake = data.listed

@@ -25,7 +25,7 @@ def own(variant="Ti", **overrides):
 
 
 def fill(config, root=None):
-    return derive.fill(config, open_weights, root)
+    return derive.resolve(config, open_weights, root)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_an_evaluation_can_be_interrupted_after_each_batch(tmp_path):
         if len(calls) == 2:
             raise Stopped
 
-    made = stage.prepare(config(), tmp_path, {}, between=between)
+    made = stage.prepare(config(), tmp_path, {}, after_batch=between)
     params = made.program.spec.init(0).params
     tokens_BL = np.zeros((8, 8), np.int32)
     made.encoders.text(params, tokens_BL)

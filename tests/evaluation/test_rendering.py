@@ -1,6 +1,6 @@
 """Tables that a person reads: percent where it is a share, and nothing left unsaid."""
 
-from clipa_jax.evaluation import comparison, tables
+from clipa_jax.evaluation import comparison, rendering
 from tests.helpers.fake_results import make
 
 MISSING = {
@@ -16,7 +16,7 @@ DIFFERS = [{"key": "input.res", "checkpoint": 16, "config": 24}]
 
 
 def test_an_evaluation_on_a_terminal():
-    said = tables.text(make(missing=MISSING, differs=DIFFERS).report)
+    said = rendering.text(make(missing=MISSING, differs=DIFFERS).report)
     head, _, heading, ruler, *rest = said.splitlines()
     assert head.startswith("W/small, weights ") and "cpu, jax" in head
     assert " ".join(heading.split()) == "evaluation metric value 95 % interval samples seconds"
@@ -30,7 +30,7 @@ def test_an_evaluation_on_a_terminal():
 
 
 def test_markdown_has_a_row_for_each_metric():
-    lines = tables.markdown(make(missing=MISSING).report).splitlines()
+    lines = rendering.markdown(make(missing=MISSING).report).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 4
     assert {line.count("|") for line in rows} == {7}
@@ -43,12 +43,12 @@ def test_a_comparison_says_who_is_higher():
     top1 = found["evaluations"]["fake"]["metrics"]["top1"]
     for low, high, verdict in ((0.1, 0.2, "B"), (-0.2, -0.1, "A"), (-0.1, 0.1, "")):
         top1.update(difference=(low + high) / 2, low=low, high=high)
-        line = next(line for line in tables.text(found).splitlines() if "top1" in line)
+        line = next(line for line in rendering.text(found).splitlines() if "top1" in line)
         assert f"{100 * low:+.2f} to {100 * high:+.2f} pp" in line
         assert line.rstrip().endswith(verdict or "6")
-    assert tables.markdown(found).splitlines()[0] == "# Comparison"
+    assert rendering.markdown(found).splitlines()[0] == "# Comparison"
 
 
 def test_shares_and_numbers():
-    assert tables.is_share("top1/flags") and tables.is_share("i2t_r5")
-    assert not tables.is_share("loss") and not tables.is_share("heldout/loss")
+    assert rendering.is_share("top1/flags") and rendering.is_share("i2t_r5")
+    assert not rendering.is_share("loss") and not rendering.is_share("heldout/loss")

