@@ -13,6 +13,7 @@ arguments after `--` go to Beam: --runner=FlinkRunner -- --flink_master=localhos
 """
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -32,8 +33,8 @@ def _define(option: dataclasses.Field) -> None:
     elif isinstance(default, tuple):
         flags.DEFINE_list(name, [], text)
     else:
-        kinds = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-        kinds[type(default)](name, default, text)
+        kind = {str: "string", int: "integer", float: "float"}[type(default)]
+        getattr(flags, f"DEFINE_{kind}")(name, default, text)
 
 
 def main(argv: list[str]) -> None:
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     with cli.needs("data"):
         from clipa_jax.prepare import dataset, report  # noqa: PLC0415 (Beam is optional)
     given = flags.FLAGS
-    values = {option.name: given[option.name].value for option in dataclasses.fields(Options)}
+    values: dict[str, Any] = {o.name: given[o.name].value for o in dataclasses.fields(Options)}
     values["holdout"] = parse_share("holdout", values["holdout"])
     options = Options.from_dict(values)
     summary = dataset.make(options, given.out, runner=given.runner, arguments=argv[1:])

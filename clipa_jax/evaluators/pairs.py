@@ -47,7 +47,7 @@ def own_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
 def same_text_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
     """As `own_pairs`, but captions that are equal up to case and spaces belong to the same
     pictures: a model cannot tell them apart, so none of them counts as a miss."""
-    keys_of = [[key(text) for text in row] for row in captions]
+    keys_of = [[text_key(text) for text in row] for row in captions]
     pictures_of: dict[str, dict[int, None]] = {}
     for picture, row in enumerate(keys_of):
         for key in row:
@@ -57,7 +57,7 @@ def same_text_pairs(captions: Sequence[Sequence[str]]) -> np.ndarray:
     return np.asarray(pairs, np.int64).reshape(-1, 2)
 
 
-def key(text: str) -> str:
+def text_key(text: str) -> str:
     """The same for captions that are equal up to case and spaces."""
     return " ".join(text.casefold().split())
 

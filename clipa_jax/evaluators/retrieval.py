@@ -75,7 +75,7 @@ class Retrieval(Evaluator):
         split = self._context.embedded(state.params, self._data)
         captions = self._captions(split)
         texts: dict[str, str] = {}
-        key = pairs.key
+        key = pairs.text_key
         for text in (text for row in captions for text in row):
             texts.setdefault(key(text), text)
         number = {text: m for m, text in enumerate(texts)}

@@ -85,7 +85,7 @@ class Spikes:
         rollbacks, left_out = len(self.left_out), None
         if self._max_rollbacks is not None and rollbacks < self._max_rollbacks:
             left_out = (self._kept, samples)
-        spike = {"step": step, "loss": loss, "median": median, "margin": margin}
+        spike: dict[str, Any] = {"step": step, "loss": loss, "median": median, "margin": margin}
         spike |= {"samples": used, "left_out": left_out, "files": self._places(*used)}
         others = [known for known in self._known if known["left_out"] or known["step"] < step]
         self._known = sorted([*others, spike], key=lambda known: known["samples"][1])

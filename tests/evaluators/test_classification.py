@@ -23,7 +23,8 @@ def outcomes(name, score_NC, rows, batch=4):
         for start in range(0, len(rows), batch)
     ]
     ids = np.array([f"id{number}" for number in range(len(rows))])
-    found = metric.outcomes(ids, classification.joined(parts), score_NC.shape[1])
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    found = metric.outcomes(ids, joined, score_NC.shape[1])
     return {key: outcome.value for key, outcome in found}
 
 
