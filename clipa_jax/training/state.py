@@ -1,6 +1,8 @@
 """The training state, and its shapes and shardings, known before any memory is allocated."""
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,11 @@ class StateSpec:
 
     def init(self, seed: int) -> TrainState:
         """A fresh state, created with its shardings."""
-        return jax.jit(self._init, out_shardings=self.shardings)(jax.random.key(seed))
+        return self._compiled_init(jax.random.key(seed))
+
+    @functools.cached_property
+    def _compiled_init(self) -> Callable[[jax.Array], TrainState]:
+        return jax.jit(self._init, out_shardings=self.shardings)
 
     def with_params(self, params: Any, seed: int) -> TrainState:
         """A state at step 0 with the given parameters."""

@@ -111,12 +111,7 @@ def test_programs_of_several_cpu_devices_are_not_kept(finished):
     assert not (finished / "cache" / "xla").exists()
 
 
-def test_one_seed_gives_the_same_losses_to_the_last_bit(finished, tmp_path):
-    done = run(tmp_path, *SMALL, *ONE_STAGE)
-    assert done.returncode == 0, done.stderr
-    assert losses(tmp_path) == losses(finished)
-
-
+@pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_devices(finished, tmp_path):
     done = run(tmp_path, *SMALL, *ONE_STAGE, "--config.all.cpu_devices=8")
     assert done.returncode == 0, done.stderr
@@ -142,25 +137,10 @@ def test_the_large_recipe_takes_real_steps_in_a_test_size(tmp_path):
     assert np.isfinite(losses(tmp_path)).all()
 
 
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("--config.pretrain.optim.weigth_decay=0", "nearest: weight_decay"),
-        ("--config.all.input.vocab=Makefile", "Makefile"),
-    ],
-)
-def test_bad_input_is_one_sentence(tmp_path, override, sentence):
-    done = run(tmp_path / "W", *SMALL, override)
+def test_bad_input_is_one_sentence(tmp_path):
+    done = run(tmp_path / "W", *SMALL, "--config.all.input.vocab=Makefile")
     assert done.returncode != 0
     (line,) = (line for line in done.stderr.splitlines() if line.strip())
     assert line.startswith("error: ")
-    assert sentence in line
+    assert "Makefile" in line
     assert not (tmp_path / "W").exists()
-
-
-def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    done = run(tmp_path / "file" / "W", *SMALL, *ONE_STAGE)
-    assert done.returncode != 0
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -19,8 +19,8 @@ from jax.experimental import multihost_utils
 from clipa_jax import sharding, trees
 from clipa_jax.runtime import cli, distributed, fingerprint
 from clipa_jax.training import checkpoint, steps
+from tests.helpers import checkpoints as saved_states
 from tests.helpers import tiny
-from tests.training import test_checkpoint
 
 MESHES = {"dp": {}, "fsdp": {"replica": 2}, "fsdp_tp": {"tensor": 2}}
 PEER_TIMEOUT = 20  # seconds
@@ -64,20 +64,20 @@ def weights() -> Any:
 def checkpoints(folder: Path, index: int) -> int:
     """Moves a checkpoint from `one` to `two`, and through a bucket; the step resumed where only
     process 1 sees damage."""
-    laid = test_checkpoint.spec("unrolled", 8, "fsdp_tp", 2)
+    laid = saved_states.spec("unrolled", 8, "fsdp_tp", 2)
     alone = checkpoint.read_params(str(folder / "one"))  # as a stage reads those before it
-    moved = test_checkpoint.restore(folder / "one", laid)
+    moved = saved_states.restore(folder / "one", laid)
     assert fingerprint.of(trees.unflatten(alone)) == fingerprint.of(moved.state.params)
     for place in (folder / "two", BUCKET):
-        test_checkpoint.save(place, moved.state)
-    again = test_checkpoint.restore(BUCKET, laid)
+        saved_states.save(place, moved.state)
+    again = saved_states.restore(BUCKET, laid)
     assert fingerprint.of(again.state.params) == fingerprint.of(moved.state.params)
     read = checkpoint.Checkpoints._read
     if index == 1:
         checkpoint.Checkpoints._read = lambda self, step, plan: (
             ({}, "torn") if step == 10 else read(self, step, plan)
         )
-    return int(test_checkpoint.restore(folder / "one", laid).state.step)
+    return int(saved_states.restore(folder / "one", laid).state.step)
 
 
 def main(argv: list[str]) -> None:

@@ -13,8 +13,7 @@ import pytest
 from clipa_jax.errors import ConfigError
 from clipa_jax.runtime import distributed
 from tests.helpers import bucket as buckets
-from tests.helpers import processes, two_processes
-from tests.training import test_checkpoint
+from tests.helpers import checkpoints, processes, two_processes
 
 SCRIPT = Path(two_processes.__file__)
 # Its exact gradient is zero, see test_steps.py.
@@ -38,14 +37,14 @@ def test_contradictory_process_arguments_are_refused(arguments, sentence):
 
 def saved():
     """The states of a run on one device."""
-    return [test_checkpoint.state(test_checkpoint.spec(), step, seed=step) for step in (5, 10)]
+    return [checkpoints.state(checkpoints.spec(), step, seed=step) for step in (5, 10)]
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """(folder of what they found, status and last words of process 1, seconds it outlived 0)."""
     folder = tmp_path_factory.mktemp("pair")
-    test_checkpoint.save(folder / "one", *saved())
+    checkpoints.save(folder / "one", *saved())
     with buckets.running():
         first, second = processes.start(
             2, lambda index, port: [str(SCRIPT), str(index), str(port), str(folder)]
@@ -92,8 +91,8 @@ def test_two_processes_agree_on_exchanged_values(pair):
 
 
 def test_a_checkpoint_goes_from_one_process_to_two_and_back_on_other_meshes(pair):
-    back = test_checkpoint.restore(pair[0] / "two", test_checkpoint.spec("scanned", 4, "fsdp"))
-    test_checkpoint.assert_same(back.state, saved()[-1])
+    back = checkpoints.restore(pair[0] / "two", checkpoints.spec("scanned", 4, "fsdp"))
+    checkpoints.assert_same(back.state, saved()[-1])
     assert back.position["step"] == 10
     (process_0, process_1) = sorted((pair[0] / "two" / "checkpoints" / "10").glob("params/ocdbt*"))
     assert (process_0.name, process_1.name) == ("ocdbt.process_0", "ocdbt.process_1")

@@ -26,8 +26,8 @@ from clipa_jax.training import checkpoint, metrics, workdir
 from clipa_jax.training.mirror import Mirror
 from tests.helpers import bucket as buckets
 from tests.helpers import small_stage, tiny
+from tests.helpers.checkpoints import assert_same, restore, save, spec, state, steps_in
 from tests.helpers.sweep_runs import plant
-from tests.training.test_checkpoint import assert_same, restore, save, spec, state, steps_in
 
 
 @pytest.fixture(scope="module")

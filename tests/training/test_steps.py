@@ -118,7 +118,7 @@ def loss_and_gradients(preset: str, mesh: jax.sharding.Mesh, **overrides):
     c = tiny.config(sharding__preset=preset, mask__ratio=0.5, **overrides)
     # An optimizer whose whole state is the last gradient.
     spec = tiny.make_spec(c, mesh, optax.trace(decay=0.0))
-    update = tiny.update(c, spec, mesh, schedule=lambda _: jnp.ones(()))
+    update = tiny.compiled_update(c, spec, mesh, lambda _: jnp.ones(()))
     _, params = tiny.init(c)
     split = sharding.batch_sharding(mesh)
     batch = {name: jax.device_put(rows, split) for name, rows in tiny.batch(c).items()}
@@ -175,7 +175,7 @@ def tiny_run():
     c = tiny.config(mask__ratio=0.5)
     mesh = tiny.mesh(1)
     spec = tiny.make_spec(c, mesh)
-    return Run(spec.init(0), spec.shardings, tiny.update(c, spec, mesh), tiny.batch(c))
+    return Run(spec.init(0), spec.shardings, tiny.compiled_update(c, spec, mesh), tiny.batch(c))
 
 
 def test_two_runs_of_one_seed_are_bit_equal(tiny_run):
@@ -193,8 +193,9 @@ def test_two_runs_of_one_seed_are_bit_equal(tiny_run):
 def skipping_run():
     """Like `tiny_run`, without masks, that skips what is not finite; the first rate is not 0."""
     c = tiny.config(on_nonfinite="skip", warmup_steps=0)
-    spec = tiny.make_spec(c, tiny.mesh(1))
-    return Run(spec.init(0), spec.shardings, tiny.update(c, spec, tiny.mesh(1)), tiny.batch(c))
+    mesh = tiny.mesh(1)
+    spec = tiny.make_spec(c, mesh)
+    return Run(spec.init(0), spec.shardings, tiny.compiled_update(c, spec, mesh), tiny.batch(c))
 
 
 def poisoned(batch):
@@ -273,8 +274,7 @@ def test_a_fresh_state_does_not_depend_on_shardings(tiny_run):
 
 
 def test_the_seed_decides_on_the_initial_weights():
-    c = tiny.config()
-    spec = tiny.make_spec(c, tiny.mesh(1))
+    spec = tiny.make_spec(tiny.config(), tiny.mesh(1))
     one, again, other = (trees.flatten(spec.init(seed).params) for seed in (3, 3, 4))
     for name, leaf in one.items():
         np.testing.assert_array_equal(leaf, again[name])
