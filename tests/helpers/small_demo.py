@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ SMALL = [
     *(f"--config.all.evals.{name}.type=off" for name in ("zero_shot_groups", "contrastive")),
     "--config.all.evals.zero_shot_pictures.type=off",
 ]
+# Programs are compiled in half the time into slower code.
+ENVIRONMENT = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 # One stage without evaluation: what tests of the training itself need.
 ONE_STAGE = ["--config.stages=('pretrain',)", "--config.all.eval_percent=0"]
 
@@ -43,6 +46,7 @@ def run(workdir: Path, *overrides: str, config: str = SCHEDULE) -> subprocess.Co
     return subprocess.run(
         [sys.executable, *command(workdir, *overrides, config=config)],
         cwd=ROOT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=600,
@@ -53,7 +57,11 @@ def run(workdir: Path, *overrides: str, config: str = SCHEDULE) -> subprocess.Co
 def start(workdir: Path, *overrides: str) -> subprocess.Popen[str]:
     """Begins to train."""
     return subprocess.Popen(
-        [sys.executable, *command(workdir, *overrides)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command(workdir, *overrides)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
