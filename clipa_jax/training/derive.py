@@ -66,7 +66,7 @@ def resolve(
     configs = [stage.copy_and_resolve_references() for stage in schedules.split(config)]
     for stage in configs:
         with stage.unlocked():  # only this module reads the rules
-            for key in stage.keys() & set(RULES):
+            for key in set(RULES) & set(stage):
                 del stage[key]
     source = Settings(configs[0].input, "config.input")
     data = pipeline.open_source(source)
