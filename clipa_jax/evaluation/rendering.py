@@ -74,7 +74,7 @@ def _differences(report: Report) -> Iterator[Row]:
     for name, entry in report["evaluations"].items():
         for metric, row in entry["metrics"].items():
             # Neither is higher where the interval contains zero.
-            told_apart = row["low"] is not None and not row["low"] <= 0 <= row["high"]
+            differs = row["low"] is not None and not row["low"] <= 0 <= row["high"]
             yield (
                 name,
                 metric,
@@ -83,7 +83,7 @@ def _differences(report: Report) -> Iterator[Row]:
                 _value(metric, row["difference"], "+"),
                 _interval(metric, row, "+"),
                 format.count(row["count"], none=""),
-                ("B" if row["low"] > 0 else "A") if told_apart else "",
+                ("B" if row["low"] > 0 else "A") if differs else "",
             )
 
 
