@@ -9,7 +9,7 @@
 #   done
 #   run_points
 #
-# A point is one training in OUT/<name>, a config with overrides. Run the script again to go on:
+# A point is one training in OUT/<name>, a config with overrides. Run the script again to continue:
 # finished points are skipped at once, others go on from their last checkpoint. A point that fails
 # does not stop the others; it is named at the end, and the status is 1.
 #
@@ -191,7 +191,7 @@ _fail() {
 
 _report() {
   if [ "$STOPPED" != 0 ]; then
-    echo "stopped; run the same command again to go on" >&2
+    echo "stopped; run the same command again to resume" >&2
     return 130
   fi
   [ "${#FAILED[@]}" = 0 ] && return 0
