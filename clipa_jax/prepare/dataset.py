@@ -5,7 +5,6 @@ input and options; a run that finds the folder continues if these are the same. 
 are written and have been read back, the dataset is moved to OUT.
 """
 
-import contextlib
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -102,18 +101,14 @@ def _check_out(out: str) -> None:
 
 def _plan(options: Options, source: Source) -> dict[str, Any]:
     """Everything that the files of an unfinished folder depend on."""
-    stamps: dict[str, list[int] | None] = {}
-    for shard in source.shards:
-        if shard.path not in stamps:
-            stamps[shard.path] = None
-            with contextlib.suppress(DataError):
-                stamps[shard.path] = storage.stamp(shard.path)
+    paths = list(dict.fromkeys(shard.path for shard in source.shards))
+    stamps = storage.present(paths)
     return {
         "form": FORM,
         "piece": partitions.SIZE,
         "options": options.as_dict(),
         "shards": [[shard.path, shard.start, shard.length] for shard in source.shards],
-        "files": [[path, stamp] for path, stamp in stamps.items()],
+        "files": [[path, stamps.get(path)] for path in paths],
     }
 
 

@@ -15,8 +15,8 @@ import itertools
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 
@@ -26,11 +26,22 @@ from clipa_jax.errors import DataError, MissingData
 for _name in ("gs", "gcs", "s3"):
     fsspec.config.conf.setdefault(_name, {}).setdefault("use_listings_cache", False)
 
+T = TypeVar("T")
+Stamp = list[int]  # as JSON has it
+
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 _GLOB = re.compile(r"[*?\[]")
 _FEW = 8  # files for which a folder is not listed
+_THREADS = 32  # that ask for files: they wait for the storage
 _ONE_BY_ONE = ("", "http", "https")  # schemes whose files are looked at one by one
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class File(NamedTuple):
+    """A file, and its version when it was listed."""
+
+    path: str
+    stamp: Stamp
 
 
 def scheme(path: str) -> str:
@@ -54,35 +65,46 @@ def is_folder(path: str) -> bool:
     return bool(_call("isdir", path))
 
 
-def stamp(path: str) -> list[int]:
+def stamp(path: str) -> Stamp:
     """The version of a file: its size in bytes and, if known, its time of change in ns.
 
     Raises `DataError` if it cannot be read.
     """
     try:
-        if not scheme(path):
-            stat = os.stat(_local(path))
-            return [stat.st_size, stat.st_mtime_ns]
-        info = _call("info", path)
+        return _stamp(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    return _stamp(path, info)
 
 
-def stamps(paths: Sequence[str]) -> list[list[int]]:
-    """The `stamp` of each file; where many lie in a folder of an object store, by its listing."""
-    listed: dict[str, list[int]] = {}
-    for folder, number in collections.Counter(map(os.path.dirname, paths)).items():
-        if number > _FEW and scheme(folder) not in _ONE_BY_ONE:
-            entries = {os.path.basename(e["name"]): e for e in _call("ls", folder, detail=True)}
-            inside = (path for path in paths if os.path.dirname(path) == folder)
-            named = ((path, entries.get(os.path.basename(path))) for path in inside)
-            listed |= {path: _stamp(path, entry) for path, entry in named if entry}
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda path: listed.get(path) or stamp(path), paths))
+def present(paths: Sequence[str]) -> dict[str, Stamp]:
+    """Those of the files that are there, with the `stamp` of each.
+
+    Where many lie in a folder of an object store, its listing says so.
+    """
+    folders = collections.Counter(map(os.path.dirname, paths))
+    many = [f for f, number in folders.items() if number > _FEW and scheme(f) not in _ONE_BY_ONE]
+    listed = dict(zip(many, in_parallel(_entries, many), strict=True))
+
+    def look(path: str) -> Stamp | None:
+        folder, name = os.path.split(path)
+        if folder in listed:
+            entry = listed[folder].get(name)
+            return _stamp(path, entry) if entry else None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return _stamp(path)
+        return None
+
+    stamps = in_parallel(look, paths)
+    return {path: stamp for path, stamp in zip(paths, stamps, strict=True) if stamp}
 
 
-def _stamp(path: str, info: Mapping[str, Any]) -> list[int]:
+def _stamp(path: str, info: Mapping[str, Any] | None = None) -> Stamp:
+    """`stamp`, perhaps from the entry of a listing."""
+    if not scheme(path):
+        stat = os.stat(_local(path))
+        return [stat.st_size, stat.st_mtime_ns]
+    if info is None or info.get("size") is None:
+        info = _call("info", path)
     if info.get("size") is None:
         raise DataError(f"{path} cannot be read: the server does not give its size")
     changed = info.get("mtime") or info.get("LastModified") or info.get("ETag")
@@ -166,10 +188,19 @@ def make_folder(path: str) -> None:
 
 def names(folder: str, *, folders: bool = False) -> list[str]:
     """The names of all entries of a folder, or of the folders in it, sorted."""
-    entries = _call("ls", folder, detail=True)
-    if folders:
-        entries = [entry for entry in entries if entry["type"] == "directory"]
-    return sorted(os.path.basename(entry["name"].rstrip("/")) for entry in entries)
+    return sorted(n for n, e in _entries(folder).items() if not folders or e["type"] == "directory")
+
+
+def _entries(folder: str) -> dict[str, Mapping[str, Any]]:
+    """The entries of a folder by name; none of one that is missing in an object store, where a
+    folder without files is none."""
+    try:
+        entries = _call("ls", folder, detail=True)
+    except FileNotFoundError:
+        if scheme(folder) in _ONE_BY_ONE:
+            raise
+        return {}
+    return {os.path.basename(entry["name"].rstrip("/")): entry for entry in entries}
 
 
 def walk(folder: str) -> list[str]:
@@ -182,38 +213,56 @@ def walk(folder: str) -> list[str]:
     return sorted(os.path.relpath(path, folder) for path in paths)
 
 
-def glob(pattern: str) -> list[str]:
-    """The files that match, sorted."""
+def glob(pattern: str) -> dict[str, Stamp]:
+    """The files that match, sorted, with the `stamp` of each."""
     if not scheme(pattern):
-        return sorted(local_glob.glob(_local(pattern), recursive=True))
+        paths = sorted(local_glob.glob(_local(pattern), recursive=True))
+        return dict(zip(paths, in_parallel(stamp, paths), strict=True))
     system, _ = _system(pattern)
-    return sorted(system.unstrip_protocol(match) for match in _call("glob", pattern))
+    hidden = os.path.basename(pattern).startswith(".")
+    infos = {
+        system.unstrip_protocol(name): info
+        for name, info in _call("glob", pattern, detail=True).items()
+        if info["type"] == "file" and (hidden or not os.path.basename(name).startswith("."))
+    }
+    paths = sorted(infos)
+    return dict(zip(paths, in_parallel(_stamp, paths, map(infos.get, paths)), strict=True))
 
 
-def expand(where: str, spec: str) -> list[str]:
+def expand(where: str, spec: str) -> list[File]:
     """The files that match patterns, sorted within each pattern.
 
     Patterns are separated by commas and have globs and braces, `{00000..00012}` or `{a,b}`. One
     that matches no file raises `MissingData`, with `spec`, the source, in its message.
     """
-    paths: list[str] = []
+    try:
+        return _expand(where, spec)
+    except OSError as error:
+        raise DataError(
+            f"{spec}: its files cannot be listed: {error}; check the address and the permissions"
+        ) from None
+
+
+def _expand(where: str, spec: str) -> list[File]:
+    files: list[File] = []
     for pattern in re.split(r",(?![^{}]*\})", where):  # commas outside braces
         parts = list(braces(pattern.strip())) if pattern.strip() else []
-        present = _present([part for part in parts if not _GLOB.search(part)])
+        plain = present([part for part in parts if not _GLOB.search(part)])
         for part in parts:
-            matches = glob(part) if _GLOB.search(part) else [part] * (part in present)
+            if _GLOB.search(part):
+                matches = glob(part)
+            else:
+                matches = {part: plain[part]} if part in plain else {}
             if not matches:
                 raise MissingData(f"{spec}: no files match {part}", dataset=spec, looked=part)
-            paths += matches
-    return paths
+            files += itertools.starmap(File, matches.items())
+    return files
 
 
-def _present(paths: Sequence[str]) -> set[str]:
-    """Those of the files that are there."""
-    if len(paths) > _FEW and scheme(paths[0]) not in _ONE_BY_ONE:
-        folders = {os.path.dirname(path) for path in paths}
-        return {f"{folder}/{name}" for folder in folders for name in names(folder)}
-    return set(filter(exists, paths))
+def in_parallel(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+    """`map` in threads, for functions that wait for the storage."""
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, *arguments))
 
 
 def braces(pattern: str) -> Iterator[str]:

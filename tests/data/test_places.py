@@ -189,8 +189,8 @@ def test_a_bucket_of_many_shards_is_listed_and_not_asked_file_by_file(monkeypatc
         "_call",
         lambda method, *args, **kw: requests.append(method) or call(method, *args, **kw),
     )
-    paths = storage.expand("memory://many/{00000..00049}.tar", "webdataset")
-    assert [scan.length for scan in index.build(paths, None)] == [10] * count
+    files = storage.expand("memory://many/{00000..00049}.tar", "webdataset")
+    assert [shard.length for shard in index.shards(files, None)[0]] == [10] * count
     assert len(requests) < 10
 
 
@@ -201,7 +201,8 @@ def test_counting_that_was_cut_off_is_gone_on_with(specs, tmp_path, monkeypatch)
     shutil.rmtree(folder / index.NAME, ignore_errors=True)
     (folder / f"{index.NAME}.json").unlink(missing_ok=True)
     monkeypatch.setattr(index, "_THREADS", 1)
-    paths, looked = sorted(map(str, folder.glob("*.tar"))), []
+    files, looked = storage.expand(f"{folder}/*.tar", "webdataset"), []
+    paths = [file.path for file in files]
 
     def scan(path):
         looked.append(path)
@@ -210,9 +211,9 @@ def test_counting_that_was_cut_off_is_gone_on_with(specs, tmp_path, monkeypatch)
         return sources.tar.scan(path)
 
     with pytest.raises(KeyboardInterrupt):
-        index.build(paths, scan)
+        index.shards(files, scan)
     before = len(looked)
-    scans = index.build(paths, scan)
-    assert [scan.length for scan in scans] == list(LENGTHS)
+    shards, names = index.shards(files, scan)
+    assert [shard.length for shard in shards] == list(LENGTHS)
     assert paths[2] in looked[before:] and not {*paths[:2]} & {*looked[before:]}
-    assert all(scan.names and scan.table is None for scan in scans)
+    assert set(names) == set(paths) and all(names.values())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from clipa_jax.data.sources import mixture
-from clipa_jax.data.sources.base import Shard, Source, empty
+from clipa_jax.data.sources.base import Shard, Source
 from clipa_jax.data.sources.captions import Choice
 from clipa_jax.data.sources.class_folders import ClassFoldersSource
 from clipa_jax.data.sources.clip_benchmark import ClipBenchmarkSource
@@ -57,6 +57,5 @@ def _open_one(spec: str, split: str, features: Sequence[str], caption: Choice) -
     if kind not in KINDS:
         raise DataError(f"source {spec!r}: " + unknown("kind", kind, KINDS))
     source = KINDS[kind](rest, split, features, caption)
-    if not source.num_examples:
-        raise empty(spec, split)
+    source.filled_files()
     return source

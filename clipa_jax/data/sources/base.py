@@ -65,6 +65,13 @@ class Source(abc.ABC):
         """Samples of an epoch."""
         return sum(shard.length for shard in self.shards)
 
+    def filled_files(self) -> list[str]:
+        """The files of the shards that have samples; `DataError` if there are none."""
+        filled = [shard.path for shard in self.shards if shard.length]
+        if not filled:
+            raise empty(self.spec, self.split)
+        return filled
+
     @abc.abstractmethod
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         """Records string (F,), [start, start + length) of a shard, without decoding any.

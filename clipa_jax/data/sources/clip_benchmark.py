@@ -68,22 +68,24 @@ class ClipBenchmarkSource(WebdatasetSource):
             sample[LABELS] = tf.strings.to_number(tf.strings.split(sample[LABELS]), tf.int64)
         return sample
 
-    def _paths(self, where: str) -> list[str]:
+    def _files(self, where: str) -> list[storage.File]:
         folder = storage.join(self._folder, self.split)
         count = _text(storage.join(folder, SHARDS)).strip()
         if count and not count.isdigit():
             raise DataError(f"{self.spec}, split {self.split}: {SHARDS} says {count!r}, no number")
         if count:
             paths = [f"{folder}/{number}.tar" for number in range(int(count))]
+            stamps = storage.present(paths)
         else:
-            paths = sorted(storage.glob(f"{folder}/*.tar"), key=_number)
-        lacking = next((path for path in paths if not storage.exists(path)), None)
+            stamps = storage.glob(f"{folder}/*.tar")
+            paths = sorted(stamps, key=_number)
+        lacking = next((path for path in paths if path not in stamps), None)
         if lacking or not paths:
             looked = lacking or f"{folder}/*.tar"
             raise MissingData(
                 f"{self.spec}, split {self.split}: no {looked}", dataset=self.spec, looked=looked
             )
-        return paths
+        return [storage.File(path, stamps[path]) for path in paths]
 
 
 def _text(path: str) -> str:

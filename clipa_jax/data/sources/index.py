@@ -12,18 +12,20 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from absl import logging
 
 from clipa_jax.data.sources import lengths
+from clipa_jax.data.sources.base import Shard
 from clipa_jax.errors import DataError
 from clipa_jax.runtime import distributed, storage
 from clipa_jax.runtime.progress import Progress
 
+T = TypeVar("T")
 NAME = ".clipa_jax_index"
 _HELD = 64  # tables in memory
 _THREADS = 32  # that count: they wait for the storage
@@ -43,43 +45,57 @@ _COMPRESSED = {
 
 class Scan(NamedTuple):
     """The samples of a file: their number, the names of their members and, for formats that need
-    it, the table of their offsets, int64 (length, columns). Names are None before it is scanned."""
+    it, the table of their offsets, int64 (length, columns)."""
 
     length: int
-    names: tuple[str, ...] | None = ()
+    names: tuple[str, ...] = ()
     table: Any = None
 
 
-def build(paths: Sequence[str], scan: Callable[[str], Scan]) -> list[Scan]:
-    """The length of each file, with its names if they are known, without its table.
+Names = dict[str, Sequence[str]]
+
+
+def shards(
+    files: Sequence[storage.File], scan: Callable[[str], Scan]
+) -> tuple[tuple[Shard, ...], Names]:
+    """The files as shards, and the names of members by path, of those that have been scanned.
 
     Lengths come from the index, or from a record beside the data (`lengths`), else `scan` counts. A
     file that cannot be read raises `DataError`.
     """
-    known = {folder: _load(folder) for folder in {os.path.dirname(path) for path in paths}}
-    stamps = dict(zip(paths, storage.stamps(paths), strict=True))
-
-    def entry(path: str) -> list:
-        return known[os.path.dirname(path)].get(os.path.basename(path)) or [None]
-
-    new = [path for path in paths if entry(path)[:2] != stamps[path]]
-    recorded = lengths.recorded(new) if new else {}
-    scans = {path: Scan(length, None) for path, length in recorded.items()}
-    count = [path for path in new if path not in scans]
-    if count:
-        scans |= _counted({path: stamps[path] for path in count}, scan)
+    stamps = dict(files)
+    known = _by_folder(_load, stamps)
+    new = [path for path, stamp in stamps.items() if _of(known, path, [])[:2] != stamp]
+    recorded = _by_folder(lengths.of_folder, new)
+    scans = {path: Scan(n) for path in new if (n := _of(recorded, path)) is not None}
+    if len(scans) < len(new):
+        scans |= _counted({path: stamps[path] for path in new if path not in scans}, scan)
     for path, scanned in scans.items():
-        names = None if scanned.names is None else list(scanned.names)
-        record = [*stamps[path], scanned.length, names]
-        known[os.path.dirname(path)][os.path.basename(path)] = record
-    for folder in {os.path.dirname(path) for path in new}:
+        folder, name = os.path.split(path)
+        known[folder][name] = [*stamps[path], scanned.length, scanned.names]
+
+    def save(folder: str) -> None:
         _save(folder, f"{NAME}.json", json.dumps(known[folder]).encode())
-    entries = [entry(path) for path in paths]
-    return [Scan(n, None if names is None else tuple(names)) for _, _, n, names in entries]
+
+    _by_folder(save, new)
+    in_order = tuple(Shard(file.path, _of(known, file.path)[2]) for file in files)
+    return in_order, {path: names for path in stamps if (names := _of(known, path)[3])}
+
+
+def _by_folder(function: Callable[[str], T], paths: Iterable[str]) -> dict[str, T]:
+    """The results of a function for each folder that has some of the files."""
+    folders = list(dict.fromkeys(map(os.path.dirname, paths)))
+    return dict(zip(folders, storage.in_parallel(function, folders), strict=True))
+
+
+def _of(folders: Mapping[str, Mapping[str, Any]], path: str, missing: Any = None) -> Any:
+    folder, name = os.path.split(path)
+    return folders[folder].get(name, missing)
 
 
 def _counted(stamps: Mapping[str, list[int]], scan: Callable[[str], Scan]) -> dict[str, Scan]:
-    """Scans of files, without their tables, in parallel.
+    """Scans of files, without their tables, in parallel; those with a record of their own are not
+    read.
 
     Each host begins with a part of its own, and takes over the tables of files that another host,
     or a start that was cut off, has stored by then.
@@ -88,6 +104,9 @@ def _counted(stamps: Mapping[str, list[int]], scan: Callable[[str], Scan]) -> di
     scans: dict[str, Scan] = {}
 
     def count(path: str) -> tuple[str, Scan]:
+        recorded = lengths.of_file(path)
+        if recorded is not None:
+            return path, Scan(recorded)
         scanned = _stored(path, stamps[path]) or _scanned(path, scan, stamps[path])
         return path, scanned._replace(table=None)
 
@@ -134,7 +153,7 @@ def _scanned(path: str, scan: Callable[[str], Scan], stamp: list[int]) -> Scan:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if scanned.table is not None:
-        buffer, names = io.BytesIO(), np.array(scanned.names or [], np.str_)
+        buffer, names = io.BytesIO(), np.array(scanned.names, np.str_)
         np.savez(buffer, stamp=np.array(stamp), names=names, table=scanned.table)
         _save(os.path.dirname(path), _table_name(path), buffer.getvalue())
     return scanned

@@ -5,10 +5,8 @@ shardindex.json        of wids: {"shardlist": [{"url": "00000.tar", "nsamples": 
 00000_stats.json       of img2dataset, one a shard: {"successes": 9874, ...}
 """
 
-import concurrent.futures
 import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from clipa_jax.runtime import storage
@@ -16,37 +14,21 @@ from clipa_jax.runtime import storage
 _SIZES, _WIDS, _STATS = "sizes.json", "shardindex.json", "_stats.json"
 
 
-def recorded(paths: Sequence[str]) -> dict[str, int]:
-    """The lengths of the files that have one on record."""
-    known: dict[str, int] = {}
-    for folder in sorted(set(map(os.path.dirname, paths))):
-        sizes = _of_folder(folder)
-        inside = [path for path in paths if os.path.dirname(path) == folder]
-        known |= {path: sizes[name] for path in inside if (name := os.path.basename(path)) in sizes}
-        if not sizes and _exists_stats(inside[0]):
-            with concurrent.futures.ThreadPoolExecutor(32) as pool:
-                counts = pool.map(lambda path: _count(_document(_stats(path)), "successes"), inside)
-                known |= {p: n for p, n in zip(inside, counts, strict=True) if n is not None}
-    return known
-
-
-def _of_folder(folder: str) -> dict[str, int]:
-    """Lengths by name, from a file about the whole folder."""
+def of_folder(folder: str) -> dict[str, int]:
+    """Lengths by the names of files, from a record about the whole folder."""
     sizes = _document(os.path.join(folder, _SIZES))
-    if isinstance(sizes, dict):
-        return {name: n for name in sizes if (n := _count(sizes, name)) is not None}
-    index = _document(os.path.join(folder, _WIDS))
-    shards = index.get("shardlist", []) if isinstance(index, dict) else []
-    counts = {os.path.basename(str(s.get("url"))): _count(s, "nsamples") for s in shards}
-    return {name: n for name, n in counts.items() if n is not None}
+    if not isinstance(sizes, dict):
+        index = _document(os.path.join(folder, _WIDS))
+        shards = index.get("shardlist", []) if isinstance(index, dict) else []
+        sizes = {os.path.basename(str(s.get("url"))): s.get("nsamples") for s in shards}
+    return {name: size for name, size in sizes.items() if _is_count(size)}
 
 
-def _exists_stats(path: str) -> bool:
-    return storage.exists(_stats(path))
-
-
-def _stats(path: str) -> str:
-    return os.path.splitext(path)[0] + _STATS
+def of_file(path: str) -> int | None:
+    """The length of a file that has a record of its own."""
+    stats = _document(os.path.splitext(path)[0] + _STATS)
+    count = stats.get("successes") if isinstance(stats, dict) else None
+    return count if _is_count(count) else None
 
 
 def _document(path: str) -> Any:
@@ -56,6 +38,5 @@ def _document(path: str) -> Any:
         return None
 
 
-def _count(document: Any, key: str) -> int | None:
-    count = document.get(key) if isinstance(document, dict) else None
-    return count if isinstance(count, int) and count >= 0 else None
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0

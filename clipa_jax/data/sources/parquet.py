@@ -47,13 +47,8 @@ class ParquetSource(fields.FieldSource):
     def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
         self.caption = caption
         self.spec, self.split = f"parquet:{where}", split
-        paths = storage.expand(where, self.spec)
-        scans = index.build(paths, _scan)
-        self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
-        filled = [shard.path for shard in self.shards if shard.length]
-        if not filled:
-            raise base.empty(self.spec, split)
-        columns = {path: self._columns(path) for path in base.spread(filled)}
+        self.shards, _ = index.shards(storage.expand(where, self.spec), _scan)
+        columns = {path: self._columns(path) for path in base.spread(self.filled_files())}
         names = {name for known in columns.values() for name in known.captions}
         self.has_captions = caption.possible(names)
         kinds: dict[str, type] = {}

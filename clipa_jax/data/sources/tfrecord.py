@@ -35,19 +35,16 @@ class TfrecordSource(base.Source):
         del wanted
         self.caption = caption
         self.spec, self.split = f"tfrecord:{where}", split
-        paths = storage.expand(where, self.spec)
+        files = storage.expand(where, self.spec)
         schemes = tf.io.gfile.get_registered_schemes()
-        foreign = next((path for path in paths if storage.scheme(path) not in schemes), None)
+        foreign = {storage.scheme(file.path) for file in files} - {*schemes}
         if foreign:
             raise DataError(
-                f"{self.spec}: TensorFlow reads no {storage.scheme(foreign)}:// files; copy them, "
-                f"or keep the data as webdataset or parquet, which can be read from there"
+                f"{self.spec}: TensorFlow reads no {foreign.pop()}:// files; copy them, or keep "
+                f"the data as webdataset or parquet, which can be read from there"
             )
-        scans = index.build(paths, _scan)
-        self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
-        filled = [shard.path for shard in self.shards if shard.length]
-        if not filled:
-            raise base.empty(self.spec, split)
+        self.shards, _ = index.shards(files, _scan)
+        filled = self.filled_files()
         kinds = self._kinds = _kinds(base.spread(filled))
         texts = [name for name, (kind, _) in kinds.items() if kind == tf.string]
         base.find("image", base.IMAGE_NAMES, texts, f"{self.spec} ({filled[0]})")

@@ -43,14 +43,10 @@ class WebdatasetSource(fields.IndexedSource):
     def __init__(self, where: str, split: str, wanted: Sequence[str], caption: captions.Choice):
         self.caption = caption
         self.spec, self.split = f"{self.kind}:{where}", split
-        paths = self._paths(where)
-        scans = index.build(paths, tar.scan)
-        self.shards = tuple(base.Shard(p, s.length) for p, s in zip(paths, scans, strict=True))
-        if not self.num_examples:
-            raise base.empty(self.spec, split)
-        unread = [p for p, scan in zip(paths, scans, strict=True) if scan.length and not scan.names]
-        looked = [index.opened(path, tar.scan) for path in base.spread(unread)]
-        members = {name for scan in (*scans, *looked) for name in scan.names or ()} - {tar.KEY}
+        self.shards, names = index.shards(self._files(where), tar.scan)
+        unread = [path for path in self.filled_files() if path not in names]
+        looked = (index.opened(path, tar.scan).names for path in base.spread(unread))
+        members = {name for known in (*names.values(), *looked) for name in known} - {tar.KEY}
         if tar.IMAGE not in members:
             raise DataError(
                 f"{self.spec}: no member with a suffix of {', '.join(base.IMAGE_SUFFIXES)}; "
@@ -65,7 +61,7 @@ class WebdatasetSource(fields.IndexedSource):
         others = sorted(members - {tar.IMAGE, *self._texts})
         super().__init__(wanted, {n: int if n in _LABELS else str for n in others})
 
-    def _paths(self, where: str) -> list[str]:
+    def _files(self, where: str) -> list[storage.File]:
         """The files, in order."""
         return storage.expand(where, self.spec)
 
@@ -80,7 +76,7 @@ class WebdatasetSource(fields.IndexedSource):
         return (next(items) if present else _NOTHING for present in inside.tolist())
 
     def _items(self, path: str, scan: index.Scan, indices: np.ndarray) -> Iterator[_Item]:
-        names, place_XN2 = scan.names or (), scan.table[indices].reshape(len(indices), -1, 2)
+        names, place_XN2 = scan.names, scan.table[indices].reshape(len(indices), -1, 2)
         texts = tuple(name for name in self._texts if name in names)
         columns = [
             place_XN2[:, names.index(name)]
