@@ -5,6 +5,8 @@ python -m clipa_jax.train --config=configs/model_h/pretrain.py --workdir=W --con
 """
 
 import contextlib
+import functools
+from collections.abc import Callable
 
 from absl import flags, logging
 
@@ -68,15 +70,18 @@ def train(run: stage.Stage, interrupt: Interrupt) -> bool:
     run.claim()
     machine.save(run)
     logging.info("\n%s", run.describe())
+    compiled = functools.cache(run.program.compile)  # also of use after a rollback
     while True:
         try:
-            return train_from_checkpoint(run, interrupt)
+            return train_from_checkpoint(run, compiled, interrupt)
         except spikes.Rollback:
             if interrupt.shared:
                 return False
 
 
-def train_from_checkpoint(run: stage.Stage, interrupt: Interrupt) -> bool:
+def train_from_checkpoint(
+    run: stage.Stage, compiled: Callable[[], steps.Update], interrupt: Interrupt
+) -> bool:
     """`train` from the last checkpoint; raises `spikes.Rollback` if it is to be called again."""
     checkpoints = run.open_checkpoints(workdir=str(run.folder))
     start = checkpoint.first_state(
@@ -107,7 +112,7 @@ def train_from_checkpoint(run: stage.Stage, interrupt: Interrupt) -> bool:
         with progress.paused("compiling"), efficiency.losing("compile"):
             program = run.program
             attention.compare(program.spec, program.mesh, start.state.params, program.image_tokens)
-            update = program.compile()
+            update = compiled()
         try:
             state = loop(run, update, start, checkpoints, record, interrupt)
         except (UserError, spikes.Rollback):

@@ -54,13 +54,9 @@ def train(
         source = _cached(source)
     lanes = config.lanes or default_lanes(config.batch_size, process_count)
     lanes = math.gcd(lanes, config.batch_size)
-    order = _order(
-        source,
-        choice(config, "order", ("auto", "global", "lanes")),
-        seed=seed,
-        lanes=lanes,
-        window=config.shuffle_window or default_window(lanes),
-    )
+    window = config.shuffle_window or default_window(lanes)
+    kind = choice(config, "order", ("auto", "global", "lanes"))
+    order = _order(source, kind, seed=seed, lanes=lanes, window=window)
     preprocess = fill(config.preprocess, config) if preprocess is None else preprocess
     share = reading.Share.of(config.batch_size, process_index, process_count)
     process, out = robust_map.chunk_function(
@@ -76,7 +72,7 @@ def train(
         source, order, max_percent=config.max_skip_percent, epoch=source.num_examples
     )
     spec = _batch_spec(preprocess, out, config.batch_size)
-    return TrainData(source, preprocess, spec, order, share, process, skips)
+    return TrainData(source, preprocess, spec, lanes, window, order, share, process, skips)
 
 
 def default_lanes(batch_size: int, hosts: int) -> int:
@@ -138,6 +134,8 @@ class TrainData:
     source: sources.Source
     preprocess: str
     spec: dict[str, jax.ShapeDtypeStruct]  # shape and type of each entry of the global batch
+    lanes: int  # that are read side by side, by all hosts
+    window: int  # samples that are shuffled together, of all lanes
     _order: Order
     _share: reading.Share
     _process: robust_map.Process

@@ -163,7 +163,7 @@ def prepare(
     `open_weights` opens the weights of `config.init`. Raises `UserError` if these, the config, the
     data or the workdir cannot be used.
     """
-    config = _with_order(config, root / config.name)
+    config = _as_begun(config, root / config.name)
     c = Settings(_with_vocabulary(config, root / config.name))
     surgery.check(c.surgery)
     mesh, count = c.mesh.call(sharding.make_mesh), jax.process_count()
@@ -171,6 +171,8 @@ def prepare(
     data = pipeline.train(
         c.input, seed=c.seed, process_index=jax.process_index(), process_count=count
     )
+    config.input.lanes = config.input.lanes or data.lanes
+    config.input.shuffle_window = config.input.shuffle_window or data.window
     durations = resolve(c, batch_size=c.input.batch_size, num_examples=data.num_examples)
     _warn_of_repeats(c.name, durations, data.num_examples)
     training = program.build(c, mesh, durations, data.spec)
@@ -209,16 +211,13 @@ def prepare(
     return stage
 
 
-def _with_order(config: ConfigDict, folder: Path) -> ConfigDict:
-    """The config with lanes and window: as the stage began, else by the number of processes."""
+def _as_begun(config: ConfigDict, folder: Path) -> ConfigDict:
+    """The config with the lanes and the window that the stage began with, where none are given."""
     config = config.copy_and_resolve_references()
-    inputs, recorded = config.input, {}
     if files.exists(folder / workdir.CONFIG):
         recorded = files.read_json(folder / workdir.CONFIG)["input"]
-    lanes = pipeline.default_lanes(inputs.batch_size, jax.process_count())
-    inputs.lanes = inputs.lanes or recorded.get("lanes") or lanes
-    window = recorded.get("shuffle_window") or pipeline.default_window(inputs.lanes)
-    inputs.shuffle_window = inputs.shuffle_window or window
+        for key in ("lanes", "shuffle_window"):
+            config.input[key] = config.input[key] or recorded.get(key)
     return config
 
 

@@ -17,9 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import fsspec
@@ -54,6 +55,7 @@ class Bucket:
         self.fails: Callable[[str, str], HTTPStatus | None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
         self.delay, self.lock = 0.0, threading.Lock()
+        self.listings: dict[tuple[str | None, str | None], Any] = {}
         self._folder = tempfile.TemporaryDirectory()
         self.tls = certificate.make(
             self._folder.name, "www.googleapis.com", "storage.googleapis.com"
@@ -73,6 +75,14 @@ class Bucket:
             "CURL_CA_BUNDLE": os.path.join(self._folder.name, certificate.FILE),
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
+
+    def put(self, folder: str, contents: Mapping[str, bytes]) -> None:
+        """Objects by name, without a request: equal contents are kept once."""
+        for name, content in contents.items():
+            path, size = f"{folder}/{name}", str(len(content))
+            resource = objects._make_object_resource("", "bucket", path, "", size)
+            self._storage._store._files[f"bucket/{path}"] = content
+            self._storage.objects.setdefault("bucket", {})[path] = resource
 
     def start(self) -> None:
         """Begins to answer."""
@@ -140,10 +150,11 @@ class _Handler(server.RequestHandler):
             super().do_GET()
             return
         query = dict(parse_qsl(url.query))
-        items, prefixes = self._objects.get_file_list(
-            "bucket", query.get("prefix"), query.get("delimiter")
-        )
         begin = int(query.get("pageToken", 0))
+        which = query.get("prefix"), query.get("delimiter")
+        if not begin:  # the other pages are of the same listing
+            self._bucket.listings[which] = self._objects.get_file_list("bucket", *which)
+        items, prefixes = self._bucket.listings[which]
         end = begin + min(int(query.get("maxResults", PAGE)), PAGE)
         page = {
             "kind": "storage#objects",

@@ -17,8 +17,9 @@ import optax
 from jax.experimental import multihost_utils
 
 from clipa_jax import sharding, trees
+from clipa_jax.errors import UserError
 from clipa_jax.runtime import cli, distributed, fingerprint
-from clipa_jax.training import checkpoint, steps
+from clipa_jax.training import checkpoint, spikes, steps
 from tests.helpers import checkpoints as saved_states
 from tests.helpers import tiny
 
@@ -80,6 +81,19 @@ def checkpoints(folder: Path, index: int) -> int:
     return int(saved_states.restore(folder / "one", laid).state.step)
 
 
+def rollbacks(folder: Path, index: int) -> list[Any]:
+    """What becomes of two spikes, where process 1 does not see what process 0 has written."""
+    place, losses, ends = folder / f"spikes_{index}", [2.0, 2.1] * 40, []
+    place.mkdir()
+    for samples in (320, 480):
+        watch = spikes.Spikes(place, lambda *part: {}, 8, losses, samples, max_rollbacks=1)
+        try:
+            watch.add(81, 9.0, samples + 8)
+        except (spikes.Rollback, UserError) as end:
+            ends.append([type(end).__name__, watch.left_out])
+    return ends
+
+
 def main(argv: list[str]) -> None:
     index, port, folder = int(argv[1]), argv[2], Path(argv[3])
     jax.config.update("jax_num_cpu_devices", 4)
@@ -95,6 +109,7 @@ def main(argv: list[str]) -> None:
         "flag": [flag.read(15 if index == 1 and call >= 2 else 0) for call in range(5)],
         "from_first": distributed.from_first(["ä", index]),
         "from_all": distributed.from_all(10 + index),
+        "rollbacks": rollbacks(folder, index),
     }
     said["torn"] = checkpoints(folder, index)
     (folder / f"{index}.json").write_text(json.dumps(said))

@@ -90,6 +90,14 @@ def test_two_processes_agree_on_exchanged_values(pair):
     assert both[0]["from_all"] == [10, 11]
 
 
+def test_two_processes_roll_back_together_and_give_up_together(pair):
+    """By what process 0 has recorded; the losses are equal on all."""
+    left_out = [[320, 328]]
+    for index in range(2):
+        said = json.loads((pair[0] / f"{index}.json").read_text())
+        assert said["rollbacks"] == [["Rollback", left_out], ["UserError", left_out]]
+
+
 def test_a_checkpoint_goes_from_one_process_to_two_and_back_on_other_meshes(pair):
     back = checkpoints.restore(pair[0] / "two", checkpoints.spec("scanned", 4, "fsdp"))
     checkpoints.assert_same(back.state, saved()[-1])

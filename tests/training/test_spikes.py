@@ -141,11 +141,14 @@ def training(prepared, monkeypatch):
         state, values = update(state, batch)
         return state, values | {"loss": values["loss"] + 9.0 * (digests[-1] == tenth)}
 
-    monkeypatch.setattr(program.Program, "compile", lambda self: spoil)
+    compiled = []
+    monkeypatch.setattr(program.Program, "compile", lambda self: compiled.append(1) or spoil)
 
     def trained(folder, max_rollbacks):
         own = dataclasses.replace(run, folder=folder, max_rollbacks=max_rollbacks)
+        compiled.clear()
         assert train.train(own, Interrupt())
+        assert len(compiled) == 1  # also with a rollback
         position = json.loads((folder / "checkpoints/16/position/metadata").read_text())
         return position, small_demo.losses(folder.parent, folder.name)
 
