@@ -34,6 +34,7 @@ _GLOB = re.compile(r"[*?\[]")
 _FEW = 8  # files for which a folder is not listed
 _THREADS = 32  # that ask for files: they wait for the storage
 _ONE_BY_ONE = ("", "http", "https")  # schemes whose files are looked at one by one
+SCANNED = 16 << 20  # bytes of a request where a remote file is read to its end
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -116,9 +117,9 @@ def modified(path: str) -> float:
     return _call("modified", path).timestamp()
 
 
-def open(path: str, mode: str = "rb") -> Any:
-    """A binary file to read and seek in, or to write."""
-    return _call("open", path, mode)
+def open(path: str, mode: str = "rb", block: int | None = None) -> Any:
+    """A binary file to read and seek in, or to write; a remote one is read by `block` bytes."""
+    return _call("open", path, mode, block_size=block)
 
 
 def read(path: str, offset: int = 0, size: int | None = None) -> bytes:

@@ -1,5 +1,6 @@
 """Files on servers and in other file systems, their index and their recorded lengths."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -13,8 +14,10 @@ import tensorflow as tf
 
 from clipa_jax.data import sources
 from clipa_jax.data.sources import index
+from clipa_jax.errors import MissingData
 from clipa_jax.runtime import storage
 from tests.data.conftest import LENGTHS, TOTAL, everything
+from tests.helpers import bucket as buckets
 from tests.helpers import writers
 
 
@@ -71,16 +74,45 @@ def test_over_http(specs, served, ranges, monkeypatch):
         assert everything(served(specs["table"])) == everything(specs["table"])
 
 
-def test_other_file_systems(specs):
-    """fsspec's in memory, as gs:// and s3:// are others."""
-    for kind, glob in (("webdataset", "*.tar"), ("parquet", "*.parquet"), ("folder", "")):
-        place = Path(specs[kind].partition(":")[2])
-        root = place if kind == "folder" else place.parent
-        for path in filter(Path.is_file, root.rglob("*.*")):
-            storage.write(f"memory://bucket/{kind}/{path.relative_to(root)}", path.read_bytes())
-        assert everything(f"{kind}:memory://bucket/{kind}/{glob}".rstrip("/")) == everything(
-            specs[kind]
-        )
+@pytest.fixture(params=["memory://bucket", "gs://bucket/data"])
+def place(request):
+    """A place in fsspec's memory, or in a bucket on this machine."""
+    running = buckets.running if request.param.startswith("gs:") else contextlib.nullcontext
+    with running():
+        yield request.param
+
+
+def test_other_file_systems(specs, place):
+    """Of `gs://`, TensorFlow's own client reads TFRecord files; others go through fsspec."""
+    globs = {"webdataset": "[0-9]*.tar", "parquet": "*.parquet", "folder": ""}
+    globs["table"] = "captions.jsonl"
+    if place.startswith("gs:"):
+        globs |= {"tfrecord": "*.tfrecord", "tfds": ""}
+    for kind, glob in globs.items():
+        local = Path(specs[kind].partition(":")[2])
+        root = local if local.is_dir() else local.parent
+        for path in filter(Path.is_file, root.rglob("[!.]*")):
+            storage.write(f"{place}/{kind}/{path.relative_to(root)}", path.read_bytes())
+        spec = f"{specs[kind].partition(':')[0]}:{place}/{kind}/{glob}".rstrip("/")
+        assert everything(spec) == everything(specs[kind]), kind
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/data"], indirect=True)
+def test_files_of_several_folders_of_a_bucket_are_found_by_wildcards(specs, place):
+    """Also where the index of an earlier start lies beside them."""
+    source = Path(specs["webdataset"].partition(":")[2]).parent
+    for number in range(4):
+        content = (source / f"{number:05d}.tar").read_bytes()
+        storage.write(f"{place}/{number // 2}/{number:05d}.tar", content)
+    for wildcards in ("*/*.tar", "?/0000[0-3].tar", "**/*.tar", "*/*", "{0,1}/*"):
+        assert everything(f"webdataset:{place}/{wildcards}") == everything(specs["webdataset"])
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/data"], indirect=True)
+@pytest.mark.parametrize("where", ["*/*.tar", "{00000..00020}.tar", "a.tar"])
+def test_what_is_not_in_a_bucket_is_named(place, where):
+    with pytest.raises(MissingData, match=r"no files match gs://bucket/data/[0*a]"):
+        sources.open(f"webdataset:{place}/{where}", "train")
 
 
 def test_braces_and_commas():

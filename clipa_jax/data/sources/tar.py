@@ -52,7 +52,7 @@ def scan(path: str) -> Scan:
     samples = grouped.samples
     damage = ""
     try:
-        with storage.open(path) as file:
+        with storage.open(path, block=storage.SCANNED) as file:
             for member in members(file, size):
                 grouped.add(member)
     except ValueError as error:

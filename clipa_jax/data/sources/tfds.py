@@ -76,7 +76,7 @@ class TfdsSource(base.Source):
         if self.random_access:
             return fields.in_chunks(self.fetch, shard, start, length)
         path = tf.constant([shard.path for shard in self.shards])[shard]
-        return tfrecord.read(path, start + self._starts[shard], length)
+        return tfrecord.read(path, start + self._starts[shard], length, tfrecord.buffer(self))
 
     def fetch(self, shard_X: tf.Tensor, index_X: tf.Tensor) -> tf.Tensor:
         index_X += tf.gather(self._starts, shard_X)

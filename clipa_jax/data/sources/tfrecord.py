@@ -16,7 +16,7 @@ from clipa_jax.runtime import storage
 
 _HEADER = 12  # bytes before a record: its length and a checksum; four more follow it
 _FOOTER = 4
-_BUFFER = 256 << 10  # bytes read at once
+_BUFFER, _REMOTE_BUFFER = 256 << 10, 8 << 20  # bytes read at once; a remote read is a request
 _BATCH = 128  # records that go through the check for missing ones together
 _LOOKED_AT = 16  # records of a file that tell which features there are
 # The types of features by their fields, and values for missing ones.
@@ -57,7 +57,7 @@ class TfrecordSource(base.Source):
 
     def read(self, shard: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
         path = tf.constant([shard.path for shard in self.shards])[shard]
-        return read(path, start, length, at=self._offset(shard, start))
+        return read(path, start, length, buffer(self), self._offset(shard, start))
 
     def _offset(self, shard: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
         """The byte at which a record begins, from the index."""
@@ -154,8 +154,17 @@ def _first_texts(texts: Sequence[Any]) -> Any:
     return tf.where(filled_n[:, None], texts[0], rest)
 
 
+def buffer(source: base.Source) -> int:
+    """Bytes of a TFRecord file of the source that are read at once."""
+    return _REMOTE_BUFFER if storage.scheme(source.shards[0].path) else _BUFFER
+
+
 def read(
-    path: tf.Tensor, start: tf.Tensor, length: tf.Tensor, at: tf.Tensor | None = None
+    path: tf.Tensor,
+    start: tf.Tensor,
+    length: tf.Tensor,
+    buffer: int = _BUFFER,
+    at: tf.Tensor | None = None,
 ) -> tf.data.Dataset:
     """Records (1,), [start, start + length) of a TFRecord file, inside tf.data.
 
@@ -164,9 +173,9 @@ def read(
     `at`; without it, TensorFlow skips from record to record up to there.
     """
     if at is None:
-        records = tf.data.TFRecordDataset(path).skip(start).take(length)
+        records = tf.data.TFRecordDataset(path, buffer_size=buffer).skip(start).take(length)
     else:
-        records = _from_byte(path, at, _BUFFER).take(length)
+        records = _from_byte(path, at, buffer).take(length)
     blank = tf.data.Dataset.from_tensors(tf.constant([""]))
 
     def record_at(offset: tf.Tensor) -> tf.data.Dataset:
@@ -211,7 +220,7 @@ def offsets(path: str) -> np.ndarray:
     after which no other can be found.
     """
     size, at, starts = storage.stamp(path)[0], 0, []
-    with storage.open(path) as file:
+    with storage.open(path, block=storage.SCANNED) as file:
         while at < size:
             starts.append(at)
             file.seek(at)
