@@ -7,6 +7,7 @@ are written and have been read back, the dataset is moved to OUT.
 
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from clipa_jax.data import sources
@@ -191,11 +192,18 @@ def _check(folder: str, layout: Layout) -> None:
                 f"{folder}, split {expected.name}: {split.num_examples} samples, expected "
                 f"{expected.samples}"
             )
-        for path in split.filepaths:
-            if not storage.exists(str(path)):
-                raise DataError(f"{path} is missing; start again to make it")
+        paths = [str(path) for path in split.filepaths]
+        missing = next(iter(set(paths) - set(storage.present(paths))), None)
+        if missing:
+            raise DataError(f"{missing} is missing; start again to make it")
         if layout.file_format == "tfrecord":
-            next(iter(tfds.as_numpy(builder.as_dataset(split=f"{expected.name}[:1]"))))
+            try:
+                next(iter(tfds.as_numpy(builder.as_dataset(split=f"{expected.name}[:1]"))))
+            except tf.errors.OpError as error:
+                raise DataError(
+                    f"{folder} cannot be read back by TensorFlow, whose own client reads gs:// in "
+                    f"training: {error.message}"
+                ) from None
         elif not storage.scheme(folder):  # ArrayRecord opens no other files
             builder.as_data_source(split=expected.name)[0]
 

@@ -1,12 +1,12 @@
 """Files on servers and in other file systems, their index and their recorded lengths."""
 
-import contextlib
 import functools
 import http.server
 import json
 import shutil
 import tarfile
 import threading
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from clipa_jax.data import sources
 from clipa_jax.data.sources import index
-from clipa_jax.errors import MissingData
+from clipa_jax.errors import DataError, MissingData
 from clipa_jax.runtime import storage
-from tests.data.conftest import LENGTHS, TOTAL, everything
+from tests.data.conftest import LENGTHS, SAMPLES, TOTAL, everything, write_tfds
 from tests.helpers import bucket as buckets
 from tests.helpers import writers
 
@@ -74,15 +74,17 @@ def test_over_http(specs, served, ranges, monkeypatch):
         assert everything(served(specs["table"])) == everything(specs["table"])
 
 
-@pytest.fixture(params=["memory://bucket", "gs://bucket/data"])
-def place(request):
-    """A place in fsspec's memory, or in a bucket on this machine."""
-    running = buckets.running if request.param.startswith("gs:") else contextlib.nullcontext
-    with running():
-        yield request.param
+BUCKET = "gs://bucket/data"
 
 
-def test_other_file_systems(specs, place):
+@pytest.fixture
+def bucket():
+    with buckets.running() as running:
+        yield running
+
+
+@pytest.mark.parametrize("place", ["memory://bucket", BUCKET])
+def test_other_file_systems(specs, bucket, place):
     """Of `gs://`, TensorFlow's own client reads TFRecord files; others go through fsspec."""
     globs = {"webdataset": "[0-9]*.tar", "parquet": "*.parquet", "folder": ""}
     globs["table"] = "captions.jsonl"
@@ -97,22 +99,37 @@ def test_other_file_systems(specs, place):
         assert everything(spec) == everything(specs[kind]), kind
 
 
-@pytest.mark.parametrize("place", ["gs://bucket/data"], indirect=True)
-def test_files_of_several_folders_of_a_bucket_are_found_by_wildcards(specs, place):
+def test_files_of_several_folders_of_a_bucket_are_found_by_wildcards(specs, bucket):
     """Also where the index of an earlier start lies beside them."""
     source = Path(specs["webdataset"].partition(":")[2]).parent
     for number in range(4):
         content = (source / f"{number:05d}.tar").read_bytes()
-        storage.write(f"{place}/{number // 2}/{number:05d}.tar", content)
+        storage.write(f"{BUCKET}/{number // 2}/{number:05d}.tar", content)
     for wildcards in ("*/*.tar", "?/0000[0-3].tar", "**/*.tar", "*/*", "{0,1}/*"):
-        assert everything(f"webdataset:{place}/{wildcards}") == everything(specs["webdataset"])
+        assert everything(f"webdataset:{BUCKET}/{wildcards}") == everything(specs["webdataset"])
 
 
-@pytest.mark.parametrize("place", ["gs://bucket/data"], indirect=True)
-@pytest.mark.parametrize("where", ["*/*.tar", "{00000..00020}.tar", "a.tar"])
-def test_what_is_not_in_a_bucket_is_named(place, where):
-    with pytest.raises(MissingData, match=r"no files match gs://bucket/data/[0*a]"):
-        sources.open(f"webdataset:{place}/{where}", "train")
+def test_what_is_not_in_a_bucket_is_named_and_so_is_what_may_not_be_listed(bucket):
+    for where in ("*/*.tar", "{00000..00020}.tar", "a.tar"):
+        with pytest.raises(MissingData, match=r"no files match gs://bucket/data/[0*a]"):
+            sources.open(f"webdataset:{BUCKET}/{where}", "train")
+    bucket.fails = lambda method, path: HTTPStatus.FORBIDDEN
+    for where in ("*/*.tar", "{00000..00020}.tar", "a.tar"):
+        with pytest.raises(DataError, match="cannot be listed: .*Forbidden.* permissions"):
+            sources.open(f"webdataset:{BUCKET}/{where}", "train")
+
+
+def test_a_tfds_folder_of_many_shards_in_a_bucket_is_listed(tmp_path, bucket):
+    count = 40
+    local = write_tfds(tmp_path / "1.0.0", {"train": SAMPLES[:count]}, lengths=(1,) * count)
+    folder = Path(local.removeprefix("tfds:"))
+    bucket.put("data", {path.name: path.read_bytes() for path in folder.iterdir()})
+    source = sources.open(f"tfds:{BUCKET}", "train")
+    assert len(source.shards) == count and len(bucket.requests) < 20
+    gone = next(iter(source.shards)).path
+    storage.remove(gone)
+    with pytest.raises(MissingData, match=f"{gone} is missing"):
+        sources.open(f"tfds:{BUCKET}", "train")
 
 
 def test_braces_and_commas():
