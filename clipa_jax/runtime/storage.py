@@ -240,7 +240,8 @@ def expand(where: str, spec: str) -> list[File]:
         return _expand(where, spec)
     except OSError as error:
         raise DataError(
-            f"{spec}: its files cannot be listed: {error}; check the address and the permissions"
+            f"{spec}: its files cannot be listed: {' '.join(str(error).split())}; check the address "
+            "and the permissions"
         ) from None
 
 

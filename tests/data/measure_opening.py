@@ -181,14 +181,16 @@ def start(kind: str, folder: str, requests: Any) -> None:
             begin, cpu = time.monotonic(), time.process_time()
             data = pipeline.train(Settings(config).input, seed=0, process_count=HOSTS)
             opened, after = time.monotonic(), requests()
-            batch, _ = next(data.start())
+            with contextlib.closing(data.start()) as batches:
+                batch, _ = next(batches)
+            seconds = time.monotonic() - begin
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             every = after + requests()
             print(
                 f"{turn}: {len(data.source.shards):,} shards, {data.num_examples:,} samples, "
                 f"{len(batch['image']):,} pictures; opened after {opened - begin:.1f} s and "
                 f"{sum(after.values()):,} requests, first batch after "
-                f"{time.monotonic() - begin:.1f} s and {sum(every.values()):,} requests "
+                f"{seconds:.1f} s and {sum(every.values()):,} requests "
                 f"{dict(every)}; {time.process_time() - cpu:.1f} s of a processor, peak of the "
                 f"process {peak // 1024:,} MiB; skipped {data.skipped()}",
                 flush=True,

@@ -89,7 +89,7 @@ def sizes_or(weights: Sequence[float | None], sources: Sequence[base.Source]) ->
 
 def _source(source: Any, spec: Spec) -> str:
     if not isinstance(source, str):
-        raise DataError(f"source {spec!r}: expected a string, a mapping or pairs, came {source!r}")
+        raise DataError(f"source {spec!r}: expected a string, a mapping or pairs, got {source!r}")
     return source
 
 

@@ -31,7 +31,10 @@ class TfdsSource(base.Source):
         del wanted
         self.caption = caption
         self.spec, self.split = f"tfds:{where}", split
-        info = _builder(where).info
+        try:
+            info = _builder(where).info
+        except tf.errors.OpError as error:
+            raise DataError(f"{self.spec}: TensorFlow cannot read it: {error.message}") from None
         try:
             files = info.splits[split].file_instructions
         except (KeyError, ValueError) as error:
