@@ -76,7 +76,7 @@ def chunk_function(
     steps = functools.partial(_steps, phases=phases, measured=keep is None)
     quickly = carefully = steps(PerSample(parser.parse))
     if source.can_parse_all and not features:
-        quickly = steps(functools.partial(parser.parse_all, size=size))
+        quickly = steps(parser.parse_all)
 
     record_nF = tf.TensorSpec([size, source.width], tf.string)
     specs = {"record": record_nF, "count": tf.TensorSpec([size], tf.int64)}
@@ -117,8 +117,8 @@ class _Parser:
         parsed.pop("id", None)  # no op needs it
         return {**rest, **parsed, "image": image, _PASSED: passed, REASON: reason}
 
-    def parse_all(self, samples: Samples, size: int) -> Samples:
-        """The entries of n = `size` records, in a few ops for all; an error if one is bad."""
+    def parse_all(self, samples: Samples) -> Samples:
+        """The entries of n records, in a few ops for all; an error if one is bad."""
         rest = {name: value for name, value in samples.items() if name not in ("record", _FIELD)}
         parsed = self.source.parse_all(samples["record"], captions=self.captions)
         images = map_chunk.array(parsed["image"])  # large, so they are not copied from here on

@@ -239,9 +239,9 @@ def expand(where: str, spec: str) -> list[File]:
     try:
         return _expand(where, spec)
     except OSError as error:
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{spec}: its files cannot be listed: {' '.join(str(error).split())}; check the address "
-            "and the permissions"
+            f"{spec}: its files cannot be listed: {reason}; check the address and the permissions"
         ) from None
 
 

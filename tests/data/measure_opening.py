@@ -169,6 +169,7 @@ def start(kind: str, folder: str, requests: Any) -> None:
     from clipa_jax.config import recipes, schedules  # noqa: PLC0415 (after the environment is set)
     from clipa_jax.config.settings import Settings  # noqa: PLC0415
     from clipa_jax.data import pipeline  # noqa: PLC0415
+    from clipa_jax.data.sources import index  # noqa: PLC0415
 
     config = schedules.split(recipes.load("model_h/pretrain"))[0]
     config.input.source = f"tfds:{folder}"
@@ -177,6 +178,7 @@ def start(kind: str, folder: str, requests: Any) -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         for turn in ("first start", "second start"):
+            index.opened.cache_clear()
             requests()
             begin, cpu = time.monotonic(), time.process_time()
             data = pipeline.train(Settings(config).input, seed=0, process_count=HOSTS)

@@ -62,7 +62,7 @@ class Choice:
         """The captions of a sample as one string of a record."""
         groups = (texts(fields.get(name)) for name in self.names)
         if not self.weights:
-            return joined(next(filter(None, groups), []))
+            return joined(_first(groups))
         return FIELDS.join(joined(group).replace(FIELDS, b" ") for group in groups)
 
 
@@ -72,16 +72,16 @@ def texts(value: Any) -> list[bytes]:
         text = without_mark(encoded(value))
         return [text] if text.strip() else []
     if isinstance(value, Mapping):
-        return of_fields(value)
+        return _first(texts(value.get(name)) for name in NAMES)
     if isinstance(value, list | tuple | np.ndarray):
         legal = (item for item in value if isinstance(item, str | bytes | Mapping))
         return [text for item in legal for text in texts(item)]
     return []
 
 
-def of_fields(fields: Mapping[str, Any], names: Sequence[str] = NAMES) -> list[bytes]:
-    """The captions of a record, from the first of the names that has any."""
-    return next(filter(None, (texts(fields.get(name)) for name in names)), [])
+def _first(groups: Iterable[list[bytes]]) -> list[bytes]:
+    """The captions of the first field that has any."""
+    return next(filter(None, groups), [])
 
 
 def _document(text: bytes) -> Any:
@@ -98,7 +98,7 @@ def of_files(contents: Mapping[str, bytes], choice: Choice) -> bytes:
     document = _document(contents.get(JSON, b""))
     if choice.is_usual:
         groups = (texts(document if k == JSON else text) for k, text in contents.items())
-        return joined(next(filter(None, groups), []))
+        return joined(_first(groups))
     fields = document if isinstance(document, Mapping) else {}
     return choice.record({**fields, **{k: text for k, text in contents.items() if texts(text)}})
 

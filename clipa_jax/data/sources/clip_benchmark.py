@@ -52,8 +52,8 @@ class ClipBenchmarkSource(WebdatasetSource):
         lines = _lines(storage.join(self._folder, TEMPLATES))
         return [line.replace(PLACE, "{}") for line in lines] or None
 
-    def record(self, shard: int, item: Any) -> list[bytes]:
-        record = super().record(shard, item)
+    def record(self, item: Any) -> list[bytes]:
+        record = super().record(item)
         if self.type == RETRIEVAL:
             record[_CAPTIONS] = captions.joined(captions.texts(record[_CAPTIONS].splitlines()))
         if self._several is not None:

@@ -35,7 +35,7 @@ class FieldSource(base.Source):
         self.width = _COMMON + len(self._wanted)
 
     @abc.abstractmethod
-    def record(self, shard: int, item: Any) -> list[bytes]:
+    def record(self, item: Any) -> list[bytes]:
         """The record of a sample, from whatever the source has read of it.
 
         An empty list means that it cannot be read; so does any error.
@@ -46,7 +46,7 @@ class FieldSource(base.Source):
         record_XF = np.full((len(indices), self.width), b"", object)
         for row, (index, item) in enumerate(zip(indices.tolist(), items, strict=True)):
             try:
-                record = self.record(shard, item)
+                record = self.record(item)
             except Exception as error:  # noqa: BLE001 (any content may come; it costs one sample)
                 where, kind = self.describe(shard, index), type(error).__name__
                 logging.log_first_n(logging.WARNING, "%r: %s: %s", _LOGGED, where, kind, error)
@@ -129,7 +129,7 @@ class ListedSource(IndexedSource):
         del index
         return {}
 
-    def record(self, shard: int, item: int) -> list[bytes]:
+    def record(self, item: int) -> list[bytes]:
         values = self.values(item)
         return [
             storage.read_or_nothing(self.path(item)),

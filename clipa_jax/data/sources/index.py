@@ -173,13 +173,9 @@ def _places(folder: str, name: str) -> list[str]:
 
 
 def _load(folder: str) -> dict[str, list]:
-    for place in _places(folder, f"{NAME}.json"):
-        try:
-            record = json.loads(storage.read(place))
-        except (OSError, ValueError):
-            continue
-        return {name: entry for name, entry in record.items() if len(entry) == 4}
-    return {}
+    records = map(lengths.document, _places(folder, f"{NAME}.json"))
+    record = next((record for record in records if isinstance(record, dict)), {})
+    return {name: entry for name, entry in record.items() if len(entry) == 4}
 
 
 def _save(folder: str, name: str, content: bytes) -> None:

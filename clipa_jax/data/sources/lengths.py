@@ -16,9 +16,9 @@ _SIZES, _WIDS, _STATS = "sizes.json", "shardindex.json", "_stats.json"
 
 def of_folder(folder: str) -> dict[str, int]:
     """Lengths by the names of files, from a record about the whole folder."""
-    sizes = _document(os.path.join(folder, _SIZES))
+    sizes = document(os.path.join(folder, _SIZES))
     if not isinstance(sizes, dict):
-        index = _document(os.path.join(folder, _WIDS))
+        index = document(os.path.join(folder, _WIDS))
         shards = index.get("shardlist", []) if isinstance(index, dict) else []
         sizes = {os.path.basename(str(s.get("url"))): s.get("nsamples") for s in shards}
     return {name: size for name, size in sizes.items() if _is_count(size)}
@@ -26,12 +26,13 @@ def of_folder(folder: str) -> dict[str, int]:
 
 def of_file(path: str) -> int | None:
     """The length of a file that has a record of its own."""
-    stats = _document(os.path.splitext(path)[0] + _STATS)
+    stats = document(os.path.splitext(path)[0] + _STATS)
     count = stats.get("successes") if isinstance(stats, dict) else None
     return count if _is_count(count) else None
 
 
-def _document(path: str) -> Any:
+def document(path: str) -> Any:
+    """The content of a JSON file; None if it cannot be read."""
     try:
         return json.loads(storage.read(path))
     except (OSError, ValueError):

@@ -115,7 +115,7 @@ class ParquetSource(fields.FieldSource):
         rows = ((path, columns, table, row) for row in range(begin, end))
         return self.records(int(shard), index_X, rows)
 
-    def record(self, shard: int, item: tuple[str, _Columns, pa.Table, int]) -> list[bytes]:
+    def record(self, item: tuple[str, _Columns, pa.Table, int]) -> list[bytes]:
         path, columns, table, row = item
 
         def value(name: str | None) -> Any:

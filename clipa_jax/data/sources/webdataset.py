@@ -94,7 +94,7 @@ class WebdatasetSource(fields.IndexedSource):
             for places in place_XF2[begin:stop].tolist():
                 yield _Item(places, texts, data, first)
 
-    def record(self, shard: int, item: _Item) -> list[bytes]:
+    def record(self, item: _Item) -> list[bytes]:
         if item is _NOTHING:
             return []
         content = _content(item)
