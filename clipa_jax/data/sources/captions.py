@@ -8,7 +8,7 @@ with their shares (`Choice`).
 
 import codecs
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
