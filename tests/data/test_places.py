@@ -132,6 +132,13 @@ def test_a_tfds_folder_of_many_shards_in_a_bucket_is_listed(tmp_path, bucket):
         sources.open(f"tfds:{BUCKET}", "train")
 
 
+def test_array_records_in_a_bucket_are_refused_before_they_are_read(specs, bucket):
+    folder = Path(specs["array_record"].removeprefix("tfds:"))
+    bucket.put("data", {path.name: path.read_bytes() for path in folder.iterdir()})
+    with pytest.raises(DataError, match="ArrayRecord reads no gs:// files; copy them"):
+        sources.open(f"tfds:{BUCKET}", "train")
+
+
 def test_braces_and_commas():
     assert list(storage.braces("{08..10}.tar")) == ["08.tar", "09.tar", "10.tar"]
     assert list(storage.braces("{a,b}/{1..0}")) == ["a/1", "a/0", "b/1", "b/0"]

@@ -14,6 +14,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from clipa_jax.config import bundled
 from clipa_jax.data.sources import base, captions, fields, tfrecord
 from clipa_jax.errors import DataError, MissingData, nearest
+from clipa_jax.runtime import storage
 
 INFO = "dataset_info.json"
 _OPEN_FILES = 128  # of ArrayRecord files; a reader keeps its file open
@@ -49,6 +50,12 @@ class TfdsSource(base.Source):
         self.shards = tuple(
             base.Shard(str(file.filename), int(file.take), int(file.skip)) for file in files
         )
+        place = storage.scheme(self.shards[0].path) if self.shards else ""
+        if self.random_access and place:
+            raise DataError(
+                f"{self.spec}: ArrayRecord reads no {place}:// files; copy them to a disk, or prepare "
+                "the data as TFRecord files"
+            )
         self._check_files()
         self._info = info
         names = list(info.features)
