@@ -1,8 +1,8 @@
 """Captions of a source without its pictures, for vocabularies and word counts."""
 
 import collections
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,7 @@ import tensorflow as tf
 from clipa_jax.data import reading, sources
 from clipa_jax.errors import DataError
 from clipa_jax.preprocess.vocab import basic_words
+from clipa_jax.runtime import files, storage
 
 
 def read(spec: str, split: str = "train", feature: str = "captions") -> list[list[str]]:
@@ -17,12 +18,14 @@ def read(spec: str, split: str = "train", feature: str = "captions") -> list[lis
 
     `spec` is a text file with one caption a line, a TFDS folder, or what `sources.open` takes.
     """
-    path = Path(spec)
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    is_path = bool(storage.scheme(spec)) or os.path.exists(spec)
+    if is_path and storage.is_folder(spec):
+        spec, is_path = f"tfds:{spec}", False
+    if is_path:
+        lines = files.read_bytes(spec).decode("utf-8", "replace").splitlines()
         samples = [[line.strip()] for line in lines if line.strip()]
     else:
-        samples = list(_of_source(f"tfds:{spec}" if path.is_dir() else spec, split, feature))
+        samples = list(_of_source(spec, split, feature))
     if not any(samples):
         raise DataError(f"{spec}, split {split}: no captions in feature {feature!r}")
     return samples

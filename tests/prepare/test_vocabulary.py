@@ -6,6 +6,7 @@ import pytest
 from clipa_jax.errors import DataError
 from clipa_jax.prepare import captions, vocabulary
 from clipa_jax.preprocess.text import load_tokenizer
+from clipa_jax.runtime import storage
 from tests.prepare.conftest import example, write
 
 TEXTS = ["a red heart", "a café, and a dog", "the dog"]
@@ -17,6 +18,8 @@ def test_captions_are_read_from_every_kind_of_source(tmp_path):
     (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n\n", encoding="utf-8")
     expected = [[text] for text in TEXTS]
     assert captions.read(str(tmp_path / "a.txt")) == expected
+    storage.write("memory://bucket/a.txt", (tmp_path / "a.txt").read_bytes())
+    assert captions.read("memory://bucket/a.txt") == expected
     assert captions.read(f"tfrecord:{tmp_path}/*.tfrecord") == expected
     assert captions.read(f"tfrecord:{tmp_path}/*.tfrecord", feature="key") == [["0"], ["1"], ["2"]]
 

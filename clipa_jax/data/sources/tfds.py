@@ -53,8 +53,8 @@ class TfdsSource(base.Source):
         place = storage.scheme(self.shards[0].path) if self.shards else ""
         if self.random_access and place:
             raise DataError(
-                f"{self.spec}: ArrayRecord reads no {place}:// files; copy them to a disk, or prepare "
-                "the data as TFRecord files"
+                f"{self.spec}: ArrayRecord reads no {place}:// files; copy them to a disk, or "
+                "prepare the data as TFRecord files"
             )
         self._check_files()
         self._info = info
