@@ -44,7 +44,7 @@ class PerSample:
 
 
 def in_one_loop(samples: Samples, mapped: PerSample, size: int) -> tuple[Samples, tf.Tensor]:
-    """`one_by_one`, but an error where any sample is bad."""
+    """`mapped` for all n = `size` samples, as `one_by_one`; fails if one of them is bad."""
     if isinstance(mapped.function, Switch):
         return _branch_by_branch(samples, mapped.function, size), tf.zeros([size], tf.int32)
     arrays = tf.nest.map_structure(_by_row, samples)

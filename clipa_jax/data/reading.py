@@ -1,7 +1,8 @@
 """Encoded samples in the order of training, in chunks: {"record": (n, F), "count": (n,)}.
 
-All readers start anywhere without reading earlier samples: by index, where the format or memory
-allows it, else by opening the file of each lane at the place that is needed.
+All readers start at any sample: by index, where the format or memory allows it, else by opening the
+file of each lane at its position. Only a TFRecord file without an index, of a `tfds:` source, is read
+from its beginning up to there.
 
 B batch size, n samples of a chunk, F strings of a record, K lanes, b = B / K records of each.
 """
@@ -130,7 +131,7 @@ def _by_index(source: Source, order: GlobalOrder, count: int, share: Share) -> t
 
 
 def lanes_of(order: Order, share: Share) -> range:
-    """The lanes that a host reads, and in whole, although it may have a part of their rows."""
+    """The lanes that a host reads; it reads all rows of a lane of which it needs some."""
     block = share.batch_size // order.lanes
     return range(share.begin // block, -(-share.end // block))
 

@@ -46,8 +46,9 @@ class Source(abc.ABC):
     """A split of a dataset: shards of known lengths, and how to read them.
 
     A record is a sample as it is read, before anything is decoded: F strings, all of them empty if
-    the sample could not be read. Sources are made from the place that the user gave, the split and
-    the features that records are to have, and raise `DataError` if samples or pictures are missing.
+    the sample could not be read. A source is constructed from its place (`spec` without the kind),
+    the split, the features that records carry and the choice of captions, as `KINDS` calls it;
+    missing samples or pictures raise `DataError`.
     """
 
     spec: str  # as the user gave it
@@ -69,7 +70,7 @@ class Source(abc.ABC):
         """The files of the shards that have samples; `DataError` if there are none."""
         filled = [shard.path for shard in self.shards if shard.length]
         if not filled:
-            raise empty(self.spec, self.split)
+            raise empty_error(self.spec, self.split)
         return filled
 
     @abc.abstractmethod
@@ -136,7 +137,7 @@ def spread(items: Sequence[Any]) -> list[Any]:
     return list(items[:: max(-(-len(items) // _LOOKED_AT), 1)])
 
 
-def empty(spec: str, split: str) -> DataError:
+def empty_error(spec: str, split: str) -> DataError:
     """The error for a source without samples."""
     return DataError(f"source {spec!r}, split {split!r} is empty: no samples in its files")
 

@@ -111,7 +111,7 @@ class ListedSource(IndexedSource):
         kinds: dict[str, type],
     ):
         if not names:
-            raise base.empty(self.spec, self.split)
+            raise base.empty_error(self.spec, self.split)
         self._folder, self._names = folder, names
         self.shards = (base.Shard.of_names(where, names),)
         super().__init__(wanted, kinds)
