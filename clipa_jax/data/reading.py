@@ -1,8 +1,8 @@
 """Encoded samples in the order of training, in chunks: {"record": (n, F), "count": (n,)}.
 
-All readers start at any sample: by index, where the format or memory allows it, else by opening the
-file of each lane at its position. Only a TFRecord file without an index, of a `tfds:` source, is read
-from its beginning up to there.
+All readers start at any sample: by index, where the format or memory allows it, else by opening
+the file of each lane at its position. Only a TFRecord file without an index, of a `tfds:` source,
+is read from its beginning up to there.
 
 B batch size, n samples of a chunk, F strings of a record, K lanes, b = B / K records of each.
 """

@@ -64,8 +64,8 @@ def chunk_function(
 
     It takes chunks {"record": string (n, F), "count": int64 (n,)} of n = `size` samples and gives,
     in the same order, entries with a leading axis of n, and `REASON` int32 (n,). A sample draws
-    from (seed, count). `keep` are the entries of the result, if the ops give them. None keeps all, for
-    timings that stop at any op: an entry without a fixed shape is replaced by its size.
+    from (seed, count). `keep` are the entries of the result, if the ops give them. None keeps all,
+    for timings that stop at any op: an entry without a fixed shape is replaced by its size.
     `features` are further entries of the source that are passed on; captions joined by `SEPARATOR`,
     since lists of any length are slow. Pictures of more than `max_pixels` are not decoded, and
     captions are cleaned by `preprocess.cleaning`.
