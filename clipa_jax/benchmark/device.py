@@ -1,7 +1,7 @@
 """Devices at work: batches of noise, the rate of a matrix product, time and memory of a step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -71,10 +71,18 @@ def peak_memory(compiled: jax.stages.Compiled) -> tuple[float, str]:
 
 def timed(step: Callable[[], Any], *, steps: int, warmup: int) -> list[float]:
     """Seconds of each step until its results are ready."""
-    seconds = []
+    return in_turns({"": step}, steps=steps, warmup=warmup)[""]
+
+
+def in_turns(
+    functions: Mapping[str, Callable[[], Any]], *, steps: int, warmup: int
+) -> dict[str, list[float]]:
+    """`timed` for several functions: a step of each, then the next step of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for index in range(warmup + steps):
-        began = time.perf_counter()
-        jax.block_until_ready(step())
-        if index >= warmup:
-            seconds.append(time.perf_counter() - began)
+        for name, step in functions.items():
+            began = time.perf_counter()
+            jax.block_until_ready(step())
+            if index >= warmup:
+                seconds[name].append(time.perf_counter() - began)
     return seconds

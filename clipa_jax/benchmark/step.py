@@ -1,29 +1,52 @@
 """Speed of a training step on random data, without an input pipeline.
 
     python tools/benchmark.py step --config=configs/model_h/pretrain.py --config.microbatch=256
+    python tools/benchmark.py step --config=configs/model_s/pretrain.py --peer=open_clip
 
 Any config on any mesh. The step is the trainer's own program. Its speed is compared with a plain
-matrix product of the config's dtype on the same devices in the same run.
+matrix product of the config's dtype on the same devices in the same run, and with the steps of
+other code for the same model, batch and device, in turns.
 """
 
+import importlib
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags, logging
 
 from clipa_jax import sharding
-from clipa_jax.benchmark.device import matrix_rate, peak_memory, random_batch, timed
+from clipa_jax.benchmark.device import in_turns, matrix_rate, peak_memory, random_batch
 from clipa_jax.config import schedules
 from clipa_jax.config.settings import Settings
-from clipa_jax.errors import ConfigError
+from clipa_jax.errors import ConfigError, install, unknown
 from clipa_jax.planning import capacity, workload
 from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.format import memory
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
+
+PEERS = ("open_clip", "open_clip_compiled")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The steps of other code, measured in turns with ours."""
+
+    step_seconds: float  # the median
+    ratio: float  # the median of its seconds over ours, turn by turn: above 1, ours is faster
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, theirs: list[float], ours: list[float]) -> "Peer":
+        """From the seconds of all steps."""
+        ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
+        return cls(statistics.median(theirs), statistics.median(ratios), min(ratios), max(ratios))
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,7 @@ class Result:
     peak_memory: float  # of a device
     memory_source: str  # measured, or XLA's plan for the step
     compile_seconds: float
+    peers: dict[str, Peer] = field(default_factory=dict)  # by name
 
     @property
     def samples_per_second(self) -> float:
@@ -68,6 +92,14 @@ class Result:
             ("MFU against it", f"{self.mfu:.1%}"),
             ("peak memory", f"{memory(self.peak_memory)} a device ({self.memory_source})"),
             ("compiled in", f"{self.compile_seconds:,.1f} s"),
+            *(
+                (
+                    name,
+                    f"{self.batch / peer.step_seconds:,.1f} samples/s; ours is {peer.ratio:.2f} "
+                    f"times as fast (turns: {peer.lowest:.2f} to {peer.highest:.2f})",
+                )
+                for name, peer in self.peers.items()
+            ),
         ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
@@ -87,16 +119,40 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"--stage={name}: the config has {', '.join(stages)}")
     cli.start_jax(stages[name])
     work = workload.read(capacity.settle_here(stages[name]))
-    result = measure(work, steps=given.steps, warmup=given.warmup, matrix=given.matrix)
+    result = measure(
+        work,
+        steps=given.steps,
+        warmup=given.warmup,
+        matrix=given.matrix,
+        peers={name: _peer(name, work) for name in given.peer},
+    )
     cli.say(result.text())
     if given.json:
         files.write_json(given.json, result.as_dict(), indent=2)
 
 
-def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = None) -> Result:
+def _peer(name: str, work: Workload) -> Callable[[], Any]:
+    """The step of a peer, which needs no JAX."""
+    if name not in PEERS:
+        raise ConfigError(unknown("--peer", name, PEERS))
+    try:
+        peer = importlib.import_module("clipa_jax.benchmark.open_clip_step")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--peer={name} needs {error.name}: {install('torch')}") from None
+    return peer.build(work, compiled=name == "open_clip_compiled")
+
+
+def measure(
+    work: Workload,
+    *,
+    steps: int,
+    warmup: int,
+    matrix: int | None = None,
+    peers: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
+) -> Result:
     """Compiles and times `steps` steps after `warmup` ones, and a matrix product before and after.
 
-    `matrix` is the side of the product.
+    `matrix` is the side of the product; `peers` are other steps, which take turns with ours.
     """
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh)
@@ -116,7 +172,8 @@ def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = Non
 
     rate = matrix_rate(mesh, work.config.model.dtype, matrix)  # before and after the steps
     with waiting(f"{warmup} + {steps} steps"):
-        seconds = timed(step, steps=steps, warmup=warmup)
+        turns = in_turns({"": step, **peers}, steps=steps, warmup=warmup)
+    seconds = turns.pop("")
     rate = max(rate, matrix_rate(mesh, work.config.model.dtype, matrix))
     peak, source = peak_memory(compiled)
     return Result(
@@ -133,6 +190,7 @@ def measure(work: Workload, *, steps: int, warmup: int, matrix: int | None = Non
         peak_memory=peak,
         memory_source=source,
         compile_seconds=compile_seconds,
+        peers={name: Peer.of(theirs, seconds) for name, theirs in turns.items()},
     )
 
 
@@ -148,5 +206,7 @@ def start() -> None:
     flags.DEFINE_integer("warmup", 3, "Steps before them.", lower_bound=1)
     side = "Side of the matrix product; 8192 on accelerators, 1024 on a CPU."
     flags.DEFINE_integer("matrix", None, side)
+    peers = f"Compare with {' or '.join(PEERS)}: a model of the same sizes in PyTorch, eager or by "
+    flags.DEFINE_list("peer", [], peers + "torch.compile; needs requirements-torch.txt.")
     flags.DEFINE_string("json", None, "Write the result to this file too.")
     cli.run(main)

@@ -81,7 +81,10 @@ def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     for config in stages:
         work = workloads.read(capacity.settle(config, number, chip.memory))
         estimate = analytic.estimate(work, chip, number, efficiency)
-        plans.append(PlannedStage(work, chip, number, price, estimate=estimate))
+        rate = FLAGS.images_per_core
+        plans.append(
+            PlannedStage(work, chip, number, price, estimate=estimate, images_per_core=rate)
+        )
     title = f"{number} x {chip.name}, an estimate at {efficiency:.1%} of their peak; {price}"
     return plans, title
 
@@ -109,7 +112,13 @@ def _planned(
 ) -> PlannedStage:
     """One stage, after the requested search."""
     unit = len(tpu_slice.devices)
-    stage = functools.partial(PlannedStage, chip=tpu_slice.chip, num_chips=unit, price=price)
+    stage = functools.partial(
+        PlannedStage,
+        chip=tpu_slice.chip,
+        num_chips=unit,
+        price=price,
+        images_per_core=FLAGS.images_per_core,
+    )
     if FLAGS.search == "settings":
         candidates = search.settings(work, unit, compiled.memory_limit(tpu_slice))
         best, tried = search.cheapest(candidates, compiler)
@@ -181,6 +190,8 @@ def start() -> None:
     flags.DEFINE_float("price", None, "Dollars for an hour of one chip.", lower_bound=0.0)
     peak = "With --device: model FLOPs over the chips' peak."
     flags.DEFINE_float("efficiency", published.EFFICIENCY, peak)
+    per_core = "Images/s of a host core, from tools/inspect_data.py: prints the cores of a chip."
+    flags.DEFINE_float("images_per_core", None, per_core, lower_bound=1.0)
     flags.DEFINE_string("json", None, "Write the plan to this file too; - for the terminal.")
     flags.DEFINE_boolean("published", False, "Compare with CLIPA's published GPU hours.")
     cli.run(main, needs_config=False)

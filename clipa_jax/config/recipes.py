@@ -68,6 +68,16 @@ def recompute(c: ConfigDict, image: str, text: str) -> None:
     c.model.image.remat, c.model.text.remat = image, text
 
 
+def packed_on_tpu(c: ConfigDict) -> None:
+    """Attention by the packed kernels, and parameters split over all chips.
+
+    The option keeps the TPU compiler from turning products with split parameters into rings of
+    small products, as it does for small matrices (docs/measurements/plans.md).
+    """
+    c.model.attention, c.sharding.preset = "packed", "fsdp"
+    c.compiler_options = "xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000"
+
+
 def load(name: str, variant: str = "") -> ConfigDict:
     """The config of a file below `configs/`, as `model_h/pretrain`, or of the path of a `.py` file.
 

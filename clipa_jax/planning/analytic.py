@@ -14,6 +14,7 @@ from clipa_jax.planning import chips, flops
 from clipa_jax.planning.workload import Workload
 
 FLOAT32, MOMENTS = 4, {"float32": 4, "bfloat16": 2}
+REMAT = ("none", "dots_no_batch", "full")  # settings to choose from, the fewest FLOPs first
 LOGITS = 3  # copies of the float32 logits in a naive loss and its gradient
 
 

@@ -13,8 +13,7 @@ from clipa_jax.planning import analytic, workload
 from clipa_jax.runtime.format import memory
 from clipa_jax.training.program import Program
 
-REMAT = ("none", "dots_no_batch", "full")  # the settings that `auto` chooses from, in this order
-ROOM = 0.7  # share of the memory that an estimate may take with them
+ROOM = 0.7  # share of the memory that an estimate may take for `remat=auto`
 CERTAIN = 2.0  # an estimate above this multiple of the memory is an error, above 1 a warning
 
 
@@ -27,7 +26,7 @@ def settle(config: ConfigDict, num_chips: int, limit: float | None) -> ConfigDic
     if not names:
         return config
     config = config.copy_and_resolve_references()
-    for remat in REMAT:
+    for remat in analytic.REMAT:
         for name in names:
             config.model[name].remat = remat
         # The memory does not depend on the length of an epoch, which is not known yet.

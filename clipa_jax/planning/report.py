@@ -15,7 +15,8 @@ class PlannedStage:
     """One stage of a plan, either compiled or estimated.
 
     `nearest` is the largest smaller batch that fits, of a stage that does not, and
-    `nearest_batch` its size; None and 0 without a search or a result.
+    `nearest_batch` its size; None and 0 without a search or a result. `images_per_core` are the
+    images/s that a host core prepares, if known.
     """
 
     work: Workload
@@ -26,6 +27,7 @@ class PlannedStage:
     estimate: analytic.Estimate | None = None
     nearest: Compiled | None = None
     nearest_batch: int = 0
+    images_per_core: float | None = None
 
     @property
     def step(self) -> cost.StepTime | None:
@@ -54,6 +56,13 @@ class PlannedStage:
         if seconds is None:
             return None
         return self.work.step_flops / (seconds * self.num_chips * self.chip.peak)
+
+    def host_cores(self, seconds: float | None) -> float | None:
+        """Host cores that prepare the samples of one chip, with steps of `seconds`."""
+        if seconds is None or self.images_per_core is None:
+            return None
+        samples = self.work.durations.batch_size / self.num_chips
+        return samples / seconds / self.images_per_core
 
     def chip_hours(self, seconds: float | None) -> float | None:
         """Chip-hours of the stage with steps of `seconds`."""
@@ -128,7 +137,12 @@ def as_dict(stage: PlannedStage) -> dict[str, Any]:
 def quantities(stage: PlannedStage) -> list[Quantity]:
     """All values of a stage in the order of the table."""
     if stage.compiled is None:
-        return [*_work(stage), *_estimated(stage), *_paid(stage, stage.step_seconds, "", "")]
+        return [
+            *_work(stage),
+            *_estimated(stage),
+            *_paid(stage, stage.step_seconds, "", ""),
+            *_host(stage, stage.step_seconds),
+        ]
     expected = stage.expected_seconds
     bottom_up = stage.step.bottom_up if stage.step else None
     return [
@@ -139,6 +153,7 @@ def quantities(stage: PlannedStage) -> list[Quantity]:
         *_paid(stage, bottom_up, "bottom_up_", ", bottom-up"),
         Quantity("expected_step_seconds", "compiler expects a step of", expected, _seconds),
         *_paid(stage, expected, "expected_", ", expected"),
+        *_host(stage, bottom_up),
         Quantity("nearest_batch", "", stage.nearest_batch or None),
     ]
 
@@ -169,6 +184,14 @@ def _paid(stage: PlannedStage, seconds: float | None, key: str, which: str) -> l
         Quantity(f"{key}mfu", f"  MFU{bound}", stage.mfu(seconds), percent),
         Quantity(f"{key}chip_hours", f"  chip-hours{which}", hours, significant, adds_up=True),
         Quantity(f"{key}dollars", f"  cost{which}", dollars, _dollars, adds_up=True),
+    ]
+
+
+def _host(stage: PlannedStage, seconds: float | None) -> list[Quantity]:
+    if stage.images_per_core is None:
+        return []
+    return [
+        Quantity("host_cores_per_chip", "host cores a chip", stage.host_cores(seconds), significant)
     ]
 
 

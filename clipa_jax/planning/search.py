@@ -12,7 +12,6 @@ from clipa_jax.planning.compiled import Compiled
 from clipa_jax.planning.workload import Workload
 
 TRIES = 8  # compilations in a search for a batch, at most
-REMAT = ("none", "dots_no_batch", "full")
 PRESETS = ("dp", "fsdp")
 # Numbers of micro-batches to try.
 SHARES = (1, 2, 4, 8, 16, 32, 64)
@@ -86,7 +85,7 @@ def settings(work: Workload, num_chips: int, limit: float) -> Iterator[Workload]
     """
     candidates = [
         _changed(work, remat, preset, share)
-        for remat, preset, share in itertools.product(REMAT, PRESETS, SHARES)
+        for remat, preset, share in itertools.product(analytic.REMAT, PRESETS, SHARES)
         if work.durations.batch_size % (share * num_chips) == 0
     ]
     # Equal arithmetic: whole parameters before split ones, few micro-batches first.

@@ -101,19 +101,19 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
     )
 
 
-def compiler_options(text: str, platform: str) -> dict[str, str]:
+def compiler_options(text: str, platform: str) -> dict[str, str | bool]:
     """Options of XLA from the config, without those of other platforms by their prefix.
 
     Raises `ConfigError` unless they are written as "NAME=VALUE NAME=VALUE".
     """
-    options = {}
+    options: dict[str, str | bool] = {}
     for option in text.split():
         name, equals, value = option.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(f"compiler_options: expected NAME=VALUE, got {option!r}")
         owner = next((of for of, prefix in _PREFIXES if name.startswith(prefix)), platform)
         if owner == platform:
-            options[name] = value
+            options[name] = {"true": True, "false": False}.get(value, value)
     return options
 
 

@@ -88,7 +88,7 @@ def make_update(
     duplicates: str = "keep",
     microbatch: int | None = None,
     on_nonfinite: str = "stop",
-    compiler_options: dict[str, str] | None = None,
+    compiler_options: dict[str, str | bool] | None = None,
 ) -> jax.stages.Wrapped:
     """The jitted training step: (state, batch) -> (state, metrics).
 

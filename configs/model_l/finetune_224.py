@@ -1,5 +1,7 @@
 """L/14 (CLIPA-v2), stage 2 of 3: H/14's recipe, 512M samples at 224 px, 30 % of the patches masked.
 
+The variant `:packed` is for TPU, see docs/performance.md.
+
 python -m clipa_jax.train --config=configs/model_l/finetune_224.py --workdir=W
 
 Batch 32,768, peak learning rate 5.12e-5, mask: random, 30 %.
@@ -8,11 +10,18 @@ Batch 32,768, peak learning rate 5.12e-5, mask: random, 30 %.
 from clipa_jax.config import recipes
 
 
-def get_config():
+def get_config(variant=""):
+    recipes.check_variant(variant, "packed")
     c = recipes.load("model_h/finetune_224")
     c.model.size = "L/14"
-    # On 16 chips of 16 GB: micro-batches, so small that only attention is computed again.
-    c.microbatch = 1_024
-    c.sharding.preset = "dp"
-    recipes.recompute(c, image="dots_no_batch", text="dots_no_batch")
+    # On 16 chips of 16 GB: micro-batches, so small that at most attention is computed again; they
+    # are twice as large with the packed kernels and split parameters.
+    if variant == "packed":
+        c.microbatch = 2_048
+        recipes.packed_on_tpu(c)
+        recipes.recompute(c, image="qkv+attention+out+hidden", text="dots_no_batch")
+    else:
+        c.microbatch = 1_024
+        c.sharding.preset = "dp"
+        recipes.recompute(c, image="dots_no_batch", text="dots_no_batch")
     return c

@@ -75,6 +75,26 @@ def test_a_batch_is_noise_of_the_right_kind():
     assert batch["tokens"].min() >= 0 and batch["tokens"].max() < 32
 
 
+def test_a_peer_has_the_same_parameters_and_takes_turns():
+    """open_clip's model has learned positions of the images, class token included."""
+    open_clip_step = pytest.importorskip("clipa_jax.benchmark.open_clip_step")
+    c = tiny.config(model__image__pool="tok", mask__ratio=0.5)
+    c.input.preprocess_eval = "decode|resize({res})"
+    work = workload.read(c)
+    peer = open_clip_step.network(work)
+    assert sum(p.numel() for p in peer.parameters()) == work.num_params + 17 * 16
+    peers = {"open_clip": open_clip_step.build(work, compiled=False)}
+    got = step.measure(work, steps=2, warmup=1, matrix=64, peers=peers)
+    result = got.peers["open_clip"]
+    assert result.lowest <= result.ratio <= result.highest
+    assert "times as fast" in got.text() and got.as_dict()["peers"]["open_clip"]["ratio"]
+
+
+def test_the_ratio_is_of_steps_side_by_side():
+    peer = step.Peer.of(theirs=[4.0, 9.0, 6.0], ours=[2.0, 3.0, 4.0])
+    assert peer == step.Peer(step_seconds=6.0, ratio=2.0, lowest=1.5, highest=3.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [([], "got ''"), (["stepp"], "step or data, got 'stepp'")],

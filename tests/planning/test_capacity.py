@@ -54,11 +54,11 @@ def test_auto_recomputes_as_little_as_the_memory_allows(config):
     config.model.image.remat = "auto"
     config.total_steps, config.total_epochs = None, 0.5
     needs = {}
-    for remat in capacity.REMAT:
+    for remat in analytic.REMAT:
         config.model.image.remat = remat
         needs[remat] = analytic.memory(workload.read(config, 2**20), 1).total
     config.model.image.remat = "auto"
-    for remat in capacity.REMAT:
+    for remat in analytic.REMAT:
         chosen = capacity.settle(config, 1, needs[remat] / capacity.ROOM * 1.001)
         assert (chosen.model.image.remat, chosen.model.text.remat) == (remat, "none")
     assert capacity.settle(config, 1, None).model.image.remat == "full"

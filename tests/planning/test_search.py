@@ -100,6 +100,14 @@ def test_a_stage_that_fits_has_no_verdict():
     assert stage(3 * GIB).verdict() is None
 
 
+def test_host_cores_follow_from_the_speed_of_a_chip():
+    planned = stage(3 * GIB, images_per_core=200.0)
+    # 1,024 samples over 64 chips.
+    assert planned.host_cores(0.01) == pytest.approx(16 / 0.01 / 200)
+    assert "host cores a chip" in report.text([planned], "a title")
+    assert "host cores" not in report.text([stage(3 * GIB)], "a title")
+
+
 def test_seconds_hours_and_dollars_of_a_roofline():
     planned = stage(3 * GIB)
     # 1e12 FLOPs at 197e12/s, 2e9 bytes at 200e9/s: the interconnect bounds the step.
