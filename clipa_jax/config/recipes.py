@@ -31,10 +31,15 @@ def stage(name: str, after: str = "") -> ConfigDict:
     return c
 
 
-def follow(c: ConfigDict, name: str, after: str) -> ConfigDict:
-    """Names a stage and the one it starts from; positions are resized to its own grid."""
+def follow(
+    c: ConfigDict, name: str, after: str, text_positions: str = "text_positions"
+) -> ConfigDict:
+    """Names a stage and the one it starts from; positions are resized to its own grid.
+
+    `text_positions` is the edit for those of texts, see `models/surgery.py`.
+    """
     c.name, c.after = name, after
-    c.surgery = ("image_positions", "text_positions") if after else ()
+    c.surgery = ("image_positions", text_positions) if after else ()
     return c
 
 

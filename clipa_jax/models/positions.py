@@ -46,6 +46,15 @@ def resize_1d(table_1LD: jax.Array, length: int) -> jax.Array:
     return jax.image.resize(table_1LD, (1, length, width), method="linear")
 
 
+def extend_1d(table_1LD: jax.Array, length: int) -> jax.Array:
+    """A learned text table (1, L, D) of `length` positions: its first ones, then copies of the last.
+
+    Texts that fit both lengths keep their positions.
+    """
+    more = max(length - table_1LD.shape[1], 0)
+    return jnp.pad(table_1LD[:, :length], ((0, 0), (0, more), (0, 0)), mode="edge")
+
+
 def _side(patches: int) -> int:
     side = round(patches**0.5)
     if side * side != patches:

@@ -22,10 +22,11 @@ def _image_positions(table_1PD: Any, length: int) -> Any:
     return positions.resize_2d(table_1PD, length - 1)
 
 
-# Learned positions that are resized: the leaf, and the function of (table, new length). Sin-cos
-# positions are not stored: the model computes them for its own grid.
+# Learned positions that change their number: the leaf, and the function of (table, new length).
+# Sin-cos positions are not stored: the model computes them for its own grid.
 EDITS: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "text_positions": ("txt/pos_embedding", positions.resize_1d),
+    "text_positions_kept": ("txt/pos_embedding", positions.extend_1d),
     "image_positions": ("img/pos_embedding", _image_positions),
 }
 PATTERN_EDITS = ("fresh", "drop")

@@ -39,7 +39,7 @@ def get_config(variant="S"):
 
 def stage(name, before, size, patch):
     _, patches, text_len, masked, rate = STAGES[name]
-    c = recipes.follow(recipes.stage(name), name, after=before)
+    c = recipes.follow(recipes.stage(name), name, before, text_positions="text_positions_kept")
     c.warmup_percent = 5.0
     c.log_percent, c.log_steps = 2.0, None
     c.eval_percent = 100.0

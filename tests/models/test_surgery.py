@@ -44,6 +44,16 @@ def test_named_edits_resize_positions_and_log_it():
     ]
 
 
+@pytest.mark.parametrize("length", [4, 12])
+def test_kept_text_positions_are_those_of_before_and_then_copies_of_the_last(length):
+    given = leaves(txt__pos_embedding=(1, 8, 4))
+    target = shapes_of(txt__pos_embedding=(1, length, 4))
+    got, _ = surgery.apply(("text_positions_kept",), given, target, never)
+    old = given["txt/pos_embedding"]
+    expected = [old[:, min(position, 7)] for position in range(length)]
+    np.testing.assert_array_equal(got["txt/pos_embedding"], np.stack(expected, 1).astype("f"))
+
+
 def test_an_edit_that_is_not_needed_does_nothing():
     given = leaves(txt__pos_embedding=(1, 8, 4))
     got, lines = surgery.apply(
