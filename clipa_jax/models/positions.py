@@ -47,7 +47,7 @@ def resize_1d(table_1LD: jax.Array, length: int) -> jax.Array:
 
 
 def extend_1d(table_1LD: jax.Array, length: int) -> jax.Array:
-    """A learned text table (1, L, D) of `length` positions: its first ones, then copies of the last.
+    """Gives a learned text table (1, L, D) `length` positions: its first, then copies of the last.
 
     Texts that fit both lengths keep their positions.
     """
