@@ -144,7 +144,11 @@ def test_values_shared_by_a_model_are_those_of_the_tables(row):
 
 
 def test_every_published_config_has_a_row():
-    published = [key for key in golden.stages().values() if key[0].startswith("model_")]
+    published = [
+        (name, arg)
+        for name, arg in golden.stages().values()
+        if name.startswith("model_") and arg != "packed"  # settings for TPU, not a published run
+    ]
     names = {f"{name}:{arg}".rstrip(":").removeprefix("model_") for name, arg in published}
     assert names == {row[0] for row in ROWS}
 
