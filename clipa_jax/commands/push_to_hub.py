@@ -28,7 +28,8 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     folder, repository = Path(given.folder), given.repository
     if not open_clip_folder.is_folder(folder):
-        raise DataError(f"{folder} is no folder of open_clip; make one with convert_to_torch.py")
+        state = "is no folder of open_clip" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {state}; convert_to_torch.py makes an open_clip folder")
     card = folder / "README.md"
     if not card.exists():
         report = files.read_json(given.evaluation) if given.evaluation else None

@@ -93,6 +93,10 @@ def skipped(folder: str) -> dict[str, int]:
 
 def info(folder: str) -> dict[str, Any]:
     """What the embeddings come from; raises `DataError` where there are none."""
+    if not files.exists(Path(folder) / INFO):
+        raise DataError(
+            f"no embeddings in {folder}; python -m clipa_jax.embed --out={folder} makes them"
+        )
     return files.read_json(Path(folder) / INFO)
 
 

@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from clipa_jax.config import bundled, durations, eval_overrides, schema
-from clipa_jax.errors import ConfigError, unknown
+from clipa_jax.errors import ConfigError, nearest, unknown
 
 _CONFIG = "--config."
 # `~/` where a path can begin: a value, behind `webdataset:`, in a list or a mixture.
@@ -57,9 +57,6 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
         _apply(config, list(config_flags.get_override_values(flags.FLAGS["config"])), nones)
         eval_overrides.apply(config, about_evals)
         return rest
-    given = next((arg for arg in argv if arg.startswith("--config=")), None)
-    if given is not None:
-        raise ConfigError(f"{given} is not the path of a config file that exists")
     if needs_config:
         raise ConfigError("--config=FILE.py is needed, e.g. configs/demo/schedule.py")
     return rest
@@ -83,7 +80,11 @@ def _bundled(argument: str) -> str:
     if flag.lstrip("-") not in ("config", "stage") or not equals:
         return argument
     file, colon, variant = value.partition(":")
-    return f"{flag}={bundled.find(file)}{colon}{variant}"
+    path = bundled.find(file)
+    if flag.lstrip("-") == "config" and not Path(path).is_file():
+        options = [str(near) for near in Path(path).parent.glob("*.py")]
+        raise ConfigError(f"no config file {path}; {nearest(path, options)}")
+    return f"{flag}={path}{colon}{variant}"
 
 
 def _apply(config: ConfigDict, overridden: list[str], nones: list[str]) -> None:

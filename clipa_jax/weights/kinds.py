@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 
 from clipa_jax import models, trees
 from clipa_jax.config.settings import Settings
-from clipa_jax.errors import CheckpointError
+from clipa_jax.errors import CheckpointError, nearest
 from clipa_jax.models import CLIP, positions
 from clipa_jax.preprocess.vocab import kept_copy
 from clipa_jax.runtime import files, hub
 from clipa_jax.runtime.files import Path
 from clipa_jax.training import checkpoint, state, workdir
-from clipa_jax.weights import architecture, npz, open_clip_folder, released
+from clipa_jax.weights import architecture, npz, open_clip_folder, released, state_file
 from clipa_jax.weights.fit import fit
 from clipa_jax.weights.keys import Json
 
@@ -94,7 +94,11 @@ def open_weights(path: str, numerics: str = "") -> Weights:
     there are no weights, `DataError` if the download failed.
     """
     root, model = Path(path), released.find(path)
-    if root.is_file() and root.suffix == ".json":
+    if root.suffix == ".json" and not root.name.endswith(state_file.INDEX):
+        if not root.is_file():
+            raise CheckpointError(
+                f"no results at {path}: evaluate --out=DIR writes DIR/{workdir.EVALUATION}"
+            )
         return _result(path, root)
     numerics = numerics or ("clipa" if model else "open_clip")
     settings = released.numerics_of(numerics)
@@ -117,10 +121,11 @@ def open_weights(path: str, numerics: str = "") -> Weights:
             return Weights("stage", path, folder, read, config)
     if (root / workdir.EVALUATION).is_file():
         return _result(path, root / workdir.EVALUATION)
+    place = f"no weights at {path}" if root.exists() else f"no such file or folder: {path}"
     raise CheckpointError(
-        f"no weights at {path}: expected a workdir with a finished stage, a stage's folder with "
+        f"{place}; expected a workdir with a finished stage, a stage's folder with "
         f"{workdir.CHECKPOINTS}/ in it, a .npz file, an open_clip folder, a state_dict file, "
-        f"{hub.PREFIX}OWNER/NAME or a released model: {', '.join(released.MODELS)}"
+        f"{hub.PREFIX}OWNER/NAME or a released model; {nearest(path, released.MODELS)}"
     )
 
 

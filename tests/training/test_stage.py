@@ -113,7 +113,7 @@ def test_a_stage_needs_its_predecessor_or_weights(tmp_path):
     with pytest.raises(ConfigError, match="finetune_1 starts from the weights of stage pretrain"):
         stage.prepare(config("finetune_1"), tmp_path, {})
     assert stage.prepare(config("finetune_1", init="scratch"), tmp_path, {}).init == ""
-    with pytest.raises(UserError, match="no weights at"):
+    with pytest.raises(UserError, match="no such file or folder"):
         missing = config("finetune_1", init=str(tmp_path / "none"))
         stage.prepare(missing, tmp_path, {}, open_weights=open_weights)
 

@@ -60,8 +60,21 @@ def test_a_state_dict_without_config_is_refused(tmp_path):
 def test_a_path_without_weights_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "unfinished" / "stage").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match=f"no weights at .*{name}: expected a workdir"):
+    place = "no such file or folder: " if "nowhere" in name else "no weights at "
+    with pytest.raises(CheckpointError, match=f"{place}.*{name}; expected a workdir"):
         open_weights(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("clipa-l14-datacomp", "nearest: clipa-l14-datacomp1b"),
+        ("results/evaluation.json", "no results at .*: evaluate --out=DIR writes"),
+    ],
+)
+def test_a_misspelled_name_and_missing_results_are_refused_with_a_remedy(path, message):
+    with pytest.raises(CheckpointError, match=message):
+        open_weights(path)
 
 
 def test_weights_without_config_ask_for_one(tmp_path):

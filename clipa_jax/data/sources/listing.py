@@ -22,10 +22,16 @@ _HIDDEN = (
 
 
 def pictures(folder: str, names: list[str], spec: str) -> list[str]:
-    """The pictures among files below a folder; logs how many files of each suffix are left out."""
+    """The pictures among files below a folder; logs how many other files of each suffix there are.
+
+    Captions beside pictures, `a.txt` of `a.jpg`, are not counted.
+    """
     chosen = [name for name in names if is_picture(name)]
+    captions = {os.path.splitext(name)[0] + ".txt" for name in chosen}
     others = collections.Counter(
-        os.path.splitext(name)[1].lower() or "(no suffix)" for name in names if not is_picture(name)
+        os.path.splitext(name)[1].lower() or "(no suffix)"
+        for name in names
+        if not is_picture(name) and name not in captions
     )
     if others:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
