@@ -179,9 +179,6 @@ def prepare(
     load_tokenizer(c.input.vocab).vocabulary.check_fits(training.model.txt.config.vocab_size)
     encoders = embed.observed(steps.make_encoders(training.model, mesh), after_batch, after_batch)
     built, missing = _evaluators(c, durations, training.model, encoders, before)
-    max_rollbacks = c.max_rollbacks
-    if c.on_spike is None or not choice(c, "on_spike", ["rollback"]):
-        max_rollbacks = None
     stage = Stage(
         name=c.name,
         config=config,
@@ -199,7 +196,7 @@ def prepare(
         open_writer=c.logs.bind(
             metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
         ),
-        max_rollbacks=max_rollbacks,
+        max_rollbacks=_max_rollbacks(c),
         profile_steps=profiling.check(c.profile_steps),
     )
     # `cli.start_jax` has used these of the first stage; the report reads the last.
@@ -219,6 +216,11 @@ def _as_begun(config: ConfigDict, folder: Path) -> ConfigDict:
         for key in ("lanes", "shuffle_window"):
             config.input[key] = config.input[key] or recorded.get(key)
     return config
+
+
+def _max_rollbacks(c: Settings) -> int | None:
+    number = c.max_rollbacks
+    return number if c.on_spike is not None and choice(c, "on_spike", ["rollback"]) else None
 
 
 def _with_vocabulary(config: ConfigDict, folder: Path) -> ConfigDict:
