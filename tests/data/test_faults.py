@@ -134,10 +134,10 @@ def test_an_error_in_one_record_leaves_the_rest_of_its_chunk(tmp_path, monkeypat
     source = sources.open(f"folder:{tmp_path}", "train")
     record = source.record
 
-    def fail(shard, item):
+    def fail(item):
         if item == 2:
             raise OverflowError("too large")
-        return record(shard, item)
+        return record(item)
 
     monkeypatch.setattr(source, "record", fail)
     places = tf.range(5, dtype=tf.int64)

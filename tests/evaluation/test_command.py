@@ -42,7 +42,7 @@ def test_scores_are_plausible_and_have_intervals(alone):
     top1 = entry["metrics"]["top1"]
     assert top1["low"] <= top1["value"] <= top1["high"] and top1["low"] < top1["high"]
     assert entry["count"] == entry["examples"] == top1["count"] == 280
-    assert entry["prompts_fingerprint"] and entry["seconds"] > 0
+    assert entry["prompts_fingerprint"] and entry["seconds"] >= 0
     assert alone.report["evaluations"]["retrieval"]["prompts_fingerprint"] is None
     assert alone.report["missing"] == {} and alone.report["differs"] == []
 

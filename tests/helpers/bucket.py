@@ -72,6 +72,7 @@ class Bucket:
             "FSSPEC_GCS_TOKEN": "anon",
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "anon",  # of TensorStore and TensorFlow
             "https_proxy": url,  # for TensorFlow
+            "no_proxy": "localhost,127.0.0.1",  # JAX's processes reach each other directly
             "CURL_CA_BUNDLE": os.path.join(self._folder.name, certificate.FILE),
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }

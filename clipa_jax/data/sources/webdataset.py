@@ -53,8 +53,8 @@ class WebdatasetSource(fields.IndexedSource):
                 f"there are {', '.join(sorted(members)) or '(none)'}; a suffix is all behind the "
                 f"first dot of a name"
             )
-        names = _TEXTS if caption.is_usual else caption.names
-        self._texts = (*names, captions.JSON)
+        texts = _TEXTS if caption.is_usual else caption.names
+        self._texts = (*texts, captions.JSON)
         self.has_captions = captions.JSON in members or (
             bool(members & {*names}) if caption.is_usual else caption.possible(members)
         )
