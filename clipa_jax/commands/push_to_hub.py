@@ -10,13 +10,14 @@ that is in the folder already, for example an edited one, is uploaded as it is. 
 docs/released_weights.md.
 """
 
+import re
 from pathlib import Path
 
 import huggingface_hub
 from absl import flags, logging
 
 from clipa_jax import runs
-from clipa_jax.errors import DataError
+from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.report import model_card
 from clipa_jax.runtime import cli, files, hub
 from clipa_jax.weights import open_clip_folder
@@ -27,6 +28,8 @@ def main(argv: list[str]) -> None:
     del argv
     given = flags.FLAGS
     folder, repository = Path(given.folder), given.repository
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
+        raise ConfigError(f"--repository={repository}: expected OWNER/NAME")
     if not open_clip_folder.is_folder(folder):
         state = "is no folder of open_clip" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {state}; convert_to_torch.py makes an open_clip folder")
@@ -34,6 +37,8 @@ def main(argv: list[str]) -> None:
     if not card.exists():
         report = files.read_json(given.evaluation) if given.evaluation else None
         run = runs.read_one(Path(given.workdir))
+        if not run.stages:
+            raise DataError(f"--workdir={given.workdir}: no stage of a run is there")
         files.write_text(card, model_card.text(repository, given.license, run, report))
         logging.info("wrote %s", card)
     for file in sorted(folder.iterdir()):
@@ -41,7 +46,7 @@ def main(argv: list[str]) -> None:
     if given.dry_run:
         logging.info("nothing was uploaded; read the card, then run this without --dry_run")
         return
-    with hub.explained(f"{hub.PREFIX}{repository}"):
+    with hub.uploading(repository):
         api = huggingface_hub.HfApi()
         api.create_repo(repository, private=given.private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder)

@@ -5,11 +5,12 @@ from typing import Any
 from clipa_jax.evaluation import rendering
 from clipa_jax.report import tables
 from clipa_jax.runs import Run
-from clipa_jax.runtime import format
+from clipa_jax.runtime import format, hub
+from clipa_jax.weights import released
 
 _CARD = """---
 library_name: open_clip
-license: {license}
+license: {license}{base}
 pipeline_tag: zero-shot-image-classification
 tags:
 - clip
@@ -19,7 +20,7 @@ tags:
 
 # {name}
 
-A CLIP model that was trained with clipa_jax, on few tokens first (CLIPA,
+A CLIP model that was {origin} with clipa_jax (CLIPA,
 [arXiv 2306.15658](https://arxiv.org/abs/2306.15658)).
 
 ## Use
@@ -43,7 +44,7 @@ Data: {data}
 
 {schedule}
 
-Training FLOPs in all: {flops}.
+Training FLOPs of these stages: {flops}.
 
 ## Evaluation
 
@@ -64,6 +65,13 @@ def text(repository: str, license: str, run: Run, report: dict[str, Any] | None 
         f"`{stage.config['input']['source']}` (split {stage.config['input']['split']})"
         for stage in run.stages
     )
+    init = run.stages[0].config.get("init") or "scratch"
+    model = released.find(init)
+    base = (model.address if model else init).removeprefix(hub.PREFIX).partition("@")[0]
+    on_hub = model is not None or init.startswith(hub.PREFIX)
+    origin = "trained from scratch, on few tokens first,"
+    if init != "scratch":
+        origin = f"fine-tuned from {base if on_hub else 'other weights'}"
     table = tables.schedule(run)
     flops = [stage.flops for stage in run.stages]
     known = [value for value in flops if value is not None]
@@ -72,6 +80,8 @@ def text(repository: str, license: str, run: Run, report: dict[str, Any] | None 
         name=repository.partition("/")[2],
         repository=repository,
         license=license,
+        base=f"\nbase_model: {base}" if on_hub else "",
+        origin=origin,
         data=", then ".join(sources),
         schedule=format.markdown([table.header, *table.rows], ()),
         flops=format.short(sum(known)) if len(known) == len(flops) else "not known",

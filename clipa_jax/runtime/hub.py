@@ -85,6 +85,19 @@ def explained(address: str) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def uploading(repository: str) -> Iterator[None]:
+    """Raises errors of an upload as `DataError`."""
+    try:
+        yield
+    except (errors.OfflineModeIsEnabled, errors.HTTPError, ConnectionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(
+            f"{repository}: the upload failed: {reason}; log in with `hf auth login` or set "
+            "HF_TOKEN to a token that may write, and run the same command again"
+        ) from None
+
+
 class _Bar:
     """The part of tqdm that the client uses, as our progress display; none for small files."""
 

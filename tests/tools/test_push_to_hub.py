@@ -1,7 +1,14 @@
 """tools/push_to_hub.py as its users run it, with the loopback hub."""
 
+import types
+
 import pytest
 
+from clipa_jax import runs
+from clipa_jax.commands import push_to_hub
+from clipa_jax.errors import DataError, UserError
+from clipa_jax.report import model_card
+from clipa_jax.runtime import hub
 from tests.helpers import fake_runs, loopback_hub, pages, random_clip
 
 
@@ -39,3 +46,50 @@ def test_a_dry_run_writes_the_card_and_the_push_uploads_all_files(trained):
         files = hub.repositories["me/clip"].files
         assert files == {file.name: file.read_bytes() for file in card.parent.iterdir()}
         assert files["README.md"].endswith(b"Edited by hand.")
+
+
+@pytest.mark.parametrize(
+    ("init", "base", "origin"),
+    [
+        ("", None, "trained from scratch"),
+        ("hf-hub:me/base@v1", "me/base", "fine-tuned from me/base with"),
+        (
+            "clipa-l14-datacomp1b",
+            "UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B",
+            "fine-tuned from UCSC-VLAA/",
+        ),
+        ("/data/private/base.npz", None, "fine-tuned from other weights"),
+    ],
+)
+def test_the_card_names_the_weights_that_the_run_started_from(trained, init, base, origin):
+    run = runs.read_one(trained / "W")
+    run.stages[0].config["init"] = init
+    card = model_card.text("me/clip", "mit", run)
+    assert origin in card and "private" not in card
+    assert (f"\nbase_model: {base}\n" in card) if base else ("base_model" not in card)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--repository=clip", "--repository=clip: expected OWNER/NAME"),
+        ("--workdir=nowhere", "--workdir=nowhere: no stage of a run is there"),
+    ],
+)
+def test_a_push_that_cannot_be_made_is_refused(trained, changed, message, monkeypatch):
+    monkeypatch.setattr(push_to_hub.open_clip_folder, "is_folder", lambda folder: True)
+    flags = {"folder": str(trained / "new"), "workdir": str(trained / "W"), "license": "mit"}
+    flags |= {"repository": "me/clip", "evaluation": "", "private": False, "dry_run": True}
+    name, _, value = changed.removeprefix("--").partition("=")
+    given = types.SimpleNamespace(**flags | {name: value})
+    monkeypatch.setattr(push_to_hub.flags, "FLAGS", given)
+    with pytest.raises(UserError, match=message):
+        push_to_hub.main([])
+
+
+def test_a_refused_upload_says_what_to_do():
+    with (
+        pytest.raises(DataError, match="me/clip: the upload failed: 401 .*may write"),
+        hub.uploading("me/clip"),
+    ):
+        raise ConnectionError("401 Unauthorized\nmore")
