@@ -6,19 +6,20 @@
         --config=configs/eval/imagenet.py
 
 alpha is the share of the second checkpoint. With --config each alpha is evaluated, and the scores
-are drawn in OUT/curve.png; OUT/curve.json has the numbers. Checkpoints are what `clipa_jax.load`
-takes; the config is that of the last one. See docs/finetuning.md.
+are printed and drawn in OUT/curve.png; OUT/curve.json has the numbers. Checkpoints are what
+`clipa_jax.load` takes; the config is that of the last one. See docs/finetuning.md.
 """
 
 from pathlib import Path
 
+import numpy as np
 from absl import flags, logging
 from matplotlib.figure import Figure
 
 from clipa_jax.errors import CheckpointError, ConfigError
 from clipa_jax.evaluation import checkpoint, command, record
 from clipa_jax.report import figures
-from clipa_jax.runtime import cli, distributed, files
+from clipa_jax.runtime import cli, distributed, files, format
 from clipa_jax.training import workdir
 from clipa_jax.weights import mix, npz, open_weights
 
@@ -58,29 +59,40 @@ def _sweep(alphas: list[float], mixtures: list, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     given = checkpoint.stage_of(flags.FLAGS.config, mixtures[-1])
     cli.start_jax(given)
-    curve: dict[str, list[float]] = {}
+    scores: dict[str, list[dict[str, float]]] = {}
     for number, weights in enumerate(mixtures):
         logging.info("evaluating %s", weights.path)
         result = command.run(weights, given)
         record.write(out / f"evaluation_{number}.json", result)
         for name, evaluation in result.report["evaluations"].items():
             for metric, score in evaluation["metrics"].items():
-                curve.setdefault(f"{name}/{metric}", []).append(score["value"])
+                scores.setdefault(f"{name}/{metric}", []).append(score)
     if distributed.first():
+        curve = {name: [score["value"] for score in row] for name, row in scores.items()}
         files.write_json(out / "curve.json", {"alpha": alphas, **curve})
         if alphas and curve:
-            _draw(alphas, curve, out / "curve.png")
+            rows = [(name, *(format.score(name, x) for x in row)) for name, row in curve.items()]
+            head = ("alpha", *(f"{alpha:g}" for alpha in alphas))
+            cli.say(format.table([head, *rows], range(1, len(head))))
+            _draw(alphas, scores, out / "curve.png")
 
 
-def _draw(alphas: list[float], curve: dict[str, list[float]], file: Path) -> None:
-    """Draws the scores over alpha, each in a panel of its own."""
-    figure = Figure(figsize=(6, 2.2 * len(curve) + 0.5), dpi=150, layout="constrained")
-    panels = figure.subplots(len(curve), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, values) in zip(panels, curve.items(), strict=True):
-        axes.plot(alphas, values, marker="o")
-        axes.set_title(name, loc="left", fontsize=9)
+def _draw(alphas: list[float], scores: dict[str, list[dict[str, float]]], file: Path) -> None:
+    """Draws the scores with their intervals over alpha, each in a panel of its own."""
+    figure = Figure(figsize=(6, 2.2 * len(scores) + 0.5), dpi=150, layout="constrained")
+    panels = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, row) in zip(panels, scores.items(), strict=True):
+        share = format.is_share(name)
+        value, low, high = (
+            np.array([score.get(key, score["value"]) for score in row]) * (100 if share else 1)
+            for key in ("value", "low", "high")
+        )
+        around = np.maximum([value - low, high - value], 0.0)
+        axes.errorbar(alphas, value, around, marker="o", capsize=3)
+        axes.set_title(f"{name}, %" if share else name, loc="left", fontsize=9)
         figures.plain_axes(axes, 8)
-    panels[-1].set_xlabel("alpha, the share of the second checkpoint")
+    panels[-1].set_xticks(alphas)
+    panels[-1].set_xlabel("alpha, the share of the second checkpoint; bars: 95 % intervals")
     figure.savefig(file)
     logging.info("wrote %s", file)
 
