@@ -56,7 +56,7 @@ class WebdatasetSource(fields.IndexedSource):
         texts = _TEXTS if caption.is_usual else caption.names
         self._texts = (*texts, captions.JSON)
         self.has_captions = captions.JSON in members or (
-            bool(members & {*names}) if caption.is_usual else caption.possible(members)
+            bool(members & {*texts}) if caption.is_usual else caption.possible(members)
         )
         others = sorted(members - {tar.IMAGE, *self._texts})
         super().__init__(wanted, {n: int if n in _LABELS else str for n in others})
