@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from clipa_jax.errors import ConfigError, DataError
-from clipa_jax.runtime import cli
+from clipa_jax.runtime import arguments, cli
 
 CONFIG = """
 from clipa_jax.config import schema
@@ -261,3 +261,8 @@ def test_cpu_devices_must_be_positive(file, command):
     config = command(f"--config={file}", "--config.cpu_devices=0")
     with pytest.raises(ConfigError, match="config.cpu_devices=0 must be 1 or more"):
         cli.start_jax(config)
+
+
+def test_a_misspelled_config_file_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"no config file .*domian\.py; nearest: .*domain\.py"):
+        arguments.parse(["x", "--config=configs/finetune/domian.py"])

@@ -81,3 +81,9 @@ def test_weights_without_config_ask_for_one(tmp_path):
     npz.write(tmp_path / "x.npz", {"t": np.ones(1, np.float32)})
     with pytest.raises(CheckpointError, match=r"carries no config; pass config="):
         clipa_jax.load(str(tmp_path / "x.npz"))
+
+
+def test_the_index_of_sharded_safetensors_is_no_result_of_an_evaluation(tmp_path):
+    file = tmp_path / "model.safetensors.index.json"
+    file.write_text('{"weight_map": {}}')
+    assert open_weights(str(file)).kind == "open_clip"
