@@ -15,6 +15,7 @@ from clipa_jax.planning.workload import Workload
 
 FLOAT32, MOMENTS = 4, {"float32": 4, "bfloat16": 2}
 REMAT = ("none", "dots_no_batch", "full")  # settings to choose from, the fewest FLOPs first
+ALL_NAMED = ("auto", "none", "dots")  # settings that keep all named values of a layer
 LOGITS = 3  # copies of the float32 logits in a naive loss and its gradient
 
 
@@ -90,7 +91,7 @@ def _recomputed(tower: TowerConfig, tokens: int) -> float:
 
     The last dense layer is not recomputed: its result is the next layer's input.
     """
-    if tower.remat in ("auto", "none", "dots"):
+    if tower.remat in ALL_NAMED:
         return 0.0
     width, hidden = tower.width, tower.mlp_dim
     again = flops.layer(tokens, width, hidden) - 2.0 * tokens * width * hidden
@@ -123,7 +124,7 @@ def _per_token(tower: TowerConfig, remat: str, sequence: int) -> float:
     width, hidden, heads = tower.width, tower.mlp_dim, tower.num_heads
     sizes = {"qkv": 3 * width, "attention": width, "out": width, "hidden": hidden}
     kept = (width + sum(sizes[name] for name in _named(remat))) * item
-    if remat in ("auto", "none", "dots"):
+    if remat in ALL_NAMED:
         kept += FLOAT32 * heads * sequence
     if remat in ("auto", "none"):
         kept += (4 * width + 2 * hidden + heads * sequence) * item
@@ -132,6 +133,6 @@ def _per_token(tower: TowerConfig, remat: str, sequence: int) -> float:
 
 def _named(remat: str) -> Sequence[str]:
     """The named values that a layer keeps."""
-    if remat in ("auto", "none", "dots"):
+    if remat in ALL_NAMED:
         return layers.NAMED
     return {"full": (), "dots_no_batch": ("qkv", "out", "hidden")}.get(remat, remat.split("+"))
