@@ -306,10 +306,11 @@ def _with_configs(run: Run) -> Run:
 
 def _stage(folder: Path, result: dict[str, Any] | None) -> Stage:
     damaged: list[str] = []
+    config = _object(folder / workdir.CONFIG, damaged)
     return Stage(
         name=folder.name,
         folder=folder,
-        config=_object(folder / workdir.CONFIG, damaged) or {},
+        config=workdir.complete(config) if config else {},
         result=_object(folder / workdir.RESULT, damaged) or result,
         evaluation=_object(folder / workdir.EVALUATION, damaged),
         environment=_object(folder / workdir.ENVIRONMENT, damaged),

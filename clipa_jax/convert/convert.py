@@ -122,7 +122,7 @@ def _compare_tokens(path: Path, config: ConfigDict, tokenizer: Tokenizer | None)
             f"texts, the first {texts[other[0]]!r}: {theirs_BL[other[0]]} for {ours_BL[other[0]]}"
         )
     line = f"equal on {len(texts)} texts that open_clip has cleaned"
-    clean = config.input.get("clean", "none")
+    clean = config.input.clean
     if clean != "open_clip":
         line += f"; it cleans every text, and this model has input.clean={clean}"
         logging.info("%s: evaluate with --config.input.clean=open_clip to do the same", line)

@@ -136,7 +136,7 @@ def _embedding_keys(config: ConfigDict) -> Iterator[tuple[str, Any]]:
     inputs = config.input
     yield "input.res", inputs.res
     yield "input.text_len", inputs.text_len
-    yield "input.clean", inputs.get("clean", "none")
+    yield "input.clean", inputs.clean
     yield "input.preprocess_eval", pipeline.fill(inputs.preprocess_eval, inputs)
     try:
         model = models.build(Settings(config.model, "config.model"))

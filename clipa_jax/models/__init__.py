@@ -24,7 +24,7 @@ def build(config: Settings) -> CLIP:
         "embed_dim": config.embed_dim or size.embed_dim,
         "attention": choice(config, "attention", layers.ATTENTION),
         "layers": choice(config, "layers", layers.LAYERS),
-        "unroll": config.unroll if "unroll" in config else 1,  # records of older versions
+        "unroll": config.unroll,
         "dtype": DTYPES[choice(config, "dtype", DTYPES)],
     }
     choice(config.image, "posemb", vit.POSEMB)

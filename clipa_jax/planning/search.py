@@ -99,14 +99,14 @@ def with_batch(work: Workload, batch_size: int) -> Workload:
     """The same stage and samples with another batch, so with another number of steps."""
     config = work.config.copy_and_resolve_references()
     config.input.batch_size = batch_size
-    if config.get("microbatch") and config.microbatch >= batch_size:
+    if config.microbatch and config.microbatch >= batch_size:
         config.microbatch = None
     return workload.read(config)
 
 
 def describe(config: Any) -> str:
     """The settings that a search changes, in one line."""
-    micro = config.get("microbatch")
+    micro = config.microbatch
     image, text = config.model.image.remat, config.model.text.remat
     return ", ".join(
         [

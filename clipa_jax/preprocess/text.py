@@ -166,8 +166,7 @@ def make_tokenize(config: Any) -> Tokenize:
     if not config.vocab:
         return _no_tokenizer
     tokenizer, length = load_tokenizer(config.vocab), config.text_len
-    # Records of older versions have no such key.
-    clean = cleaning.cleaner(config.clean if "clean" in config else "none") or (lambda text: text)
+    clean = cleaning.cleaner(config.clean) or (lambda text: text)
     return lambda texts: tokenizer.encode([clean(text) for text in texts], length)
 
 

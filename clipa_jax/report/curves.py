@@ -85,7 +85,7 @@ def comparison(run: Run) -> Comparison | None:
 
     Raises `DataError` if it has no headline score.
     """
-    paths = run.stages[-1].config.get("logs", {}).get("compare") or ()
+    paths = run.stages[-1].config["logs"]["compare"]
     for path in map(Path, paths):
         if files.exists(path / workdir.SUMMARY):
             return Comparison(of_headline(runs.read_one(path)))

@@ -74,7 +74,7 @@ def make(name: str, evaluator: ZeroShot | Retrieval, state: HasParams) -> HeldOu
 def from_checkpoint(folder: Path) -> HeldOut:
     """The examples for the checkpoint in a stage's folder, with the config beside it."""
     model = loading.load(str(folder))
-    context = evaluators.EvalContext.of_model(model, model.config.get("root", ""))
+    context = evaluators.EvalContext.of_model(model, model.config.root)
     chosen = choose(evaluators.build(Settings(model.config.evals, "config.evals"), context))
     if chosen is None:
         raise DataError(f"{folder}: its config has no evaluator of type zero_shot or retrieval")

@@ -225,7 +225,7 @@ def _environment(stage: Stage) -> dict[str, str]:
     shown: dict[str, str] = {}
     if known:
         first = {key: known.get(key) for key in ("command", "commit", "clipa_jax")}
-        known = {**first, "seed": stage.config.get("seed"), **known}
+        known = {**first, "seed": stage.config["seed"], **known}
     for key, value in known.items():
         name = key.removesuffix("_bytes")
         if value is None:

@@ -212,9 +212,9 @@ def _as_begun(config: ConfigDict, folder: Path) -> ConfigDict:
     """The config with the lanes and the window that the stage began with, where none are given."""
     config = config.copy_and_resolve_references()
     if files.exists(folder / workdir.CONFIG):
-        recorded = files.read_json(folder / workdir.CONFIG)["input"]
+        recorded = workdir.read_config(folder / workdir.CONFIG)["input"]
         for key in ("lanes", "shuffle_window"):
-            config.input[key] = config.input[key] or recorded.get(key)
+            config.input[key] = config.input[key] or recorded[key]
     return config
 
 

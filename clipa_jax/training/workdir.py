@@ -12,14 +12,14 @@ their config.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from clipa_jax.config import schema
-from clipa_jax.errors import UserError
+from clipa_jax.errors import DataError, UserError
 from clipa_jax.runtime import distributed, files
 from clipa_jax.runtime.files import Path
 
@@ -120,10 +120,7 @@ def check_same(folder: Path, config: ConfigDict, is_same: SameValue = lambda key
     file = folder / CONFIG
     if not files.exists(file):
         return
-    old, new = leaves(files.read_json(file)), leaves(to_json(config))
-    # Keys that are newer than the record keep the old behavior by their default.
-    defaults = leaves(to_json(schema.default()))
-    old |= {key: defaults[key] for key in new.keys() - old.keys() if key in defaults}
+    old, new = leaves(read_config(file)), leaves(complete(to_json(config)))
     values = {key: (old.get(key), new.get(key)) for key in sorted({*old, *new})}
     differ = [
         f"{key} is {before!r} there and {now!r} here"
@@ -136,6 +133,32 @@ def check_same(folder: Path, config: ConfigDict, is_same: SameValue = lambda key
             f"workdir {folder} holds another experiment: {'; '.join(differ[:3])}{more}. "
             "Use another --workdir, or the same config"
         )
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The config of a stage that some version recorded, `complete`; `DataError` if it is none."""
+    recorded = files.read_json(file)
+    if not isinstance(recorded, dict):
+        raise DataError(f"{file} holds no object")
+    return complete(recorded)
+
+
+def complete(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config with every key of the schema.
+
+    Keys that are newer than the record get their default, which keeps the old behavior.
+    """
+    return _merged(recorded, to_json(schema.default()))
+
+
+def _merged(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, with those of `defaults` for keys that they lack."""
+    sections = {
+        key: _merged(value, defaults[key])
+        for key, value in values.items()
+        if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
+    }
+    return {**defaults, **values, **sections}
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import CheckpointError, nearest
 from clipa_jax.models import CLIP, positions
 from clipa_jax.preprocess.vocab import kept_copy
-from clipa_jax.runtime import files, hub
+from clipa_jax.runtime import hub
 from clipa_jax.runtime.files import Path
 from clipa_jax.training import checkpoint, state, workdir
 from clipa_jax.weights import architecture, npz, open_clip_folder, released, state_file
@@ -160,6 +160,6 @@ def _stage_config(folder: Path) -> ConfigDict | None:
     """The config of a stage, with the copy of the vocabulary that lies beside it."""
     if not (folder / workdir.CONFIG).exists():
         return None
-    config = ConfigDict(files.read_json(folder / workdir.CONFIG))
+    config = ConfigDict(workdir.read_config(folder / workdir.CONFIG))
     config.input.vocab = kept_copy(folder) or config.input.vocab
     return config

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from clipa_jax.errors import CheckpointError
 from clipa_jax.runtime import files
 from clipa_jax.runtime.files import Path
+from clipa_jax.training import workdir
 
 ROOTS = ("params/", "opt/target/")
 
@@ -47,7 +48,7 @@ def config_file(path: Path) -> Path:
 def read_config(path: Path) -> ConfigDict | None:
     """The config beside an archive; None if there is none."""
     file = config_file(path)
-    return ConfigDict(files.read_json(file)) if file.is_file() else None
+    return ConfigDict(workdir.read_config(file)) if file.is_file() else None
 
 
 def as_float32(array: np.ndarray, name: str) -> np.ndarray:

@@ -138,7 +138,7 @@ def test_a_config_of_another_version_costs_the_flops_alone(tmp_path):
     plant(tmp_path / "a", 0.25)
     file = tmp_path / "a" / "pretrain" / "config.json"
     config = json.loads(file.read_text())
-    del config["model"]["size"]
+    config["model"]["image"]["registers"] = 4
     file.write_text(json.dumps(config))
     found = find_runs.read([tmp_path])
     assert found.rows[0].costs["flops"] is None and found.rows[0].scores["zero_shot/top1"] == 0.25
