@@ -11,12 +11,13 @@ import concurrent.futures
 import contextlib
 import glob as local_glob
 import hashlib
+import io
 import itertools
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import fsspec
 
@@ -117,9 +118,15 @@ def modified(path: str) -> float:
     return _call("modified", path).timestamp()
 
 
-def open(path: str, mode: str = "rb", block: int | None = None) -> Any:
-    """A binary file to read and seek in, or to write; a remote one is read by `block` bytes."""
-    return _call("open", path, mode, block_size=block)
+def open(path: str, mode: str = "rb") -> Any:
+    """A binary file to read and seek in, or to write."""
+    return _call("open", path, mode)
+
+
+def scan(path: str) -> BinaryIO:
+    """A file to read from its beginning to its end, with many small steps forward; of a remote one,
+    a request reads `SCANNED` bytes."""
+    return io.BufferedReader(_Remote(path), SCANNED) if scheme(path) else open(path)
 
 
 def read(path: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -284,6 +291,31 @@ def braces(pattern: str) -> Iterator[str]:
         options = inside.split(",")
     for option, end in itertools.product(options, rest):
         yield pattern[:start] + option + end
+
+
+class _Remote(io.RawIOBase):
+    """A remote file of which each read is a request: files of gcsfs take several for large reads,
+    and as many for small ones, whatever the size of their blocks."""
+
+    def __init__(self, path: str):
+        self._path, self._size, self._at = path, stamp(path)[0], 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._at), 0)
+        data = read(self._path, self._at, count) if count else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _local(path: str) -> str:

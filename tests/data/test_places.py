@@ -185,7 +185,9 @@ def scans(monkeypatch, module) -> list[str]:
     """The files that are scanned from now on."""
     looked, scan = [], module.scan if hasattr(module, "scan") else module._scan
     name = "scan" if hasattr(module, "scan") else "_scan"
-    monkeypatch.setattr(module, name, lambda path: looked.append(Path(path).name) or scan(path))
+    monkeypatch.setattr(
+        module, name, lambda path, *rest: looked.append(Path(path).name) or scan(path, *rest)
+    )
     return looked
 
 
@@ -209,9 +211,9 @@ def test_lengths_on_record_are_taken_without_reading_the_shards(
     spec = f"webdataset:{tmp_path}/*/*.tar"
     source = sources.open(spec, "train")
     assert [shard.length for shard in source.shards] == [*LENGTHS] * 3
-    assert len(looked) == 4  # of twelve, for the names of the members
+    assert len(looked) == 4  # of twelve, at their beginnings, for the names of the members
     assert everything(spec) == everything(specs["webdataset"]) * 3
-    assert len(looked) == 12
+    assert len(looked) == 2 * 4 + 12  # it was opened twice
 
 
 def test_a_length_on_record_that_is_wrong_is_reported_and_not_read_past(specs, tmp_path, caplog):
@@ -248,6 +250,38 @@ def test_a_bucket_of_many_shards_is_listed_and_not_asked_file_by_file(monkeypatc
     files = storage.expand("memory://many/{00000..00049}.tar", "webdataset")
     assert [shard.length for shard in index.shards(files, None)[0]] == [10] * count
     assert len(requests) < 10
+
+
+def test_a_shard_in_a_bucket_is_counted_by_large_reads_and_only_its_beginning_is_looked_at(
+    tmp_path, monkeypatch, bucket
+):
+    count, read = 500, 1 << 18  # bytes
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for number in range(count):
+            writers.add(tar, f"{number}.jpg", bytes(1_000))
+            writers.add(tar, f"{number}.txt", b"a caption")
+    content = (tmp_path / "a.tar").read_bytes()
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        for _ in range(count):
+            writer.write(bytes(1_000))
+    bucket.put("data", {"a.tfrecord": (tmp_path / "a.tfrecord").read_bytes()})
+    bucket.put("data", {f"{n}.tar": content for n in range(4)})
+    bucket.put("data", {"sizes.json": json.dumps({f"{n}.tar": count for n in range(4)}).encode()})
+    monkeypatch.setattr(storage, "SCANNED", read)
+    monkeypatch.setattr(sources.webdataset, "_LOOKED_AT", read // 2)
+
+    def reads() -> int:
+        gets = [path for method, path in bucket.requests if path.endswith("alt=media")]
+        bucket.requests.clear()
+        return len(gets)
+
+    assert len(sources.tar.scan(f"{BUCKET}/0.tar").table) == count
+    assert len(bucket.requests) < 10 and reads() == -(-len(content) // read)
+    assert len(sources.tfrecord.offsets(f"{BUCKET}/a.tfrecord")) == count
+    assert len(bucket.requests) < 10 and reads() <= 3
+    source = sources.open(f"webdataset:{BUCKET}/*.tar", "train")
+    assert source.num_examples == 4 * count and source.has_captions
+    assert reads() <= 4 + 2  # the shards, and the index and lengths beside them
 
 
 def test_counting_that_was_cut_off_is_gone_on_with(specs, tmp_path, monkeypatch):

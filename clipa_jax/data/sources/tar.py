@@ -5,6 +5,8 @@ name, are one sample; the rest of the name is the kind of member.
 Formats read: ustar, GNU long names and POSIX extended headers (pax), without compression.
 """
 
+import itertools
+import os
 import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -39,21 +41,22 @@ class Damaged(ValueError):
     """Bytes that are not a header where one is expected."""
 
 
-def scan(path: str) -> Scan:
-    """The samples of a tar file.
+def scan(path: str, end: float = float("inf")) -> Scan:
+    """The samples of a tar file, or of those members alone that begin before the byte `end`.
 
     Names are `image` for any image suffix, suffixes without the dot for the rest, and `__key__`;
     the table has offset and size for each name, offset -1 where a sample lacks it. A sample that
     is cut by the end of the file is counted; after a damaged header one more is counted, and the
     rest is lost.
     """
-    size = storage.stamp(path)[0]
     grouped = _Samples()
     samples = grouped.samples
     damage = ""
     try:
-        with storage.open(path, block=storage.SCANNED) as file:
-            for member in members(file, size):
+        with storage.scan(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            every = members(file, size)
+            for member in itertools.takewhile(lambda member: member.name_offset < end, every):
                 grouped.add(member)
     except ValueError as error:
         damage = str(error)

@@ -1,6 +1,7 @@
 """TFRecord files of `tf.train.Example`, as img2dataset writes them; no metadata needed."""
 
 import functools
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -219,8 +220,9 @@ def offsets(path: str) -> np.ndarray:
     A record that is cut by the end of the file is among them, and so is one with a wrong length,
     after which no other can be found.
     """
-    size, at, starts = storage.stamp(path)[0], 0, []
-    with storage.open(path, block=storage.SCANNED) as file:
+    at, starts = 0, []
+    with storage.scan(path) as file:
+        size = file.seek(0, os.SEEK_END)
         while at < size:
             starts.append(at)
             file.seek(at)

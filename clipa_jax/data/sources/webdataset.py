@@ -15,6 +15,7 @@ _LABELS = ("cls", "cls.txt", "label")
 _SPAN = 8 << 20  # bytes read at once, unless one sample has more
 _GAP = 64 << 10  # unwanted bytes that are read to save a call
 _LARGEST = 256 << 20  # bytes of a member
+_LOOKED_AT = storage.SCANNED // 2  # bytes of a file that tell which members there are
 
 
 class _Item(NamedTuple):
@@ -45,7 +46,7 @@ class WebdatasetSource(fields.IndexedSource):
         self.spec, self.split = f"{self.kind}:{where}", split
         self.shards, names = index.shards(self._files(where), tar.scan)
         unread = [path for path in self.filled_files() if path not in names]
-        looked = (index.opened(path, tar.scan).names for path in base.spread(unread))
+        looked = storage.in_parallel(_first_names, base.spread(unread))
         members = {name for known in (*names.values(), *looked) for name in known} - {tar.KEY}
         if tar.IMAGE not in members:
             raise DataError(
@@ -102,6 +103,14 @@ class WebdatasetSource(fields.IndexedSource):
         wanted, texts = rest[: len(self._wanted)], rest[len(self._wanted) :]
         files = dict(zip(item.texts, texts, strict=True))
         return [image, captions.of_files(files, self.caption), key, *wanted]
+
+
+def _first_names(path: str) -> Sequence[str]:
+    """The names of the members at the beginning of a file, which one request reads."""
+    try:
+        return tar.scan(path, _LOOKED_AT).names
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def _content(item: _Item) -> list[bytes]:
