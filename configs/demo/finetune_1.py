@@ -2,15 +2,16 @@
 
 python -m clipa_jax.train --config=configs/demo/finetune_1.py --workdir=runs/demo
 
-Text positions are stretched to the new length as in the published stages, which loses part of what
-they learned; so the text grows in small steps.
+Text positions stay where they are when the text grows; stretching them, as the published stages do,
+costs accuracy in so short a run (docs/measurements/demo.md).
 """
 
 from clipa_jax.config import recipes
 
 
 def get_config():
-    c = recipes.follow(recipes.load("demo/pretrain"), "finetune_1", after="pretrain")
+    c = recipes.load("demo/pretrain")
+    recipes.follow(c, "finetune_1", after="pretrain", text_positions="text_positions_kept")
     c.total_examples = 128 * 1_500
     c.eval_percent = 100 / 3
     c.mask.ratio = 0.3
