@@ -13,12 +13,13 @@ cd "$(dirname "$0")/../.."
 out=$1; shift
 mkdir -p "$out"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false TF_CPP_MIN_LOG_LEVEL=3
-peers=open_clip,open_clip_compiled
+peers=open_clip,open_clip_compiled status=0
 for attention in ${ATTENTION:-cudnn xla}; do
     timeout 235 python tools/benchmark.py step --config=configs/model_h/pretrain.py \
         --peer=$peers --steps=15 --json="$out/$attention.json" \
         --config.input.batch_size=512 --config.sharding.preset=dp --config.mesh.fsdp=1 \
         --config.model.attention=$attention --config.model.image.remat=none \
-        --config.model.text.remat=none "$@" || echo "$attention failed"
+        --config.model.text.remat=none "$@" || { echo "$attention failed"; status=1; }
     peers=open_clip # torch.compile takes minutes, so once
 done
+exit $status
