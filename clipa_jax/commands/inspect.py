@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+from clipa_jax.errors import ConfigError
 from clipa_jax.prepare import inspect
 from clipa_jax.runtime import cli
 
@@ -27,8 +28,15 @@ def main(argv: list[str]) -> None:
         sheet=given.sheet,
         chip=inspect.ChipRate(given.chip, given.efficiency, given.chip_samples_per_second),
         seconds=given.seconds,
+        stored=[_side(value) for value in given.stored],
     )
     cli.say(inspect.text(report))
+
+
+def _side(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise ConfigError(f"--stored: expected sides in pixels, got {text!r}")
+    return int(text)
 
 
 def start() -> None:
@@ -43,4 +51,6 @@ def start() -> None:
     flags.DEFINE_float("efficiency", default.efficiency, "Model FLOPs over the chip's peak.")
     flags.DEFINE_float("chip_samples_per_second", 0, "Samples/s of a chip, if known.")
     flags.DEFINE_float("seconds", 5, "Duration of the throughput measurement; 0 for none.")
+    sides = "Also measure pictures resized to these short sides in pixels, such as 256,128."
+    flags.DEFINE_list("stored", [], sides)
     cli.run(main)

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from clipa_jax.data import pipeline, robust_map, sources
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.models import color_jitter
 from clipa_jax.prepare import charts, source_statistics, throughput
+from clipa_jax.prepare import stored as stored_sizes
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
 from clipa_jax.runtime import files
 from clipa_jax.runtime.format import percent, table
@@ -60,13 +61,17 @@ def examine(
     sheet: int,
     chip: ChipRate | None = None,
     seconds: float = 5.0,
+    stored: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Inspects the data of a stage; writes report and charts to the folder `out`.
 
     Reads `limit` samples of each source, 0 for all, draws `sheet` of them, and measures the
-    throughput for some seconds, 0 for none. Returns inspection.json; `UserError` for an error in
-    the config or the data, or if no sample is good.
+    throughput for some seconds, 0 for none; also with pictures whose short side is one of `stored`,
+    in pixels. Returns inspection.json; `UserError` for an error in the config or the data, or if no
+    sample is good.
     """
+    if stored and not seconds:
+        raise ConfigError("--stored measures the speed of smaller files; set --seconds above 0")
     section = Settings(config, "config").input
     required, chip_name = (chip or ChipRate()).resolve(config) if seconds else (0.0, "")
     source = pipeline.open_source(section)
@@ -95,6 +100,7 @@ def examine(
     if seconds:
         rate = throughput.images_per_core(config, seconds)
         report["pipeline"] = throughput.summary(rate, os.cpu_count() or 1, required, chip_name)
+        report["stored"] = stored_sizes.measure(config, stored, seconds, required)
     files.write_json(out / REPORT, report)
     return report
 
@@ -117,6 +123,7 @@ def text(report: dict[str, Any]) -> str:
     """A report as text."""
     parts = [_source_text(report, source) for source in report["sources"]]
     parts += [throughput.text(report["pipeline"])] if "pipeline" in report else []
+    parts += [stored_sizes.text(report["stored"])] if report.get("stored") else []
     return "\n\n".join(parts)
 
 

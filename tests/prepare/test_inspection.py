@@ -39,6 +39,7 @@ def examined(messy, tmp_path_factory):
         sheet=8,
         chip=inspect.ChipRate(samples_per_second=500.0),
         seconds=0.2,
+        stored=(32, 8),
     )
 
 
@@ -105,6 +106,21 @@ def test_the_pipeline_rate_gives_the_chips_it_feeds(examined):
     assert report["chips_fed_by_this_machine"] == pytest.approx(
         report["cores"] * rate / 500, rel=0.02, abs=0.006
     )
+
+
+def test_smaller_files_change_the_crops_more(examined):
+    large, small = examined[1]["stored"]
+    assert (large["side"], small["side"]) == (32, 8)
+    assert large["kilobytes"] > small["kilobytes"] > 0
+    assert 0 < large["mean_difference"] < small["mean_difference"]
+    rate = small["images_per_second_per_core"]
+    assert small["cores_per_chip"] == pytest.approx(500 / rate, rel=0.02)
+    assert "8 px" in inspect.text(examined[1])
+
+
+def test_smaller_files_without_a_measurement_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--seconds above 0"):
+        inspect.examine(config("tfds:x"), tmp_path, limit=0, sheet=0, seconds=0, stored=(8,))
 
 
 def test_the_rate_of_a_chip_is_its_peak_over_the_flops_of_a_sample():
