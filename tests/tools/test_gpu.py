@@ -26,8 +26,10 @@ def test_the_comparison_takes_at_most_eight_minutes_and_reports_a_failure(tmp_pa
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{code}\n")
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(
-        ["bash", SCRIPT, tmp_path / "out", "--config.input.batch_size=256"],
-        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path)},
+        ["bash", SCRIPT, tmp_path / "out", "--config.input.res=70"],
+        env=os.environ | {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path), "BATCH": "256",
+        },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "cudnn failed\n"), done.stderr
@@ -38,7 +40,8 @@ def test_the_comparison_takes_at_most_eight_minutes_and_reports_a_failure(tmp_pa
         given = dict(word.removeprefix("--").split("=", 1) for word in words[2:])
         assert words[:2] == ["tools/benchmark.py", "step"]
         assert given["config.model.attention"] == attention
-        assert given["config.input.batch_size"] == "256"
+        assert given["config.input.batch_size"] == "256" and given["config.input.res"] == "70"
+        assert len(given) == len(words) - 2  # a flag given twice is an error
         assert given["peer"].split(",") == peers
         for key in given:
             if key.startswith("config."):
@@ -47,13 +50,13 @@ def test_the_comparison_takes_at_most_eight_minutes_and_reports_a_failure(tmp_pa
 
 @pytest.mark.slow
 def test_the_comparison_runs_on_a_cpu(tmp_path):
-    small = ("input.batch_size=2", "model.image.depth=1", "model.text.depth=1", "input.res=28")
+    small = ("model.image.depth=1", "model.text.depth=1", "input.res=28")
     done = subprocess.run(
         ["bash", SCRIPT, tmp_path / "out", *(f"--config.{key}" for key in small),
-         "--config.model.dtype=float32", "--steps=1", "--warmup=1", "--matrix=64"],
+         "--config.model.dtype=float32", "--warmup=1", "--matrix=64"],
         env=os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ATTENTION": "xla",
-            "JAX_PLATFORMS": "cpu",
+            "JAX_PLATFORMS": "cpu", "BATCH": "2", "STEPS": "1",
         },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
