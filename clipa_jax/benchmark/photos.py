@@ -120,7 +120,9 @@ def _example(number: int, jpeg: bytes, caption: str) -> bytes:
 def start() -> None:
     """Runs the command line."""
     flags.DEFINE_list("photos", None, "Folders with photographs, wheels or zips.", required=True)
-    flags.DEFINE_string("out", None, "Folder of the TFRecord files.", required=True)
+    cli.writes_to_disk(
+        flags.DEFINE_string("out", None, "Folder of the TFRecord files.", required=True)
+    )
     flags.DEFINE_integer("count", 4_096, "Number of pictures to make.")
     flags.DEFINE_integer("side", 256, "Their pixels a side.")
     flags.DEFINE_integer("quality", 95, "Of the JPEGs.")

@@ -49,7 +49,7 @@ def _define() -> None:
     flags.DEFINE_string("source", None, "Source of the captions.", required=True)
     flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
     flags.DEFINE_string("feature", "captions", "Feature with the text.")
-    flags.DEFINE_string("out", None, "The file to write.", required=True)
+    cli.writes_to_disk(flags.DEFINE_string("out", None, "The file to write.", required=True))
 
 
 def start_train_vocab() -> None:

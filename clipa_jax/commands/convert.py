@@ -58,8 +58,12 @@ def exported(argv: list[str]) -> None:
 
 
 def _start(main: Callable[[list[str]], None]) -> None:
-    flags.DEFINE_string("checkpoint", None, "The weights to convert.", required=True)
-    flags.DEFINE_string("out", None, "The folder or .npz archive to write.", required=True)
+    checkpoint = flags.DEFINE_string("checkpoint", None, "The weights to convert.", required=True)
+    if main is from_torch:
+        cli.reads_from_disk(checkpoint)
+    cli.writes_to_disk(
+        flags.DEFINE_string("out", None, "The folder or .npz archive to write.", required=True)
+    )
     flags.DEFINE_string("model", "", "Name of the architecture in open_clip, for a state_dict.")
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "Of an export.")
     cli.define_config()

@@ -40,7 +40,7 @@ def start() -> None:
     """Runs the command line."""
     flags.DEFINE_string("source", None, "Such as tfds:data/emoji/1.0.0.", required=True)
     flags.DEFINE_string("split", None, "Of the source.", required=True)
-    flags.DEFINE_string("out", None, "Folder to write.", required=True)
+    cli.writes_to_disk(flags.DEFINE_string("out", None, "Folder to write.", required=True))
     flags.DEFINE_string("out_split", "test", "What the split is called there.")
     flags.DEFINE_string("kind", "classification", "Or multilabel, or retrieval.")
     flags.DEFINE_string("label", "label", "The feature with the class.")

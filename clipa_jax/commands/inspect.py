@@ -43,7 +43,9 @@ def start() -> None:
     """Runs the command line."""
     default = inspect.ChipRate()
     cli.define_config()
-    flags.DEFINE_string("out", None, "Folder for report and charts.", required=True)
+    cli.writes_to_disk(
+        flags.DEFINE_string("out", None, "Folder for report and charts.", required=True)
+    )
     flags.DEFINE_string("stage", "", "Of a schedule; the first one by default.")
     flags.DEFINE_integer("limit", 50_000, "Samples to read; 0 for all.", lower_bound=0)
     flags.DEFINE_integer("sheet", 24, "Samples on the contact sheet.", lower_bound=1)

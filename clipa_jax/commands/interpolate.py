@@ -100,6 +100,8 @@ def _draw(alphas: list[float], scores: dict[str, list[dict[str, float]]], file: 
 def start() -> None:
     """Runs the command line."""
     flags.DEFINE_list("alpha", [], "Shares of the second checkpoint.")
-    flags.DEFINE_string("out", None, "FILE.npz; with --config a folder.", required=True)
+    cli.writes_to_disk(
+        flags.DEFINE_string("out", None, "FILE.npz; with --config a folder.", required=True)
+    )
     cli.define_config()
     cli.run(main, needs_config=False, positional=True)

@@ -34,7 +34,9 @@ def _define(option: dataclasses.Field) -> None:
         flags.DEFINE_list(name, [], text)
     else:
         kind = {str: "string", int: "integer", float: "float"}[type(default)]
-        getattr(flags, f"DEFINE_{kind}")(name, default, text)
+        flag = getattr(flags, f"DEFINE_{kind}")(name, default, text)
+        if name == "scores":
+            cli.reads_from_disk(flag)
 
 
 def main(argv: list[str]) -> None:

@@ -55,7 +55,9 @@ def main(argv: list[str]) -> None:
 
 def start() -> None:
     """Runs the command line."""
-    flags.DEFINE_string("folder", None, "What convert_to_torch wrote.", required=True)
+    cli.reads_from_disk(
+        flags.DEFINE_string("folder", None, "What convert_to_torch wrote.", required=True)
+    )
     flags.DEFINE_string("workdir", None, "The run that trained it.", required=True)
     flags.DEFINE_string("repository", None, "OWNER/NAME.", required=True)
     flags.DEFINE_string("license", None, "Such as apache-2.0.", required=True)

@@ -38,9 +38,11 @@ def main(argv: list[str]) -> None:
 
 def start() -> None:
     """Runs the command line."""
-    flags.DEFINE_string("embeddings", None, "The folder that embed made.", required=True)
+    cli.reads_from_disk(
+        flags.DEFINE_string("embeddings", None, "The folder that embed made.", required=True)
+    )
     flags.DEFINE_string("query", None, "The text.", required=True)
-    flags.DEFINE_string("out", "neighbors.png", "The PNG with the pictures.")
+    cli.writes_to_disk(flags.DEFINE_string("out", "neighbors.png", "The PNG with the pictures."))
     flags.DEFINE_integer("count", 12, "Of pictures.", lower_bound=1)
     flags.DEFINE_string("checkpoint", "", "Where the model is now, if it was moved.")
     cli.run(main)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError, UserError, install
-from clipa_jax.runtime import arguments, distributed
+from clipa_jax.runtime import arguments, distributed, storage
 from clipa_jax.runtime import quiet as noise
 from clipa_jax.runtime.files import PathLike
 
@@ -90,6 +90,31 @@ def _print_process_error(error: Exception) -> None:
             "Run the same command again on all processes to resume from the last checkpoint"
         )
         print(text, file=sys.stderr)  # noqa: T201
+
+
+def writes_to_disk(flag: flags.FlagHolder) -> None:
+    """Refuses an address, such as gs://BUCKET/FILE, as the path that a command writes to."""
+    _refuse_address(
+        flag, "this command writes to a disk; give a path there, then copy it: {copy} PATH {path}"
+    )
+
+
+def reads_from_disk(flag: flags.FlagHolder) -> None:
+    """Refuses an address as the path that a command reads from."""
+    _refuse_address(
+        flag, "this command reads from a disk; copy it to a path there first: {copy} {path} PATH"
+    )
+
+
+def _refuse_address(flag: flags.FlagHolder, sentence: str) -> None:
+    def check(path: str | None) -> bool:
+        kind = storage.scheme(path or "")
+        if kind:
+            copy = "gcloud storage cp -r" if kind in ("gs", "gcs") else "rclone copy"
+            raise flags.ValidationError(sentence.format(copy=copy, path=path))
+        return True
+
+    flags.register_validator(flag, check)
 
 
 def say(text: str) -> None:

@@ -1,6 +1,8 @@
 """Command lines: overrides of a config, and errors as one sentence."""
 
 import functools
+import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -266,3 +268,67 @@ def test_cpu_devices_must_be_positive(file, command):
 def test_a_misspelled_config_file_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"no config file .*domian\.py; nearest: .*domain\.py"):
         arguments.parse(["x", "--config=configs/finetune/domian.py"])
+
+
+@pytest.fixture
+def defined(monkeypatch):
+    """The flags of a command, `module:function` behind `clipa_jax.`, without running it."""
+    values = flags.FlagValues()
+    for module in (flags, config_flags):
+        for name in filter(re.compile("DEFINE_(?!flag)").match, dir(module)):
+            define = functools.partial(getattr(module, name), flag_values=values)
+            monkeypatch.setattr(module, name, define)
+    monkeypatch.setattr(cli, "run", lambda *args, **options: None)
+
+    def define_all(command: str) -> flags.FlagValues:
+        module, _, function = command.partition(":")
+        getattr(importlib.import_module(f"clipa_jax.{module}"), function or "start")()
+        return values
+
+    return define_all
+
+
+@pytest.mark.parametrize(
+    "command, flag, verb",
+    [
+        ("benchmark.photos", "out", "writes"),
+        ("commands.captions:start_count_words", "out", "writes"),
+        ("commands.captions:start_train_vocab", "out", "writes"),
+        ("commands.convert:start_export", "out", "writes"),
+        ("commands.convert:start_from_torch", "checkpoint", "reads"),
+        ("commands.convert:start_from_torch", "out", "writes"),
+        ("commands.convert:start_to_torch", "out", "writes"),
+        ("commands.export_webdataset", "out", "writes"),
+        ("commands.inspect", "out", "writes"),
+        ("commands.interpolate", "out", "writes"),
+        ("commands.prepare", "scores", "reads"),
+        ("commands.push_to_hub", "folder", "reads"),
+        ("commands.search", "embeddings", "reads"),
+        ("commands.search", "out", "writes"),
+        ("embed", "out", "writes"),
+    ],
+)
+def test_an_address_is_refused_where_a_command_knows_disks_alone(defined, command, flag, verb):
+    values = defined(command)
+    setattr(values, flag, "a/path")
+    sentence = rf"--{flag}=gs://bucket/W: this command {verb} .* disk; .*gcloud storage cp -r"
+    with pytest.raises(flags.IllegalFlagValueError, match=sentence):
+        setattr(values, flag, "gs://bucket/W")
+
+
+@pytest.mark.parametrize(
+    "command, flag",
+    [
+        ("commands.collect", "out"),
+        ("commands.convert:start_export", "checkpoint"),
+        ("commands.convert:start_to_torch", "checkpoint"),
+        ("commands.prepare", "out"),
+        ("commands.push_to_hub", "workdir"),
+        ("commands.report", "out"),
+        ("evaluate", "out"),
+    ],
+)
+def test_an_address_is_taken_where_a_command_reads_or_writes_buckets(defined, command, flag):
+    values = defined(command)
+    setattr(values, flag, "gs://bucket/W")
+    assert values[flag].value == "gs://bucket/W"
