@@ -172,9 +172,7 @@ def start() -> None:
     flags.DEFINE_string("numerics", "", "Of an open_clip model; see docs/released_weights.md.")
     flags.DEFINE_string("source", None, "As config.input.source has it.", required=True)
     flags.DEFINE_string("split", "train", "Split of the source, where it has splits.")
-    cli.writes_to_disk(
-        flags.DEFINE_string("out", None, "Folder of the embeddings.", required=True)
-    )
+    cli.writes_to_disk(flags.DEFINE_string("out", None, "Folder of the embeddings.", required=True))
     flags.DEFINE_list("write", list(KINDS), "Embeddings to keep: image, text or both.")
     flags.DEFINE_bool("scores", False, "Add the similarity of picture and caption.")
     flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the files.")

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     card = folder / "README.md"
     if not card.exists():
         report = files.read_json(given.evaluation) if given.evaluation else None
-        run = runs.read_one(Path(given.workdir))
+        run = runs.read_one(files.Path(given.workdir))
         if not run.stages:
             raise DataError(f"--workdir={given.workdir}: no stage of a run is there")
         files.write_text(card, model_card.text(repository, given.license, run, report))

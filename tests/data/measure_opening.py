@@ -1,4 +1,4 @@
-"""What a host takes until the first batch of a source of very many shards.
+"""Requests, time and memory of a host before the first batch of a source of very many shards.
 
     python tests/data/measure_opening.py webdataset 140000         # in a bucket on loopback
     python tests/data/measure_opening.py tfrecord 140000 --local   # on the disk
