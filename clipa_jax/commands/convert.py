@@ -64,22 +64,23 @@ def _start(main: Callable[[list[str]], None]) -> None:
     cli.writes_to_disk(
         flags.DEFINE_string("out", None, "The folder or .npz archive to write.", required=True)
     )
-    flags.DEFINE_string("model", "", "Name of the architecture in open_clip, for a state_dict.")
-    flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "Of an export.")
-    cli.define_config()
     cli.run(main, doc=main.__doc__, needs_config=False)
 
 
 def start_to_torch() -> None:
     """Runs the command line of `to_torch`."""
+    cli.define_config()
     _start(to_torch)
 
 
 def start_from_torch() -> None:
     """Runs the command line of `from_torch`."""
+    flags.DEFINE_string("model", "", "Name of the architecture in open_clip, for a state_dict.")
     _start(from_torch)
 
 
 def start_export() -> None:
     """Runs the command line of `exported`."""
+    flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "Of the files.")
+    cli.define_config()
     _start(exported)

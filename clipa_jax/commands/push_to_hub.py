@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     if given.dry_run:
         logging.info("nothing was uploaded; read the card, then run this without --dry_run")
         return
-    with hub.uploading(repository):
+    with hub.upload_errors(repository):
         api = huggingface_hub.HfApi()
         api.create_repo(repository, private=given.private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder)

@@ -27,7 +27,7 @@ def fetch(address: str, choose: Callable[[list[str]], list[str]]) -> Path:
     network and not in the cache, or if the download was interrupted.
     """
     repo, _, revision = address.removeprefix(PREFIX).partition("@")
-    with explained(address):
+    with _download_errors(address):
         names = choose(_names(repo, revision or None))
         files = [
             huggingface_hub.hf_hub_download(
@@ -55,8 +55,8 @@ def _names(repo: str, revision: str | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def explained(address: str) -> Iterator[None]:
-    """Raises errors of the client as `DataError`."""
+def _download_errors(address: str) -> Iterator[None]:
+    """Raises errors of a download as `DataError`."""
     repo, _, revision = address.removeprefix(PREFIX).partition("@")
     page = f"{constants.ENDPOINT}/{repo}"
     try:
@@ -86,7 +86,7 @@ def explained(address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def uploading(repository: str) -> Iterator[None]:
+def upload_errors(repository: str) -> Iterator[None]:
     """Raises errors of an upload as `DataError`."""
     try:
         yield

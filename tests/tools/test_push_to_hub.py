@@ -90,6 +90,6 @@ def test_a_push_that_cannot_be_made_is_refused(trained, changed, message, monkey
 def test_a_refused_upload_says_what_to_do():
     with (
         pytest.raises(DataError, match="me/clip: the upload failed: 401 .*may write"),
-        hub.uploading("me/clip"),
+        hub.upload_errors("me/clip"),
     ):
         raise ConnectionError("401 Unauthorized\nmore")
