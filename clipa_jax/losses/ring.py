@@ -37,86 +37,81 @@ class Side(NamedTuple):
     extra: Any = None  # further arrays that the tile function needs
 
 
-# (scalars, rows, columns, mask, row_sums, column_sums) -> (row_sums, column_sums)
-AddTile = Callable[[Any, Side, Side, PairMask, Any, Any], tuple[Any, Any]]
+# Trees of sums over the rows and over the columns, with these as their leading axis.
+Sums = tuple[Any, Any]
+# (scalars, rows, columns, mask, sums) -> sums
+AddTile = Callable[[Any, Side, Side, PairMask, Sums], Sums]
 
 
-def fold(
-    add_tile: AddTile,
-    mesh: Mesh,
-    scalars: Any,
-    rows: Side,
-    columns: Side,
-    row_sums: Any,
-    column_sums: Any,
-    *,
-    tile: int = TILE,
-) -> tuple[Any, Any]:
-    """Sums over the rows and the columns of all logits: (row_sums, column_sums).
+@dataclass(frozen=True)
+class Ring:
+    """The devices that share the logits, and the maximum rows and columns of a tile.
 
-    Args:
-      add_tile: adds a tile of logits to the sums of its rows and columns. A pure function of
-        arrays, called once for every tile, in any order.
-      mesh: from `sharding.make_mesh`; the batch is split over its data-parallel axes.
-      scalars: tree passed to every tile.
-      rows, columns: of the global batch, B; it must divide over the devices.
-      row_sums, column_sums: initial sums, trees of arrays with a leading axis of B.
-      tile: maximum rows and columns of a tile. A block that does not divide is padded, with
-        at most one row per tile; padding is ignored.
+    The batch is split over the data-parallel axes of the mesh. A block that does not divide into
+    tiles is padded, with at most one row per tile; padding is ignored.
     """
-    batch = rows.z.shape[0]
-    sharding.check_batch(batch, mesh)
-    index_B = jnp.arange(batch, dtype=jnp.int32)
-    devices = sharding.data_parallel(mesh)
-    split, whole = sharding.BATCH, jax.sharding.PartitionSpec()
-    return jax.shard_map(
-        functools.partial(_walk, add_tile, devices, tile),
-        mesh=mesh,
-        in_specs=(whole, *[split] * 5),
-        out_specs=(split, split),
-    )(scalars, index_B, rows, columns, row_sums, column_sums)
 
+    mesh: Mesh
+    tile: int = TILE
 
-def _walk(
-    add_tile: AddTile,
-    devices: int,
-    tile: int,
-    scalars: Any,
-    index_n: jax.Array,
-    rows: Side,
-    columns: Side,
-    row_sums: Any,
-    column_sums: Any,
-) -> tuple[Any, Any]:
-    """The work of one device: its n rows meet the columns of every device in turn."""
-    grid = _Grid.of(index_n.size, tile)
-    own = (grid.cut(rows), grid.cut(index_n, _NO_ROW))
-    visiting = (grid.cut(columns), grid.cut(index_n, _NO_COLUMN))
+    def fold(self, add_tile: AddTile, scalars: Any, rows: Side, columns: Side, sums: Sums) -> Sums:
+        """Sums over the rows and the columns of all logits.
 
-    def turn(_: jax.Array, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        visiting, *sums = carry
-        row_sums, column_sums = _block(add_tile, grid, scalars, own, visiting, tuple(sums))
-        visiting, column_sums = _pass_on((visiting, column_sums), devices)
-        return visiting, row_sums, column_sums
+        Args:
+          add_tile: adds a tile of logits to the sums of its rows and columns. A pure function of
+            arrays, called once for every tile, in any order.
+          scalars: tree passed to every tile.
+          rows, columns: of the global batch, B; it must divide over the devices.
+          sums: initial ones.
+        """
+        batch = rows.z.shape[0]
+        sharding.check_batch(batch, self.mesh)
+        index_B = jnp.arange(batch, dtype=jnp.int32)
+        split, whole = sharding.BATCH, jax.sharding.PartitionSpec()
+        return jax.shard_map(
+            functools.partial(self._walk, add_tile),
+            mesh=self.mesh,
+            in_specs=(whole, *[split] * 4),
+            out_specs=(split, split),
+        )(scalars, index_B, rows, columns, sums)
 
-    carry = (visiting, grid.cut(row_sums), grid.cut(column_sums))
-    _, row_sums, column_sums = _repeat(devices, turn, carry)
-    return grid.join(row_sums), grid.join(column_sums)
+    def _walk(
+        self,
+        add_tile: AddTile,
+        scalars: Any,
+        index_n: jax.Array,
+        rows: Side,
+        columns: Side,
+        sums: Sums,
+    ) -> Sums:
+        """The work of one device: its n rows meet the columns of every device in turn."""
+        devices, grid = sharding.data_parallel(self.mesh), _Grid.of(index_n.size, self.tile)
+        own = (grid.cut(rows), grid.cut(index_n, _NO_ROW))
+        visiting = (grid.cut(columns), grid.cut(index_n, _NO_COLUMN))
+
+        def turn(_: jax.Array, carry: tuple[Any, Sums]) -> tuple[Any, Sums]:
+            visiting, sums = carry
+            row_sums, column_sums = _block(add_tile, grid, scalars, own, visiting, sums)
+            visiting, column_sums = _pass_on((visiting, column_sums), devices)
+            return visiting, (row_sums, column_sums)
+
+        _, sums = _repeat(devices, turn, (visiting, grid.cut(sums)))
+        return grid.join(sums)
 
 
 def _block(
-    add_tile: AddTile, grid: "_Grid", scalars: Any, own: Any, visiting: Any, sums: tuple[Any, Any]
-) -> tuple[Any, Any]:
+    add_tile: AddTile, grid: "_Grid", scalars: Any, own: Any, visiting: Any, sums: Sums
+) -> Sums:
     """All tiles of a device's rows and the visiting columns."""
 
-    def step(t: jax.Array, sums: tuple[Any, Any]) -> tuple[Any, Any]:
+    def step(t: jax.Array, sums: Sums) -> Sums:
         i, j = t // grid.count, t % grid.count
         (row, row_index), (column, column_index) = _at(own, i), _at(visiting, j)
         mask = pair_mask(row_index, column_index, row.caption, column.caption)
         if grid.padded:
             mask = _without_padding(mask, row_index, column_index)
-        row_sums, column_sums = _at(sums[0], i), _at(sums[1], j)
-        row_sums, column_sums = add_tile(scalars, row, column, mask, row_sums, column_sums)
+        tile_sums = (_at(sums[0], i), _at(sums[1], j))
+        row_sums, column_sums = add_tile(scalars, row, column, mask, tile_sums)
         return _put(sums[0], i, row_sums), _put(sums[1], j, column_sums)
 
     return _repeat(grid.count**2, step, sums)

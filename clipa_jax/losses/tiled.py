@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from clipa_jax.losses.pairs import Loss, PairMask, ignore, similarity
-from clipa_jax.losses.ring import TILE, Side, fold
+from clipa_jax.losses.ring import TILE, Ring, Side, Sums
 
 
 def softmax(mesh: Mesh, *, tile: int = TILE) -> Loss:
@@ -22,7 +22,7 @@ def softmax(mesh: Mesh, *, tile: int = TILE) -> Loss:
     computes each tile again and adds its gradients. Four matrix products of B x B x E, where the
     naive loss has three. `tile` is the maximum of rows and columns of a tile.
     """
-    return functools.partial(_softmax, mesh, tile)
+    return functools.partial(_softmax, Ring(mesh, tile))
 
 
 def sigmoid(mesh: Mesh, *, tile: int = TILE) -> Loss:
@@ -31,7 +31,7 @@ def sigmoid(mesh: Mesh, *, tile: int = TILE) -> Loss:
     Terms of pairs are independent, so one pass gives the loss and its gradients: three matrix
     products of B x B x E, as in the naive loss.
     """
-    return functools.partial(_sigmoid, mesh, tile)
+    return functools.partial(_sigmoid, Ring(mesh, tile))
 
 
 class _Lse(NamedTuple):
@@ -60,17 +60,17 @@ class _Lse(NamedTuple):
         return jnp.exp(logits_RC - peak) / total
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _softmax(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
-    return _softmax_forward(mesh, tile, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _softmax(ring: Ring, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+    return _softmax_forward(ring, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
 
 
-def _softmax_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
+def _softmax_forward(ring: Ring, zimg_BE, ztxt_BE, scale, bias, caption_B):
     batch = zimg_BE.shape[0]
     images, texts = Side(zimg_BE, caption_B), Side(ztxt_BE, caption_B)
     row_sums = (_Lse.start(batch), jnp.zeros(batch, jnp.float32))
-    (rows, match_B), columns = fold(
-        _softmax_sums, mesh, scale, images, texts, row_sums, _Lse.start(batch), tile=tile
+    (rows, match_B), columns = ring.fold(
+        _softmax_sums, scale, images, texts, (row_sums, _Lse.start(batch))
     )
     loss = jnp.mean((rows.value() + columns.value()) / 2 - match_B)
     metrics = {"accuracy": jnp.mean(match_B >= rows.peak)}
@@ -78,24 +78,24 @@ def _softmax_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, capti
     return (loss, metrics), residuals
 
 
-def _softmax_backward(mesh: Mesh, tile: int, residuals: Any, upstream: Any):
+def _softmax_backward(ring: Ring, residuals: Any, upstream: Any):
     scale, bias, images, texts = residuals
     scalars = (scale, upstream[0] * scale / images.z.shape[0])
     start = jnp.zeros_like(images.z), jnp.zeros_like(texts.z)
-    dzimg_BE, dztxt_BE = fold(_softmax_grads, mesh, scalars, images, texts, *start, tile=tile)
+    dzimg_BE, dztxt_BE = ring.fold(_softmax_grads, scalars, images, texts, start)
     dbias = None if bias is None else jnp.zeros_like(bias)  # a constant does not change softmax
     return dzimg_BE, dztxt_BE, _dscale(images.z, dzimg_BE, scale), dbias, None
 
 
-def _softmax_sums(scale, row: Side, column: Side, mask: PairMask, row_sums, column_sums):
-    lse, match_R = row_sums
+def _softmax_sums(scale, row: Side, column: Side, mask: PairMask, sums: Sums):
+    (lse, match_R), column_sums = sums
     logits_RC = _logits(scale, None, row, column, mask)
     match_R = match_R + jnp.where(mask.positive_RC, logits_RC, 0).sum(1)
     return (lse.add(logits_RC, axis=1), match_R), column_sums.add(logits_RC, axis=0)
 
 
-def _softmax_grads(scalars, row: Side, column: Side, mask: PairMask, dzimg_RE, dztxt_CE):
-    scale, upstream = scalars
+def _softmax_grads(scalars, row: Side, column: Side, mask: PairMask, sums: Sums):
+    (scale, upstream), (dzimg_RE, dztxt_CE) = scalars, sums
     logits_RC = _logits(scale, None, row, column, mask)
     softmax_RC = row.extra.softmax(logits_RC, axis=1) + column.extra.softmax(logits_RC, axis=0)
     d_RC = upstream * (softmax_RC / 2 - mask.positive_RC)
@@ -105,12 +105,12 @@ def _softmax_grads(scalars, row: Side, column: Side, mask: PairMask, dzimg_RE, d
 _softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sigmoid(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
-    return _sigmoid_forward(mesh, tile, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sigmoid(ring: Ring, zimg_BE, ztxt_BE, scale, bias=None, caption_B=None):
+    return _sigmoid_forward(ring, zimg_BE, ztxt_BE, scale, bias, caption_B)[0]
 
 
-def _sigmoid_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, caption_B):
+def _sigmoid_forward(ring: Ring, zimg_BE, ztxt_BE, scale, bias, caption_B):
     zeros_B = jnp.zeros(zimg_BE.shape[0], jnp.float32)
     row_sums = {
         **dict.fromkeys(("loss", "match", "dbias"), zeros_B),
@@ -119,8 +119,8 @@ def _sigmoid_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, capti
     }
     images, texts = Side(zimg_BE, caption_B), Side(ztxt_BE, caption_B)
     scalars = (scale, bias, jnp.float32(1 / zimg_BE.shape[0]))
-    sums, dztxt_BE = fold(
-        _sigmoid_sums, mesh, scalars, images, texts, row_sums, jnp.zeros_like(ztxt_BE), tile=tile
+    sums, dztxt_BE = ring.fold(
+        _sigmoid_sums, scalars, images, texts, (row_sums, jnp.zeros_like(ztxt_BE))
     )
     dbias = None if bias is None else sums["dbias"].sum().reshape(bias.shape)
     metrics = {"accuracy": jnp.mean(sums["match"] >= sums["peak"])}
@@ -128,12 +128,12 @@ def _sigmoid_forward(mesh: Mesh, tile: int, zimg_BE, ztxt_BE, scale, bias, capti
     return (sums["loss"].sum(), metrics), gradients
 
 
-def _sigmoid_backward(mesh: Mesh, tile: int, gradients: Any, upstream: Any):
+def _sigmoid_backward(ring: Ring, gradients: Any, upstream: Any):
     return *jax.tree.map(lambda d: upstream[0] * d, gradients), None
 
 
-def _sigmoid_sums(scalars, row: Side, column: Side, mask: PairMask, row_sums, dztxt_CE):
-    scale, bias, share = scalars
+def _sigmoid_sums(scalars, row: Side, column: Side, mask: PairMask, sums: Sums):
+    (scale, bias, share), (row_sums, dztxt_CE) = scalars, sums
     logits_RC = _logits(scale, bias, row, column, mask)
     match_RC = jnp.where(mask.positive_RC, logits_RC, 0)
     d_RC = share * (jax.nn.sigmoid(logits_RC) - mask.positive_RC)
