@@ -97,8 +97,8 @@ def train_from_checkpoint(
     for line in start.lines:
         logging.info("%s: %s", run.name, line)
     with (
-        run.open_writer(
-            workdir=run.folder, start_step=first, run_config=workdir.to_json(run.config)
+        metrics.Writer(
+            run.folder, run.logs, start_step=first, run_config=workdir.to_json(run.config)
         ) as writer,
         Progress(
             run.name,

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import vl_convert
@@ -12,6 +13,23 @@ from clipa_jax.report import curves
 from clipa_jax.runs import Run
 from clipa_jax.runtime.format import is_share
 
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart shows: `metrics` to choose from, in one format of d3, as lines or dots."""
+
+    name: str
+    title: str
+    metrics: tuple[str, ...]
+    form: str = "f"
+    dots: bool = False
+
+
+FIXED = (
+    Chart("loss", "Training loss, nats", ("loss",)),
+    Chart("temperature", "Inverse temperature (the factor of the similarities)", ("temperature",)),
+    Chart("lr", "Learning rate", ("lr",), form="e"),
+)
 # 6.4 shows names in tooltips of the nearest point as undefined (vega-lite pull request 9707).
 VEGA_LITE = "6.1"
 # Units of the time axis: seconds, name, and from how many units on it is used.
@@ -67,15 +85,10 @@ def charts(runs: Sequence[Run], compare: curves.Comparison | None = None) -> dic
     """
     longest = max(sum(stage.seconds for stage in run.stages) for run in runs)
     unit, seconds = next((unit, size) for size, unit, least in _TIMES if longest >= size * least)
-    fixed = (
-        ("loss", "Training loss, nats", "f"),
-        ("temperature", "Inverse temperature (the factor of the similarities)", "f"),
-        ("lr", "Learning rate", "e"),
-    )
     evaluated = list(dict.fromkeys(name for run in runs for name in curves.metrics_of(run)))
     data = {
         name: rows
-        for name in [*(name for name, _, _ in fixed), *evaluated]
+        for name in [*(chart.name for chart in FIXED), *evaluated]
         if (rows := _rows(runs, name, seconds))
     }
     if compare and runs[0].headline:
@@ -91,10 +104,8 @@ def charts(runs: Sequence[Run], compare: curves.Comparison | None = None) -> dic
         # Headlines first, then other top-1 accuracies.
         first = {run.headline for run in runs}
         names = sorted(shares or shown, key=lambda n: (n not in first, not n.endswith("/top1")))
-        specs.append(_chart("score", title, names, "f", runs, True, compare))
-    for name, title, form in fixed:
-        if name in data:
-            specs.append(_chart(name, title, [name], form, runs, False))
+        specs.append(_drawn(Chart("score", title, tuple(names), dots=True), runs, compare))
+    specs += [_drawn(chart, runs) for chart in FIXED if chart.name in data]
     for chart in specs:
         rows = data[chart["metrics"][0]]
         if all(row["alone"] for row in rows if not compare or row["series"] != compare.label):
@@ -119,14 +130,8 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [run.label for run in runs]
 
 
-def _chart(
-    name: str,
-    title: str,
-    metrics: list[str],
-    form: str,
-    runs: Sequence[Run],
-    dots: bool,
-    compare: curves.Comparison | None = None,
+def _drawn(
+    chart: Chart, runs: Sequence[Run], compare: curves.Comparison | None = None
 ) -> dict[str, Any]:
     series = legend(runs, compare)
     names = [name for name, _ in series]
@@ -138,8 +143,8 @@ def _chart(
             "field": "y",
             "type": "quantitative",
             "title": None,
-            "scale": {"zero": dots, "nice": True},
-            "axis": {"labelExpr": _label(f".2~{form}")},
+            "scale": {"zero": chart.dots, "nice": True},
+            "axis": {"labelExpr": _label(f".2~{chart.form}")},
         },
         "color": {"field": "series", "type": "nominal", "scale": scale, "legend": None},
         "detail": {"field": "stage", "type": "nominal"},
@@ -154,20 +159,20 @@ def _chart(
     # A single value makes no line, so it is a dot in every chart.
     points: dict[str, Any] = {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1}}
     alone = {"condition": {"test": "datum.alone", "value": 1}, "value": 0}
-    points["encoding"] = shape if dots else {"opacity": alone}
+    points["encoding"] = shape if chart.dots else {"opacity": alone}
     over = ", ".join(_names(runs))
     return {
-        "id": name,
-        "title": title,
-        "about": f"{title} over the course of training: {over}.",
+        "id": chart.name,
+        "title": chart.title,
+        "about": f"{chart.title} over the course of training: {over}.",
         "note": "",
-        "metrics": metrics,
+        "metrics": [*chart.metrics],
         "spec": {
             "width": "container",
             "height": 220,
             "autosize": {"type": "fit-x", "contains": "padding"},
             "encoding": encoding,
-            "layer": [line, points, _hover(form)],
+            "layer": [line, points, _hover(chart.form)],
         },
     }
 

@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from absl import logging
 from tqdm import tqdm
 
 from clipa_jax.runtime.format import clock
+
+LINE_SECONDS = 30.0  # minimum interval between two log lines
 
 
 class _Bar(tqdm):
@@ -48,8 +50,6 @@ class Progress:
       total: count at the end; None if unknown.
       start: count at the beginning, for example of a resumed stage.
       units_per_count: for the rate, for example samples per step.
-      every_seconds: minimum interval between two log lines.
-      stream: shows the bar if it is a terminal; standard error by default.
       shown: False displays nothing, as on all processes but the first.
     """
 
@@ -61,22 +61,19 @@ class Progress:
         start: int = 0,
         unit: str = "samples",
         units_per_count: int = 1,
-        every_seconds: float = 30.0,
-        stream: TextIO | None = None,
         shown: bool = True,
     ):
-        stream = sys.stderr if stream is None else stream
-        on_terminal = shown and stream.isatty()
+        on_terminal = shown and sys.stderr.isatty()
         self._writes_lines = shown and not on_terminal
         self._bar = _Bar(
             total=total,
             initial=start,
             desc=name,
             unit=unit,
-            file=stream if on_terminal else _Nowhere(),
+            file=sys.stderr if on_terminal else _Nowhere(),
             dynamic_ncols=True,
             miniters=1,
-            mininterval=0.1 if on_terminal else every_seconds,
+            mininterval=0.1 if on_terminal else LINE_SECONDS,
             bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {status}",
         )
         self._bar.units_per_count = units_per_count
@@ -169,14 +166,12 @@ def poll(
 
 
 @contextlib.contextmanager
-def waiting(
-    activity: str, expected: float | None = None, stream: TextIO | None = None
-) -> Iterator[None]:
+def waiting(activity: str, expected: float | None = None) -> Iterator[None]:
     """Shows the elapsed time of the block, for example "compiling", on a terminal only.
 
-    `expected` are the seconds that it may take in all; `stream` is standard error by default.
+    `expected` are the seconds that it may take in all.
     """
-    stream = sys.stderr if stream is None else stream
+    stream = sys.stderr
     if not stream.isatty():
         yield
         return

@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import numpy as np
@@ -26,6 +27,17 @@ from clipa_jax.training.records import SECONDS, STEP
 from clipa_jax.training.workdir import METRICS, WANDB_RUN
 
 
+@dataclass(frozen=True)
+class Logs:
+    """Where metrics go besides metrics.jsonl; the keys of `schema.logs`."""
+
+    tensorboard: bool = True
+    wandb_project: str = ""
+    wandb_entity: str = ""
+    wandb_name: str = ""
+    wandb_mode: str = "online"
+
+
 class Writer:
     """Writes metrics of one stage to metrics.jsonl, and optionally elsewhere.
 
@@ -33,21 +45,16 @@ class Writer:
     nothing. `seconds` is the wall time of the stage, continued over resumes. Values that are not
     finite are null. Records after `start_step`, from which the run starts or resumes, are dropped.
 
-    `schema.logs` declares the options; the key of W&B comes from the environment or from `wandb
-    login`. Raises `ConfigError` if W&B is not installed or its mode is unknown, `UserError` if the
-    workdir cannot be written.
+    The key of W&B comes from the environment or from `wandb login`. Raises `ConfigError` if W&B is
+    not installed or its mode is unknown, `UserError` if the workdir cannot be written.
     """
 
     def __init__(
         self,
         workdir: PathLike,
+        logs: Logs,
         *,
         start_step: int = 0,
-        tensorboard: bool = True,
-        wandb_project: str = "",
-        wandb_entity: str = "",
-        wandb_name: str = "",
-        wandb_mode: str = "online",
         run_config: Mapping[str, Any] | None = None,
     ):
         self._file: TextIO | None = None
@@ -65,16 +72,13 @@ class Writer:
             self._file = file.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
             raise self._cannot_be_written(error) from None
-        if tensorboard:
+        if logs.tensorboard:
             self._events = EventWriter(str(self._mirror.folder))
-        if wandb_project:
+        if logs.wandb_project:
             self._wandb = _start_wandb(
+                logs,
                 self._workdir,
                 dir=str(self._mirror.folder),
-                project=wandb_project,
-                entity=wandb_entity or None,
-                name=wandb_name or files.absolute(workdir).name,
-                mode=wandb_mode,
                 config=dict(run_config or {}),
             )
 
@@ -146,21 +150,29 @@ def _copy_until(path: Path, copy: PathLike, start_step: int) -> float:
     return max((record.get(SECONDS, 0.0) for record in kept), default=0.0)
 
 
-def _start_wandb(workdir: Path, *, mode: str, **settings: Any) -> Any:
-    if mode not in ("online", "offline"):
-        raise ConfigError(f"wandb_mode={mode!r} must be 'online' or 'offline'")
+def _start_wandb(logs: Logs, workdir: Path, **settings: Any) -> Any:
+    if logs.wandb_mode not in ("online", "offline"):
+        raise ConfigError(f"wandb_mode={logs.wandb_mode!r} must be 'online' or 'offline'")
     try:
         wandb = importlib.import_module("wandb")
     except ImportError:
         raise ConfigError(
-            f"wandb_project={settings['project']!r} needs the package wandb, which is not "
+            f"wandb_project={logs.wandb_project!r} needs the package wandb, which is not "
             "installed; install it, or set wandb_project=''"
         ) from None
     id_file = workdir / WANDB_RUN
     if not id_file.exists():
         files.write_text(id_file, uuid.uuid4().hex[:8])
     run_id = files.read_text(id_file).strip()
-    return wandb.init(mode=mode, id=run_id, resume="allow", **settings)
+    return wandb.init(
+        project=logs.wandb_project,
+        entity=logs.wandb_entity or None,
+        name=logs.wandb_name or files.absolute(workdir).name,
+        mode=logs.wandb_mode,
+        id=run_id,
+        resume="allow",
+        **settings,
+    )
 
 
 def parameter_overview(params: Any) -> str:

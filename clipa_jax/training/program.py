@@ -22,7 +22,7 @@ from clipa_jax.config.batch import (
 from clipa_jax.config.durations import Durations
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
-from clipa_jax.training import attention, optim, steps
+from clipa_jax.training import attention, gradients, optim, steps
 from clipa_jax.training import state as states
 
 BatchSpec = dict[str, jax.ShapeDtypeStruct]
@@ -70,20 +70,18 @@ def build(c: Settings, mesh: Mesh, durations: Durations, batch: BatchSpec) -> Pr
     `batch` has the shapes of the global batch, from the data or `batch_spec`. Raises `ConfigError`
     for an unknown value, or values that contradict each other.
     """
-    model, mask, loss = models.build(c.model), steps.Mask.build(c.mask), _loss(c, batch)
+    model, mask = models.build(c.model), steps.Mask.build(c.mask)
+    loss = losses.build(_loss(c, batch), mesh, choice(c.loss, "duplicates", losses.DUPLICATES))
     on_nonfinite = choice(c, "on_nonfinite", steps.ON_NONFINITE)
-    duplicates = choice(c.loss, "duplicates", losses.DUPLICATES)
     params = states.param_shapes(model, batch[IMAGE].shape[1], batch[TOKENS].shape[1])
     optimizer = optim.build(c.optim, durations, params)
     spec = states.make_spec(model, optimizer.tx, batch, mesh, c.sharding, optimizer.partition)
     update = steps.make_update(
         spec,
         mesh,
-        loss=loss,
-        mask=mask,
-        schedule=optimizer.schedule,
-        duplicates=duplicates,
-        microbatch=c.microbatch,
+        gradients.build(spec, mesh, loss, c.microbatch),
+        mask,
+        optimizer.schedule,
         on_nonfinite=on_nonfinite,
         compiler_options=compiler_options(c.compiler_options, mesh.devices.flat[0].platform),
     )

@@ -6,6 +6,7 @@ Metrics of step n-1 are fetched while step n runs, so that reading them costs no
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,40 +22,28 @@ from clipa_jax.training.efficiency import Efficiency
 from clipa_jax.training.spikes import Spikes
 
 
+@dataclass(kw_only=True)
 class Recorder:
-    """Writes, shows and checks the metrics of a stage, and measures its time.
+    """Writes, shows and checks the metrics of a stage, and measures its time."""
 
-    Args:
-      watch: finds spikes among the losses.
-      efficiency: told of the time that is lost to input and evaluation.
-      position: what `saved` gave for the checkpoint that the stage resumes from.
-      skipped: returns the number of unusable samples so far, by reason.
-      max_skips: consecutive updates that may be skipped because they are not finite.
-      slow_input: called with the share of time spent waiting for input since the last record.
-    """
+    durations: Durations
+    writer: metrics.Writer
+    progress: Progress
+    watch: Spikes  # finds spikes among the losses
+    efficiency: Efficiency  # told of the time that is lost to input and evaluation
+    position: Mapping[str, Any]  # what `saved` gave for the checkpoint that the stage resumes from
+    skipped: Callable[[], Mapping[str, int]] = dict  # unusable samples so far, by reason
+    max_skips: int = 0  # consecutive updates that may be skipped because they are not finite
+    # Called with the share of time spent waiting for input since the last record.
+    slow_input: Callable[[float], object] = lambda share: None
 
-    def __init__(
-        self,
-        durations: Durations,
-        writer: metrics.Writer,
-        progress: Progress,
-        watch: Spikes,
-        efficiency: Efficiency,
-        position: Mapping[str, Any],
-        *,
-        skipped: Callable[[], Mapping[str, int]] = dict,
-        max_skips: int = 0,
-        slow_input: Callable[[float], object] = lambda share: None,
-    ):
-        self._durations, self._writer, self._progress = durations, writer, progress
-        self._skipped, self._slow_input = skipped, slow_input
-        self._max_skips, self._skips, self._consecutive = max_skips, 0, 0
-        self.watch, self.efficiency = watch, efficiency
-        self._began = time.monotonic() - position.get("seconds", 0.0)
+    def __post_init__(self) -> None:
+        self._skips, self._consecutive = 0, 0
+        self._began = time.monotonic() - self.position.get("seconds", 0.0)
         self._pending: tuple[int, dict[str, jax.Array], int] | None = None
         self._waited = 0.0  # seconds of waiting for input
         self._last = (time.monotonic(), 0.0, 0)  # time, seconds waited, step of the last record
-        self.scores: dict[str, float] = position.get("scores", {})
+        self.scores: dict[str, float] = self.position.get("scores", {})
 
     @property
     def seconds(self) -> float:
@@ -87,7 +76,7 @@ class Recorder:
         Raises `UserError` if they are not finite or cannot be written.
         """
         self._process_pending()
-        self._writer.flush()
+        self.writer.flush()
 
     def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
         """Runs the evaluators after `step` and writes their scores; the clock is stopped.
@@ -97,7 +86,7 @@ class Recorder:
         self.flush()
         before = time.monotonic()
         try:
-            with self._progress.paused("evaluating"), self.efficiency.losing("evaluation"):
+            with self.progress.paused("evaluating"), self.efficiency.losing("evaluation"):
                 self.scores = evaluate()
         except Stopped:
             return False
@@ -106,11 +95,11 @@ class Recorder:
             self._began += spent
             self._last = (self._last[0] + spent, *self._last[1:])
         measured = self.efficiency.metrics(None)
-        self._writer.write(step, {**self.scores, **measured, records.TRAIN_SECONDS: self.seconds})
+        self.writer.write(step, {**self.scores, **measured, records.TRAIN_SECONDS: self.seconds})
         best = {k: v for k, v in self.scores.items() if k.endswith(("/top1", "_r1"))}
         shown = "  ".join(f"{name} {percent(value)}" for name, value in best.items())
         if shown:
-            self._progress.message(f"{step * self._durations.batch_size:,} samples: {shown}")
+            self.progress.message(f"{step * self.durations.batch_size:,} samples: {shown}")
         return True
 
     def _process_pending(self) -> None:
@@ -119,17 +108,17 @@ class Recorder:
         step, on_device, samples = self._pending
         self._pending = None
         values: dict[str, float] = {k: float(v) for k, v in jax.device_get(on_device).items()}
-        self._progress.update(step, f"loss {values['loss']:.3f}")
+        self.progress.update(step, f"loss {values['loss']:.3f}")
         bad = [k for k in ("loss", "l2_grads", "l2_params") if not math.isfinite(values[k])]
         self._consecutive = self._consecutive + 1 if bad else 0
         # The step skips updates that are not finite; parameters that are not finite stay so.
-        stop = self._consecutive > self._max_skips or "l2_params" in bad
+        stop = self._consecutive > self.max_skips or "l2_params" in bad
         self._skips += bool(bad) and not stop
-        every = self._durations.log_steps
-        if bad or step == self._durations.total_steps or (every and step % every == 0):
+        every = self.durations.log_steps
+        if bad or step == self.durations.total_steps or (every and step % every == 0):
             self._write(step, values)
         if bad:
-            size = self._durations.batch_size
+            size = self.durations.batch_size
             self._report_nonfinite(
                 f"{bad[0]} is {values[bad[0]]} at step {step} (samples {samples - size:,} to "
                 f"{samples:,} of the stage)",
@@ -156,19 +145,19 @@ class Recorder:
         seconds, steps = now - last_time, step - last_step
         self._last = (now, self._waited, step)
         # The first stretch has the start of the pipeline in it.
-        rate = steps * self._durations.batch_size / seconds if last_step else None
+        rate = steps * self.durations.batch_size / seconds if last_step else None
         share = min((self._waited - last_waited) / seconds, 1.0)
-        self._slow_input(share)
-        self._writer.write(
+        self.slow_input(share)
+        self.writer.write(
             step,
             {
                 **values,
                 **({} if rate is None else {"samples_per_second": rate}),
                 **self.efficiency.metrics(rate),
                 "input_wait_share": share,
-                "samples": step * self._durations.batch_size,
+                "samples": step * self.durations.batch_size,
                 records.TRAIN_SECONDS: self.seconds,
-                **{f"{records.SKIPPED}{reason}": n for reason, n in self._skipped().items()},
-                **({"skipped_updates": self._skips} if self._max_skips else {}),
+                **{f"{records.SKIPPED}{reason}": n for reason, n in self.skipped().items()},
+                **({"skipped_updates": self._skips} if self.max_skips else {}),
             },
         )

@@ -56,7 +56,7 @@ class Stage:
     at_end: frozenset[str]  # those that run at the end of the stage alone
     missing: dict[str, DataError]  # evaluators without data
     open_checkpoints: Callable[..., checkpoint.Checkpoints]
-    open_writer: Callable[..., metrics.Writer]
+    logs: metrics.Logs
     max_rollbacks: int | None  # after spikes of the loss; None: they are only recorded
     profile_steps: tuple[int, ...]  # first and last to trace; () for none
 
@@ -110,7 +110,12 @@ class Stage:
             max_rollbacks=self.max_rollbacks,
         )
         return recorder.Recorder(
-            *(self.durations, writer, progress, watch, efficiency, position),
+            durations=self.durations,
+            writer=writer,
+            progress=progress,
+            watch=watch,
+            efficiency=efficiency,
+            position=position,
             skipped=self.data.skipped,
             max_skips=self.program.max_skips,
             slow_input=WaitWarning(self.data),
@@ -193,9 +198,7 @@ def prepare(
         at_end=evaluators.at_end(c.evals),
         missing=missing,
         open_checkpoints=c.checkpoint.bind(checkpoint.Checkpoints, later=("workdir",)),
-        open_writer=c.logs.bind(
-            metrics.Writer, skip=("compare",), later=("workdir", "start_step", "run_config")
-        ),
+        logs=c.logs.call(metrics.Logs, skip=("compare",)),
         max_rollbacks=_max_rollbacks(c),
         profile_steps=profiling.check(c.profile_steps),
     )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from clipa_jax import losses, sharding
+from clipa_jax import sharding
 from clipa_jax.config.batch import IMAGE
 from clipa_jax.config.settings import Settings, choice
 from clipa_jax.errors import ConfigError
@@ -81,12 +81,10 @@ def make_encoders(model: CLIP, mesh: Mesh) -> Encoders:
 def make_update(
     spec: StateSpec,
     mesh: Mesh,
-    *,
-    loss: str,
+    differentiate: gradients.Gradients,
     mask: Mask,
     schedule: optax.Schedule,
-    duplicates: str = "keep",
-    microbatch: int | None = None,
+    *,
     on_nonfinite: str = "stop",
     compiler_options: dict[str, str | bool] | None = None,
 ) -> jax.stages.Wrapped:
@@ -95,11 +93,10 @@ def make_update(
     The state's buffers are donated. Metrics are scalars of this step: those of the loss, `loss`,
     `lr`, `temperature` (the inverse one), `l2_grads`, `l2_params`, `l2_updates`.
 
-    `loss`, `duplicates` and `on_nonfinite` are names of this package's tables; `microbatch` as in
-    `gradients.build`; the metrics need the schedule; `compiler_options` are XLA's.
+    `differentiate` is from `gradients.build`, `on_nonfinite` a name in `ON_NONFINITE`; the metrics
+    need the schedule; `compiler_options` are XLA's.
     """
     model, split = spec.model, sharding.batch_sharding(mesh)
-    differentiate = gradients.build(spec, mesh, losses.build(loss, mesh, duplicates), microbatch)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)

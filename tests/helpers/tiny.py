@@ -8,10 +8,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from clipa_jax import models, sharding, trees
+from clipa_jax import losses, models, sharding, trees
 from clipa_jax.config import durations, schema
 from clipa_jax.config.settings import Settings
-from clipa_jax.training import optim, state, steps
+from clipa_jax.training import gradients, optim, state, steps
 
 # Compiles in half the time into slower code; not where recorded numbers are at stake.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -79,11 +79,11 @@ def update(
     return steps.make_update(
         spec,
         mesh,
-        loss=c.loss.name,
-        duplicates=c.loss.duplicates,
-        microbatch=c.microbatch,
-        mask=steps.Mask.build(Settings(c.mask)),
-        schedule=optimizer(c).schedule if schedule is None else schedule,
+        gradients.build(
+            spec, mesh, losses.build(c.loss.name, mesh, c.loss.duplicates), c.microbatch
+        ),
+        steps.Mask.build(Settings(c.mask)),
+        optimizer(c).schedule if schedule is None else schedule,
         on_nonfinite=c.on_nonfinite,
     )
 

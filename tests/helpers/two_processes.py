@@ -16,10 +16,10 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 
-from clipa_jax import sharding, trees
+from clipa_jax import losses, sharding, trees
 from clipa_jax.errors import UserError
 from clipa_jax.runtime import cli, distributed, fingerprint
-from clipa_jax.training import checkpoint, spikes, steps
+from clipa_jax.training import checkpoint, gradients, spikes, steps
 from tests.helpers import checkpoints as saved_states
 from tests.helpers import tiny
 
@@ -35,7 +35,11 @@ def train(name: str, devices: list[jax.Device] | None = None) -> dict[str, np.nd
     mesh = sharding.make_mesh(**MESHES[name], devices=devices)
     spec = tiny.make_spec(c, mesh, optax.sgd(1.0))
     update = steps.make_update(
-        spec, mesh, loss="softmax", mask=steps.Mask("random", 0.5), schedule=jnp.zeros_like
+        spec,
+        mesh,
+        gradients.build(spec, mesh, losses.build("softmax", mesh)),
+        steps.Mask("random", 0.5),
+        jnp.zeros_like,
     )
     state, found = spec.with_params(weights(), seed=0), {}
     split = sharding.batch_sharding(mesh)

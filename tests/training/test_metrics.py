@@ -6,7 +6,10 @@ import pytest
 
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.training import metrics
+from clipa_jax.training.metrics import Logs
 from tests.helpers.clock import Clock
+
+FILE = Logs(tensorboard=False)
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def records(folder):
 
 
 def test_each_write_is_flushed_as_one_line(tmp_path):
-    writer = metrics.Writer(tmp_path, tensorboard=False)
+    writer = metrics.Writer(tmp_path, FILE)
     writer.write(1, {"loss": np.float32(2.5), "lr": jax.numpy.ones(())})
     first = records(tmp_path)
     assert first[0].pop("seconds") >= 0
@@ -32,18 +35,18 @@ def test_each_write_is_flushed_as_one_line(tmp_path):
 
 
 def test_a_resumed_run_has_one_record_per_step_and_a_continued_clock(tmp_path, clock):
-    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+    with metrics.Writer(tmp_path, FILE) as writer:
         for step in (1, 2, 3, 4):
             clock.now += 10
             writer.write(step, {"loss": step})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # killed while writing
-    with metrics.Writer(tmp_path, start_step=2, tensorboard=False) as writer:
+    with metrics.Writer(tmp_path, FILE, start_step=2) as writer:
         clock.now += 1
         assert writer.seconds == 21
         writer.write(3, {"loss": 30.0})
     assert [(r["step"], r["loss"]) for r in records(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
-    with metrics.Writer(tmp_path, tensorboard=False) as writer:
+    with metrics.Writer(tmp_path, FILE) as writer:
         assert writer.seconds == 0
     assert records(tmp_path) == []
 
@@ -52,7 +55,7 @@ def test_tensorboard_events_have_the_same_values(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    with metrics.Writer(tmp_path) as writer:
+    with metrics.Writer(tmp_path, Logs()) as writer:
         writer.write(3, {"loss": 1.5})
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
     [event] = events.Tensors("loss")
@@ -61,7 +64,7 @@ def test_tensorboard_events_have_the_same_values(tmp_path):
 
 def test_only_process_0_writes_metrics(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics.distributed, "first", lambda: False)
-    with metrics.Writer(tmp_path / "run") as writer:
+    with metrics.Writer(tmp_path / "run", Logs()) as writer:
         writer.write(1, {"loss": 1.0})
     assert not (tmp_path / "run").exists()
 
@@ -72,9 +75,9 @@ def test_a_missing_wandb_package_is_a_config_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(metrics.importlib, "import_module", missing)
     with pytest.raises(ConfigError, match="wandb_project='p' needs the package wandb"):
-        metrics.Writer(tmp_path, tensorboard=False, wandb_project="p")
+        metrics.Writer(tmp_path, Logs(tensorboard=False, wandb_project="p"))
     with pytest.raises(ConfigError, match="wandb_mode='of'"):
-        metrics.Writer(tmp_path, tensorboard=False, wandb_project="p", wandb_mode="of")
+        metrics.Writer(tmp_path, Logs(tensorboard=False, wandb_project="p", wandb_mode="of"))
 
 
 def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkeypatch):
@@ -86,7 +89,7 @@ def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkey
 
     monkeypatch.setattr(metrics.importlib, "import_module", lambda name: Fake())
     for _ in range(2):
-        with metrics.Writer(tmp_path, tensorboard=False, wandb_project="p") as writer:
+        with metrics.Writer(tmp_path, Logs(tensorboard=False, wandb_project="p")) as writer:
             writer.write(4, {"loss": 0.5})
     inits = [kwargs for name, _, kwargs in calls if name == "init"]
     assert inits[0]["id"] == inits[1]["id"] and inits[0]["mode"] == "online"
@@ -96,7 +99,7 @@ def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkey
 def test_a_workdir_that_is_a_file_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="workdir .*file cannot be written"):
-        metrics.Writer(tmp_path / "file", tensorboard=False)
+        metrics.Writer(tmp_path / "file", FILE)
 
 
 def test_parameter_overview_has_one_row_for_all_blocks_and_a_total():

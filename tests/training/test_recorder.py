@@ -70,9 +70,15 @@ def make(log_steps=1, total_steps=100, seconds=0.0, max_skips=0):
         eval_steps=0,
         checkpoint_steps=0,
     )
-    writer, progress, position = Writer(), Progress(), {"seconds": seconds}
+    writer, progress = Writer(), Progress()
     record = Recorder(
-        *(durations, writer, progress, Watch(), Efficiency(), position), max_skips=max_skips
+        durations=durations,
+        writer=writer,
+        progress=progress,
+        watch=Watch(),
+        efficiency=Efficiency(),
+        position={"seconds": seconds},
+        max_skips=max_skips,
     )
     return record, writer, progress
 
