@@ -120,7 +120,7 @@ class Stage:
         for name, value in (self.result["scores"] if self.result else recorded).items():
             evaluator, _, metric = name.partition("/")
             scores.setdefault(evaluator, {})[metric] = Score(value)
-        for evaluator, entry in self.evaluations.items():
+        for evaluator, entry in self.entries.items():
             for metric, score in entry.get("metrics", {}).items():
                 values = [score.get(key) for key in ("value", "low", "high", "count")]
                 scores.setdefault(evaluator, {})[metric] = Score(*values)
@@ -133,7 +133,7 @@ class Stage:
 
     def facts(self, evaluator: str) -> dict[str, str | None]:
         """What makes the results of an evaluator comparable."""
-        section, entry = self.evals.get(evaluator, {}), self.evaluations.get(evaluator, {})
+        section, entry = self.evals.get(evaluator, {}), self.entries.get(evaluator, {})
         return comparability.of_evaluation(evaluator, section, entry)
 
     @property
@@ -142,7 +142,7 @@ class Stage:
         return self.config.get("evals") or {}
 
     @property
-    def evaluations(self) -> dict[str, Any]:
+    def entries(self) -> dict[str, Any]:
         """Entries of evaluation.json by evaluator."""
         return (self.evaluation or {}).get("evaluations") or {}
 

@@ -14,7 +14,7 @@ from clipa_jax.config import schedules
 from clipa_jax.config.durations import due
 from clipa_jax.data import to_device
 from clipa_jax.errors import CheckpointError, UserError
-from clipa_jax.evaluation import record as evaluation
+from clipa_jax.evaluation.record import of_stage
 from clipa_jax.planning import capacity, workload
 from clipa_jax.report import end_of_run, machine
 from clipa_jax.runtime import cli, distributed
@@ -139,10 +139,10 @@ def loop(
     """Runs steps from `start` to the end of the stage or an interrupt; returns the last state."""
     state, durations = start.state, run.durations
     batches = run.data.start(start.position.get("data"), record.watch.left_out)
-    evaluate = lambda: evaluation.of_stage(run, state)  # noqa: E731, of the state at the time
+    evaluate = lambda: of_stage(run, state)  # noqa: E731, of the state at the time
     # An evaluation that was due when the run stopped is made when it resumes.
     owed = start.position.get("owed", False) and run.evaluates(int(state.step))
-    if owed and not record.evaluation(int(state.step), evaluate):
+    if owed and not record.evaluate(int(state.step), evaluate):
         return state
     with (
         to_device.Prefetch(batches, run.encoders.batch_sharding) as feed,
@@ -158,7 +158,7 @@ def loop(
             last, stop = step == durations.total_steps, interrupt.read(values) is not None
             owed = run.evaluates(step)
             if owed and not stop:
-                owed = stop = not record.evaluation(step, evaluate)
+                owed = stop = not record.evaluate(step, evaluate)
             if last or stop or due(step, durations.checkpoint_steps):
                 record.flush()  # a state whose metrics are not finite is never saved
                 kept = {"data": position, "owed": owed, **record.saved(position["samples"])}

@@ -1,4 +1,4 @@
-"""Makes clipa_jax/evaluators/tables/ and templates/ from the packages that carry their content.
+"""Makes clipa_jax/evaluators/assets/ and templates/ from the packages that carry their content.
 
     pip install --no-deps clip_benchmark==1.6.2 open_clip_torch==3.3.0 timm==1.0.31
     python tools/build_eval_tables.py
@@ -22,18 +22,18 @@ from clipa_jax.errors import DataError
 from clipa_jax.evaluators import class_names, prompts
 from clipa_jax.runtime import cli, files
 
-MIT = "MIT, see tables/LICENSES.txt"
+MIT = "MIT, see assets/LICENSES.txt"
 APACHE = "Apache-2.0"
 
 
 def main(argv: list[str]) -> None:
-    """Writes the tables."""
+    """Writes the files."""
     del argv
     folder = _folder("clip_benchmark") / "datasets"
     names = json.loads((folder / "en_classnames.json").read_text())
     sentences = json.loads((folder / "en_zeroshot_classification_templates.json").read_text())
     _write(
-        class_names.TABLES / "clip_benchmark_en.json",
+        class_names.ASSETS / "clip_benchmark_en.json",
         description="English class names and sentences, by dataset; {} takes the name.",
         provenance=f"{_release('clip_benchmark')}, datasets/en_classnames.json and "
         "en_zeroshot_classification_templates.json: the prompts of OpenAI's CLIP and their own",
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     if len(ids["all"]) != len(names["imagenet1k"]) or ids["all"] != sorted(ids["all"]):
         raise DataError("WordNet ids and class names are not of the same 1,000 classes")
     _write(
-        class_names.TABLES / "imagenet.json",
+        class_names.ASSETS / "imagenet.json",
         description="WordNet ids of ImageNet-1k in the order of its labels, and of its subsets.",
         provenance=f"{_release('timm')}, data/_info/imagenet*_synsets.txt",
         licence=APACHE,
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
         subsets={"imagenet_a": sorted(ids["a"]), "imagenet_r": sorted(ids["r"])},
     )
     _write(
-        class_names.TABLES / "imagenet_real.json",
+        class_names.ASSETS / "imagenet_real.json",
         description="Reassessed labels of ImageNet's validation pictures 1 to 50,000.",
         provenance=f"{_release('timm')}, data/_info/imagenet_real_labels.json: real.json of "
         "Beyer et al., Are we done with ImageNet?, arXiv 2006.07159",
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     )
     _from_open_clip(names["imagenet1k"], sentences["imagenet1k"])
     licences = [f"{name}\n\n{_license(name)}" for name in ("clip_benchmark", "open_clip_torch")]
-    files.write_text(class_names.TABLES / "LICENSES.txt", "\n\n".join(licences))
+    files.write_text(class_names.ASSETS / "LICENSES.txt", "\n\n".join(licences))
 
 
 def _from_open_clip(names: list[str], sentences: list[str]) -> None:

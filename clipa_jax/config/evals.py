@@ -107,10 +107,10 @@ def name_of(dataset: str) -> str:
 
 def section(c: ConfigDict, kind: str, name: str, **arguments: Any) -> ConfigDict:
     """The section of an evaluator of a dataset or a source, with what those of `c` share."""
-    made = ConfigDict({"type": kind, **arguments})
+    keys = ConfigDict({"type": kind, **arguments})
     if name:
-        made["source" if ":" in name else "dataset"] = name
+        keys["source" if ":" in name else "dataset"] = name
     for key in ("batch_size", "preprocess", *(["language"] if kind == "zero_shot" else [])):
         if key in c:
-            made[key] = c.get_ref(key)
-    return made
+            keys[key] = c.get_ref(key)
+    return keys

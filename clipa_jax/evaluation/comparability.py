@@ -1,6 +1,6 @@
 """Comparability of results: the one list of what must agree.
 
-`TRAINING` and `EVALUATION` list the keys. They are applied by
+`TRAINING_KEYS` and `EVALUATION_KEYS` list the keys. They are applied by
 
 - the report of several runs or stages (`report/results.py`): results that differ are shown with a
   warning; `OF_STAGES` may differ
@@ -35,11 +35,11 @@ class Key(NamedTuple):
 
 
 # Facts by `train.` and by `<evaluator>.`: what must agree, in the order of the messages.
-TRAINING = (
+TRAINING_KEYS = (
     Key("training data", ("fingerprint", "shards", "source")),
     Key("training split", ("split",)),
 )
-EVALUATION = (
+EVALUATION_KEYS = (
     Key("type", ("type",)),
     Key("data", ("data", "source")),
     Key("split", ("split",)),
@@ -154,7 +154,7 @@ def differing(
     """
     differences: dict[str, str] = {}
     for owner in evaluators:
-        for key in TRAINING if owner == TRAIN else EVALUATION:
+        for key in TRAINING_KEYS if owner == TRAIN else EVALUATION_KEYS:
             if key.name not in exempt:
                 facts = [f"{owner}.{fact}" for fact in key.facts if fact not in exempt]
                 differences |= dict.fromkeys(_differing(results, facts), key.name)

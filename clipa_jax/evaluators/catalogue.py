@@ -1,6 +1,6 @@
 """Datasets by name: their locations in each layout, and their prompts.
 
-`tables/datasets.json` has the name of each set in the layouts that evaluators read: a folder of
+`assets/datasets.json` has the name of each set in the layouts that evaluators read: a folder of
 CLIP_benchmark, a folder for each class, Karpathy's captions, TFDS. The first that exists is taken;
 TFDS is last, since it has a folder of its own (TFDS_DATA_DIR).
 """
@@ -123,7 +123,7 @@ NAMINGS: dict[str, Callable[[str], str]] = {
 
 
 def _known(dataset: str) -> tuple[str, dict[str, Any]]:
-    listed = class_names.table("datasets")
+    listed = class_names.asset("datasets")
     name = dataset.replace("-", "_")
     name = listed["aliases"].get(name, name)
     if name not in listed["datasets"]:
@@ -136,10 +136,10 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
     """(source, layout) of the first location that exists."""
     looked = [] if root else ["root= (it names no folder with datasets)"]
     # The command makes the first layout, in `root`, or where TFDS keeps its own.
-    made = known["layouts"].get(CLIP_BENCHMARK, {})
+    export = known["layouts"].get(CLIP_BENCHMARK, {})
     command = (
-        f"clip_benchmark_export_wds --dataset {made.get('name')} --split {made.get('split')} "
-        f"--dataset_root {root or 'ROOT'}/raw/{name} --output {root or 'ROOT'}/{made.get('name')}"
+        f"clip_benchmark_export_wds --dataset {export.get('name')} --split {export.get('split')} "
+        f"--dataset_root {root or 'ROOT'}/raw/{name} --output {root or 'ROOT'}/{export.get('name')}"
     )
     for kind, where, layout in _places(known, root):
         if kind != TFDS:
@@ -154,7 +154,7 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
             return f"{kind}:{where}", layout
         except MissingData as error:
             looked.append(error.looked)
-            command = command if root and made else error.command
+            command = command if root and export else error.command
     raise MissingData(
         f"dataset {name} is not there; looked for {', '.join(looked)}; make it with: {command}",
         dataset=name,

@@ -1,6 +1,6 @@
-"""Class names and prompt templates, from `tables/`, files or an installed package.
+"""Class names and prompt templates, from `assets/`, files or an installed package.
 
-`tables/*.json` are made by tools/build_eval_tables.py from packages that contain them; each has its
+`assets/*.json` are made by tools/build_eval_tables.py from packages that contain them; each has its
 provenance and licence. Other languages than English are read from an installed `clip_benchmark`.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from clipa_jax.errors import ConfigError, DataError, MissingData, unknown
 from clipa_jax.runtime import files
 
-TABLES = Path(__file__).parent / "tables"
+ASSETS = Path(__file__).parent / "assets"
 ENGLISH = "en"
 SLOT, PLACE = "{}", "{c}"  # stands for the class name: here, and in CLIP_benchmark
 PACKAGE = "clip_benchmark"
@@ -33,7 +33,7 @@ class Classes:
 def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
     """The classes of a dataset, from a file, or as given.
 
-    `source` has the names, also with commas between them; or is a dataset of the tables, e.g.
+    `source` has the names, also with commas between them; or is a known dataset, e.g.
     "imagenet1k", whose names are in `language`; or the path of a JSON file: a list of names, or an
     object with a list `classes` and perhaps another, `keys`. Raises `ConfigError` for an unknown
     dataset, `DataError` for a file that is not of this form.
@@ -44,7 +44,7 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
         return Classes(strings(source, "class names"))
     if source.endswith(".json"):
         return _from_file(source)
-    imagenet = table("imagenet")
+    imagenet = asset("imagenet")
     subset = imagenet["subsets"].get(source)
     if source != IMAGENET and subset is None:
         known = named(language, "classes")
@@ -61,7 +61,7 @@ def classes(source: str | Sequence[str], language: str = ENGLISH) -> Classes:
 
 
 def templates(source: str, language: str = ENGLISH) -> Sequence[str] | None:
-    """The templates of a dataset of the tables; None if it has none."""
+    """The templates of a known dataset; None if it has none."""
     babel = _babel(language) if source == IMAGENET else None
     return babel[2] if babel else named(language, "templates").get(source)
 
@@ -69,10 +69,10 @@ def templates(source: str, language: str = ENGLISH) -> Sequence[str] | None:
 def labels_of(name: str, picture: str) -> list[int]:
     """The labels of a picture of ImageNet's validation split, by the number in its name.
 
-    `name` is that of a table, "imagenet_real"; `picture` is such as
+    `name` is that of a file, "imagenet_real"; `picture` is such as
     "n01751748/ILSVRC2012_val_00000001.JPEG", and of another form a `KeyError`.
     """
-    known = table(name)["labels"]
+    known = asset(name)["labels"]
     number = re.search(r"ILSVRC2012_val_(\d{8})", picture)
     if number is None or not 1 <= int(number[1]) <= len(known):
         raise KeyError(picture)
@@ -118,9 +118,9 @@ def _from_file(path: str) -> Classes:
 
 
 @functools.cache
-def table(name: str) -> dict[str, Any]:
-    """The content of a file in `tables/`."""
-    return files.read_json(TABLES / f"{name}.json")
+def asset(name: str) -> dict[str, Any]:
+    """The content of a file in `assets/`."""
+    return files.read_json(ASSETS / f"{name}.json")
 
 
 @functools.cache
@@ -128,7 +128,7 @@ def named(language: str, what: str) -> Mapping[str, tuple[str, ...]]:
     """`classes` or `templates` of a language, by dataset."""
     place = PLACE if what == "templates" else SLOT
     if language == ENGLISH:
-        content = table("clip_benchmark_en")[what]
+        content = asset("clip_benchmark_en")[what]
     else:
         file = {"classes": "classnames", "templates": "zeroshot_classification_templates"}[what]
         path = _package() / f"{language}_{file}.json"

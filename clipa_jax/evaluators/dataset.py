@@ -73,7 +73,7 @@ class Dataset:
         if names is None:
             raise self.error(
                 f"the data has no class names for {label!r}; set classes= to a JSON file with "
-                f"them, or to a dataset of the tables"
+                f"them, or to a known dataset"
             )
         return tuple(names)
 

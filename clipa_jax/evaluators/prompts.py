@@ -18,7 +18,7 @@ def templates(source: str | Sequence[str], language: str = class_names.ENGLISH) 
     """Prompt templates, each with one `{}` for the class name.
 
     `source` has the templates, or a single one; or is the name of a file in
-    `evaluators/templates/`; a dataset of the tables, e.g. "imagenet1k", whose templates are in
+    `evaluators/templates/`; a known dataset, e.g. "imagenet1k", whose templates are in
     `language`; or the path of a JSON file with a list `templates`, `provenance` and `licence`.
     Raises `ConfigError` for an unknown name or a template without exactly one `{}`, `DataError` for
     a file that is not of this form.

@@ -23,14 +23,14 @@ class ZeroShotConfig(DataConfig):
     """Keys of a `zero_shot` section; None stands for what the dataset has."""
 
     label: str | None = None  # the feature with the class (an integer) or classes (a list)
-    # Names by label: a tuple, a dataset of the tables, or the path of a JSON file.
+    # Names by label: a tuple, a known dataset, or the path of a JSON file.
     classes: str | Sequence[str] | None = None
-    # Prompts with `{}` for the name: a tuple, a dataset of the tables, the name of a file in
+    # Prompts with `{}` for the name: a tuple, a known dataset, the name of a file in
     # `evaluators/templates/`, or the path of a JSON file.
     templates: str | Sequence[str] | None = None
     metric: str | None = None  # accuracy; mean_average_precision for pictures of several classes
     outside: str | None = None  # treatment of pictures of no class: "error" or "leave_out"
-    language: str = class_names.ENGLISH  # of names and templates from the tables
+    language: str = class_names.ENGLISH  # of the names and templates of a known dataset
     # Lower case without punctuation, as in the released evaluator. Off by default: a tokenizer
     # may tell "flag: Peru" from "flag Peru".
     canonicalize: bool = False

@@ -105,7 +105,7 @@ def _blocks(columns: Sequence[tuple[str, Stage]]) -> list[Block]:
 
 def _about(stage: Stage, evaluator: str) -> str:
     """Data, number of samples and time of an evaluator."""
-    about = {**stage.evals.get(evaluator, {}), **stage.evaluations.get(evaluator, {})}
+    about = {**stage.evals.get(evaluator, {}), **stage.entries.get(evaluator, {})}
     source, split, count, seconds = map(about.get, ("source", "split", "count", "seconds"))
     parts = [
         str(source or ""),

@@ -78,7 +78,7 @@ class Recorder:
         self._process_pending()
         self.writer.flush()
 
-    def evaluation(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
+    def evaluate(self, step: int, evaluate: Callable[[], dict[str, float]]) -> bool:
         """Runs the evaluators after `step` and writes their scores; the clock is stopped.
 
         Returns False if the evaluation was interrupted.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from clipa_jax.weights.open_clip_folder import TABLE, is_sincos
+from clipa_jax.weights.open_clip_folder import POSEMB, is_sincos
 
 SINCOS_TOLERANCE = 1e-4  # of a table that another program computed in float32
 
@@ -19,8 +19,8 @@ def fit(leaves: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
     for name, leaf in leaves.items():
         if name in shapes and tuple(leaf.shape) == _flat(name, shapes[name].shape):
             fitted[name] = leaf.reshape(shapes[name].shape)
-    if TABLE in leaves and TABLE not in shapes and is_sincos(leaves[TABLE], SINCOS_TOLERANCE):
-        del fitted[TABLE]
+    if POSEMB in leaves and POSEMB not in shapes and is_sincos(leaves[POSEMB], SINCOS_TOLERANCE):
+        del fitted[POSEMB]
     return fitted
 
 

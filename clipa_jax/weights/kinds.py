@@ -69,10 +69,10 @@ class Weights:
         model, inputs = models.build(settings.model), settings.input
         shapes = trees.flatten(state.param_shapes(model, inputs.res, inputs.text_len))
         leaves = self.read_like(shapes)
-        table, target = leaves.get(open_clip_folder.TABLE), shapes.get(open_clip_folder.TABLE)
+        table, target = leaves.get(open_clip_folder.POSEMB), shapes.get(open_clip_folder.POSEMB)
         if res is not None and table is not None and target and table.shape != target.shape:
             resized = positions.resize_2d(table, target.shape[1] - 1, grid)
-            leaves[open_clip_folder.TABLE] = np.asarray(resized)
+            leaves[open_clip_folder.POSEMB] = np.asarray(resized)
         wrong = trees.same_layout(leaves, shapes)
         if wrong:
             raise CheckpointError(

@@ -30,7 +30,7 @@ STATES = (
     "pytorch_model.pth",
     "model.pth",
 )
-TABLE = "img/pos_embedding"
+POSEMB = "img/pos_embedding"
 
 
 def is_folder(path: Path) -> bool:
@@ -90,7 +90,7 @@ def read(file: Path, content: Json | None = None) -> tuple[ConfigDict, dict[str,
     )
     heads = {"img": config.model.image.num_heads, "txt": config.model.text.num_heads}
     leaves = rules.from_open_clip(state_file.read(file), heads)
-    if TABLE in leaves and is_sincos(leaves[TABLE]):
+    if POSEMB in leaves and is_sincos(leaves[POSEMB]):
         config.model.image.posemb = "sincos2d"
     return config, leaves
 
@@ -105,7 +105,7 @@ def write(folder: Path, model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str
     content = architecture.to_open_clip(model, inputs, tokenizer)
     tower = model.img.config
     if tower.posemb == "sincos2d":
-        leaves = {**leaves, TABLE: sincos_table(tower.patches(inputs.res), tower.width)}
+        leaves = {**leaves, POSEMB: sincos_table(tower.patches(inputs.res), tower.width)}
     state = rules.to_open_clip(leaves)
     files.write_json(folder / CONFIG, content, indent=2)
     state_file.write(folder / WEIGHTS, state)

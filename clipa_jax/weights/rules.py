@@ -37,7 +37,7 @@ DENSE = Form(np.transpose, lambda x, _: x.T)
 # (height, width, in, out) <-> (out, in, height, width)
 PATCHES = Form(lambda x: x.transpose(3, 2, 0, 1), lambda x, _: x.transpose(2, 3, 1, 0))
 CLASS = Form(lambda x: x.reshape(-1), lambda x, _: x.reshape(1, 1, -1))  # (1, 1, W) <-> (W,)
-POSITIONS = Form(lambda x: x[0], lambda x, _: x[None])  # (1, N, W) <-> (N, W)
+POSEMB = Form(lambda x: x[0], lambda x, _: x[None])  # (1, N, W) <-> (N, W)
 SCALAR = Form(lambda x: x.reshape(()), lambda x, _: x.reshape(1))  # (1,) <-> ()
 HEADS = Form(  # (W, H, K) <-> (W, W)
     lambda x: x.reshape(x.shape[0], -1).T, lambda x, heads: x.T.reshape(x.shape[1], heads, -1)
@@ -65,7 +65,7 @@ LAYER: tuple[tuple[str, str, Form], ...] = (
 # All other parameters.
 REST: tuple[tuple[str, str, Form], ...] = (
     ("img/cls", "visual.class_embedding", CLASS),
-    ("img/pos_embedding", "visual.positional_embedding", POSITIONS),
+    ("img/pos_embedding", "visual.positional_embedding", POSEMB),
     ("img/embedding/kernel", "visual.conv1.weight", PATCHES),
     ("img/pre_norm/scale", "visual.ln_pre.weight", SAME),
     ("img/pre_norm/bias", "visual.ln_pre.bias", SAME),
@@ -73,7 +73,7 @@ REST: tuple[tuple[str, str, Form], ...] = (
     ("img/encoder_norm/bias", "visual.ln_post.bias", SAME),
     ("img/head/kernel", "visual.proj", SAME),
     ("txt/Embed_0/embedding", "token_embedding.weight", SAME),
-    ("txt/pos_embedding", "positional_embedding", POSITIONS),
+    ("txt/pos_embedding", "positional_embedding", POSEMB),
     ("txt/encoder_norm/scale", "ln_final.weight", SAME),
     ("txt/encoder_norm/bias", "ln_final.bias", SAME),
     ("txt/head/kernel", "text_projection", SAME),

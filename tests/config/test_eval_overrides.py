@@ -12,7 +12,7 @@ from clipa_jax.config.settings import Settings
 from clipa_jax.errors import ConfigError
 from clipa_jax.evaluators import class_names
 
-LISTED = class_names.table("datasets")
+LISTED = class_names.asset("datasets")
 
 
 def apply(config, *arguments):

@@ -42,7 +42,7 @@ def picture(file, seed):
 def data(tmp_path_factory):
     """ImageNet-1k, V2 and A with two classes each, and COCO with two pictures."""
     root = tmp_path_factory.mktemp("data")
-    table = class_names.table("imagenet")
+    table = class_names.asset("imagenet")
     folders = {
         "imagenet/val": table["wordnet_ids"][:2],
         "imagenetv2-matched-frequency-format-val": ("0", "999"),

@@ -6,7 +6,7 @@ from clipa_jax.config import evals
 from clipa_jax.errors import ConfigError, MissingData
 from clipa_jax.evaluators import catalogue, class_names, labels, prompts
 
-LISTED = class_names.table("datasets")["datasets"]
+LISTED = class_names.asset("datasets")["datasets"]
 
 
 def choose(dataset, root="", source=None, task=catalogue.CLASSIFICATION, split=None):

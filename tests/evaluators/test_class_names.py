@@ -7,7 +7,7 @@ from clipa_jax.evaluators import class_names, prompts
 
 
 def test_every_table_says_where_it_is_from():
-    files = list(class_names.TABLES.glob("*.json"))
+    files = list(class_names.ASSETS.glob("*.json"))
     assert {file.stem for file in files} == {
         "clip_benchmark_en",
         "datasets",

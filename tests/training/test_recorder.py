@@ -211,7 +211,7 @@ def test_evaluation_does_not_count_as_training_time(clock):
     record.step(1, values(), waited=0.0, samples=8)
     clock.now += 2.0
     assert record.seconds == 102.0
-    record.evaluation(1, evaluate)
+    record.evaluate(1, evaluate)
     assert record.seconds == 102.0
     assert record.scores["zero_shot/top5"] == 0.75
     step, scores = writer.written[-1]
@@ -231,7 +231,7 @@ def test_a_state_that_is_not_finite_is_not_evaluated(clock):
     record.step(1, values(loss=math.nan), waited=0.0, samples=8)
     clock.now += 1
     with pytest.raises(UserError, match="loss is nan at step 1"):
-        record.evaluation(1, lambda: pytest.fail("evaluated a broken state"))
+        record.evaluate(1, lambda: pytest.fail("evaluated a broken state"))
 
 
 def test_an_interrupted_evaluation_changes_no_scores(clock):
@@ -243,7 +243,7 @@ def test_an_interrupted_evaluation_changes_no_scores(clock):
 
     record.scores = {"zero_shot/top1": 0.25}
     clock.now += 1
-    assert not record.evaluation(5, stopped)
+    assert not record.evaluate(5, stopped)
     assert record.scores == {"zero_shot/top1": 0.25}
     assert (writer.written, progress.messages) == ([], [])
     assert record.seconds == pytest.approx(1)

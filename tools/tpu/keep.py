@@ -95,8 +95,8 @@ def keep(args: argparse.Namespace, pod: dict[str, Step], describe: Command, ask:
             )
             _all(pod["create"](args))
         elif state == "ACTIVE":
-            status, said = _read(ask)
-            words = said.splitlines()
+            status, output = _read(ask)
+            words = output.splitlines()
             silent = silent + 1 if status or not words else 0
             ended = [word.split()[1] for word in words if word.startswith("ended")]
             if not silent and len(ended) == len(words):
