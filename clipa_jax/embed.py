@@ -104,7 +104,7 @@ def write(job: Job, load: Callable[[], loading.Model]) -> None:
 
 
 def _kinds(job: Job, has_captions: bool) -> list[str]:
-    """What is written; raises `UserError` if the source lacks it."""
+    """The kinds of output to write; raises `UserError` if the source lacks one."""
     for kind in job.write:
         if kind not in KINDS:
             raise ConfigError(unknown("--write", kind, KINDS))

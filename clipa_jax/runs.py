@@ -128,11 +128,11 @@ class Stage:
 
     @property
     def training_facts(self) -> dict[str, str | None]:
-        """What makes its training comparable."""
+        """The facts that must agree for trainings to be comparable, see `comparability`."""
         return comparability.of_training(self.config, self.result or {}, self.environment or {})
 
     def facts(self, evaluator: str) -> dict[str, str | None]:
-        """What makes the results of an evaluator comparable."""
+        """The facts that must agree for results of an evaluator to be comparable."""
         section, entry = self.evals.get(evaluator, {}), self.entries.get(evaluator, {})
         return comparability.of_evaluation(evaluator, section, entry)
 

@@ -183,7 +183,7 @@ def checkpoint(given: Setup) -> str:
         if distributed.first() and storage.exists(folder):
             storage.remove(folder, folder=True)
     if start is None or fingerprint.of(start.state.params) != fingerprint.of(state.params):
-        raise CheckpointError(f"{folder}: other numbers were read than were saved")
+        raise CheckpointError(f"{folder}: the numbers read differ from those saved")
     size = memory(spec.bytes_per_device() * run.program.mesh.size)
     return f"up to {size}, saved in {saved - began:.1f} s, read in {read - saved:.1f} s"
 

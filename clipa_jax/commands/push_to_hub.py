@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         report = files.read_json(given.evaluation) if given.evaluation else None
         run = runs.read_one(files.Path(given.workdir))
         if not run.stages:
-            raise DataError(f"--workdir={given.workdir}: no stage of a run is there")
+            raise DataError(f"--workdir={given.workdir} holds no stage of a run")
         files.write_text(card, model_card.text(repository, given.license, run, report))
         logging.info("wrote %s", card)
     for file in sorted(folder.iterdir()):

@@ -90,7 +90,7 @@ def resolve(config: Any, *, batch_size: int, num_examples: int | None) -> Durati
 
 
 def due(step: int, every: int) -> bool:
-    """Whether something that is done every so many steps, 0 for never, is due after a step."""
+    """Whether something with an interval of `every` steps, 0 for never, is due after `step`."""
     return every > 0 and step % every == 0
 
 

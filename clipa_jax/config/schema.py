@@ -157,8 +157,8 @@ def tower() -> ConfigDict:
     c.num_heads = placeholder(int)
     c.gelu = "tanh"  # tanh (CLIPA), exact (open_clip) or quick (OpenAI)
     c.norm_eps = 1e-6
-    # What the backward pass recomputes: none, dots, dots_no_batch, full, or all but the named
-    # values: any of qkv, attention, out and hidden, as qkv+out; auto: as little as memory allows.
+    # Values that the backward pass recomputes: none, dots, dots_no_batch, full, or all but named
+    # ones, any of qkv, attention, out and hidden: qkv+out; auto: as few as the memory allows.
     c.remat = "none"
     return c
 
@@ -222,7 +222,7 @@ def optim() -> ConfigDict:
 
 
 def logs() -> ConfigDict:
-    """Where metrics go besides metrics.jsonl."""
+    """Destinations of metrics besides metrics.jsonl."""
     c = ConfigDict()
     c.tensorboard = True
     c.wandb_project = ""  # Weights & Biases project; "" for none

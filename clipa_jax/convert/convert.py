@@ -118,7 +118,7 @@ def _compare_tokens(path: Path, config: ConfigDict, tokenizer: Tokenizer | None)
     other = np.flatnonzero((ours_BL != theirs_BL).any(1))
     if len(other):
         raise CheckpointError(
-            f"the tokenizer that was written gives other tokens for {len(other)} of {len(texts)} "
+            f"the written tokenizer gives different tokens for {len(other)} of {len(texts)} "
             f"texts, the first {texts[other[0]]!r}: {theirs_BL[other[0]]} for {ours_BL[other[0]]}"
         )
     line = f"equal on {len(texts)} texts that open_clip has cleaned"

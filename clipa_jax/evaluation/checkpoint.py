@@ -47,7 +47,7 @@ def stage_of(config: ConfigDict | None, weights: Weights) -> ConfigDict:
     Of a schedule the stage with the name of the checkpoint's is taken, else the last.
     """
     if config is None:
-        raise ConfigError(f"{weights.path} is to be evaluated, so --config=FILE.py is needed")
+        raise ConfigError(f"evaluating {weights.path} needs --config=FILE.py")
     stages = schedules.split(config)
     if len(stages) > 1:
         trained = weights.config
@@ -86,7 +86,7 @@ def load(weights: Weights, given: ConfigDict, stage: ConfigDict | None = None) -
     try:
         mesh = Settings(given.mesh, "config.mesh").call(sharding.make_mesh)
     except ConfigError as error:
-        logging.info("%s; taking all of them along fsdp", error)  # it is for another machine
+        logging.info("%s; using all devices along fsdp", error)  # it is for another machine
         mesh = sharding.make_mesh()
     layout = Settings(given.sharding, "config.sharding")
     return Loaded(loading.on_mesh(config, model, leaves, mesh, layout), mesh, differs)

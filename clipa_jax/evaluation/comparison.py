@@ -45,7 +45,7 @@ def compare(a: Record, b: Record, across: Collection[str] = ()) -> Report:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Why two entries of `evaluations` are incomparable.
+    """The keys that make two entries of `evaluations` incomparable.
 
     Yields dicts of `what`, the name of a key of `comparability`, and its value in `a` and in `b`.
     """

@@ -38,7 +38,7 @@ class DataConfig(ReadConfig):
 
 @dataclass(frozen=True)
 class Entry:
-    """How a dataset is read; evaluators' keys of these names replace it."""
+    """Settings for reading a dataset; evaluators' keys of the same names override them."""
 
     source: str = ""
     split: str = ""  # of the scored pictures
@@ -55,7 +55,7 @@ class Entry:
 
 
 def entry(config: DataConfig, root: str, evaluator: str, task: str) -> Entry:
-    """How the data of an evaluator is read: by its own keys, and those of the catalogue.
+    """The settings for an evaluator's data: those of the catalogue, overridden by its own keys.
 
     `root` is the folder with datasets where the config names none, `task` is `CLASSIFICATION` or
     `RETRIEVAL`. Raises `ConfigError` for an unknown name, a set for another task, or no source or
@@ -156,7 +156,7 @@ def _find(name: str, known: dict[str, Any], root: str) -> tuple[str, dict[str, A
             looked.append(error.looked)
             command = command if root and export else error.command
     raise MissingData(
-        f"dataset {name} is not there; looked for {', '.join(looked)}; make it with: {command}",
+        f"no data of {name}; looked for {', '.join(looked)}; make it with: {command}",
         dataset=name,
         looked=", ".join(looked),
         command=command,

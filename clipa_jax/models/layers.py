@@ -28,9 +28,9 @@ GELU: dict[str, Callable[[jax.Array], jax.Array]] = {
     "quick": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
 }
 
-# What a rematerialized layer saves for the backward pass: the policies of JAX, or any of its named
-# values, as "qkv+out": the projections, the weighted values, the attention's result, the MLP's
-# hidden units before the GELU.
+# Values that a rematerialized layer saves for the backward pass, by a policy of JAX or by name, as
+# "qkv+out": the projections, the weighted values, the attention's result, the MLP's hidden units
+# before the GELU.
 NAMED = ("qkv", "attention", "out", "hidden")
 POLICIES: dict[str, Any] = {
     "full": jax.checkpoint_policies.nothing_saveable,

@@ -88,7 +88,7 @@ def _bytes(instruction: Instruction, computation: Computation, module: Module) -
 
 
 def _fused(fusion: Instruction, module: Module) -> tuple[Computation, list[str]]:
-    """What a fusion calls, and the names of its parameters in order."""
+    """The computation that a fusion calls, and the names of its parameters in order."""
     fused = module[hlo.called(fusion)[0]]
     parameters = (inner for inner in fused.values() if inner.opcode == "parameter")
     return fused, [inner.name for inner in sorted(parameters, key=lambda p: int(p.inside))]

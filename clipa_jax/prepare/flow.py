@@ -42,7 +42,7 @@ Keyed = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class Job:
-    """What all steps of the pipelines need."""
+    """The settings that all steps of the pipelines share."""
 
     options: Options
     total: int  # samples of the input

@@ -23,7 +23,7 @@ def picture_hash(pixels_HWC: np.ndarray) -> np.uint64:
 
 
 def are_near(hash_N: np.ndarray, others_M: np.ndarray, bits: int) -> np.ndarray:
-    """Which of the hashes differ from any of the others in at most so many bits, bool (N,)."""
+    """Whether each hash differs from any of the others in at most `bits` bits, bool (N,)."""
     if not len(others_M):
         return np.zeros(len(hash_N), bool)
     step = max(ROWS // len(others_M), 1)

@@ -65,5 +65,5 @@ def _characters() -> dict[int, str]:
 
 
 def _text(piece: str, byte_of: dict[str, int]) -> str:
-    """What a piece stands for, as far as its bytes are whole characters."""
+    """The text of a piece, without bytes that are no whole characters."""
     return bytes(map(byte_of.__getitem__, piece.removesuffix(_WORD_END))).decode(errors="ignore")

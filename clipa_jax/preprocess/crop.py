@@ -157,9 +157,9 @@ def _exact(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(resized(image, (size, size))[None], tf.float32)
 
 
-# What a box of a JPEG is reduced by as it is decoded, and what resizes the rest, from uint8
-# (h, w, C) to float32 (1, R, R, C). Reduced by 4 or 8, libjpeg's own error leaves none for another
-# resize that is not exact.
+# Pairs: the factor by which libjpeg reduces a box as it decodes it, and the resize of the rest,
+# from uint8 (h, w, C) to float32 (1, R, R, C). After 4 and 8 it is exact: libjpeg's own error
+# leaves no room for another.
 Resize = Callable[[tf.Tensor, int], tf.Tensor]
 JPEG_BRANCHES: tuple[tuple[int, Resize], ...] = (
     (1, _bilinear),

@@ -42,7 +42,7 @@ class Vocabulary:
 
     name: str  # as the user gave it
     wordpieces: tuple[str, ...]  # lines of a WordPiece vocabulary; empty for SentencePiece models
-    # What each piece stands for in a word, lower-cased, without marks; empty for special pieces.
+    # The text of each piece, lower-cased, without marks; empty for special pieces.
     surfaces: tuple[str, ...]
     starts_word: np.ndarray  # bool (V,): the piece does not continue a word
     pad_id: int  # fills a row up

@@ -16,7 +16,7 @@ from clipa_jax.runtime.format import is_share
 
 @dataclass(frozen=True)
 class Chart:
-    """What a chart shows: `metrics` to choose from, in one format of d3, as lines or dots."""
+    """The content of a chart: `metrics` to choose from, in one format of d3, as lines or dots."""
 
     name: str
     title: str

@@ -81,7 +81,7 @@ class Comparison(NamedTuple):
 
 
 def comparison(run: Run) -> Comparison | None:
-    """What `logs.compare` of a run names: the first finished run, else a recorded curve.
+    """The first finished run in `logs.compare` of a run, else the first recorded curve.
 
     Raises `DataError` if it has no headline score.
     """

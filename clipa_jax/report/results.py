@@ -74,7 +74,7 @@ def _training_data(stage: Stage) -> str:
 
 
 def _warning(stages: Sequence[Stage], evaluator: str) -> str:
-    """Why an evaluator's scores of some stages must not be compared, "" if they may be."""
+    """A warning if an evaluator's scores of some stages are not comparable, else ""."""
     facts = [stage.facts(evaluator) for stage in stages]
     differ = comparability.differing(facts, [evaluator], comparability.OF_STAGES)
     keys = " and ".join(dict.fromkeys(differ.values()))

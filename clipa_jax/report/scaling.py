@@ -238,7 +238,7 @@ def _check_comparable(rows: Sequence[Row], metric: str) -> None:
     samples = sorted({row.costs["total_samples"] or 0 for row in rows})
     if len(samples) > 1:
         raise DataError(
-            f"the law is about equal samples, but there are runs of {samples[0]:,.0f} and of "
+            f"the law compares equal samples, but there are runs of {samples[0]:,.0f} and of "
             f"{samples[-1]:,.0f}; collect them apart"
         )
     for key in varying(rows):

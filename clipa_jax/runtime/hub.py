@@ -80,8 +80,8 @@ def _download_errors(address: str) -> Iterator[None]:
         offline = constants.HF_HUB_OFFLINE
         reason = "HF_HUB_OFFLINE is set" if offline else f"the download failed: {error}"
         raise DataError(
-            f"{address} is not whole in the cache, {constants.HF_HUB_CACHE}, and {reason}; run the "
-            "command again with a network, or copy the cache of a machine that has the files"
+            f"{address} is incomplete in the cache, {constants.HF_HUB_CACHE}, and {reason}; run "
+            "the command again with a network, or copy the cache of a machine that has the files"
         ) from None
 
 

@@ -29,7 +29,7 @@ from clipa_jax.training.workdir import METRICS, WANDB_RUN
 
 @dataclass(frozen=True)
 class Logs:
-    """Where metrics go besides metrics.jsonl; the keys of `schema.logs`."""
+    """Destinations of metrics besides metrics.jsonl; the keys of `schema.logs`."""
 
     tensorboard: bool = True
     wandb_project: str = ""

@@ -166,7 +166,7 @@ def _scale(factors: Mapping[str, Any]) -> optax.GradientTransformation:
 
 
 def updates_done(opt_state: Any, step: jax.Array) -> jax.Array:
-    """How many updates an optimizer has made: `step`, less those that were skipped.
+    """The number of updates that an optimizer made: `step`, less those that were skipped.
 
     The schedule of the learning rate counts these.
     """

@@ -51,7 +51,7 @@ class Recorder:
         return time.monotonic() - self._began
 
     def saved(self, samples: int) -> dict[str, Any]:
-        """What a checkpoint keeps of the metrics, with so many samples of the data behind it."""
+        """The part of a checkpoint on metrics, after so many samples of the data."""
         return {
             "seconds": self.seconds,
             "scores": self.scores,

@@ -153,7 +153,7 @@ def a_bucket_that_may_only_be_read(given, patch, server):
     return dataclasses.replace(given, run=dataclasses.replace(given.run, folder=folder))
 
 
-@fault("checkpoint", "other numbers were read")
+@fault("checkpoint", "the numbers read differ")
 def storage_that_changes_a_bit(given, patch, server):
     restore = checkpoint.Checkpoints.restore_last
 

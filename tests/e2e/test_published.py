@@ -140,7 +140,7 @@ def test_the_evaluate_command_takes_the_config_of_the_stage(finished, data, tmp_
 
 def test_required_data_that_is_missing_stops_the_start(data, tmp_path, monkeypatch):
     monkeypatch.chdir(golden.ROOT)
-    with pytest.raises(MissingData, match="evaluator flickr30k: dataset flickr30k is not there"):
+    with pytest.raises(MissingData, match="evaluator flickr30k: no data of flickr30k"):
         stage.prepare(shrunk(data, evals_required=True), tmp_path, {})
 
 

@@ -158,7 +158,7 @@ def test_results_of_other_data_are_refused(alone, tmp_path, capsys):
     [
         (lambda c, root: c.compare([root]), "expected two, A,B"),
         (lambda c, root: c.compare([root, root], ["data"]), "unknown --across 'data'"),
-        (lambda c, root: Command(None).evaluate(root), "--config=FILE.py is needed"),
+        (lambda c, root: Command(None).evaluate(root), "needs --config=FILE.py"),
         (lambda c, root: c.evaluate("no/such"), "no such file or folder: no/such"),
         (lambda c, root: Command(c.config, out="Makefile").evaluate(root), "is a file"),
         (lambda c, root: Command(small_stage.evaluation({})).evaluate(root), "has no evaluators"),

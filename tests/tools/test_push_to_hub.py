@@ -73,7 +73,7 @@ def test_the_card_names_the_weights_that_the_run_started_from(trained, init, bas
     ("changed", "message"),
     [
         ("--repository=clip", "--repository=clip: expected OWNER/NAME"),
-        ("--workdir=nowhere", "--workdir=nowhere: no stage of a run is there"),
+        ("--workdir=nowhere", "--workdir=nowhere holds no stage of a run"),
     ],
 )
 def test_a_push_that_cannot_be_made_is_refused(trained, changed, message, monkeypatch):

@@ -71,9 +71,9 @@ def test_a_connection_that_is_cut_off_is_taken_up_where_it_stopped(hub, folder, 
 
 def test_a_download_that_fails_leaves_nothing_that_is_taken_for_the_file(hub, folder):
     repository = hub.add("UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B", folder, cut=5_000, cuts=100)
-    with pytest.raises(DataError, match="is not whole in the cache.*the download failed"):
+    with pytest.raises(DataError, match="is incomplete in the cache.*the download failed"):
         open_weights(NAME)
-    with pytest.raises(DataError, match="is not whole in the cache.*the download failed"):
+    with pytest.raises(DataError, match="is incomplete in the cache.*the download failed"):
         open_weights(NAME)
     repository.cuts = 0
     same(open_weights(NAME).read(), open_weights(str(folder)).read())
@@ -118,7 +118,7 @@ def test_without_network_the_cache_is_used(hub, folder, monkeypatch, tmp_path, s
     before = len(hub.requests)
     same(open_weights(NAME).read(), expected)
     assert len(hub.requests) == before
-    with pytest.raises(DataError, match="is not whole in the cache"):
+    with pytest.raises(DataError, match="is incomplete in the cache"):
         open_weights("clipa-h14-datacomp1b")
 
 

@@ -127,7 +127,7 @@ def show(args: argparse.Namespace, pod: dict[str, Step], describe: Command, ask:
 
 
 def _steps(args: argparse.Namespace) -> list[str]:
-    """What brings a new slice to the run."""
+    """The commands of pod.py that start the run on a new slice."""
     return ["setup", *(["secrets"] if args.file else []), "run"]
 
 
