@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from clipa_jax import loading
 from clipa_jax.config import schema
-from clipa_jax.data import bad_samples, embeddings, evaluation, map_chunk, pipeline
+from clipa_jax.data import bad_samples, embeddings, eval_batches, map_chunk, pipeline
 from clipa_jax.errors import ConfigError, DataError, unknown
 from clipa_jax.evaluation import checkpoint
 from clipa_jax.evaluators import embed
@@ -59,7 +59,7 @@ def run(job: Job, config: ConfigDict) -> None:
 
 def write(job: Job, load: Callable[[], loading.Model]) -> None:
     """Embeds what is not yet embedded with a model, which is loaded once the source is open."""
-    source = evaluation.listed(job.source, job.split, ("id", "captions"))
+    source = eval_batches.listed(job.source, job.split, ("id", "captions"))
     kinds = _kinds(job, source.has_captions)
     model = load()
     batch_size = embed.round_up(job.batch_size, model.encoders.batch_sharding)
@@ -79,7 +79,7 @@ def write(job: Job, load: Callable[[], loading.Model]) -> None:
     }
     folder = embeddings.Folder(job.out, about, -(-total // part_size))
     start = distributed.from_first(min(folder.finished * part_size, total))
-    data = evaluation.batches(
+    data = eval_batches.batches(
         *(job.source, job.split, preprocess, batch_size),
         features=("id", "captions") if source.has_captions else ("id",),
         start=start,

@@ -143,7 +143,7 @@ def _open_clip(tar: Path, res: int, strength: float) -> Iterator[Any] | None:
 
 
 def _data(inputs: Settings, preprocess: str, keep: Sequence[str] | None) -> pipeline.TrainData:
-    return pipeline.train(inputs, seed=0, preprocess=preprocess, keep=keep)
+    return pipeline.train_data(inputs, seed=0, preprocess=preprocess, keep=keep)
 
 
 def write_tar(path: Path, jpegs: list[bytes]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags, logging
 
 import clipa_jax
-from clipa_jax.data import embeddings, evaluation
+from clipa_jax.data import embeddings, eval_batches
 from clipa_jax.prepare import charts
 from clipa_jax.runtime import cli
 
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     names = embeddings.column(folder, embeddings.KEY).to_pylist()
     texts = [f"{similarity_N[row]:.3f}  {names[row]}" for row in best]
     source = about["source"], about["split"], about["preprocess"], len(best)
-    pictures = evaluation.pictures(*source, position)
+    pictures = eval_batches.pictures(*source, position)
     charts.contact_sheet(pictures, texts, given.out, title=given.query)
     for text in texts:
         cli.say(text)

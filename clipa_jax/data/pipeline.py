@@ -35,7 +35,7 @@ def fill(spec: str, section: Any) -> str:
         raise ConfigError(f"{spec!r}: {error}; write a literal brace twice") from None
 
 
-def train(
+def train_data(
     config: Settings,
     *,
     seed: int,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clipa_jax.data import evaluation, pipeline
+from clipa_jax.data import eval_batches, pipeline
 from clipa_jax.errors import DataError, MissingData, UserError
 from clipa_jax.evaluators import embed
 from clipa_jax.evaluators.class_embeddings import ClassEmbeddings
@@ -80,7 +80,7 @@ class EvalContext:
         if size < 1:
             raise DataError(f"evaluator {evaluator}: batch_size={size} must be at least 1")
         try:
-            opened = evaluation.listed(source, split, tuple(features))
+            opened = eval_batches.listed(source, split, tuple(features))
             opened.check_features(features)
         except MissingData as error:
             raise error.of(f"evaluator {evaluator}") from None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from clipa_jax.data import evaluation
+from clipa_jax.data import eval_batches
 from clipa_jax.errors import DataError
 from clipa_jax.evaluators import data_fingerprint
 
@@ -52,14 +52,14 @@ class Dataset:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """This process's share of each global batch, the last one padded."""
-        return evaluation.batches(*self.key, features=tuple(self.features))
+        return eval_batches.batches(*self.key, features=tuple(self.features))
 
     def pictures(self, position_N: np.ndarray) -> np.ndarray:
         """Decodes some pictures of the split, uint8 (N, R, R, 3), by their positions in it.
 
         Only on a single process: pixels stay on the process that read them.
         """
-        return evaluation.pictures(*self.key, position_N, features=tuple(self.features))
+        return eval_batches.pictures(*self.key, position_N, features=tuple(self.features))
 
     def info(self, prompts: Sequence[str] | None = None) -> EvalInfo:
         """The data and the prompts, for the record; reads the sizes of the files."""

@@ -108,7 +108,7 @@ def examine(
 def _contact_sheet(config: ConfigDict, tokenizer: Tokenizer, out: str, number: int) -> None:
     """Draws the first samples of training, through the training pipeline."""
     section = throughput.input_section(config, batch_size=number)
-    data = pipeline.train(section, seed=config.seed)
+    data = pipeline.train_data(section, seed=config.seed)
     ((batch, _),) = itertools.islice(data.start(), 1)
     tokens = batch.get(TOKENS)
     texts = [""] * number

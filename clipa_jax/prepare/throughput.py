@@ -24,7 +24,7 @@ def images_per_core(config: ConfigDict, seconds: float) -> float:
     Measured for some seconds as processor time of all threads (`benchmark.clock`), which other
     processes on the machine disturb little.
     """
-    data = pipeline.train(input_section(config, batch_size=_BATCH), seed=config.seed)
+    data = pipeline.train_data(input_section(config, batch_size=_BATCH), seed=config.seed)
     stream = clock.Stream("pipeline", data.start())
     stream.run(1, _BATCH)  # traces the graphs and starts the threads
     until = time.monotonic() + seconds

@@ -173,7 +173,7 @@ def prepare(
     surgery.check(c.surgery)
     mesh, count = c.mesh.call(sharding.make_mesh), jax.process_count()
     sharding.check_batch(c.input.batch_size, mesh, count)
-    data = pipeline.train(
+    data = pipeline.train_data(
         c.input, seed=c.seed, process_index=jax.process_index(), process_count=count
     )
     config.input.lanes = config.input.lanes or data.lanes

@@ -23,7 +23,7 @@ import tensorflow as tf
 from clipa_jax import embed, loading, sharding, trees
 from clipa_jax.config import recipes
 from clipa_jax.config.batch import IMAGE
-from clipa_jax.data import evaluation, pipeline, sources
+from clipa_jax.data import eval_batches, pipeline, sources
 from tests.helpers import small_stage, tiny
 
 ROUNDS, BATCH = 3, 64
@@ -54,7 +54,7 @@ def measure_rate(source: str) -> None:
             jax.block_until_ready(model.encoders.image(model.params, given))
 
     def decode() -> None:
-        for batch in evaluation.batches(source, "train", preprocess, BATCH, features=("id",)):
+        for batch in eval_batches.batches(source, "train", preprocess, BATCH, features=("id",)):
             assert len(batch[IMAGE]) == BATCH
 
     def command() -> None:

@@ -184,7 +184,7 @@ def start(kind: str, folder: str, requests: Any) -> None:
             index.opened.cache_clear()
             requests()
             begin, cpu = time.monotonic(), time.process_time()
-            data = pipeline.train(Settings(config).input, seed=0, process_count=HOSTS)
+            data = pipeline.train_data(Settings(config).input, seed=0, process_count=HOSTS)
             opened, after = time.monotonic(), requests()
             with contextlib.closing(data.start()) as batches:
                 batch, _ = next(batches)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from pyarrow import parquet
 
-from clipa_jax.data import evaluation, pipeline, sources
+from clipa_jax.data import eval_batches, pipeline, sources
 from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.preprocess import registry
 from tests.data.conftest import everything, picture, settings
@@ -72,13 +72,13 @@ def test_a_field_that_is_not_there_is_an_error_that_names_it(kind, tmp_path):
     for caption in ("absent", {"text": 1, "absent": 1}):
         config = settings(spec, preprocess=TEXTS, caption=caption, batch_size=1)
         with pytest.raises(DataError, match="no captions .*looked for.* absent"):
-            pipeline.train(config, seed=0)
+            pipeline.train_data(config, seed=0)
 
 
 def drawn(spec, count: int, position=None, **changes) -> np.ndarray:
     """Hashes of the captions of some batches of 8."""
     config = settings(spec, preprocess=TEXTS, caption=SHARES, **changes)
-    batches = pipeline.train(config, seed=3).start(position)
+    batches = pipeline.train_data(config, seed=3).start(position)
     return [(batch["caption_hash"], place) for batch, place in itertools.islice(batches, count)]
 
 
@@ -107,7 +107,7 @@ def test_a_sample_without_one_field_takes_the_other_and_one_without_both_is_skip
     config = settings(
         spec, preprocess=TEXTS, caption=SHARES, max_skip_percent=50.0, lanes=1, shuffle_window=1
     )
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     found = [batch["caption_hash"] for batch, _ in itertools.islice(data.start(), 20)]
     assert data.skipped() == {"empty_caption": 20}
     found = set(np.concatenate(found).tolist())
@@ -143,7 +143,7 @@ CLEANED = '"A dog\'s& caf\u00e9" in the field'
 def test_captions_are_cleaned_by_name(clean, text, tmp_path):
     spec = write("webdataset", tmp_path, [{"txt": TYPOGRAPHIC}, {"txt": " &#32; "}] * 4)
     config = settings(spec, preprocess=TEXTS, clean=clean, lanes=1, max_skip_percent=60.0)
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     batch, _ = next(data.start())
     found = set(batch["caption_hash"].tolist())
     assert found == hashes([text] if clean == "open_clip" else [text, " &#32; "])
@@ -152,7 +152,7 @@ def test_captions_are_cleaned_by_name(clean, text, tmp_path):
 
 def test_an_unknown_cleaner_is_refused_with_the_nearest(tfds_spec):
     with pytest.raises(ConfigError, match="clean 'openclip'.*nearest: open_clip"):
-        pipeline.train(settings(tfds_spec, preprocess=TEXTS, clean="openclip"), seed=0)
+        pipeline.train_data(settings(tfds_spec, preprocess=TEXTS, clean="openclip"), seed=0)
 
 
 def test_evaluation_reads_text_as_training_does(tmp_path):
@@ -163,7 +163,7 @@ def test_evaluation_reads_text_as_training_does(tmp_path):
     (tmp_path / "caf\u00e9.txt".encode("latin-1").decode("utf-8", "surrogateescape")).write_bytes(
         "un caf\u00e9".encode("latin-1")
     )
-    batches = evaluation.batches(
+    batches = eval_batches.batches(
         f"folder:{tmp_path}", "", "decode|resize(8)", 1, features=("captions", "id")
     )
     (batch,) = batches

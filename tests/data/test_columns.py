@@ -95,7 +95,7 @@ def test_a_caption_of_a_type_without_text_is_named_with_it(tmp_path):
     parquet.write_table(pa.table({"image": BYTES, "caption": texts}), tmp_path / "0.parquet")
     config = settings(f"parquet:{tmp_path}/0.parquet", preprocess=TEXTS)
     with pytest.raises(DataError, match="no captions.*no text is in caption .map<string, string"):
-        pipeline.train(config, seed=0)
+        pipeline.train_data(config, seed=0)
 
 
 def test_a_column_that_occurs_twice_is_an_error(tmp_path):

@@ -107,7 +107,7 @@ def test_empty_shards_among_others(tmp_path):
     rows = [sample(number) for number in range(8)]
     (tmp_path / "a").mkdir()
     spec = write_tfrecords(tmp_path / "r", rows, (0, 5, 0, 3))
-    batches = pipeline.train(settings(spec, batch_size=4, lanes=2), seed=0).start()
+    batches = pipeline.train_data(settings(spec, batch_size=4, lanes=2), seed=0).start()
     two = [numbers(batch["image"]) for batch, _ in itertools.islice(batches, 2)]
     assert sorted(sum(two, [])) == list(range(8))
     writers.write_tars(tmp_path / "t", rows, (0, 5, 0, 3))
@@ -124,7 +124,7 @@ def test_the_first_few_are_named_and_too_many_stop_the_run(tmp_path, caplog):
     with pytest.raises(
         DataError, match=r"max_skip_percent=20.0.*'decode': 10.*sample 0 \(decode\)"
     ):
-        list(itertools.islice(pipeline.train(config, seed=0).start(), 5))
+        list(itertools.islice(pipeline.train_data(config, seed=0).start(), 5))
     named = [r.getMessage() for r in caplog.records if r.getMessage().startswith("skipped")]
     assert len(named) == 5 and f"{tmp_path}/00000.tar sample 4 (decode)" in named[1]
 
@@ -148,7 +148,7 @@ def test_an_error_in_one_record_leaves_the_rest_of_its_chunk(tmp_path, monkeypat
 def test_a_source_without_captions_is_refused_before_anything_is_traced(tmp_path):
     write_pictures(tmp_path, ["a.png", "b.png"])
     with pytest.raises(DataError, match="no captions among the features"):
-        pipeline.train(settings(f"folder:{tmp_path}", preprocess=TEXTS), seed=0)
+        pipeline.train_data(settings(f"folder:{tmp_path}", preprocess=TEXTS), seed=0)
 
 
 def test_a_nul_in_a_path_costs_its_own_picture(tmp_path):

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from clipa_jax.data import evaluation, export, sources
+from clipa_jax.data import eval_batches, export, sources
 from clipa_jax.errors import DataError, MissingData
 from clipa_jax.runtime import storage
 from tests.data.conftest import numbers, picture, sample, write_tfds
@@ -33,7 +33,7 @@ def write_wds(folder, samples, per_shard=2, files=(), shards=None):
 
 
 def read(source, features, split="test", batch=4):
-    batches = evaluation.batches(source, split, "decode|resize(8)", batch, features=features)
+    batches = eval_batches.batches(source, split, "decode|resize(8)", batch, features=features)
     rows = []
     for one in batches:
         entries = [numbers(one["image"]), *(one[name] for name in features)]
@@ -203,6 +203,6 @@ def test_a_split_is_listed_once_for_all_that_read_it(tmp_path, monkeypatch):
     walked, walk = [], storage.walk
     monkeypatch.setattr(storage, "walk", lambda folder: walked.append(folder) or walk(folder))
     spec = f"folder:{tmp_path}"
-    assert evaluation.listed(spec, "train", ("id",)).num_examples == 3
+    assert eval_batches.listed(spec, "train", ("id",)).num_examples == 3
     assert len(read(spec, ("id",), "train")) == 3
     assert walked == [str(tmp_path)]

@@ -7,7 +7,7 @@ import pytest
 
 from clipa_jax.config import schema
 from clipa_jax.config.settings import Settings
-from clipa_jax.data import evaluation, mixing, pipeline, sources
+from clipa_jax.data import eval_batches, mixing, pipeline, sources
 from clipa_jax.data.order import GlobalOrder, LaneOrder, Shards
 from clipa_jax.data.sources import mixture
 from clipa_jax.errors import DataError
@@ -118,7 +118,7 @@ def parts(tmp_path_factory) -> list[str]:
 
 
 def stream(config, steps, position=None, **hosts):
-    data = pipeline.train(config, seed=0, **hosts)
+    data = pipeline.train_data(config, seed=0, **hosts)
     found = list(itertools.islice(data.start(position), steps))
     return [numbers(batch["image"]) for batch, _ in found], [position for _, position in found]
 
@@ -149,7 +149,7 @@ def test_a_string_is_the_same_mixture(parts):
 
 def test_a_mixture_has_no_order_of_files(parts):
     with pytest.raises(DataError, match="name one source"):
-        evaluation.batches(" + ".join(parts[:2]), "train", "decode|resize(8)", 8)
+        eval_batches.batches(" + ".join(parts[:2]), "train", "decode|resize(8)", 8)
 
 
 @pytest.mark.parametrize("value", [{"tfds:a.b": 0.7, "folder:c": 0.3}, (("tfds:a.b", 1),)])

@@ -46,7 +46,7 @@ def test_the_limit_of_pixels(tmp_path):
     spec = write_one_by_one(tmp_path, [encoded("PNG"), encoded("JPEG"), encoded("PNG", PHOTO[1:])])
     counted(spec, ["too_large", "too_large", ""], max_pixels=40 * 60 - 1)
     config = settings(spec, max_pixels=40 * 60 - 1, batch_size=3, lanes=1, max_skip_percent=99.0)
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     next(data.start())
     assert data.skipped() == {"too_large": 2}
 

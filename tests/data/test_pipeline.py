@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from clipa_jax.data import evaluation, pipeline
+from clipa_jax.data import eval_batches, pipeline
 from clipa_jax.errors import ConfigError, DataError
 from tests.data.conftest import (
     LENGTHS,
@@ -22,7 +22,7 @@ CACHES = ["none", "encoded"]
 
 def run(config, steps, *, position=None, seed=0, hosts=1, host=0):
     """The samples of each batch, and the positions after them."""
-    data = pipeline.train(config, seed=seed, process_index=host, process_count=hosts)
+    data = pipeline.train_data(config, seed=seed, process_index=host, process_count=hosts)
     return take(data, steps, position)
 
 
@@ -57,7 +57,7 @@ def test_the_fingerprint_is_that_of_the_samples(tfds_spec, tmp_path):
     """Wherever they lie, in whatever order they come."""
 
     def of(spec, **changes):
-        return pipeline.train(settings(spec, **changes), seed=len(changes)).fingerprint
+        return pipeline.train_data(settings(spec, **changes), seed=len(changes)).fingerprint
 
     moved = tmp_path / "tiny" / "1.0.0"
     shutil.copytree(tfds_spec.removeprefix("tfds:"), moved)
@@ -78,7 +78,7 @@ def test_runs_are_alike_and_seeds_differ(tfds_spec, cache):
 @pytest.mark.parametrize(("cache", "window"), [("none", 1), ("none", 16), ("encoded", 1000)])
 def test_resume_continues_with_the_next_batch(tfds_spec, cache, window):
     config = settings(tfds_spec, cache=cache, shuffle_window=window)
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     batches, positions = take(data, 20)
     for done in (1, 6, 19):  # 6: at the border of an epoch
         rest, ends = take(data, 20 - done, positions[done - 1])
@@ -115,7 +115,7 @@ def test_the_number_of_hosts_may_change_in_an_epoch(tfds_spec, cache):
 def test_formats_with_the_same_content_give_the_same_batches(tfds_spec, tfrecord_spec, cache):
     changes = {"cache": cache, "res": 6, "preprocess": "decode|inception_crop({res})|jitter(0.4)"}
     streams = [
-        pipeline.train(settings(spec, **changes), seed=5).start()
+        pipeline.train_data(settings(spec, **changes), seed=5).start()
         for spec in (tfds_spec, tfrecord_spec)
     ]
     for (a, _), (b, _) in itertools.islice(zip(*streams, strict=True), 9):
@@ -124,15 +124,15 @@ def test_formats_with_the_same_content_give_the_same_batches(tfds_spec, tfrecord
 
 def test_augmentation_follows_the_sample_not_the_host_or_the_start(tfds_spec):
     config = settings(tfds_spec, preprocess="decode|resize({res})|jitter(0.8)")
-    whole = list(itertools.islice(pipeline.train(config, seed=1).start(), 4))
-    part = pipeline.train(config, seed=1, process_index=1, process_count=2)
+    whole = list(itertools.islice(pipeline.train_data(config, seed=1).start(), 4))
+    part = pipeline.train_data(config, seed=1, process_index=1, process_count=2)
     (batch, _), *_ = itertools.islice(part.start(whole[2][1]), 1)
     np.testing.assert_array_equal(batch["image"], whole[3][0]["image"][4:])
     assert len({image.tobytes() for image in whole[0][0]["image"]}) == 8
 
 
 def test_spec_and_length(tfds_spec):
-    data = pipeline.train(settings(tfds_spec), seed=0, process_index=1, process_count=2)
+    data = pipeline.train_data(settings(tfds_spec), seed=0, process_index=1, process_count=2)
     assert data.num_examples == TOTAL
     assert {k: (v.shape, v.dtype) for k, v in data.spec.items()} == {
         "image": ((8, 8, 8, 3), np.uint8)
@@ -167,7 +167,7 @@ def test_bad_samples_are_replaced_and_counted(bad_spec, cache, caplog):
     config = settings(
         bad_spec, cache=cache, batch_size=10, lanes=5, max_skip_percent=10.0, preprocess=WORDS
     )
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     batches = [numbers(b["image"]) for b, _ in itertools.islice(data.start(), TOTAL // 10)]
     seen = list(itertools.chain(*batches))
     assert set(seen) == set(range(TOTAL)) - BAD
@@ -179,7 +179,7 @@ def test_bad_samples_are_replaced_and_counted(bad_spec, cache, caplog):
 
 def test_captions_may_lack_where_no_op_needs_them(bad_spec):
     config = settings(bad_spec, batch_size=10, lanes=5, max_skip_percent=10.0)
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     seen = [numbers(b["image"]) for b, _ in itertools.islice(data.start(), TOTAL // 10)]
     assert set(itertools.chain(*seen)) == set(range(TOTAL)) - {5, 20}
     assert data.skipped() == {"decode": 1, "missing_key": 1}
@@ -208,7 +208,7 @@ def test_too_many_bad_samples_stop_the_run(bad_spec):
 
 def test_a_file_that_shrinks_during_the_run_is_counted(tmp_path):
     spec = write_tfrecords(tmp_path, [sample(number) for number in range(TOTAL)])
-    data = pipeline.train(settings(spec, batch_size=10, max_skip_percent=50.0), seed=0)
+    data = pipeline.train_data(settings(spec, batch_size=10, max_skip_percent=50.0), seed=0)
     shard = tmp_path / "00002.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])  # the last record of the shard is cut
     batches = [numbers(b["image"]) for b, _ in itertools.islice(data.start(), TOTAL // 10)]
@@ -241,26 +241,26 @@ def test_all_samples_bad_is_an_error_not_a_hang(tmp_path):
 )
 def test_bad_configs(tfds_spec, changes, error, message):
     with pytest.raises(error, match=message):
-        pipeline.train(settings(**{"source": tfds_spec, **changes}), seed=0)
+        pipeline.train_data(settings(**{"source": tfds_spec, **changes}), seed=0)
 
 
 def test_batch_that_hosts_do_not_divide(tfds_spec):
     with pytest.raises(DataError, match="batch 8 is not divisible by 3 hosts; nearest: 9"):
-        pipeline.train(settings(tfds_spec), seed=0, process_index=0, process_count=3)
+        pipeline.train_data(settings(tfds_spec), seed=0, process_index=0, process_count=3)
 
 
 def test_missing_file_and_missing_feature(tmp_path):
     spec = write_tfrecords(tmp_path, [{"id": "x"}] * 3, lengths=(3,))
     with pytest.raises(DataError, match="no image among the features key"):
-        pipeline.train(settings(spec), seed=0)
+        pipeline.train_data(settings(spec), seed=0)
     empty = write_tfrecords(tmp_path / "empty", [], lengths=(0,))
     with pytest.raises(DataError, match="is empty"):
-        pipeline.train(settings(empty), seed=0)
+        pipeline.train_data(settings(empty), seed=0)
 
 
 def evaluate(spec, split="train", *, hosts=1, host=0, size=16, features=("label", "id")):
     return list(
-        evaluation.batches(
+        eval_batches.batches(
             spec,
             split,
             "decode|resize(8)",
@@ -322,7 +322,7 @@ def test_pictures_are_decoded_by_position_as_in_the_pass_over_the_split(tfds_spe
     position_N = np.array([40, 3, 17, 3])
     for spec in (tfds_spec, tfrecord_spec):  # by index, and from files that are read in order
         whole = np.concatenate([batch["image"] for batch in evaluate(spec, features=("id",))])
-        chosen = evaluation.pictures(spec, "train", "decode|resize(8)", 16, position_N)
+        chosen = eval_batches.pictures(spec, "train", "decode|resize(8)", 16, position_N)
         np.testing.assert_array_equal(chosen, whole[position_N])
     with pytest.raises(DataError, match=f"{TOTAL} samples, but position {TOTAL} is asked for"):
-        evaluation.pictures(tfds_spec, "train", "decode|resize(8)", 16, np.array([TOTAL]))
+        eval_batches.pictures(tfds_spec, "train", "decode|resize(8)", 16, np.array([TOTAL]))

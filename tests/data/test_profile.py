@@ -33,7 +33,7 @@ def doze(monkeypatch):
 
 
 def data(source, preprocess):
-    return pipeline.train(settings(source, preprocess=preprocess), seed=0)
+    return pipeline.train_data(settings(source, preprocess=preprocess), seed=0)
 
 
 def test_prefixes_grow_by_one_op_in_the_order_in_which_they_run():

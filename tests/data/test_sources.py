@@ -50,7 +50,7 @@ def test_formats_give_the_same_samples(specs, kind):
 def test_formats_give_the_same_batches(specs, order, kinds):
     """In the order of lanes shards of the same lengths; in the global one any shards."""
     changes = {"res": 6, "preprocess": "decode|resize({res})|flip_lr", "order": order}
-    streams = [pipeline.train(settings(specs[k], **changes), seed=5).start() for k in kinds]
+    streams = [pipeline.train_data(settings(specs[k], **changes), seed=5).start() for k in kinds]
     batches = [[batch["image"] for batch, _ in itertools.islice(s, 8)] for s in streams]
     for other in batches[1:]:
         np.testing.assert_array_equal(np.stack(other), np.stack(batches[0]))
@@ -59,13 +59,13 @@ def test_formats_give_the_same_batches(specs, order, kinds):
 @pytest.mark.parametrize("kind", ["array_record", "webdataset", "parquet"])
 def test_resume_and_hosts(specs, kind):
     """More on this, for other formats, in test_pipeline.py."""
-    data = pipeline.train(settings(specs[kind]), seed=0)
+    data = pipeline.train_data(settings(specs[kind]), seed=0)
     whole = list(itertools.islice(data.start(), 15))
     seen = np.concatenate([batch["image"] for batch, _ in whole])[: TOTAL // 8 * 8]
     assert len({image.tobytes() for image in seen}) == len(seen)
     done = 6  # the batch at the border of epochs comes next
     shares = [
-        pipeline.train(settings(specs[kind]), seed=0, process_index=host, process_count=2)
+        pipeline.train_data(settings(specs[kind]), seed=0, process_index=host, process_count=2)
         for host in range(2)
     ]
     rest = [itertools.islice(share.start(whole[done - 1][1]), 4) for share in shares]

@@ -24,7 +24,7 @@ def unit(z):
 
 
 class FakeData:
-    """Stands for `data.evaluation` with rows held in memory."""
+    """Stands for `data.eval_batches` with rows held in memory."""
 
     def __init__(self, rows, names):
         self.rows, self.names = rows, names
@@ -124,8 +124,8 @@ def values_of(evaluator, state):
 
 def install(data, setattr_=setattr):
     """Puts fake data in the place of the data room."""
-    setattr_(context, "evaluation", data)
-    setattr_(dataset, "evaluation", data)
+    setattr_(context, "eval_batches", data)
+    setattr_(dataset, "eval_batches", data)
 
 
 def make_rows(num_rows, num_classes, num_groups=3):

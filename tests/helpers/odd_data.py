@@ -52,7 +52,7 @@ def captions(spec) -> list[list[str] | None]:
 def skipped(spec, number: int) -> dict[str, int]:
     """What training skips of `number` samples, by reason."""
     config = settings(spec, preprocess=TEXTS, batch_size=number, lanes=1, max_skip_percent=99.0)
-    data = pipeline.train(config, seed=0)
+    data = pipeline.train_data(config, seed=0)
     next(data.start())
     return data.skipped()
 

@@ -88,7 +88,7 @@ def test_training_reads_it_without_a_skipped_sample(made):
             "clean": "none",
         }
     )
-    data = pipeline.train(Settings(config, "config.input"), seed=0)
+    data = pipeline.train_data(Settings(config, "config.input"), seed=0)
     assert data.num_examples == summary["kept"] == 35
     batches = list(itertools.islice(data.start(), 5))
     assert data.skipped() == {}

@@ -1,6 +1,7 @@
 import io
 import re
 import threading
+import types
 
 import pytest
 
@@ -18,7 +19,8 @@ class Terminal(io.StringIO):
 def terminal(monkeypatch):
     """Standard error, as a terminal."""
     terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
+    # Not sys.stderr itself, which pytest sets again after the fixtures.
+    monkeypatch.setattr(progress, "sys", types.SimpleNamespace(stderr=terminal))
     return terminal
 
 

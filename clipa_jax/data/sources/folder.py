@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipa_jax.data.sources import base, captions, fields, listing, tables
+from clipa_jax.data.sources import base, captions, fields, listing, row_files
 from clipa_jax.data.sources.index import refuse_compressed
 from clipa_jax.errors import DataError, MissingData
 from clipa_jax.runtime import storage
@@ -31,13 +31,13 @@ class FolderSource(fields.ListedSource):
             sentence = f"{self.spec}: no such folder or file"
             raise MissingData(sentence, dataset=self.spec, looked=where)
         own = [storage.join(where, name) for name in _OWN_TABLES]
-        is_table = where.lower().endswith(tables.SUFFIXES)
+        is_table = where.lower().endswith(row_files.SUFFIXES)
         table = where if is_table else next(filter(storage.exists, own), None)
         if not table and not storage.is_folder(where):
             refuse_compressed(where)
-            legal = ", ".join(tables.SUFFIXES)
+            legal = ", ".join(row_files.SUFFIXES)
             raise DataError(f"{self.spec}: a file, but no table; expected a folder or {legal}")
-        self._rows: list[tables.Row] = []
+        self._rows: list[row_files.Row] = []
         self._beside: list[list[str]] = []
         kinds: dict[str, type] = {}
         if table:
@@ -74,7 +74,7 @@ class FolderSource(fields.ListedSource):
 
     def _read_table(self, table: str) -> tuple[list[str], dict[str, type]]:
         """The names of the pictures in a table, and the kinds of its further columns."""
-        self._rows = tables.read(table)
+        self._rows = row_files.read(table)
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
         path = base.find("path", _PATHS, columns, self.spec) if self._rows else ""
         text = base.find_optional(self.caption.names, columns)
