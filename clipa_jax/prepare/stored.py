@@ -105,5 +105,5 @@ def _crops(encoded: bytes, res: int) -> np.ndarray:
         side = math.sqrt(area) * min(picture.size)
         left, top = ((length - side) / 2 for length in picture.size)
         box = (left, top, left + side, top + side)
-        crops.append(picture.resize((res, res), Image.Resampling.BILINEAR, box))
+        crops.append(np.asarray(picture.resize((res, res), Image.Resampling.BILINEAR, box)))
     return np.stack(crops).astype(np.float32)
