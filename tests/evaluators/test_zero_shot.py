@@ -167,7 +167,7 @@ def test_a_data_set_by_name_says_what_is_not_given(world, monkeypatch):
     known = {"title": "x", "task": "classification", "classes": "table", "templates": "plain"}
     known["layouts"] = {"tfds": {"name": "x", "split": "heldout", "label": "concept"}}
     listed = {"datasets": {"mine": known}, "aliases": {}}
-    monkeypatch.setattr(catalogue.class_names, "table", lambda name: listed)
+    monkeypatch.setattr(catalogue.class_names, "asset", lambda name: listed)
     names = tuple(f"class {i}" for i in range(7))
     monkeypatch.setattr(task.class_names, "classes", lambda *_: class_names.Classes(names))
     monkeypatch.setattr(catalogue.sources, "open", lambda source, split: None)

@@ -24,7 +24,7 @@ def test_the_schedule(run):
     assert column(table, "text tokens") == ["8", "10", "12"]
     assert column(table, "samples") == ["25,600"] * 3
     assert column(table, "steps") == ["200"] * 3
-    assert column(table, "peak rate") == ["1e-3", "7.5e-4", "3.5e-4"]
+    assert column(table, "peak rate") == ["1e-3", "7.5e-4", "1.5e-4"]
     assert column(table, "time") == ["1:00"] * 3
 
 
@@ -55,7 +55,7 @@ def test_what_a_stage_changed(run):
     assert changed["input.res"] == ("16", "40")
     assert changed["mask.ratio"] == ("0.0", "0.3")
     assert changed["optim.lr_per_256"] == ("0.002", "0.0015")
-    assert changed["surgery"] == ("[]", '["image_positions", "text_positions"]')
+    assert changed["surgery"] == ("[]", '["image_positions", "text_positions_kept"]')
     assert "optim.b2" not in changed and "name" not in changed and "after" not in changed
 
 
