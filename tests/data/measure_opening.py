@@ -1,7 +1,7 @@
 """Requests, time and memory of a host before the first batch of a source of very many shards.
 
-    python tests/data/measure_opening.py webdataset 140000         # in a bucket on loopback
-    python tests/data/measure_opening.py tfrecord 140000 --local   # on the disk
+    python -m tests.data.measure_opening webdataset 140000         # in a bucket on loopback
+    python -m tests.data.measure_opening tfrecord 140000 --local   # on the disk
 
 Kinds: webdataset and tfrecord with their lengths in sizes.json, stats with those of img2dataset
 instead, tfds. All shards have the same content, 10,000 pictures of about 25 kB; the bucket answers

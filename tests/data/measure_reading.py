@@ -1,6 +1,6 @@
 """How fast records come out of each format, and what resuming in the middle of a shard reads.
 
-    python tests/data/measure_reading.py [SAMPLES]
+    python -m tests.data.measure_reading [SAMPLES]
 
 All formats hold the same samples of 20 kB in four shards, in the page cache, and are read in
 the order of lanes; rounds are interleaved and the best of each format counts.
