@@ -79,12 +79,9 @@ def write(job: Job, load: Callable[[], loading.Model]) -> None:
     }
     folder = embeddings.Folder(job.out, about, -(-total // part_size))
     start = distributed.from_first(min(folder.finished * part_size, total))
-    data = eval_batches.batches(
-        *(job.source, job.split, preprocess, batch_size),
-        features=("id", "captions") if source.has_captions else ("id",),
-        start=start,
-        reasons=True,
-    )
+    features = ("id", "captions") if source.has_captions else ("id",)
+    split = eval_batches.Split(job.source, job.split, preprocess, batch_size, features)
+    data = split.batches(start=start, reasons=True)
     reasons: collections.Counter[str] = collections.Counter()
     with Progress("embed", total, start=start, shown=distributed.first()) as progress:
         part: list[embed.Embedded] = []

@@ -57,10 +57,11 @@ def exported(argv: list[str]) -> None:
     export.export(FLAGS.checkpoint, Path(FLAGS.out), write, FLAGS.config)
 
 
-def _start(main: Callable[[list[str]], None]) -> None:
-    checkpoint = flags.DEFINE_string("checkpoint", None, "The weights to convert.", required=True)
-    if main is from_torch:
-        cli.reads_from_disk(checkpoint)
+def _checkpoint() -> flags.FlagHolder:
+    return flags.DEFINE_string("checkpoint", None, "The weights to convert.", required=True)
+
+
+def _run(main: Callable[[list[str]], None]) -> None:
     cli.writes_to_disk(
         flags.DEFINE_string("out", None, "The folder or .npz archive to write.", required=True)
     )
@@ -69,18 +70,21 @@ def _start(main: Callable[[list[str]], None]) -> None:
 
 def start_to_torch() -> None:
     """Runs the command line of `to_torch`."""
+    _checkpoint()
     cli.define_config()
-    _start(to_torch)
+    _run(to_torch)
 
 
 def start_from_torch() -> None:
     """Runs the command line of `from_torch`."""
+    cli.reads_from_disk(_checkpoint())
     flags.DEFINE_string("model", "", "Name of the architecture in open_clip, for a state_dict.")
-    _start(from_torch)
+    _run(from_torch)
 
 
 def start_export() -> None:
     """Runs the command line of `exported`."""
+    _checkpoint()
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "Of the files.")
     cli.define_config()
-    _start(exported)
+    _run(exported)

@@ -55,7 +55,8 @@ def main(argv: list[str]) -> int | None:
     if bool(FLAGS.topology) == bool(FLAGS.device):
         raise ConfigError("either --topology=v5e:8x8 (compiled) or --device=h200 (estimate)")
     stages = _chosen(FLAGS.config)
-    plans, title = _compile(stages) if FLAGS.topology else _estimate(stages)
+    rates = image_rates(FLAGS.images_per_core, [stage.name for stage in stages])
+    plans, title = _compile(stages, rates) if FLAGS.topology else _estimate(stages, rates)
     _show(
         report.text(plans, title),
         {"title": title, "stages": [report.as_dict(plan) for plan in plans]},
@@ -73,7 +74,27 @@ def _chosen(config: ConfigDict) -> list[ConfigDict]:
     return [stage for stage in stages if stage.name in (FLAGS.stages or names)]
 
 
-def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
+def image_rates(given: list[str], stages: list[str]) -> dict[str, float]:
+    """Images/s of a host core by stage, from one number or STAGE=NUMBER for each; {} from nothing.
+
+    Raises `ConfigError` for a number that is not above 0, a stage without one, or another name.
+    """
+    texts = given
+    if len(given) == 1 and "=" not in given[0]:
+        texts = [f"{name}={given[0]}" for name in stages]
+    try:
+        rates = {name: float(rate) for name, _, rate in (text.partition("=") for text in texts)}
+    except ValueError:
+        rates = {}
+    if given and not (rates.keys() == {*stages} and min(rates.values()) > 0):
+        raise ConfigError(
+            f"--images_per_core={','.join(given)}: expected a number above 0, or "
+            f"one for each stage, as {','.join(f'{name}=900' for name in stages)}"
+        )
+    return rates
+
+
+def _estimate(stages: list[ConfigDict], rates: dict[str, float]) -> tuple[list[PlannedStage], str]:
     """Plans without a compiler, and their title."""
     chip, number, efficiency = chips.chip(FLAGS.device), FLAGS.chips, FLAGS.efficiency
     price = _price(chip)
@@ -81,7 +102,7 @@ def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     for config in stages:
         work = workloads.read(capacity.settle(config, number, chip.memory))
         estimate = analytic.estimate(work, chip, number, efficiency)
-        rate = FLAGS.images_per_core
+        rate = rates.get(work.name)
         plans.append(
             PlannedStage(work, chip, number, price, estimate=estimate, images_per_core=rate)
         )
@@ -89,7 +110,7 @@ def _estimate(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     return plans, title
 
 
-def _compile(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
+def _compile(stages: list[ConfigDict], rates: dict[str, float]) -> tuple[list[PlannedStage], str]:
     """Plans by the TPU compiler, and their title."""
     tpu_slice = topology.find(FLAGS.topology)
     number, price = len(tpu_slice.devices), _price(tpu_slice.chip)
@@ -98,7 +119,14 @@ def _compile(stages: list[ConfigDict]) -> tuple[list[PlannedStage], str]:
     for index, config in enumerate(stages):
         compiler.stage = index
         work = workloads.read(capacity.settle(config, number, tpu_slice.chip.memory))
-        plans.append(_planned(work, tpu_slice, price, compiler))
+        stage = functools.partial(
+            PlannedStage,
+            chip=tpu_slice.chip,
+            num_chips=number,
+            price=price,
+            images_per_core=rates.get(work.name),
+        )
+        plans.append(_planned(work, stage, tpu_slice, compiler))
     title = f"{tpu_slice.name}: {number} chips, libtpu {topology.version()}; {price}"
     return plans, title
 
@@ -108,17 +136,13 @@ def _price(chip: chips.Chip) -> chips.Price:
 
 
 def _planned(
-    work: Workload, tpu_slice: topology.Slice, price: chips.Price, compiler: Callable
+    work: Workload,
+    stage: Callable[..., PlannedStage],
+    tpu_slice: topology.Slice,
+    compiler: Callable,
 ) -> PlannedStage:
     """One stage, after the requested search."""
     unit = len(tpu_slice.devices)
-    stage = functools.partial(
-        PlannedStage,
-        chip=tpu_slice.chip,
-        num_chips=unit,
-        price=price,
-        images_per_core=FLAGS.images_per_core,
-    )
     if FLAGS.search == "settings":
         candidates = search.settings(work, unit, compiled.memory_limit(tpu_slice))
         best, tried = search.cheapest(candidates, compiler)
@@ -190,8 +214,8 @@ def start() -> None:
     flags.DEFINE_float("price", None, "Dollars for an hour of one chip.", lower_bound=0.0)
     peak = "With --device: model FLOPs over the chips' peak."
     flags.DEFINE_float("efficiency", published.EFFICIENCY, peak)
-    per_core = "Images/s of a host core, from tools/inspect_data.py: prints the cores of a chip."
-    flags.DEFINE_float("images_per_core", None, per_core, lower_bound=1.0)
+    per_core = "Images/s of a host core, from tools/inspect_data.py: prints the cores of a chip. "
+    flags.DEFINE_list("images_per_core", [], per_core + "A number, or STAGE=NUMBER for each stage.")
     flags.DEFINE_string("json", None, "Write the plan to this file too; - for the terminal.")
     flags.DEFINE_boolean("published", False, "Compare with CLIPA's published GPU hours.")
     cli.run(main, needs_config=False)

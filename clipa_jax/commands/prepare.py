@@ -26,7 +26,7 @@ def _define(option: dataclasses.Field) -> None:
     name, text, default = option.name, option.metadata["help"], option.default
     if default is dataclasses.MISSING:
         flags.DEFINE_string(name, None, text, required=True)
-    elif name == "holdout":  # takes 2%, too
+    elif "percent" in option.metadata:
         flags.DEFINE_string(name, "", text)
     elif "choices" in option.metadata:
         flags.DEFINE_enum(name, default, option.metadata["choices"], text)
@@ -35,7 +35,7 @@ def _define(option: dataclasses.Field) -> None:
     else:
         kind = {str: "string", int: "integer", float: "float"}[type(default)]
         flag = getattr(flags, f"DEFINE_{kind}")(name, default, text)
-        if name == "scores":
+        if "on_disk" in option.metadata:
             cli.reads_from_disk(flag)
 
 

@@ -28,9 +28,8 @@ def main(argv: list[str]) -> None:
     position = embeddings.column(folder, embeddings.POSITION).to_numpy()[best]
     names = embeddings.column(folder, embeddings.KEY).to_pylist()
     texts = [f"{similarity_N[row]:.3f}  {names[row]}" for row in best]
-    source = about["source"], about["split"], about["preprocess"], len(best)
-    pictures = eval_batches.pictures(*source, position)
-    charts.contact_sheet(pictures, texts, given.out, title=given.query)
+    split = eval_batches.Split(about["source"], about["split"], about["preprocess"], len(best))
+    charts.contact_sheet(split.pictures(position), texts, given.out, title=given.query)
     for text in texts:
         cli.say(text)
     logging.info("wrote %s", given.out)

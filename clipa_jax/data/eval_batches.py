@@ -1,7 +1,8 @@
 """Batches and single pictures of an evaluation split, in the order of its files."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,65 +15,61 @@ from clipa_jax.data.order import FileOrder, Shards
 from clipa_jax.errors import DataError
 
 
-def batches(
-    source: str,
-    split: str,
-    preprocess: str,
-    batch_size: int,
-    *,
-    features: Sequence[str] = (),
-    start: int = 0,
-    reasons: bool = False,
-    process_index: int | None = None,
-    process_count: int | None = None,
-) -> Iterator[dict[str, Any]]:
-    """One pass over a split in the order of its files from a position on, alike on any hosts.
+@dataclass(frozen=True)
+class Split:
+    """A split of a source as it is evaluated, in the order of its files."""
 
-    `preprocess` makes the image; `features` are entries that are passed on: labels, "id",
-    "captions" (lists of bytes). Which host this is, and of how many, is asked of JAX if not given.
+    source: str
+    split: str
+    preprocess: str  # ops that make "image"
+    batch_size: int  # global
+    features: tuple[str, ...] = ()  # passed on: labels, "id", "captions" (lists of bytes)
 
-    Yields this host's rows of each global batch: "image", the features, and "_mask" bool, false for
-    rows that only fill the last batch and for samples that could not be used; with `reasons` also
-    "_reason", an index of `bad_samples.REASONS`.
-    """
-    index = jax.process_index() if process_index is None else process_index
-    hosts = jax.process_count() if process_count is None else process_count
-    share = reading.Share.of(batch_size, index, hosts)
-    opened, chunks = _chunks(source, split, preprocess, tuple(features), share, start)
-    return _evaluate(opened, chunks, share, start, reasons)
+    def batches(
+        self,
+        *,
+        start: int = 0,
+        reasons: bool = False,
+        process_index: int | None = None,
+        process_count: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """One pass from a position on, alike on any number of hosts.
 
+        Which host this is, and of how many, is asked of JAX if not given.
 
-def pictures(
-    source: str,
-    split: str,
-    preprocess: str,
-    batch_size: int,
-    position_N: np.ndarray,
-    *,
-    features: Sequence[str] = (),
-) -> np.ndarray:
-    """Some pictures of a split, uint8 (N, R, R, 3), by their positions in its files.
+        Yields this host's rows of each global batch: "image", the features, and "_mask" bool, false
+        for rows that only fill the last batch and for samples that could not be used; with
+        `reasons` also "_reason", an index of `bad_samples.REASONS`.
+        """
+        index = jax.process_index() if process_index is None else process_index
+        hosts = jax.process_count() if process_count is None else process_count
+        share = reading.Share.of(self.batch_size, index, hosts)
+        opened, chunks = _chunks(self, share, start)
+        return _evaluate(opened, chunks, share, start, reasons)
 
-    The other arguments are those of `batches` on one host, whose traced ops are used again.
-    """
-    chunk = reading.Share.of(batch_size, 0, 1).chunk
-    opened, process = _process(source, split, preprocess, tuple(features), chunk)
-    position_U, row_N = np.unique(position_N, return_inverse=True)
-    if position_U[-1] >= opened.num_examples:
-        raise DataError(
-            f"{opened.spec}, split {split}: {opened.num_examples} samples, but position "
-            f"{position_U[-1]} is asked for"
+    def pictures(self, position_N: np.ndarray) -> np.ndarray:
+        """Some pictures, uint8 (N, R, R, 3), by their positions in the files; on one host.
+
+        The ops that `batches` traced are used again.
+        """
+        chunk = reading.Share.of(self.batch_size, 0, 1).chunk
+        opened, process = _process(self, chunk)
+        position_U, row_N = np.unique(position_N, return_inverse=True)
+        if position_U[-1] >= opened.num_examples:
+            raise DataError(
+                f"{opened.spec}, split {self.split}: {opened.num_examples} samples, but position "
+                f"{position_U[-1]} is asked for"
+            )
+        # The last chunk is filled up with the first samples.
+        row_CX = np.resize(np.arange(len(position_U)), (-(-len(position_U) // chunk), chunk))
+        record_UF = reading.chosen(opened, position_U)
+        chunks = tf.data.Dataset.from_tensor_slices(
+            {"record": tf.gather(record_UF, row_CX), "count": position_U[row_CX]}
         )
-    # The last chunk is filled up with the first samples.
-    row_CX = np.resize(np.arange(len(position_U)), (-(-len(position_U) // chunk), chunk))
-    record_UF = reading.chosen(opened, position_U)
-    chunks = tf.data.Dataset.from_tensor_slices(
-        {"record": tf.gather(record_UF, row_CX), "count": position_U[row_CX]}
-    )
-    done = list(feed.Feed(process(chunks)))
-    if any(np.any(part[map_chunk.REASON]) for part in done):
-        raise DataError(f"{opened.spec}, split {split}: a sample that cannot be used")
-    return np.concatenate([part[IMAGE].numpy() for part in done])[row_N]
+        done = list(feed.Feed(process(chunks)))
+        if any(np.any(part[map_chunk.REASON]) for part in done):
+            raise DataError(f"{opened.spec}, split {self.split}: a sample that cannot be used")
+        return np.concatenate([part[IMAGE].numpy() for part in done])[row_N]
 
 
 @functools.lru_cache(maxsize=32)
@@ -83,27 +80,20 @@ def listed(source: str, split: str, features: tuple[str, ...]) -> sources.Source
 
 @functools.lru_cache(maxsize=32)  # a split is evaluated many times
 def _chunks(
-    source: str,
-    split: str,
-    preprocess: str,
-    features: tuple[str, ...],
-    share: reading.Share,
-    start: int,
+    split: Split, share: reading.Share, start: int
 ) -> tuple[sources.Source, tf.data.Dataset]:
-    opened, process = _process(source, split, preprocess, features, share.chunk)
+    opened, process = _process(split, share.chunk)
     return opened, process(reading.once(opened, share, start))
 
 
 @functools.lru_cache(maxsize=32)
-def _process(
-    source: str, split: str, preprocess: str, features: tuple[str, ...], chunk: int
-) -> tuple[sources.Source, robust_map.Process]:
-    opened = listed(source, split, features)
+def _process(split: Split, chunk: int) -> tuple[sources.Source, robust_map.Process]:
+    opened = listed(split.source, split.split, split.features)
     if isinstance(opened, sources.Mixture):
         raise DataError(f"{opened.spec}: a mixture has no order of files; name one source")
-    opened.check_features(features)
+    opened.check_features(split.features)
     process, _ = robust_map.chunk_function(
-        opened, preprocess, size=chunk, seed=0, keep=(IMAGE,), features=features
+        opened, split.preprocess, size=chunk, seed=0, keep=(IMAGE,), features=split.features
     )
     return opened, process
 

@@ -52,14 +52,14 @@ class Dataset:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """This process's share of each global batch, the last one padded."""
-        return eval_batches.batches(*self.key, features=tuple(self.features))
+        return eval_batches.Split(*self.key, tuple(self.features)).batches()
 
     def pictures(self, position_N: np.ndarray) -> np.ndarray:
         """Decodes some pictures of the split, uint8 (N, R, R, 3), by their positions in it.
 
         Only on a single process: pixels stay on the process that read them.
         """
-        return eval_batches.pictures(*self.key, position_N, features=tuple(self.features))
+        return eval_batches.Split(*self.key, tuple(self.features)).pictures(position_N)
 
     def info(self, prompts: Sequence[str] | None = None) -> EvalInfo:
         """The data and the prompts, for the record; reads the sizes of the files."""

@@ -45,7 +45,7 @@ class Options:
     max_chars: int = option(0, help="Drop captions with more characters.")
     min_words: int = option(0, help="Drop captions with fewer words.")
     min_score: float = option(0.0, help="Drop pairs of a smaller similarity; needs scores.")
-    scores: str = option("", help="Folder of `clipa_jax.embed --scores` on the source.")
+    scores: str = option("", help="Folder of `embed --scores` on the source.", on_disk=True)
     exclude: tuple[str, ...] = option(
         (),
         help="Evaluation sets whose pictures are dropped: imagenet1k,folder:DIR,tfds:DIR@test.",
@@ -54,7 +54,7 @@ class Options:
     exclude_distance: int = option(
         6, help="Bits of 64 in which the hashes of like pictures differ."
     )
-    holdout: float = option(0.0, help="Share to hold out of training, such as 2%.")
+    holdout: float = option(0.0, help="Share to hold out of training, such as 2%.", percent=True)
     holdout_into: str = option("validation", help="The split with that share.")
 
     def __post_init__(self) -> None:

@@ -31,11 +31,11 @@ from clipa_jax.training.workdir import METRICS, WANDB_RUN
 class Logs:
     """Destinations of metrics besides metrics.jsonl; the keys of `schema.logs`."""
 
-    tensorboard: bool = True
-    wandb_project: str = ""
-    wandb_entity: str = ""
-    wandb_name: str = ""
-    wandb_mode: str = "online"
+    tensorboard: bool
+    wandb_project: str
+    wandb_entity: str
+    wandb_name: str
+    wandb_mode: str
 
 
 class Writer:

@@ -54,7 +54,8 @@ def measure_rate(source: str) -> None:
             jax.block_until_ready(model.encoders.image(model.params, given))
 
     def decode() -> None:
-        for batch in eval_batches.batches(source, "train", preprocess, BATCH, features=("id",)):
+        split = eval_batches.Split(source, "train", preprocess, BATCH, features=("id",))
+        for batch in split.batches():
             assert len(batch[IMAGE]) == BATCH
 
     def command() -> None:

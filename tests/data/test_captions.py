@@ -163,9 +163,8 @@ def test_evaluation_reads_text_as_training_does(tmp_path):
     (tmp_path / "caf\u00e9.txt".encode("latin-1").decode("utf-8", "surrogateescape")).write_bytes(
         "un caf\u00e9".encode("latin-1")
     )
-    batches = eval_batches.batches(
-        f"folder:{tmp_path}", "", "decode|resize(8)", 1, features=("captions", "id")
-    )
-    (batch,) = batches
+    spec = f"folder:{tmp_path}"
+    split = eval_batches.Split(spec, "", "decode|resize(8)", 1, features=("captions", "id"))
+    (batch,) = split.batches()
     assert [text.decode() for text in batch["captions"][0]] == ["un caf\ufffd"]
     assert batch["id"][0].decode() == "caf\ufffd.png"

@@ -33,9 +33,8 @@ def write_wds(folder, samples, per_shard=2, files=(), shards=None):
 
 
 def read(source, features, split="test", batch=4):
-    batches = eval_batches.batches(source, split, "decode|resize(8)", batch, features=features)
     rows = []
-    for one in batches:
+    for one in eval_batches.Split(source, split, "decode|resize(8)", batch, features).batches():
         entries = [numbers(one["image"]), *(one[name] for name in features)]
         rows += [
             row for row, real in zip(zip(*entries, strict=True), one["_mask"], strict=True) if real

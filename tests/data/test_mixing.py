@@ -149,7 +149,7 @@ def test_a_string_is_the_same_mixture(parts):
 
 def test_a_mixture_has_no_order_of_files(parts):
     with pytest.raises(DataError, match="name one source"):
-        eval_batches.batches(" + ".join(parts[:2]), "train", "decode|resize(8)", 8)
+        eval_batches.Split(" + ".join(parts[:2]), "train", "decode|resize(8)", 8).batches()
 
 
 @pytest.mark.parametrize("value", [{"tfds:a.b": 0.7, "folder:c": 0.3}, (("tfds:a.b", 1),)])

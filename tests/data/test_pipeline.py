@@ -259,17 +259,8 @@ def test_missing_file_and_missing_feature(tmp_path):
 
 
 def evaluate(spec, split="train", *, hosts=1, host=0, size=16, features=("label", "id")):
-    return list(
-        eval_batches.batches(
-            spec,
-            split,
-            "decode|resize(8)",
-            size,
-            features=features,
-            process_index=host,
-            process_count=hosts,
-        )
-    )
+    data = eval_batches.Split(spec, split, "decode|resize(8)", size, features)
+    return list(data.batches(process_index=host, process_count=hosts))
 
 
 def test_evaluation_is_one_pass_in_order_with_a_padded_end(tfds_spec):
@@ -322,7 +313,7 @@ def test_pictures_are_decoded_by_position_as_in_the_pass_over_the_split(tfds_spe
     position_N = np.array([40, 3, 17, 3])
     for spec in (tfds_spec, tfrecord_spec):  # by index, and from files that are read in order
         whole = np.concatenate([batch["image"] for batch in evaluate(spec, features=("id",))])
-        chosen = eval_batches.pictures(spec, "train", "decode|resize(8)", 16, position_N)
+        chosen = eval_batches.Split(spec, "train", "decode|resize(8)", 16).pictures(position_N)
         np.testing.assert_array_equal(chosen, whole[position_N])
     with pytest.raises(DataError, match=f"{TOTAL} samples, but position {TOTAL} is asked for"):
-        eval_batches.pictures(tfds_spec, "train", "decode|resize(8)", 16, np.array([TOTAL]))
+        eval_batches.Split(tfds_spec, "train", "decode|resize(8)", 16).pictures(np.array([TOTAL]))

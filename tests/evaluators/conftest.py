@@ -48,14 +48,18 @@ class FakeData:
             if any(name not in row for row in self.rows):
                 raise DataError(f"no feature {name!r}")
 
-    def pictures(self, source, split, preprocess, batch_size, position_N, *, features):
-        assert (source, preprocess) == ("fake", "decode")
+    def Split(self, source, split, preprocess, batch_size, features):
+        assert (source, preprocess) == ("fake", "decode") and split in ("heldout", "train")
+        return SimpleNamespace(
+            batches=lambda: self.batches(split, batch_size, features), pictures=self.pictures
+        )
+
+    def pictures(self, position_N):
         self.decoded += position_N.tolist()
         numbers = [self.rows[position]["number"] for position in position_N]
         return np.asarray(numbers, np.uint8)[:, None, None, None]
 
-    def batches(self, source, split, preprocess, batch_size, *, features):
-        assert (source, preprocess) == ("fake", "decode") and split in ("heldout", "train")
+    def batches(self, split, batch_size, features):
         self.passes.append((split, features))
         processes, me = jax.process_count(), jax.process_index()
         local = batch_size // processes

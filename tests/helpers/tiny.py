@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from clipa_jax import losses, models, sharding, trees
 from clipa_jax.config import durations, schema
 from clipa_jax.config.settings import Settings
-from clipa_jax.training import gradients, optim, state, steps
+from clipa_jax.training import gradients, metrics, optim, state, steps
 
 # Compiles in half the time into slower code; not where recorded numbers are at stake.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -33,6 +33,11 @@ def config(**overrides: Any) -> ConfigDict:
     c.optim.lr_per_256 = 0.16
     c.update_from_flattened_dict({key.replace("__", "."): x for key, x in overrides.items()})
     return c
+
+
+def logs(**keys: Any) -> metrics.Logs:
+    """The default destinations of metrics, with other values for some keys."""
+    return Settings({**schema.logs(), **keys}).call(metrics.Logs, skip=("compare",))
 
 
 def batch(c: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:

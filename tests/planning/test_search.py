@@ -2,7 +2,9 @@
 
 import pytest
 
+from clipa_jax.commands import plan
 from clipa_jax.config import recipes
+from clipa_jax.errors import ConfigError
 from clipa_jax.planning import chips, compiled, hlo, report, search, workload
 from tests.helpers import tiny
 
@@ -106,6 +108,20 @@ def test_host_cores_follow_from_the_speed_of_a_chip():
     assert planned.host_cores(0.01) == pytest.approx(16 / 0.01 / 200)
     assert "host cores a chip" in report.text([planned], "a title")
     assert "host cores" not in report.text([stage(3 * GIB)], "a title")
+
+
+def test_images_per_core_are_one_number_or_one_for_each_stage():
+    stages = ["pretrain", "finetune_224"]
+    assert plan.image_rates([], stages) == {}
+    assert plan.image_rates(["847"], stages) == {"pretrain": 847, "finetune_224": 847}
+    each = {"finetune_224": 634, "pretrain": 847}
+    assert plan.image_rates([f"{name}={rate}" for name, rate in each.items()], stages) == each
+
+
+@pytest.mark.parametrize("given", ["0", "x", "pretrain=847", "847,634", "pretrain=1,finetune=2"])
+def test_images_per_core_that_do_not_fit_the_stages_are_refused(given):
+    with pytest.raises(ConfigError, match="one for each stage, as pretrain=900,finetune_224=900"):
+        plan.image_rates(given.split(","), ["pretrain", "finetune_224"])
 
 
 def test_seconds_hours_and_dollars_of_a_roofline():

@@ -117,7 +117,7 @@ def test_a_server_that_is_away_for_ten_seconds_is_waited_for(server, bucket):
 def test_a_server_that_stays_away_is_an_error_and_nothing_is_lost(server, bucket, impatient):
     saved = [state(spec(), step=step, seed=step) for step in (5, 10)]
     save(bucket, saved[0])
-    writer = metrics.Writer(bucket, metrics.Logs(tensorboard=False))
+    writer = metrics.Writer(bucket, tiny.logs(tensorboard=False))
     writer.write(5, {"loss": 1.0})
     writer.flush()
     checkpoints = checkpoint.Checkpoints(str(bucket))
@@ -138,12 +138,12 @@ def test_a_server_that_stays_away_is_an_error_and_nothing_is_lost(server, bucket
 
 
 def test_metrics_reach_a_bucket_and_go_on_after_a_resume(bucket):
-    with metrics.Writer(bucket, metrics.Logs()) as writer:
+    with metrics.Writer(bucket, tiny.logs()) as writer:
         writer.write(1, {"loss": 3.0})
         writer.flush()
         assert [record["step"] for record in metrics.records.read(bucket / "metrics.jsonl")] == [1]
         writer.write(2, {"loss": 2.0})
-    with metrics.Writer(bucket, metrics.Logs(), start_step=1) as writer:
+    with metrics.Writer(bucket, tiny.logs(), start_step=1) as writer:
         writer.write(2, {"loss": 2.5})
     lines = metrics.records.read(bucket / "metrics.jsonl")
     assert [(record["step"], record["loss"]) for record in lines] == [(1, 3.0), (2, 2.5)]

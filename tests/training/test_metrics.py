@@ -6,10 +6,10 @@ import pytest
 
 from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.training import metrics
-from clipa_jax.training.metrics import Logs
 from tests.helpers.clock import Clock
+from tests.helpers.tiny import logs
 
-FILE = Logs(tensorboard=False)
+FILE = logs(tensorboard=False)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_tensorboard_events_have_the_same_values(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    with metrics.Writer(tmp_path, Logs()) as writer:
+    with metrics.Writer(tmp_path, logs()) as writer:
         writer.write(3, {"loss": 1.5})
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
     [event] = events.Tensors("loss")
@@ -64,7 +64,7 @@ def test_tensorboard_events_have_the_same_values(tmp_path):
 
 def test_only_process_0_writes_metrics(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics.distributed, "first", lambda: False)
-    with metrics.Writer(tmp_path / "run", Logs()) as writer:
+    with metrics.Writer(tmp_path / "run", logs()) as writer:
         writer.write(1, {"loss": 1.0})
     assert not (tmp_path / "run").exists()
 
@@ -75,9 +75,9 @@ def test_a_missing_wandb_package_is_a_config_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(metrics.importlib, "import_module", missing)
     with pytest.raises(ConfigError, match="wandb_project='p' needs the package wandb"):
-        metrics.Writer(tmp_path, Logs(tensorboard=False, wandb_project="p"))
+        metrics.Writer(tmp_path, logs(tensorboard=False, wandb_project="p"))
     with pytest.raises(ConfigError, match="wandb_mode='of'"):
-        metrics.Writer(tmp_path, Logs(tensorboard=False, wandb_project="p", wandb_mode="of"))
+        metrics.Writer(tmp_path, logs(tensorboard=False, wandb_project="p", wandb_mode="of"))
 
 
 def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_wandb_gets_the_values_and_a_resumed_stage_the_same_run(tmp_path, monkey
 
     monkeypatch.setattr(metrics.importlib, "import_module", lambda name: Fake())
     for _ in range(2):
-        with metrics.Writer(tmp_path, Logs(tensorboard=False, wandb_project="p")) as writer:
+        with metrics.Writer(tmp_path, logs(tensorboard=False, wandb_project="p")) as writer:
             writer.write(4, {"loss": 0.5})
     inits = [kwargs for name, _, kwargs in calls if name == "init"]
     assert inits[0]["id"] == inits[1]["id"] and inits[0]["mode"] == "online"
