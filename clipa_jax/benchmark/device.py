@@ -77,10 +77,16 @@ def timed(step: Callable[[], Any], *, steps: int, warmup: int) -> list[float]:
 def in_turns(
     functions: Mapping[str, Callable[[], Any]], *, steps: int, warmup: int
 ) -> dict[str, list[float]]:
-    """`timed` for several functions: a step of each, then the next step of each."""
+    """`timed` for several functions: a step of each, then the next step of each.
+
+    The first step of each turn is not timed: a machine may take back memory that lies idle during
+    the turns of the others.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for index in range(warmup + steps):
         for name, step in functions.items():
+            if len(functions) > 1:
+                jax.block_until_ready(step())
             began = time.perf_counter()
             jax.block_until_ready(step())
             if index >= warmup:

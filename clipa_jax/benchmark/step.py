@@ -8,7 +8,6 @@ matrix product of the config's dtype on the same devices in the same run, and wi
 other code for the same model, batch and device, in turns.
 """
 
-import importlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -19,18 +18,17 @@ from typing import Any
 from absl import flags, logging
 
 from clipa_jax import sharding
+from clipa_jax.benchmark import peers
 from clipa_jax.benchmark.device import in_turns, matrix_rate, peak_memory, random_batch
 from clipa_jax.config import schedules
 from clipa_jax.config.settings import Settings
-from clipa_jax.errors import ConfigError, install, unknown
+from clipa_jax.errors import ConfigError
 from clipa_jax.planning import capacity, workload
 from clipa_jax.planning.workload import Workload
 from clipa_jax.runtime import cli, files
 from clipa_jax.runtime.format import memory
 from clipa_jax.runtime.progress import waiting
 from clipa_jax.training import program
-
-PEERS = ("open_clip", "open_clip_compiled")
 
 
 @dataclass(frozen=True)
@@ -124,22 +122,11 @@ def main(argv: list[str]) -> None:
         steps=given.steps,
         warmup=given.warmup,
         matrix=given.matrix,
-        peers={name: _peer(name, work) for name in given.peer},
+        others={name: peers.start(name, work.config) for name in given.peer},
     )
     cli.say(result.text())
     if given.json:
         files.write_json(given.json, result.as_dict(), indent=2)
-
-
-def _peer(name: str, work: Workload) -> Callable[[], Any]:
-    """The step of a peer, which needs no JAX."""
-    if name not in PEERS:
-        raise ConfigError(unknown("--peer", name, PEERS))
-    try:
-        peer = importlib.import_module("clipa_jax.benchmark.open_clip_step")
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"--peer={name} needs {error.name}: {install('torch')}") from None
-    return peer.build(work, compiled=name == "open_clip_compiled")
 
 
 def measure(
@@ -148,11 +135,11 @@ def measure(
     steps: int,
     warmup: int,
     matrix: int | None = None,
-    peers: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
+    others: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
 ) -> Result:
     """Compiles and times `steps` steps after `warmup` ones, and a matrix product before and after.
 
-    `matrix` is the side of the product; `peers` are other steps, which take turns with ours.
+    `matrix` is the side of the product; `others` are steps of peers, which take turns with ours.
     """
     c = Settings(work.config)
     mesh = c.mesh.call(sharding.make_mesh)
@@ -172,7 +159,7 @@ def measure(
 
     rate = matrix_rate(mesh, work.config.model.dtype, matrix)  # before and after the steps
     with waiting(f"{warmup} + {steps} steps"):
-        turns = in_turns({"": step, **peers}, steps=steps, warmup=warmup)
+        turns = in_turns({"": step, **others}, steps=steps, warmup=warmup)
     seconds = turns.pop("")
     rate = max(rate, matrix_rate(mesh, work.config.model.dtype, matrix))
     peak, source = peak_memory(compiled)
@@ -206,7 +193,7 @@ def start() -> None:
     flags.DEFINE_integer("warmup", 3, "Steps before them.", lower_bound=1)
     side = "Side of the matrix product; 8192 on accelerators, 1024 on a CPU."
     flags.DEFINE_integer("matrix", None, side)
-    peers = f"Compare with {' or '.join(PEERS)}: a model of the same sizes in PyTorch, eager or by "
-    flags.DEFINE_list("peer", [], peers + "torch.compile; needs requirements-torch.txt.")
+    text = f"Compare with {' or '.join(peers.PEERS)}: a model of the same sizes in PyTorch, eager "
+    flags.DEFINE_list("peer", [], text + "or by torch.compile; needs requirements-torch.txt.")
     flags.DEFINE_string("json", None, "Write the result to this file too.")
     cli.run(main)

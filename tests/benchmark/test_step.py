@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from clipa_jax import sharding
-from clipa_jax.benchmark import device, step
+from clipa_jax.benchmark import device, peers, step
 from clipa_jax.config import recipes
 from clipa_jax.config.settings import Settings
+from clipa_jax.errors import ConfigError, UserError
 from clipa_jax.planning import workload
 from clipa_jax.training import program
 from tests.helpers import tiny
@@ -83,11 +84,19 @@ def test_a_peer_has_the_same_parameters_and_takes_turns():
     work = workload.read(c)
     peer = open_clip_step.network(work)
     assert sum(p.numel() for p in peer.parameters()) == work.num_params + 17 * 16
-    peers = {"open_clip": open_clip_step.build(work, compiled=False)}
-    got = step.measure(work, steps=2, warmup=1, matrix=64, peers=peers)
+    others = {"open_clip": peers.start("open_clip", work.config)}
+    got = step.measure(work, steps=2, warmup=1, matrix=64, others=others)
     result = got.peers["open_clip"]
     assert result.lowest <= result.ratio <= result.highest
     assert "times as fast" in got.text() and got.as_dict()["peers"]["open_clip"]["ratio"]
+
+
+def test_an_unknown_peer_and_a_model_that_it_does_not_have_are_refused():
+    with pytest.raises(ConfigError, match="unknown --peer 'clip'; nearest: open_clip"):
+        peers.start("clip", tiny.config())
+    pytest.importorskip("open_clip")
+    with pytest.raises(UserError, match="gap"):
+        peers.start("open_clip", tiny.config(model__text__pool="gap"))
 
 
 def test_the_ratio_is_of_steps_side_by_side():
