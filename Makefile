@@ -63,7 +63,8 @@ test: $(VENV)/.installed-torch lint
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Proofs that take minutes: the notebook, the pages on own data and fine-tuning command by command,
-# two processes that are stopped and killed, the demo on eight devices, H/14's chain on a bucket.
+# runs that are stopped and killed, alone and in pairs, the large recipe in a test size, H/14's chain
+# on a bucket.
 test-slow: $(VENV)/.installed-torch
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -m slow
 

@@ -75,6 +75,7 @@ def test_rows_are_the_embeddings_of_load_and_bad_samples_are_counted(job, pictur
     assert embeddings.skipped(one.out) == {"decode": 1}
 
 
+@pytest.mark.slow
 def test_two_processes_lose_and_repeat_no_sample(job, tmp_path):
     alone, two = job(scores=True), job(scores=True, out=str(tmp_path / "two"))
     run(alone)

@@ -118,6 +118,7 @@ def test_losses_do_not_depend_on_the_number_of_devices(finished, tmp_path):
     np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_large_recipe_takes_real_steps_in_a_test_size(tmp_path):
     overrides = [
         "--config.input.source=tfds:data/emoji/1.0.0",

@@ -40,6 +40,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_whatever_ends_it_the_same_command_goes_on_to_the_same_weights(whole, tmp_path):
     """SIGTERM in an evaluation, kill -9 in a save, in a step and in an evaluation, then the end."""
     compiled = tmp_path / "cache" / "xla"

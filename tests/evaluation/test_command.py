@@ -56,6 +56,7 @@ def test_a_folder_of_open_clip_gives_the_same_scores(alone, root, tmp_path):
     assert [entry["key"] for entry in found["differs"]] == ["input.clean"]
 
 
+@pytest.mark.slow
 def test_two_processes_of_the_command_line_agree_with_one(alone, root, tmp_path):
     def arguments(index, port):
         # The folder of `gone` is there for process 0 alone, as on a disk that is not shared.
