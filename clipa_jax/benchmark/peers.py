@@ -9,6 +9,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
+import jax
 from ml_collections import ConfigDict
 
 from clipa_jax.errors import ConfigError, install, unknown
@@ -36,6 +37,7 @@ def start(name: str, config: ConfigDict) -> Callable[[], None]:
 
 
 def _build(name: str, config: ConfigDict) -> None:
+    jax.config.update("jax_platforms", "cpu")  # the accelerator's memory is for the peer
     peer = importlib.import_module("clipa_jax.benchmark.open_clip_step")
     work = workload.read(config)
     _steps.append(peer.build(work, compiled=name == "open_clip_compiled"))

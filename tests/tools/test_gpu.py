@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clipa_jax.benchmark import step
+from clipa_jax.benchmark.peers import PEERS
 from clipa_jax.config import recipes
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_the_comparison_takes_at_most_eight_minutes_and_reports_a_failure(tmp_pa
     assert (done.returncode, done.stdout) == (1, "cudnn failed\n"), done.stderr
     assert sum(int(line) for line in (tmp_path / "seconds").read_text().split()) <= 480
     config = recipes.load("model_h/pretrain")
-    for run, attention, peers in ((1, "cudnn", list(step.PEERS)), (2, "xla", ["open_clip"])):
+    for run, attention, peers in ((1, "cudnn", list(PEERS)), (2, "xla", ["open_clip"])):
         words = (tmp_path / str(run)).read_text().splitlines()
         given = dict(word.removeprefix("--").split("=", 1) for word in words[2:])
         assert words[:2] == ["tools/benchmark.py", "step"]
@@ -62,4 +62,4 @@ def test_the_comparison_runs_on_a_cpu(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out" / "xla.json").read_text())
-    assert result["batch"] == 2 and set(result["peers"]) == set(step.PEERS)
+    assert result["batch"] == 2 and set(result["peers"]) == set(PEERS)
