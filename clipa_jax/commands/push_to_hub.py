@@ -6,18 +6,20 @@
 
 The card has the data, the schedule with its FLOPs, and the scores with intervals of the workdir, or
 those of --evaluation. --dry_run writes it into the folder and lists what would be uploaded. A card
-that is in the folder already, for example an edited one, is uploaded as it is. See
+that is in the folder already, for example an edited one, is kept and uploaded as it is. See
 docs/released_weights.md.
 """
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from absl import flags, logging
 
 from clipa_jax import runs
-from clipa_jax.errors import ConfigError, DataError
+from clipa_jax.errors import DataError
+from clipa_jax.evaluation import record
 from clipa_jax.report import model_card
 from clipa_jax.runtime import cli, files, hub
 from clipa_jax.weights import open_clip_folder
@@ -28,19 +30,24 @@ def main(argv: list[str]) -> None:
     del argv
     given = flags.FLAGS
     folder, repository = Path(given.folder), given.repository
-    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
-        raise ConfigError(f"--repository={repository}: expected OWNER/NAME")
+    hub.check_name(repository)
     if not open_clip_folder.is_folder(folder):
         state = "is no folder of open_clip" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {state}; convert_to_torch.py makes an open_clip folder")
     card = folder / "README.md"
-    if not card.exists():
-        report = files.read_json(given.evaluation) if given.evaluation else None
+    if card.exists():
+        logging.info("kept %s as it is; to have it written anew, remove it", card)
+    else:
         run = runs.read_one(files.Path(given.workdir))
         if not run.stages:
             raise DataError(f"--workdir={given.workdir} holds no stage of a run")
+        report = run.stages[-1].evaluation
+        if given.evaluation:
+            report = record.read_report(Path(given.evaluation))
+        _check_weights(folder, report)
         files.write_text(card, model_card.text(repository, given.license, run, report))
         logging.info("wrote %s", card)
+    open_clip_folder.name_tokenizer(folder, repository)
     for file in sorted(folder.iterdir()):
         logging.info("%s: %.1f MB", file.name, file.stat().st_size / 1e6)
     if given.dry_run:
@@ -53,6 +60,17 @@ def main(argv: list[str]) -> None:
     logging.info("uploaded to %s", done.commit_url)
 
 
+def _check_weights(folder: Path, report: Mapping[str, Any] | None) -> None:
+    """Raises `DataError` if scores are those of other weights than the folder's."""
+    parity = folder / open_clip_folder.PARITY
+    known = files.read_json(parity).get("weights") if parity.is_file() else None
+    if report and known and report.get("weights", known) != known:
+        raise DataError(
+            f"{folder} has the weights {known}, but the scores are those of {report['weights']} "
+            f"({report['checkpoint']}); give the evaluation.json of these weights as --evaluation"
+        )
+
+
 def start() -> None:
     """Runs the command line."""
     cli.reads_from_disk(
@@ -61,7 +79,7 @@ def start() -> None:
     flags.DEFINE_string("workdir", None, "The run that trained it.", required=True)
     flags.DEFINE_string("repository", None, "OWNER/NAME.", required=True)
     flags.DEFINE_string("license", None, "Such as apache-2.0.", required=True)
-    flags.DEFINE_string("evaluation", "", "evaluation.json of other scores.")
+    flags.DEFINE_string("evaluation", "", "Scores in place of the run's: an evaluation.json.")
     flags.DEFINE_bool("private", False, "Whether a new repository is private.")
     flags.DEFINE_bool("dry_run", False, "Write the card, and upload nothing.")
     cli.run(main)

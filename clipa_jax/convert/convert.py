@@ -21,13 +21,11 @@ from clipa_jax.errors import CheckpointError
 from clipa_jax.models import CLIP
 from clipa_jax.preprocess import cleaning
 from clipa_jax.preprocess.text import Tokenizer, load_tokenizer
-from clipa_jax.runtime import files
+from clipa_jax.runtime import files, fingerprint
 from clipa_jax.training import workdir
 from clipa_jax.weights import keys, npz, open_clip_folder, open_clip_weights, open_weights
 from clipa_jax.weights.keys import Json
 from clipa_jax.weights.rules import Arrays
-
-REPORT = "parity.json"
 
 
 def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> parity.Report:
@@ -47,7 +45,8 @@ def to_torch(checkpoint: str, out: Path, config: ConfigDict | None = None) -> pa
         report = _measure(model, leaves, folder, config, tokenizer)
         written = tokenizer is not None and tokenizers.write(tokenizer.vocabulary, folder)
         report["tokenizer"] = _compare_tokens(folder, config, tokenizer if written else None)
-        files.write_json(folder / REPORT, report, indent=2)
+        report["weights"] = f"{fingerprint.of(leaves):08x}"  # as in the report of an evaluation
+        files.write_json(folder / open_clip_folder.PARITY, report, indent=2)
         parity.check(report)
     return report
 
@@ -72,7 +71,7 @@ def from_torch(checkpoint: Path, out: Path, model_name: str = "") -> parity.Repo
         (Path(original) / f"model{suffix}").symlink_to(file.resolve())
         report = _measure(model, npz.read(archive), Path(original), config, _tokenizer(config))
         files.write_json(npz.config_file(archive), workdir.to_json(config), indent=2)
-        files.write_json(archive.with_suffix(f".{REPORT}"), report, indent=2)
+        files.write_json(archive.with_suffix(f".{open_clip_folder.PARITY}"), report, indent=2)
         parity.check(report)
     return report
 

@@ -28,7 +28,7 @@ from tokenizers import (
 
 from clipa_jax.preprocess.vocab import BUNDLED, SPECIAL, Vocabulary
 from clipa_jax.runtime import files
-from clipa_jax.weights.open_clip_folder import VOCABULARY
+from clipa_jax.weights.open_clip_folder import TOKENIZER, VOCABULARY
 
 CONFIG: dict[str, Any] = {
     "tokenizer_class": "PreTrainedTokenizerFast",
@@ -63,7 +63,7 @@ def write(vocabulary: Vocabulary, path: Path) -> bool:
         return True
     if not vocabulary.wordpieces:
         return False
-    _tokenizer(vocabulary).save(str(path / "tokenizer.json"))
+    _tokenizer(vocabulary).save(str(path / TOKENIZER))
     files.write_json(path / "tokenizer_config.json", CONFIG)
     files.write_text(path / VOCABULARY, "".join(f"{piece}\n" for piece in vocabulary.wordpieces))
     return True

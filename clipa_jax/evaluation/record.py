@@ -32,10 +32,11 @@ from clipa_jax.training.stage import Stage
 VERSIONS = ("jax", "jaxlib", "flax", "numpy", "tensorflow")
 # Relative difference by rounding of a stored value and the one computed from its samples.
 TOLERANCE = 1e-9
-# Keys of an entry of `evaluations` that a comparison needs.
+# Keys of an entry of `evaluations` that comparisons and tables need.
 NEEDED = ("type", "options", "source", "split", "data_fingerprint", "preprocess", "metrics") + (
     "preprocess_fingerprint",
     "prompts_fingerprint",
+    "seconds",
 )
 Report = dict[str, Any]
 
@@ -152,8 +153,8 @@ def writing(file: Path) -> Iterator[None]:
         raise UserError(f"{file} cannot be written: {files.reason(error)}") from None
 
 
-def read(file: Path) -> Record:
-    """Reads what `write` wrote; `UserError` if it is another format or of another evaluation."""
+def read_report(file: Path) -> Report:
+    """Reads the report that `write` wrote; `UserError` if it is something else."""
     if not file.is_file():
         raise UserError(f"no file {file} with the results of an evaluation")
     report = files.read_json(file)
@@ -165,6 +166,12 @@ def read(file: Path) -> Record:
             raise UserError(
                 f"{file} is not the report of an evaluation: {name} has no {lacking[0]}"
             )
+    return report
+
+
+def read(file: Path) -> Record:
+    """Reads what `write` wrote; `UserError` if it is another format or of another evaluation."""
+    report = read_report(file)
     stored = samples.load(samples_of(file))
     outcomes = {
         name: dict(_checked(file, name, entry["metrics"], stored.get(name, {})))

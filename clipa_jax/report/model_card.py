@@ -1,5 +1,6 @@
 """The model card of a converted model, for the Hugging Face hub."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from clipa_jax.evaluation import rendering
@@ -21,7 +22,7 @@ tags:
 # {name}
 
 A CLIP model that was {origin} with clipa_jax (CLIPA,
-[arXiv 2306.15658](https://arxiv.org/abs/2306.15658)).
+[arXiv 2306.15658](https://arxiv.org/abs/2306.15658)).{mixture}
 
 ## Use
 
@@ -52,14 +53,14 @@ Training FLOPs of these stages: {flops}.
 """
 
 
-def text(repository: str, license: str, run: Run, report: dict[str, Any] | None = None) -> str:
+def text(repository: str, license: str, run: Run, report: dict[str, Any] | None) -> str:
     """The card, Markdown.
 
     Args:
       repository: OWNER/NAME.
       license: as the hub abbreviates it, such as apache-2.0.
       run: that trained the model.
-      report: of `clipa_jax.evaluate`; None for the evaluation at the end of the last stage.
+      report: of `clipa_jax.evaluate` on these weights; None for none.
     """
     sources = dict.fromkeys(
         f"`{stage.config['input']['source']}` (split {stage.config['input']['split']})"
@@ -75,15 +76,23 @@ def text(repository: str, license: str, run: Run, report: dict[str, Any] | None 
     table = tables.schedule(run)
     flops = [stage.flops for stage in run.stages]
     known = [value for value in flops if value is not None]
-    report = run.stages[-1].evaluation if report is None else report
+    mixture = report["checkpoint"] if report and " + " in report["checkpoint"] else ""
     return _CARD.format(
         name=repository.partition("/")[2],
         repository=repository,
         license=license,
         base=f"\nbase_model: {base}" if on_hub else "",
         origin=origin,
+        mixture=f" After it the weights were averaged: `{mixture}`." if mixture else "",
         data=", then ".join(sources),
         schedule=format.markdown([table.header, *table.rows], ()),
         flops=format.short(sum(known)) if len(known) == len(flops) else "not known",
-        scores=rendering.scores(report) if report else "None yet.",
+        scores="\n\n".join(_scores(report)) if report else "None yet.",
     )
+
+
+def _scores(report: dict[str, Any]) -> Iterator[str]:
+    """The table of scores, and the data of each evaluation."""
+    yield rendering.scores(report)
+    entries = report["evaluations"].items()
+    yield "\n".join(f"- {n}: `{entry['source']}`, split {entry['split']}" for n, entry in entries)

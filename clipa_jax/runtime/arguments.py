@@ -181,6 +181,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except (AttributeError, KeyError) as error:
         raise ConfigError(_unknown_override(argv) or f"{error}") from None
     except flags.IllegalFlagValueError as error:
+        missing = re.match(r"flag --(\w+)=None: ", str(error))
+        if missing:
+            raise ConfigError(
+                f"--{missing[1]}= is needed: {flags.FLAGS[missing[1]].help}"
+            ) from None
         # A config file raised an error of its own: its message instead of absl's traceback.
         wrapped = error.__context__
         refusal = wrapped.__context__ if wrapped else None

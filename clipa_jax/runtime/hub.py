@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub  # imports most of its parts when they are first used
-from huggingface_hub import constants, errors
+from huggingface_hub import constants, errors, utils
 
-from clipa_jax.errors import DataError
+from clipa_jax.errors import ConfigError, DataError
 from clipa_jax.runtime.progress import Progress
 
 PREFIX = "hf-hub:"
@@ -85,6 +85,17 @@ def _download_errors(address: str) -> Iterator[None]:
         ) from None
 
 
+def check_name(repository: str) -> None:
+    """Raises `ConfigError` unless a repository has the form OWNER/NAME that the hub takes."""
+    with contextlib.suppress(errors.HFValidationError):
+        utils.validate_repo_id(repository)
+        if "/" in repository:
+            return
+    raise ConfigError(
+        f"--repository={repository}: expected OWNER/NAME, of letters, digits, '-', '_' and '.'"
+    )
+
+
 @contextlib.contextmanager
 def upload_errors(repository: str) -> Iterator[None]:
     """Raises errors of an upload as `DataError`."""
@@ -92,9 +103,12 @@ def upload_errors(repository: str) -> Iterator[None]:
         yield
     except (errors.OfflineModeIsEnabled, errors.HTTPError, ConnectionError) as error:
         reason = str(error).partition("\n")[0]
+        response = getattr(error, "response", None)
+        remedy = "check the network and HF_ENDPOINT"
+        if response is not None and response.status_code < 500:
+            remedy = "log in with `hf auth login` or set HF_TOKEN to a token that may write"
         raise DataError(
-            f"{repository}: the upload failed: {reason}; log in with `hf auth login` or set "
-            "HF_TOKEN to a token that may write, and run the same command again"
+            f"{repository}: the upload failed: {reason}; {remedy}, and run the same command again"
         ) from None
 
 

@@ -55,7 +55,10 @@ class Weights:
         """
         config = self.config if config is None else config
         if config is None:
-            raise CheckpointError(f"{self.path} carries no config; pass config=, a stage's config")
+            raise CheckpointError(
+                f"{self.path} carries no config; give that of the stage that trained it: config= "
+                "in Python, --config= of a command"
+            )
         config = config.copy_and_resolve_references()
         config.model.layers = "unrolled"
         grid = config.get(architecture.GRID)

@@ -15,6 +15,8 @@ from clipa_jax.weights.keys import Json
 from clipa_jax.weights.rules import Arrays
 
 CONFIG, WEIGHTS, VOCABULARY = "open_clip_config.json", "open_clip_model.safetensors", "vocab.txt"
+TOKENIZER = "tokenizer.json"  # as the library tokenizers writes it
+PARITY = "parity.json"  # what the conversion measured
 MERGES = "merges.txt"  # the vocabulary of CLIP's own tokenizer
 # In the order in which open_clip prefers them; an index is that of several files.
 STATES = (
@@ -109,6 +111,18 @@ def write(folder: Path, model: CLIP, leaves: Arrays, inputs: Any, tokenizer: str
     state = rules.to_open_clip(leaves)
     files.write_json(folder / CONFIG, content, indent=2)
     state_file.write(folder / WEIGHTS, state)
+
+
+def name_tokenizer(folder: Path, repository: str) -> None:
+    """Names the repository as the source of its tokenizer, if the folder has one.
+
+    For "hf-hub:OWNER/NAME" open_clip takes the tokenizer from the repository that the config names.
+    """
+    content = read_config(folder)
+    text = content["model_cfg"]["text_cfg"]
+    if (folder / TOKENIZER).is_file() and text.get("hf_tokenizer_name") != repository:
+        text["hf_tokenizer_name"] = repository
+        files.write_json(folder / CONFIG, content, indent=2)
 
 
 def sincos_table(patches: int, width: int) -> np.ndarray:

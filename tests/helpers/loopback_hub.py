@@ -148,16 +148,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self):
         path = self.path.partition("?")[0]
         self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
-        tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(.+)", path)
+        tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(/.+)?", path)
+        about = re.fullmatch(r"/api/models/([^/]+/[^/]+)", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         stored = re.fullmatch(r"/storage/([^/]+/[^/]+)/(.+)", path)
-        repository = self.hub.repositories.get((tree or file or stored or ["", ""])[1])
+        repository = self.hub.repositories.get((tree or file or stored or about or ["", ""])[1])
         if repository is None:
             self._send(401, headers={"X-Error-Code": "RepoNotFound"})
         elif stored:
             self._send_part(repository, repository.files[stored[2]])
+        elif about:
+            self._send(200, json.dumps({"id": about[1], "sha": repository.sha}).encode())
         elif (tree or file)[2] not in (*repository.revisions, repository.sha):
             self._send(404, headers={"X-Error-Code": "RevisionNotFound"})
+        elif tree and tree[3]:
+            self._send(404, headers={"X-Error-Code": "EntryNotFound"})  # there are no subfolders
         elif tree:
             entries = [_entry(name, content) for name, content in repository.files.items()]
             self._send(200, json.dumps(entries).encode())
