@@ -40,6 +40,7 @@ from clipa_jax.weights import open_weights
 def main(argv: list[str]) -> int | None:
     """Trains every stage of the config that is not finished."""
     del argv
+    workdir.check_address(flags.FLAGS.workdir)
     config, root = flags.FLAGS.config, Path(flags.FLAGS.workdir)
     cli.start_jax(schedules.split(config)[0], root / workdir.COMPILED)
     configs = [capacity.settle_here(c) for c in derive.resolve(config, open_weights, root)]

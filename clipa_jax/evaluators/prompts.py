@@ -66,6 +66,8 @@ def _named(name: str, language: str) -> Sequence[str]:
     if not name.endswith(".json") and not path.exists():
         known = class_names.templates(name, language)
         if known is None:
+            if " " in name:
+                raise ConfigError(f"template {name!r} has no {{}} for the name of a class")
             own = [file.stem for file in TEMPLATES.glob("*.json")]
             options = [*own, *class_names.named(class_names.ENGLISH, "templates")]
             raise ConfigError(unknown("prompt templates", name, options))

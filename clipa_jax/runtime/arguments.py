@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -21,6 +22,8 @@ from clipa_jax.errors import ConfigError, nearest, unknown
 _CONFIG = "--config."
 # `~/` where a path can begin: a value, behind `webdataset:`, in a list or a mixture.
 _HOME = re.compile(r"(?:(?<=[\s:=,*+'\"(\[])|^)~(?=/)")
+_ONE_SLASH = re.compile(r"\b(gs|gcs|s3|https?):/(?!/)")
+_ADDRESS = re.compile(r"--?[\w.]+=([a-z][a-z0-9+.-]*)://")
 _TYPES = {
     "int": "an integer",
     "float": "a number",
@@ -38,6 +41,7 @@ def parse(argv: Sequence[str], *, needs_config: bool = True, positional: bool = 
     """
     argv = [argv[0], *(_bundled(_HOME.sub(str(Path.home()), arg)) for arg in argv[1:])]
     _check_repeats(argv)
+    _check_addresses(argv)
     about_evals = [arg for arg in argv[1:] if eval_overrides.matches(arg)]
     argv = [arg for arg in argv if arg not in about_evals]
     nones = [_key(arg) for arg in argv if _is_none(arg)]
@@ -172,6 +176,18 @@ def _check_repeats(argv: Sequence[str]) -> None:
                 f"--{name} is given {len(values):,} times: {values[0]} ... {values[-1]}. Give it "
                 "once; a shell expands {} and * unless the argument is in single quotes"
             )
+
+
+def _check_addresses(argv: Sequence[str]) -> None:
+    """Raises `ConfigError` for an address with one slash, or with a scheme that nothing reads."""
+    for argument in argv[1:]:
+        one_slash = _ONE_SLASH.search(argument)
+        if one_slash:
+            raise ConfigError(f"{argument}: an address begins with {one_slash[1]}://")
+        address = _ADDRESS.match(argument)
+        known = fsspec.available_protocols()
+        if address and address[1] not in known:
+            raise ConfigError(f"{argument}: {unknown('scheme', address[1], known)}")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

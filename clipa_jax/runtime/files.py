@@ -80,7 +80,7 @@ def read_json(path: PathLike) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}); move it away") from None
+        raise DataError(f"{path} is not JSON ({error}); correct it or move it away") from None
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:

@@ -298,7 +298,7 @@ class _Remote(io.RawIOBase):
     and as many for small ones, whatever the size of their blocks."""
 
     def __init__(self, path: str):
-        self._path, self._size, self._at = path, stamp(path)[0], 0
+        self.name, self._size, self._at = path, stamp(path)[0], 0
 
     def readable(self) -> bool:
         return True
@@ -312,7 +312,7 @@ class _Remote(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         count = max(min(len(buffer), self._size - self._at), 0)
-        data = read(self._path, self._at, count) if count else b""
+        data = read(self.name, self._at, count) if count else b""
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

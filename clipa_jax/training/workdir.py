@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from clipa_jax.config import schema
 from clipa_jax.errors import DataError, UserError
 from clipa_jax.runtime import distributed, files
-from clipa_jax.runtime.files import Path
+from clipa_jax.runtime.files import Path, PathLike
 
 # In the folder of a stage, W/<stage>/:
 CONFIG = "config.json"  # the stage's config as it ran
@@ -77,6 +77,16 @@ MAY_CHANGE = (
 SameValue = Callable[[str], bool]
 
 
+def check_address(path: PathLike) -> None:
+    """Raises `UserError` unless a workdir is a folder or gs://BUCKET/FOLDER."""
+    kind, text = files.scheme(path), os.fspath(path)
+    if kind not in ("", "gs") or (kind and not text.removeprefix("gs://").strip("/")):
+        raise UserError(
+            f"workdir {text} must be a folder or gs://BUCKET/FOLDER: Orbax writes checkpoints to "
+            "no other address; mount the bucket instead, see docs/buckets.md"
+        )
+
+
 def claim(
     folder: Path, config: ConfigDict, is_same: SameValue = lambda key: False, data: str = ""
 ) -> None:
@@ -85,17 +95,19 @@ def claim(
     Raises `UserError` if the folder cannot be written, is not the same for all processes, or holds
     another experiment, see `check_same`. `data` is the fingerprint of the training data.
     """
-    if files.scheme(folder) not in ("", "gs"):
-        raise UserError(
-            f"workdir {folder} must be a folder or gs://BUCKET/FOLDER: Orbax writes checkpoints to "
-            "no other address; mount the bucket instead, see docs/buckets.md"
-        )
+    check_address(folder)
     probe = folder / f".writable-{os.getpid()}-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_bytes(probe, b"")
     except Exception as error:  # noqa: BLE001, each storage has errors of its own
-        raise UserError(f"workdir {folder} cannot be written: {files.reason(error)}") from None
+        why = files.reason(error)
+        if isinstance(error, FileNotFoundError) and files.scheme(folder):
+            bucket = os.fspath(folder).split("/")[2]
+            why = f"there is no bucket {bucket}, or it may not be seen ({why})"
+        elif "Forbidden" in why:
+            why += ". The account needs roles/storage.objectUser on the bucket, see docs/buckets.md"
+        raise UserError(f"workdir {folder} cannot be written: {why}") from None
     name = distributed.from_first(probe.name)
     shared = (folder / name).exists()
     _ = distributed.from_all(shared)  # all have looked before a probe is removed

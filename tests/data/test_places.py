@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import re
 import shutil
 import tarfile
 import threading
@@ -207,12 +208,13 @@ def test_lengths_on_record_are_taken_without_reading_the_shards(
         else:
             for name, length in zip(names, LENGTHS, strict=True):
                 (folder / f"{name}_stats.json").write_text(json.dumps({"successes": length}))
+    expected = everything(specs["webdataset"]) * 3
     looked = scans(monkeypatch, sources.webdataset.tar)
     spec = f"webdataset:{tmp_path}/*/*.tar"
     source = sources.open(spec, "train")
     assert [shard.length for shard in source.shards] == [*LENGTHS] * 3
     assert len(looked) == 4  # of twelve, at their beginnings, for the names of the members
-    assert everything(spec) == everything(specs["webdataset"]) * 3
+    assert everything(spec) == expected
     assert len(looked) == 2 * 4 + 12  # it was opened twice
 
 
@@ -224,7 +226,26 @@ def test_a_length_on_record_that_is_wrong_is_reported_and_not_read_past(specs, t
     expected = [*good[: LENGTHS[0]], None, None, *good[LENGTHS[0] : sum(LENGTHS[:2]) - 1]]
     assert everything(f"webdataset:{tmp_path}/a/{{00000,00001}}.tar") == expected
     messages = [record.getMessage() for record in caplog.records]
-    assert any(f"has {LENGTHS[0]} samples, {LENGTHS[0] + 2} are on record" in m for m in messages)
+    wrong = [m for m in messages if "are on record" in m]
+    assert len(wrong) == 2  # once for each file
+    assert f"has {LENGTHS[0]} samples, {LENGTHS[0] + 2} are on record, and what is miss" in wrong[0]
+    assert "and the rest is not read: correct or remove its entry in sizes.json" in wrong[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "warning"),
+    [
+        ("sizes.json", "{", "sizes.json is not JSON .* and is not used: correct or remove it"),
+        ("sizes.json", '{"00000.tar": -1}', "lengths are no counts .* -1 of 00000.tar"),
+        ("00000_stats.json", '{"successes": "x"}', r"record in \*_stats.json is no count.*'x'"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_reported(specs, tmp_path, caplog, name, content, warning):
+    copied(specs, "webdataset", tmp_path / "a")
+    (tmp_path / "a" / name).write_text(content)
+    source = sources.open(f"webdataset:{tmp_path}/a/*.tar", "train")
+    assert source.num_examples == sum(LENGTHS)
+    assert any(re.search(warning, record.getMessage()) for record in caplog.records)
 
 
 def test_a_wrong_length_of_a_tfrecord_file_is_not_read_past(specs, tmp_path):

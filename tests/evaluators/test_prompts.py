@@ -42,5 +42,10 @@ def test_template_takes_the_name_once(template):
         prompts.templates((template,))
 
 
+def test_a_sentence_in_place_of_a_name_needs_the_slot():
+    with pytest.raises(ConfigError, match="template 'a photo' has no {} for the name of a class"):
+        prompts.templates("a photo")
+
+
 def test_slug():
     assert prompts.slug("Smileys & Emotion") == "smileys_and_emotion"

@@ -164,6 +164,19 @@ def test_a_flag_that_has_no_default_cannot_be_empty(command, file):
         command(f"--config={file}", "--workdir=")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--config.name=gs:/bucket/r", "--config.name=gs:/bucket/r: .*begins with gs://"),
+        ("--config.name=webdataset:s3:/b/*.tar", "an address begins with s3://"),
+        ("--config.name=gss://bucket/r", "unknown scheme 'gss'; nearest: gs"),
+    ],
+)
+def test_a_misspelled_address_is_refused(command, file, given, message):
+    with pytest.raises(ConfigError, match=message):
+        command(f"--config={file}", given)
+
+
 def test_a_section_cannot_be_none(command, file):
     with pytest.raises(ConfigError, match="--config.mask is a section, with the keys name, ratio"):
         command(f"--config={file}", "--config.mask=None")

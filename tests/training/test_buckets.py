@@ -87,8 +87,11 @@ def test_a_damaged_object_falls_back_to_the_checkpoint_before(bucket, caplog):
 
 def test_a_bucket_that_may_not_be_written_is_refused_before_any_work(server, bucket):
     server.fails = lambda method, path: HTTPStatus.FORBIDDEN if method == "POST" else None
-    with pytest.raises(UserError, match=r"gs://bucket/.* cannot be written: Forbidden"):
+    with pytest.raises(UserError, match=r"gs://bucket/.* cannot be written: Forbidden.*objectUser"):
         workdir.claim(bucket, small_stage.config())
+    server.fails = lambda method, path: None
+    with pytest.raises(UserError, match=r"gs://none/r cannot be written: there is no bucket none,"):
+        workdir.claim(Path("gs://none/r"), small_stage.config())
     server.fails = lambda method, path: HTTPStatus.FORBIDDEN
     with pytest.raises(UserError, match=r"gs://bucket/.*/result.json cannot be read: Forbidden"):
         workdir.result(bucket)

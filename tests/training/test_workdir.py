@@ -163,6 +163,13 @@ def test_a_workdir_that_cannot_be_written(tmp_path, below):
         workdir.claim(tmp_path / below, config())
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/r", "gs://", "gs:///", "https://host/r"])
+def test_a_workdir_at_an_address_that_cannot_hold_one(address):
+    with pytest.raises(UserError, match=f"workdir {address} must be a folder or gs://BUCKET/FOLD"):
+        workdir.check_address(address)
+    workdir.check_address("gs://bucket")
+
+
 def test_torn_json_names_its_file(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 0, "mod')
     with pytest.raises(UserError, match=r"config\.json is not JSON .*move it away"):

@@ -79,7 +79,7 @@ def test_a_misspelled_name_and_missing_results_are_refused_with_a_remedy(path, m
 
 def test_weights_without_config_ask_for_one(tmp_path):
     npz.write(tmp_path / "x.npz", {"t": np.ones(1, np.float32)})
-    with pytest.raises(CheckpointError, match=r"carries no config; give that of the stage that trained it: config="):
+    with pytest.raises(CheckpointError, match="no config; give that of the stage that trained it"):
         clipa_jax.load(str(tmp_path / "x.npz"))
 
 

@@ -9,6 +9,8 @@ import json
 import os
 from typing import Any
 
+from absl import logging
+
 from clipa_jax.runtime import storage
 
 _SIZES, _WIDS, _STATS = "sizes.json", "shardindex.json", "_stats.json"
@@ -21,21 +23,33 @@ def of_folder(folder: str) -> dict[str, int]:
         index = document(os.path.join(folder, _WIDS))
         shards = index.get("shardlist", []) if isinstance(index, dict) else []
         sizes = {os.path.basename(str(s.get("url"))): s.get("nsamples") for s in shards}
-    return {name: size for name, size in sizes.items() if _is_count(size)}
+    counts = {name: size for name, size in sizes.items() if _is_count(size)}
+    if len(counts) < len(sizes):
+        wrong = next(name for name in sizes if name not in counts)
+        message = "%s: %d lengths are no counts and are not used, the first is %r of %s"
+        logging.warning(message, folder, len(sizes) - len(counts), sizes[wrong], wrong)
+    return counts
 
 
 def of_file(path: str) -> int | None:
     """The length of a file that has a record of its own."""
     stats = document(os.path.splitext(path)[0] + _STATS)
     count = stats.get("successes") if isinstance(stats, dict) else None
+    if stats is not None and not _is_count(count):
+        message = "%s: its record in *%s is no count and is not used: %r"
+        logging.log_first_n(logging.WARNING, message, 20, path, _STATS, count)
     return count if _is_count(count) else None
 
 
 def document(path: str) -> Any:
-    """The content of a JSON file; None if it cannot be read."""
+    """The content of a JSON file; None if it cannot be read, with a warning if it is no JSON."""
     try:
         return json.loads(storage.read(path))
-    except (OSError, ValueError):
+    except OSError:
+        return None
+    except ValueError as error:
+        message = "%s is not JSON (%s) and is not used: correct or remove it"
+        logging.log_first_n(logging.WARNING, message, 20, path, error)
         return None
 
 

@@ -153,7 +153,8 @@ def members(file: BinaryIO, size: int) -> Iterator[Member]:
         at = member.offset + -(-member.size // BLOCK) * BLOCK
     if at > size:
         return
-    logging.warning("a tar of %d bytes has no mark at its end: it may be truncated", size)
+    message = "%s, a tar of %d bytes, has no mark at its end: it may be truncated"
+    logging.warning(message, file.name, size)
 
 
 def _extended(file: BinaryIO, at: int) -> tuple[Member, bytes]:

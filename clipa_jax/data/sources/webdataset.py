@@ -1,5 +1,6 @@
 """WebDataset: tar files in which the members of a sample follow each other."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -70,8 +71,7 @@ class WebdatasetSource(fields.IndexedSource):
         path, expected = self.shards[shard].path, self.shards[shard].length
         scan = index.opened(path, tar.scan)
         if scan.length != expected:  # which came from a record beside the data
-            message = "%s has %d samples, %d are on record"
-            logging.log_first_n(logging.WARNING, message, 20, path, scan.length, expected)
+            _warn_of_length(path, scan.length, expected)
         inside = indices < scan.length
         items = self._items(path, scan, indices[inside])
         return (next(items) if present else _NOTHING for present in inside.tolist())
@@ -144,3 +144,12 @@ def _spans(place_XF2: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
             continue
         yield begin, stop, firsts[begin], lasts[stop - 1]
         begin = stop
+
+
+@functools.cache
+def _warn_of_length(path: str, length: int, expected: int) -> None:
+    """Says once that a file has another length than the record beside it."""
+    lost = "the rest is not read" if length > expected else "what is missing is unreadable"
+    message = "%s has %d samples, %d are on record, and %s: correct or remove %s"
+    record = "its entry in sizes.json or shardindex.json, or its _stats.json"
+    logging.log_first_n(logging.WARNING, message, 20, path, length, expected, lost, record)
