@@ -27,7 +27,7 @@ TRAIN = "train"
 class Key(NamedTuple):
     """Something in which comparable results agree, and the facts that show it, best first.
 
-    A later fact counts only where an earlier one was not recorded for all results.
+    A fact is used only if no earlier one was recorded for every result.
     """
 
     name: str

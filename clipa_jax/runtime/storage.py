@@ -68,7 +68,7 @@ def is_folder(path: str) -> bool:
 
 
 def stamp(path: str) -> Stamp:
-    """The version of a file: its size in bytes and, if known, its time of change in ns.
+    """The version of a file: its size in bytes and a number that changes with its content.
 
     Raises `DataError` if it cannot be read.
     """
@@ -138,7 +138,7 @@ def read(path: str, offset: int = 0, size: int | None = None) -> bytes:
             file.seek(offset)
             return file.read()
     if size is None:
-        return _call("cat_file", path)[offset:]
+        return _call("cat_file", path, start=offset) if offset else _call("cat_file", path)
     data = _call("cat_file", path, start=offset, end=offset + size)
     # A server without support of ranges sends the whole file.
     return data if len(data) <= size else data[offset : offset + size]
