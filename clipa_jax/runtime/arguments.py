@@ -18,12 +18,12 @@ from ml_collections import ConfigDict, config_flags
 
 from clipa_jax.config import bundled, durations, eval_overrides, schema
 from clipa_jax.errors import ConfigError, nearest, unknown
+from clipa_jax.runtime import storage
 
 _CONFIG = "--config."
 # `~/` where a path can begin: a value, behind `webdataset:`, in a list or a mixture.
 _HOME = re.compile(r"(?:(?<=[\s:=,*+'\"(\[])|^)~(?=/)")
 _ONE_SLASH = re.compile(r"\b(gs|gcs|s3|https?):/(?!/)")
-_ADDRESS = re.compile(r"--?[\w.]+=([a-z][a-z0-9+.-]*)://")
 _TYPES = {
     "int": "an integer",
     "float": "a number",
@@ -184,10 +184,9 @@ def _check_addresses(argv: Sequence[str]) -> None:
         one_slash = _ONE_SLASH.search(argument)
         if one_slash:
             raise ConfigError(f"{argument}: an address begins with {one_slash[1]}://")
-        address = _ADDRESS.match(argument)
-        known = fsspec.available_protocols()
-        if address and address[1] not in known:
-            raise ConfigError(f"{argument}: {unknown('scheme', address[1], known)}")
+        scheme = storage.scheme(argument.partition("=")[2])
+        if scheme and scheme not in (known := fsspec.available_protocols()):
+            raise ConfigError(f"{argument}: {unknown('scheme', scheme, known)}")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
